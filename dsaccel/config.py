@@ -1,0 +1,306 @@
+"""Every setting of a study: one frozen model a section, each part of the program gets its own.
+
+A study file is TOML in the shape of `StudyConfig`, a search space in that of `SpaceConfig`, an
+exported network in that of `RunConfig`. A setting of `None` stands for "chosen for you": the
+resolved value is written beside the study. Wrong values and unknown keys are a `ConfigError`.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used: says what was expected, what was found, and the way out."""
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys; a docstring under each field."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class DataConfig(Section):
+    name: str = "digits"
+    """`digits`, the name of a torchvision data set, or a folder with `train/<class>/`."""
+    dir: str | None = None
+    """Where named data sets lie (and are downloaded to); None: the user's cache folder."""
+    image_size: int | None = Field(default=None, ge=4, le=512)
+    """Side of the square images in pixels; None: as stored, for folders the median shorter side."""
+    channels: Literal[1, 3] | None = None
+    """1 grey or 3 RGB; None: those of the data set, for folders 3."""
+    val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training images held out for validation, stratified by class and seeded."""
+    train_images: int | None = Field(default=None, ge=2)
+    """Train on this many images only (stratified, seeded); None: on all that are left."""
+    crop_padding: int | None = Field(default=None, ge=0)
+    """Random crops after padding by this many pixels; None: an eighth of the side."""
+    flip: bool | None = None
+    """Random horizontal flips; None: what suits the data set (not digits, not SVHN)."""
+    cutout: int = Field(default=0, ge=0)
+    """Side in pixels of a square erased from each training image; 0: none."""
+
+
+class NetworkConfig(Section):
+    width: float = Field(default=1.0, gt=0, le=64)
+    """Multiplies the channels of every convolution, and the decoder size."""
+    granularity: (
+        Literal["conv", "block", "stage"] | tuple[Literal["conv", "block", "stage"], ...]
+    ) = "conv"
+    """Where gradients are cut: after every conv, block or stage; a list: stage by stage."""
+    first_loss: int = Field(default=1, ge=1)
+    """The first unit (1-based) that carries a local loss; the units below learn from it."""
+    loss: Literal["predsim", "pred", "sim", "mse"] = "predsim"
+    """Local loss of every unit: prediction, similarity, both, or the one-hot loss of eq. 6."""
+    beta: float = Field(default=0.99, ge=0, le=1)
+    """predsim = (1 - beta) pred + beta sim."""
+    decoder_size: int = Field(default=4096, ge=1)
+    """At width 1: average-pool a unit's features to at most this many before its classifier."""
+    pred_conv: bool = False
+    """A 3x3 convolution in the classification branch: eq. 2 read literally."""
+    sim_kernel: Literal[1, 3] = 3
+    """Kernel of the similarity branch's convolution."""
+    num_hidden: int = Field(default=1, ge=0)
+    """Fully connected units of 1024 before the output layer of a VGG; a ResNet has none."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability that a channel is dropped on its way to the next unit."""
+
+
+class TrainingConfig(Section):
+    schedule: Literal["simultaneous"] = "simultaneous"
+    """`simultaneous`: every unit learns on every batch."""
+    epochs: int = Field(default=400, ge=1)
+    """Passes over the training images; the learning-rate schedule spans all of them."""
+    batch_size: int = Field(default=128, ge=2)
+    """Images a step; a last partial batch is dropped."""
+    learning_rate: float = Field(default=3e-4, gt=0)
+    """Adam's, before the first decay."""
+    lr_decay: float = Field(default=0.25, gt=0, le=1)
+    """The learning rate is multiplied by this at each milestone."""
+    lr_milestones: tuple[float, ...] = (0.5, 0.75, 0.89, 0.94)
+    """Fractions of `epochs` after which the learning rate decays (the paper's, part V)."""
+    output_weight: float = Field(default=1.0, gt=0)
+    """Weight of the output layer's cross-entropy (the reference code's: 1 - beta)."""
+    adam_eps: float = Field(default=1e-8, gt=0)
+    """Adam's epsilon."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16`: autocast of convolutions and linear layers; losses and statistics stay fp32."""
+
+    @field_validator("lr_milestones")
+    @classmethod
+    def _fractions_in_order(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < m <= 1 for m in milestones) or list(milestones) != sorted(milestones):
+            raise ValueError("must be fractions of the epochs within 0..1, in ascending order")
+        return milestones
+
+    def decay_epochs(self) -> tuple[int, ...]:
+        """The epochs (1-based) after which the learning rate decays."""
+        return tuple(int(fraction * self.epochs) for fraction in self.lr_milestones)
+
+    def learning_rate_at(self, epoch: int) -> float:
+        """The learning rate throughout an epoch (1-based)."""
+        num_decays = sum(epoch > last for last in self.decay_epochs())
+        return self.learning_rate * self.lr_decay**num_decays
+
+
+class RuntimeConfig(Section):
+    device: str = "auto"
+    """`auto` (CUDA where present), `cpu`, `cuda` or `cuda:1`."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads; None: one a core. Another count changes results in the last bits."""
+
+
+class SpaceConfig(Section):
+    family: str
+    """`resnet18`, `resnet50`, `vgg`, `vgg8b` ..."""
+    num_blocks: tuple[tuple[int, int], ...] = Field(min_length=2)
+    """Fewest and most blocks of each stage, shallowest first."""
+    shallow_stages: int | None = Field(default=None, ge=1)
+    """The first stages that count as shallow; None: the first half, rounded down."""
+    constraint: Literal["accelerated", "strict", "total", "none"] = "accelerated"
+    """`accelerated`: max(shallow) <= min(deep); `strict`: < (eq. 7); `total`: sum(deep) >=
+    sum(shallow); `none`."""
+    min_total_blocks: int | None = Field(default=None, ge=1)
+    max_total_blocks: int | None = Field(default=None, ge=1)
+    min_parameters: int | None = Field(default=None, ge=1)
+    """Weights of the network, local heads not counted."""
+    max_parameters: int | None = Field(default=None, ge=1)
+    min_flops: int | None = Field(default=None, ge=1)
+    """Forward FLOPs an image (2 a multiply-add), local heads not counted."""
+    max_flops: int | None = Field(default=None, ge=1)
+    max_shallow_scale: float | None = Field(default=None, gt=0, le=1)
+    """Mean side of the feature maps of the first convolutions over the input's (eq. 8)."""
+
+    @field_validator("num_blocks")
+    @classmethod
+    def _bounds_in_order(cls, bounds: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        for stage, (lowest, highest) in enumerate(bounds, 1):
+            if not 1 <= lowest <= highest:
+                raise ValueError(
+                    f"of stage {stage} must be [lowest, highest] with 1 <= lowest <= highest"
+                )
+        return bounds
+
+
+class BudgetConfig(Section):
+    n_trials: int = Field(default=64, ge=1)
+    """Distinct hierarchies trained in the study, over all its runs; harvested ones not counted."""
+    cohort_size: int | None = Field(default=None, ge=1)
+    """Hierarchies trained together; None: all, if the space fits the budget, else n_trials / 4."""
+    timeout_s: float | None = Field(default=None, gt=0)
+    """Start no further epoch after this many seconds; the study can be continued."""
+    baseline: bool = True
+    """Train the winner by global back-propagation at the end, with the same settings."""
+
+
+class PruningConfig(Section):
+    kind: Literal["halving", "none"] = "halving"
+    """`halving`: at each rung the best 1/reduction_factor of the cohort go on."""
+    reduction_factor: float = Field(default=2.0, gt=1)
+    grace_epochs: int | None = Field(default=None, ge=1)
+    """The first rung, in epochs; None: the first epoch after the first learning-rate decay. Each
+    further rung is at reduction_factor times the epochs of the one before."""
+
+
+class StudyConfig(Section):
+    """One search: a space, the data, how to train, and how much of it."""
+
+    space: SpaceConfig
+    references: tuple[str, ...] = ()
+    """Hierarchies trained first, free of the constraint and never pruned, for comparison."""
+    seed: int = Field(default=1, ge=0)
+    storage: str | None = None
+    """Optuna storage URL; None: SQLite in the study's folder."""
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    training: TrainingConfig = TrainingConfig()
+    budget: BudgetConfig = BudgetConfig()
+    pruning: PruningConfig = PruningConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @field_validator("references")
+    @classmethod
+    def _canonical(cls, references: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(format_hierarchy(parse_hierarchy(text)) for text in references)
+
+
+class RunConfig(Section):
+    """One network and how to train it: what `dsaccel export` writes and `dsaccel train` reads."""
+
+    family: str
+    hierarchy: str
+    mode: Literal["local", "global"] = "local"
+    """`local`: each unit on its own loss; `global`: back-propagation through the same network."""
+    seed: int = Field(default=1, ge=0)
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    training: TrainingConfig = TrainingConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    result: dict[str, Any] | None = None
+    """Where the network comes from and what it reached; not read for training."""
+
+
+Config = TypeVar("Config", bound=Section)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: if the file cannot be read or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} must be TOML, but: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def write_toml(path: Path, config: Section) -> None:
+    """Write a config as TOML, whole or not at all; settings of None are left out."""
+    text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def parse_config(model: type[Config], tables: dict[str, Any], source: str) -> Config:
+    """Check tables against a model.
+
+    Raises:
+        ConfigError: one line a mistake, each with the setting, what was expected and the value.
+    """
+    try:
+        return model.model_validate(tables)
+    except ValidationError as error:
+        lines = [_explain(model, mistake, source) for mistake in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def set_value(tables: dict[str, Any], key: str, value: Any) -> None:
+    """Set `training.epochs` in nested tables, in place."""
+    *sections, name = key.split(".")
+    for section in sections:
+        tables = tables.setdefault(section, {})
+        if not isinstance(tables, dict):
+            raise ConfigError(f"{key} cannot be set: {section} is a value, not a section")
+    tables[name] = value
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Read `training.epochs=10` as a key and a TOML value; a bare word is a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set must be KEY=VALUE, for example training.epochs=10, got {text!r}")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def differences(old: Section, new: Section) -> list[str]:
+    """The settings in which two configs of one model differ, a line each."""
+    old_values, new_values = _flatten(old.model_dump()), _flatten(new.model_dump())
+    return [
+        f"{key}: {old_values.get(key)} in the study, {new_values.get(key)} asked for"
+        for key in sorted(old_values | new_values)
+        if old_values.get(key) != new_values.get(key)
+    ]
+
+
+def _flatten(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        flat |= (
+            _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
+
+
+def _explain(model: type[Section], mistake: Any, source: str) -> str:
+    """One pydantic error as one line: the setting, what was expected, the value."""
+    names = [str(part) for part in mistake["loc"] if not str(part).startswith(("tuple", "literal"))]
+    key = ".".join(names) or "the file"
+    if mistake["type"] == "extra_forbidden":
+        section: Any = model
+        for name in names[:-1]:
+            section = section.model_fields[name].annotation
+        known = ", ".join(section.model_fields)
+        return f"{source}: unknown key {key}; expected one of: {known}"
+    if mistake["type"] == "missing":
+        return f"{source}: {key} is missing"
+    message = mistake["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if message.startswith("input should be"):
+        message = "must be" + message.removeprefix("input should be")
+    return f"{source}: {key} {message}, but got {mistake['input']!r}"

@@ -1,0 +1,101 @@
+"""Train one segment. The learner is the only caller of `backward` and of an optimizer's `step`."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dsaccel.config import TrainingConfig
+from dsaccel.nn import build_units, positions
+from dsaccel.plan import Segment
+from dsaccel.seeds import derive
+
+
+class Learner:
+    """One segment's units, an Adam each, and their named random numbers.
+
+    Each unit's forward, backward and step happen at once and its graph is released before the next
+    unit begins: this is what makes layer-wise learning cheap in memory.
+    """
+
+    def __init__(
+        self,
+        segment: Segment,
+        training: TrainingConfig,
+        *,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.training = training
+        self.seed = seed
+        self.device = device
+        self.units = build_units(segment, seed)
+        for unit in self.units:
+            unit.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.optimizers = [
+            torch.optim.Adam(
+                unit.parameters(), lr=training.learning_rate, eps=training.adam_eps, fused=True
+            )
+            for unit in self.units
+        ]
+        self.generators = {position: torch.Generator(device) for position in positions(self.units)}
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set learning rate, random numbers and training mode for an epoch (1-based)."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.training.learning_rate_at(epoch)
+        for position, generator in self.generators.items():
+            generator.manual_seed(derive(self.seed, "dropout", *position, epoch))
+        for unit in self.units:
+            unit.train()
+
+    def start_evaluation(self) -> None:
+        """Switch to running statistics and no dropout."""
+        for unit in self.units:
+            unit.eval()
+
+    def step(self, x: Tensor, y_B: Tensor) -> Tensor:
+        """Learn from a batch; returns the detached features that the next segment gets."""
+        skip = None
+        for unit, optimizer in zip(self.units, self.optimizers, strict=True):
+            # one autocast context a unit: a longer one would reuse weights cast before the step
+            with self._autocast():
+                h, x, skip = unit(x, skip, self.generators)
+                loss = unit.head.loss(h, y_B)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            x = x.detach()
+            skip = None if skip is None else skip.detach()
+        return x
+
+    @torch.no_grad()
+    def evaluate(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features for the next segment, and the logits (B, K) of each unit's head."""
+        skip = None
+        logits: list[Tensor] = []
+        for unit in self.units:
+            with self._autocast():
+                h, x, skip = unit(x, skip, None)
+                logits.append(unit.head.logits(h))
+        return x, logits
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training goes on from after a rung; random numbers restart by epoch."""
+        return {
+            "units": [unit.state_dict() for unit in self.units],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state, bit for bit, memory format included."""
+        for unit, values in zip(self.units, state["units"], strict=True):
+            unit.load_state_dict(values)
+        for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.training.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)

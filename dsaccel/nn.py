@@ -1,0 +1,243 @@
+"""The modules a segment is made of. B batch, C channels, H = W side, F features, K classes.
+
+A *unit* is what one loss trains: a run of layers and the head that ends it. Every weight and every
+dropped channel comes from a generator that is named by position, never from the global one.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dsaccel.losses import label_similarity, one_hot_loss, similarity_loss
+from dsaccel.plan import Block, Head, Layer, Output, Segment
+from dsaccel.seeds import derive
+
+NEGATIVE_SLOPE = 0.01
+Weighted = TypeVar("Weighted", bound=nn.Conv2d | nn.Linear)
+
+
+class Position(NamedTuple):
+    """Where a layer stands: the name of its random numbers."""
+
+    stage: int
+    block: int
+    unit: int
+
+
+class LayerModule(nn.Module):
+    """Convolution or linear map, batch normalisation, (+ shortcut,) leaky ReLU."""
+
+    def __init__(self, block: Block, number: int, seed: int) -> None:
+        super().__init__()
+        layer = block.layers[number]
+        self.position = Position(block.stage, block.index, number + 1)
+        self.opens_block = number == 0
+        self.pool = block.pool and self.opens_block
+        self.adds_shortcut = number == len(block.layers) - 1 and block.shortcut != "none"
+        self.dropout = layer.dropout
+        self.is_map = layer.kind == "conv"
+        self.weight = _weights(layer, seed, self.position)
+        self.norm = (nn.BatchNorm2d if self.is_map else nn.BatchNorm1d)(layer.out_channels)
+        self.shortcut = None
+        if self.adds_shortcut and block.shortcut == "projection":
+            shortcut = nn.Conv2d(block.in_channels, block.out_channels, 1, block.stride, bias=False)
+            self.shortcut = nn.Sequential(
+                _initialised(shortcut, seed, self.position, "shortcut"),
+                nn.BatchNorm2d(block.out_channels),
+            )
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(B, C, H, W) or (B, F), and the open block's input -> the features, and that input."""
+        if self.pool:
+            x = F.max_pool2d(x, 2)
+        if self.opens_block:
+            skip = x
+        if not self.is_map:
+            x = x.flatten(1)
+        z = self.norm(self.weight(x))
+        if self.adds_shortcut:
+            assert skip is not None
+            z = z + (skip if self.shortcut is None else self.shortcut(skip))
+        return F.leaky_relu(z, NEGATIVE_SLOPE, inplace=True), skip
+
+    def drop(self, h: Tensor, generator: torch.Generator) -> Tensor:
+        """Drop whole channels of each sample with probability `dropout`, scale up the others."""
+        if self.dropout == 0:
+            return h
+        shape = (*h.shape[:2], *([1] * (h.ndim - 2)))
+        keep = torch.empty(shape, dtype=h.dtype, device=h.device)
+        return h * keep.bernoulli_(1 - self.dropout, generator=generator).div_(1 - self.dropout)
+
+
+class LocalHead(nn.Module):
+    """Local classifier and similarity branch; reads features before dropout."""
+
+    def __init__(self, head: Head, position: Position, seed: int) -> None:
+        super().__init__()
+        self.spec = head
+        self.classifier = _classifier(head.num_features, head.num_classes, seed, position, "pred")
+        is_map = head.side is not None
+        self.pred_conv = self.similarity = None
+        if head.pred_conv and is_map and head.loss != "sim":
+            self.pred_conv = _same_channels(head.channels, 3, seed, position, "pred_conv")
+        if head.has_similarity:
+            kernel = head.sim_kernel if is_map else None
+            self.similarity = _same_channels(head.channels, kernel, seed, position, "sim")
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Features -> (B, K)."""
+        if self.pred_conv is not None:
+            h = self.pred_conv(h)
+        if self.spec.pool != (1, 1):
+            h = F.avg_pool2d(h, self.spec.pool, ceil_mode=True)
+        return self.classifier(h.flatten(1))
+
+    def loss(self, h: Tensor, y_B: Tensor) -> Tensor:
+        """The local loss, a scalar."""
+        if self.spec.loss == "mse":
+            return one_hot_loss(_exact(self.logits(h)), y_B)
+        # under `sim` alone the classifier is a read-out: it learns, the features do not
+        features = h.detach() if self.spec.loss == "sim" else h
+        prediction = F.cross_entropy(_exact(self.logits(features)), y_B)
+        if self.similarity is None:
+            return prediction
+        s = _exact(self.similarity(h))
+        with torch.autocast(h.device.type, enabled=False):
+            target_BB = label_similarity(y_B, self.spec.num_classes, s.dtype)
+            similarity = similarity_loss(s, target_BB)
+        if self.spec.loss == "sim":
+            return prediction + similarity
+        return (1 - self.spec.beta) * prediction + self.spec.beta * similarity
+
+
+class OutputLayer(nn.Module):
+    """The classifier at a network's end; reads features after dropout, as the next unit would."""
+
+    def __init__(self, output: Output, *, zero: bool, seed: int) -> None:
+        super().__init__()
+        self.spec = output
+        self.classifier = _classifier(
+            output.num_features, output.num_classes, seed, None, "output", zero=zero
+        )
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Features -> (B, K)."""
+        if self.spec.pool:
+            x = F.max_pool2d(x, 2)
+        if self.spec.average:
+            x = x.mean(dim=(2, 3))
+        return self.classifier(x.flatten(1))
+
+    def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
+        return self.spec.weight * F.cross_entropy(_exact(self.logits(x)), y_B)
+
+
+class Unit(nn.Module):
+    """What one loss trains: a run of layers and the head at its end."""
+
+    def __init__(self, layers: list[LayerModule], head: LocalHead | OutputLayer) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.head = head
+
+    def forward(
+        self, x: Tensor, skip: Tensor | None, generators: dict[Position, torch.Generator] | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Input and open block's input -> what the head reads, what goes forward, block's input.
+
+        Channels are dropped where `generators` are given.
+        """
+        h = x
+        for layer in self.layers:
+            assert isinstance(layer, LayerModule)
+            h, skip = layer(x, skip)
+            x = layer.drop(h, generators[layer.position]) if generators else h
+        return (x if isinstance(self.head, OutputLayer) else h), x, skip
+
+
+def build_units(segment: Segment, seed: int) -> list[Unit]:
+    """The units of a segment, initialised by position; on the CPU, in fp32."""
+    units: list[Unit] = []
+    run: list[LayerModule] = []
+    for block in segment.blocks:
+        for number, layer in enumerate(block.layers):
+            run.append(LayerModule(block, number, seed))
+            if layer.head is not None:
+                units.append(Unit(run, LocalHead(layer.head, run[-1].position, seed)))
+                run = []
+    if segment.output is not None:
+        # an output layer on detached features starts at zero, as the local classifiers do
+        units.append(Unit(run, OutputLayer(segment.output, zero=not run, seed=seed)))
+    return units
+
+
+def positions(units: list[Unit]) -> Iterator[Position]:
+    """Where the layers of some units stand."""
+    for unit in units:
+        for layer in unit.layers:
+            assert isinstance(layer, LayerModule)
+            yield layer.position
+
+
+def _exact(x: Tensor) -> Tensor:
+    """Losses and statistics are computed in fp32 (or fp64), whatever autocast says."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def _weights(layer: Layer, seed: int, position: Position) -> nn.Conv2d | nn.Linear:
+    if layer.kind == "linear":
+        module: nn.Conv2d | nn.Linear = nn.Linear(
+            layer.in_channels, layer.out_channels, bias=layer.bias
+        )
+    else:
+        padding = layer.kernel // 2
+        module = nn.Conv2d(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel,
+            layer.stride,
+            padding,
+            bias=layer.bias,
+        )
+    return _initialised(module, seed, position, "conv")
+
+
+def _same_channels(
+    channels: int, kernel: int | None, seed: int, position: Position, role: str
+) -> nn.Module:
+    """A map from features to as many features: a convolution, or for vectors a linear map."""
+    if kernel is None:
+        module: nn.Conv2d | nn.Linear = nn.Linear(channels, channels, bias=False)
+    else:
+        module = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False)
+    return _initialised(module, seed, position, role)
+
+
+def _classifier(
+    num_features: int,
+    num_classes: int,
+    seed: int,
+    position: Position | None,
+    role: str,
+    zero: bool = True,
+) -> nn.Linear:
+    classifier = nn.Linear(num_features, num_classes)
+    _initialised(classifier, seed, position, role)
+    if zero:
+        nn.init.zeros_(classifier.weight)
+    return classifier
+
+
+def _initialised(module: Weighted, seed: int, position: Position | None, role: str) -> Weighted:
+    """Draw weight and bias from U(-b, b) with b = 1 / sqrt(fan in): torch's own default."""
+    generator = torch.Generator().manual_seed(derive(seed, "init", *(position or ()), role))
+    weight = module.weight
+    bound = 1 / math.sqrt(weight[0].numel())
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.uniform_(-bound, bound, generator=generator)
+    return module

@@ -1,0 +1,94 @@
+"""Train a trie. A schedule yields rungs and decides nothing: who retires is decided between two."""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dsaccel.learner import Learner
+from dsaccel.rung import Rung
+from dsaccel.trie import Node, Trie
+
+
+class Batches(Protocol):
+    """What a schedule needs of the data."""
+
+    num_val: int
+
+    def train_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+    def val_batches(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+def simultaneous(
+    trie: Trie,
+    learners: MutableMapping[Node, Learner],
+    data: Batches,
+    epochs: int,
+    *,
+    start: int = 0,
+) -> Iterator[Rung]:
+    """Every unit learns on every batch; a rung after each epoch.
+
+    Args:
+        trie: the networks; what retires between two rungs is trained no further.
+        learners: one a node; those of retired nodes are dropped, which frees their memory.
+        data: batches of images and labels on the learners' device.
+        epochs: the last epoch (1-based).
+        start: epochs that the learners have behind them.
+    """
+    for epoch in range(start + 1, epochs + 1):
+        for node in set(learners) - set(trie.nodes()):
+            del learners[node]
+        for learner in learners.values():
+            learner.start_epoch(epoch)
+        for x, y in data.train_batches(epoch):
+            _train(trie.roots, learners, x, y)
+        yield Rung(epoch, evaluate(trie, learners, data.val_batches()))
+
+
+def evaluate(
+    trie: Trie, learners: Mapping[Node, Learner], batches: Iterator[tuple[Tensor, Tensor]]
+) -> dict[str, tuple[float, ...]]:
+    """Accuracy (0..1) of all heads of each living network, the output layer's last.
+
+    One descent reads all heads of all networks; the device is asked for figures once, at the end.
+    """
+    for learner in learners.values():
+        learner.start_evaluation()
+    correct: dict[Node, Tensor] = {}
+    num_images = 0
+    for x, y in batches:
+        _count_correct(trie.roots, learners, x, y, correct)
+        num_images += len(y)
+    nodes = list(correct)
+    counts = torch.cat([correct[node] for node in nodes]).tolist()
+    accuracies: dict[Node, tuple[float, ...]] = {}
+    for node in nodes:
+        num_heads = len(correct[node])
+        accuracies[node] = tuple(count / num_images for count in counts[:num_heads])
+        counts = counts[num_heads:]
+    return {
+        name: tuple(a for node in trie.path(name) for a in accuracies[node]) for name in trie.names
+    }
+
+
+def _train(nodes: list[Node], learners: Mapping[Node, Learner], x: Tensor, y: Tensor) -> None:
+    for node in nodes:
+        _train(node.children, learners, learners[node].step(x, y), y)
+
+
+def _count_correct(
+    nodes: list[Node],
+    learners: Mapping[Node, Learner],
+    x: Tensor,
+    y: Tensor,
+    correct: dict[Node, Tensor],
+) -> None:
+    """Add the number of right answers of each head to `correct`, down the trie."""
+    for node in nodes:
+        features, logits = learners[node].evaluate(x)
+        right = torch.stack([(out.argmax(dim=1) == y).sum() for out in logits])
+        correct[node] = correct[node] + right if node in correct else right
+        _count_correct(node.children, learners, features, y, correct)
