@@ -12,13 +12,10 @@ from typing import Any, Literal, TypeVar
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be used: says what was expected, what was found, and the way out."""
 
 
 class Section(BaseModel):

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dsaccel.config import ConfigError, NetworkConfig
+from dsaccel.config import NetworkConfig
+from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import Hierarchy, format_hierarchy
 from dsaccel.plan import Block, Head, Layer, Output, Plan, Shortcut, pool_kernel, split
 

@@ -1,5 +1,7 @@
 """The hierarchy: how many blocks each stage of a network has, written `1-1-2-4`."""
 
+from dsaccel.errors import ConfigError
+
 Hierarchy = tuple[int, ...]
 
 
@@ -7,11 +9,11 @@ def parse_hierarchy(text: str) -> Hierarchy:
     """Read `1-1-2-4` as `(1, 1, 2, 4)`.
 
     Raises:
-        ValueError: if a part is no whole number or a stage has no block.
+        ConfigError: if a part is no whole number or a stage has no block.
     """
     parts = text.strip().split("-")
     if not all(part.isascii() and part.isdigit() and int(part) >= 1 for part in parts):
-        raise ValueError(
+        raise ConfigError(
             "a hierarchy must be whole numbers of at least 1, a block count for each stage, "
             f"joined by '-', but got {text!r}; write for example 1-1-2-2"
         )

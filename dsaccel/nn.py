@@ -6,11 +6,13 @@ dropped channel comes from a generator that is named by position, never from the
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import skip_init
 
 from dsaccel.losses import label_similarity, one_hot_loss, similarity_loss
 from dsaccel.plan import Block, Head, Layer, Output, Segment
@@ -40,13 +42,21 @@ class LayerModule(nn.Module):
         self.adds_shortcut = number == len(block.layers) - 1 and block.shortcut != "none"
         self.dropout = layer.dropout
         self.is_map = layer.kind == "conv"
-        self.weight = _weights(layer, seed, self.position)
+        draw = Draw(seed, self.position)
+        self.weight = _weights(layer, draw)
         self.norm = (nn.BatchNorm2d if self.is_map else nn.BatchNorm1d)(layer.out_channels)
         self.shortcut = None
         if self.adds_shortcut and block.shortcut == "projection":
-            shortcut = nn.Conv2d(block.in_channels, block.out_channels, 1, block.stride, bias=False)
             self.shortcut = nn.Sequential(
-                _initialised(shortcut, seed, self.position, "shortcut"),
+                draw(
+                    "shortcut",
+                    nn.Conv2d,
+                    block.in_channels,
+                    block.out_channels,
+                    1,
+                    block.stride,
+                    bias=False,
+                ),
                 nn.BatchNorm2d(block.out_channels),
             )
 
@@ -79,14 +89,14 @@ class LocalHead(nn.Module):
     def __init__(self, head: Head, position: Position, seed: int) -> None:
         super().__init__()
         self.spec = head
-        self.classifier = _classifier(head.num_features, head.num_classes, seed, position, "pred")
-        is_map = head.side is not None
+        draw = Draw(seed, position)
+        self.classifier = draw("pred", nn.Linear, head.num_features, head.num_classes)
+        nn.init.zeros_(self.classifier.weight)
         self.pred_conv = self.similarity = None
-        if head.pred_conv and is_map and head.loss != "sim":
-            self.pred_conv = _same_channels(head.channels, 3, seed, position, "pred_conv")
+        if head.pred_conv and head.side is not None and head.loss != "sim":
+            self.pred_conv = _same_channels("pred_conv", head, 3, draw)
         if head.has_similarity:
-            kernel = head.sim_kernel if is_map else None
-            self.similarity = _same_channels(head.channels, kernel, seed, position, "sim")
+            self.similarity = _same_channels("sim", head, head.sim_kernel, draw)
 
     def logits(self, h: Tensor) -> Tensor:
         """Features -> (B, K)."""
@@ -120,9 +130,10 @@ class OutputLayer(nn.Module):
     def __init__(self, output: Output, *, zero: bool, seed: int) -> None:
         super().__init__()
         self.spec = output
-        self.classifier = _classifier(
-            output.num_features, output.num_classes, seed, None, "output", zero=zero
-        )
+        draw = Draw(seed, None)
+        self.classifier = draw("output", nn.Linear, output.num_features, output.num_classes)
+        if zero:
+            nn.init.zeros_(self.classifier.weight)
 
     def logits(self, x: Tensor) -> Tensor:
         """Features -> (B, K)."""
@@ -188,56 +199,45 @@ def _exact(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
-def _weights(layer: Layer, seed: int, position: Position) -> nn.Conv2d | nn.Linear:
+def _weights(layer: Layer, draw: "Draw") -> nn.Conv2d | nn.Linear:
     if layer.kind == "linear":
-        module: nn.Conv2d | nn.Linear = nn.Linear(
-            layer.in_channels, layer.out_channels, bias=layer.bias
-        )
-    else:
-        padding = layer.kernel // 2
-        module = nn.Conv2d(
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel,
-            layer.stride,
-            padding,
-            bias=layer.bias,
-        )
-    return _initialised(module, seed, position, "conv")
+        return draw("conv", nn.Linear, layer.in_channels, layer.out_channels, bias=layer.bias)
+    return draw(
+        "conv",
+        nn.Conv2d,
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel,
+        layer.stride,
+        layer.kernel // 2,
+        bias=layer.bias,
+    )
 
 
-def _same_channels(
-    channels: int, kernel: int | None, seed: int, position: Position, role: str
-) -> nn.Module:
-    """A map from features to as many features: a convolution, or for vectors a linear map."""
-    if kernel is None:
-        module: nn.Conv2d | nn.Linear = nn.Linear(channels, channels, bias=False)
-    else:
-        module = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False)
-    return _initialised(module, seed, position, role)
+def _same_channels(role: str, head: Head, kernel: int, draw: "Draw") -> nn.Conv2d | nn.Linear:
+    """From features to as many features: a convolution, or a linear map of vectors."""
+    if head.side is None:
+        return draw(role, nn.Linear, head.channels, head.channels, bias=False)
+    return draw(
+        role, nn.Conv2d, head.channels, head.channels, kernel, padding=kernel // 2, bias=False
+    )
 
 
-def _classifier(
-    num_features: int,
-    num_classes: int,
-    seed: int,
-    position: Position | None,
-    role: str,
-    zero: bool = True,
-) -> nn.Linear:
-    classifier = nn.Linear(num_features, num_classes)
-    _initialised(classifier, seed, position, role)
-    if zero:
-        nn.init.zeros_(classifier.weight)
-    return classifier
+@dataclass(frozen=True)
+class Draw:
+    """Makes modules whose weights are drawn from U(-b, b), b = 1 / sqrt(fan in): torch's default,
+    but from a generator that is named by position and role.
+    """
 
+    seed: int
+    position: Position | None
 
-def _initialised(module: Weighted, seed: int, position: Position | None, role: str) -> Weighted:
-    """Draw weight and bias from U(-b, b) with b = 1 / sqrt(fan in): torch's own default."""
-    generator = torch.Generator().manual_seed(derive(seed, "init", *(position or ()), role))
-    weight = module.weight
-    bound = 1 / math.sqrt(weight[0].numel())
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.uniform_(-bound, bound, generator=generator)
-    return module
+    def __call__(self, role: str, kind: type[Weighted], *args: Any, **kwargs: Any) -> Weighted:
+        module = cast(Weighted, skip_init(kind, *args, **kwargs))
+        seed = derive(self.seed, "init", *(self.position or ()), role)
+        generator = torch.Generator().manual_seed(seed)
+        bound = 1 / math.sqrt(module.weight[0].numel())
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.uniform_(-bound, bound, generator=generator)
+        return module

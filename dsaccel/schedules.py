@@ -14,8 +14,6 @@ from dsaccel.trie import Node, Trie
 class Batches(Protocol):
     """What a schedule needs of the data."""
 
-    num_val: int
-
     def train_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]: ...
 
     def val_batches(self) -> Iterator[tuple[Tensor, Tensor]]: ...

@@ -1,0 +1,425 @@
+"""The command line. Heavy modules are imported by the command that needs them.
+
+Exit codes: 0 done, 1 unexpected, 2 bad input, 3 no finished hierarchy, 4 storage, 5 the study
+exists with other settings, 130 interrupted, 143 terminated.
+"""
+
+import functools
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dsaccel import options
+from dsaccel.errors import ConfigError, NoResultError, UserError
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from rich.console import Console
+
+    from dsaccel.config import RunConfig, StudyConfig
+    from dsaccel.search import Search
+    from dsaccel.study_dir import StudyDir
+    from dsaccel.train import TrainResult
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Search the hierarchy (blocks per stage) that learns best layer-wise.",
+)
+StudyName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study file, its name, or a study that was run.")
+]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: handled as Ctrl-C is, with an exit code of its own."""
+
+
+def main() -> None:
+    """Entry point of `dsaccel`."""
+    app()
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """End a command with one message and a documented exit code, without a traceback."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            command(*args, **kwargs)
+        except UserError as error:
+            print(f"dsaccel: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt as interrupt:
+            again = shlex.join(["dsaccel", *sys.argv[1:]])
+            print(f"dsaccel: stopped; continue with: {again}", file=sys.stderr)
+            raise typer.Exit(143 if isinstance(interrupt, Terminated) else 130) from None
+
+    return run
+
+
+@app.command()
+@guarded
+def search(
+    study: StudyName = "digits",
+    space: Annotated[str | None, typer.Option(help="A search space file, or its name.")] = None,
+    family: options.Family = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    train_images: options.TrainImages = None,
+    n_trials: Annotated[
+        int | None, typer.Option(help="Distinct hierarchies to train, over all runs of the study.")
+    ] = None,
+    cohort_size: Annotated[
+        int | None, typer.Option(help="Hierarchies trained together, sharing their prefixes.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = None,
+    schedule: options.Schedule = None,
+    granularity: options.Granularity = None,
+    loss: options.Loss = None,
+    width: options.Width = None,
+    dropout: options.Dropout = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    storage: Annotated[str | None, typer.Option(help="Optuna storage URL.")] = None,
+    study_name: Annotated[str | None, typer.Option(help="Write to studies/NAME/.")] = None,
+    settings: options.Settings = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Search the best hierarchy; run again to continue. Default: handwritten digits."""
+    given = dict(locals())
+    from dsaccel.config import StudyConfig, parse_config
+    from dsaccel.study_dir import StudyDir, find_space, find_study
+
+    name, tables = find_study(study)
+    directory = StudyDir(study_name or name)
+    if space is not None:
+        tables["space"] = find_space(space)
+    options.apply(tables, given)
+    config = parse_config(StudyConfig, tables, study)
+
+    from dsaccel.search import Search
+    from dsaccel.tables import headline, trials_table
+    from dsaccel.view import ProgressView
+
+    console, out = _consoles(as_json)
+    searching = Search(config, directory)
+    if not searching.data.has_test and not quiet:
+        console.print(f"{config.data.name}: no test split; results are validation accuracies")
+    if searching.is_finished:
+        trained = f"{searching.num_trained} hierarchies"
+        console.print(f"study {directory.name} is finished: {trained} trained; nothing to do")
+    else:
+        with (
+            ProgressView(console, quiet=quiet, verbose=verbose) as view,
+            closing(searching.run()) as run,
+        ):
+            try:
+                for progress in run:
+                    view.update(progress)
+            finally:
+                _write_results(searching)
+    files = _write_results(searching)
+    if as_json:
+        print(json.dumps(_summary(searching, files)))
+        return
+    out.print(trials_table(searching.study))
+    out.print(headline(searching.study))
+    for label, path in files.items():
+        out.print(f"{label:>10}  {path}", highlight=False, soft_wrap=True)
+    out.print(
+        f"{'dashboard':>10}  optuna-dashboard {searching.url}", highlight=False, soft_wrap=True
+    )
+
+
+@app.command()
+@guarded
+def train(
+    target: Annotated[
+        str, typer.Argument(metavar="HIERARCHY|CONFIG", help="1-1-2-2, or an exported config.")
+    ],
+    study: Annotated[
+        str | None, typer.Option(help="Take the settings and the seed of this study.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="local: layer-wise; global: back-propagation.")
+    ] = None,
+    family: options.Family = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    train_images: options.TrainImages = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = None,
+    schedule: options.Schedule = None,
+    granularity: options.Granularity = None,
+    loss: options.Loss = None,
+    width: options.Width = None,
+    dropout: options.Dropout = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    settings: options.Settings = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Train one hierarchy; with --study exactly as its search did."""
+    run = _run_config(target, study, mode, dict(locals()))
+
+    from dsaccel.tables import percent
+    from dsaccel.train import Training
+
+    console, out = _consoles(as_json)
+    training = Training(run)
+    for rung in training.cohort.rungs():
+        if not quiet:
+            heads = "  ".join(percent(accuracy) for accuracy in rung.accuracies[run.hierarchy])
+            shown = heads if verbose else percent(rung.output(run.hierarchy))
+            console.print(f"epoch {rung.epoch}/{run.training.epochs}  {shown}", highlight=False)
+    result = training.result()
+    if as_json:
+        print(json.dumps(asdict(result)))
+    else:
+        out.print(_result_table(result))
+
+
+@app.command()
+@guarded
+def describe(
+    hierarchy: Annotated[
+        str | None, typer.Argument(help="1-1-2-2; default: the family's own.")
+    ] = None,
+    family: Annotated[str, typer.Option(help="resnet18, resnet50, vgg, vgg8b ...")] = "resnet18",
+    channels: Annotated[int, typer.Option(help="Of the images.", min=1)] = 3,
+    image_size: Annotated[int, typer.Option(help="Side in pixels.", min=4)] = 32,
+    num_classes: Annotated[int, typer.Option(help="Classes.", min=2)] = 10,
+    granularity: options.Granularity = None,
+    loss: options.Loss = None,
+    width: options.Width = None,
+    settings: options.Settings = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show a hierarchy stage by stage, and what it costs; trains nothing."""
+    given = dict(locals()) | {"family": None}
+    from dsaccel.config import NetworkConfig, parse_config
+    from dsaccel.describe import describe_plan, description_table
+    from dsaccel.families import build_plan, find_family
+    from dsaccel.hierarchy import parse_hierarchy
+
+    tables: dict[str, Any] = {}
+    options.apply(tables, given)
+    network = parse_config(NetworkConfig, tables.get("network", {}), "the command line")
+    standard = find_family(family).standard
+    plan = build_plan(
+        family,
+        standard if hierarchy is None else parse_hierarchy(hierarchy),
+        network,
+        channels=channels,
+        side=image_size,
+        num_classes=num_classes,
+    )
+    if as_json:
+        print(json.dumps(describe_plan(plan)))
+    else:
+        _consoles(as_json)[1].print(description_table(plan))
+
+
+@app.command()
+@guarded
+def export(
+    study: StudyName,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The config.")] = Path("best.toml"),
+    hierarchy: Annotated[str | None, typer.Option(help="Another one than the best.")] = None,
+    force: Annotated[bool, typer.Option(help="Write over an existing file.")] = False,
+) -> None:
+    """Write the best hierarchy as a config for `dsaccel train`."""
+    from dsaccel.export import export_trial
+    from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
+    from dsaccel.tables import best_trial
+
+    directory, config, stored = _stored_study(study)
+    if output.exists() and not force:
+        raise ConfigError(f"{output} exists already; choose another -o, or --force")
+    if not output.parent.is_dir():
+        raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
+    trial = best_trial(stored)
+    if hierarchy is not None:
+        wanted = format_hierarchy(parse_hierarchy(hierarchy))
+        trials = [t for t in stored.trials if t.user_attrs.get("hierarchy") == wanted]
+        trial = next((t for t in trials if t.state.is_finished() and "flops" in t.user_attrs), None)
+    if trial is None:
+        raise NoResultError(
+            f"study {directory.name} has no finished trial {hierarchy or 'within its constraint'}; "
+            f"train more with: dsaccel search {study}"
+        )
+    export_trial(config, directory.name, trial, output)
+    print(f"{trial.user_attrs['hierarchy']} -> {output}", file=sys.stderr)
+
+
+@app.command()
+@guarded
+def report(
+    study: StudyName,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Default: studies/NAME/report.html.")
+    ] = None,
+) -> None:
+    """Write a study's report: one HTML page that needs no network."""
+    from dsaccel.report import write_report
+    from dsaccel.tables import headline
+
+    directory, _, stored = _stored_study(study)
+    path = output or directory.report
+    if not path.parent.is_dir():
+        raise ConfigError(f"folder {path.parent} must exist to write {path.name} into it")
+    write_report(stored, path)
+    print(headline(stored))
+    print(path)
+
+
+def _terminate(_signal: int, _frame: object) -> None:
+    raise Terminated
+
+
+def _consoles(as_json: bool) -> tuple["Console", "Console"]:
+    """For progress, and for results: stdout, unless that is kept for JSON."""
+    from rich.console import Console
+
+    progress = Console(stderr=True)
+    return progress, progress if as_json else Console()
+
+
+def _stored_study(study: str) -> tuple["StudyDir", "StudyConfig", "Study"]:
+    """A study that was run: its folder, settings and Optuna study."""
+    from dsaccel.study_dir import StudyDir, find_study, open_study
+
+    name = study if "/" not in study and not study.endswith(".toml") else find_study(study)[0]
+    directory = StudyDir(name)
+    if not directory.exists:
+        raise ConfigError(
+            f"study must be one that was run, but {directory.config} is not there; "
+            f"run it with: dsaccel search {study}"
+        )
+    config = directory.read_config()
+    return directory, config, open_study(directory, config)
+
+
+def _run_config(
+    target: str, study: str | None, mode: str | None, given: dict[str, Any]
+) -> "RunConfig":
+    """The settings of `dsaccel train`: an exported config's, a study's, or the defaults."""
+    from dsaccel.config import RunConfig, parse_config, read_toml
+    from dsaccel.export import run_config
+    from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
+
+    if target.endswith(".toml"):
+        if study is not None:
+            raise ConfigError(f"{target} holds all settings; leave --study {study} out")
+        tables, source = read_toml(Path(target)), target
+    else:
+        hierarchy = format_hierarchy(parse_hierarchy(target))
+        tables, source = {"family": "resnet18", "hierarchy": hierarchy}, "the command line"
+        if study is not None:
+            config = _study_config(study)
+            tables = run_config(config, hierarchy, None).model_dump(exclude_none=True)
+    options.apply(tables, given | {"family": None})
+    if given["family"] is not None:
+        tables["family"] = given["family"]
+    if mode is not None:
+        tables["mode"] = mode
+    return parse_config(RunConfig, tables, source)
+
+
+def _study_config(study: str) -> "StudyConfig":
+    """A study's settings: as it was run, otherwise as its file says."""
+    from dsaccel.config import StudyConfig, parse_config
+    from dsaccel.study_dir import StudyDir, find_study
+
+    if "/" not in study and not study.endswith(".toml") and StudyDir(study).exists:
+        return StudyDir(study).read_config()
+    return parse_config(StudyConfig, find_study(study)[1], study)
+
+
+def _write_results(searching: "Search") -> dict[str, str]:
+    """Write report and best hierarchy; returns the paths of everything that there is."""
+    from dsaccel.export import export_trial
+    from dsaccel.report import write_report
+    from dsaccel.tables import best_trial
+
+    directory, study = searching.directory, searching.study
+    best = best_trial(study)
+    if best is not None:
+        export_trial(searching.config, directory.name, best, directory.best)
+    write_report(study, directory.report)
+    paths = {
+        "study": directory.database,
+        "best": directory.best,
+        "report": directory.report,
+        "config": directory.config,
+    }
+    return {label: path.as_posix() for label, path in paths.items() if path.is_file()}
+
+
+def _summary(searching: "Search", files: dict[str, str]) -> dict[str, Any]:
+    """What `dsaccel search --json` prints."""
+    from optuna.trial import TrialState
+
+    from dsaccel.tables import best_trial
+
+    study = searching.study
+    trials = study.get_trials(deepcopy=False)
+    best = best_trial(study)
+    baseline = study.user_attrs.get("baseline")
+    return {
+        "study": searching.directory.name,
+        "storage": searching.url,
+        "num_trained": searching.num_trained,
+        "num_pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
+        "num_harvested": sum(bool(trial.user_attrs.get("harvested")) for trial in trials),
+        "blocks_trained": study.user_attrs.get("blocks_trained", 0),
+        "blocks_separate": study.user_attrs.get("blocks_separate", 0),
+        "time_s": study.user_attrs.get("time_s", 0.0),
+        "best": best
+        and {
+            "hierarchy": best.user_attrs["hierarchy"],
+            "val_accuracy": best.value,
+            "num_parameters": best.user_attrs["num_parameters"],
+        },
+        "baseline": baseline and {key: baseline[key] for key in ("hierarchy", "val_accuracy")},
+        "files": files,
+    }
+
+
+def _result_table(result: "TrainResult") -> Any:
+    from rich.table import Table
+
+    from dsaccel.tables import count, duration, percent
+
+    table = Table.grid(padding=(0, 2))
+    table.add_row("hierarchy", result.hierarchy)
+    table.add_row("mode", result.mode)
+    table.add_row("validation accuracy", percent(result.val_accuracy))
+    heads = "  ".join(percent(accuracy) for accuracy in result.head_accuracies[-1])
+    table.add_row("by head, output last", heads)
+    table.add_row("parameters", count(result.num_parameters))
+    table.add_row("time", duration(result.time_s))
+    table.add_row("peak memory", f"{result.peak_memory_bytes / 2**20:.0f} MiB")
+    return table

@@ -1,0 +1,31 @@
+"""Errors that a user can mend: a message that says what was expected, what was found and the way
+out, and the exit code that the command line ends with.
+"""
+
+
+class UserError(Exception):
+    exit_code = 1
+
+
+class ConfigError(UserError, ValueError):
+    """A setting, file or argument that cannot be used."""
+
+    exit_code = 2
+
+
+class NoResultError(UserError):
+    """A study without a finished feasible hierarchy."""
+
+    exit_code = 3
+
+
+class StorageError(UserError):
+    """A study's storage cannot be reached or read."""
+
+    exit_code = 4
+
+
+class MismatchError(UserError):
+    """A study exists already, with settings that would give other results."""
+
+    exit_code = 5

@@ -1,0 +1,41 @@
+"""Take a hierarchy out of a study: the network and how it was trained, as a config of its own."""
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from dsaccel.config import RunConfig, StudyConfig, write_toml
+
+
+def run_config(config: StudyConfig, hierarchy: str, result: dict[str, Any] | None) -> RunConfig:
+    """The settings that train one hierarchy as a study's search trained it."""
+    return RunConfig(
+        family=config.space.family,
+        hierarchy=hierarchy,
+        seed=config.seed,
+        data=config.data,
+        network=config.network,
+        training=config.training,
+        runtime=config.runtime,
+        result=result,
+    )
+
+
+def export_trial(config: StudyConfig, study_name: str, trial: FrozenTrial, path: Path) -> None:
+    """Write a trial's hierarchy as a config that `dsaccel train` reads, with where it is from."""
+    attributes = trial.user_attrs
+    result = {
+        "study": study_name,
+        "trial": trial.number,
+        "val_accuracy": attributes["val_accuracy"],
+        "num_parameters": attributes["num_parameters"],
+        "flops": attributes["flops"],
+        "shallow_scale": attributes["shallow_scale"],
+        "versions": {
+            package: importlib.metadata.version(package)
+            for package in ("dsaccel", "torch", "optuna")
+        },
+    }
+    write_toml(path, run_config(config, attributes["hierarchy"], result))

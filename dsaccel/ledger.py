@@ -1,0 +1,104 @@
+"""The rows of a stored study: one trial is one hierarchy, and every row is a real network."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from dsaccel.cohort import Cohort
+from dsaccel.hierarchy import Hierarchy, parse_hierarchy
+from dsaccel.plan import Plan
+from dsaccel.space import SearchSpace
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class Ledger:
+    """Opens, reports and tells the trials of a study, each exactly once."""
+
+    def __init__(
+        self, study: optuna.Study, space: SearchSpace, plan: Callable[[Hierarchy], Plan]
+    ) -> None:
+        self.study = study
+        self._space = space
+        self._plan = plan
+        self._open: dict[str, optuna.Trial] = {}
+
+    def finished(self) -> dict[str, FrozenTrial]:
+        """COMPLETE and PRUNED trials by hierarchy, harvested ones too."""
+        trials = self.study.get_trials(deepcopy=False, states=FINISHED)
+        return {trial.user_attrs["hierarchy"]: trial for trial in trials}
+
+    def trained(self) -> dict[str, FrozenTrial]:
+        """The finished trials that were asked for, by hierarchy."""
+        finished = self.finished()
+        return {n: t for n, t in finished.items() if not t.user_attrs.get("harvested")}
+
+    def open(self, name: str) -> None:
+        """Store a RUNNING trial for a hierarchy."""
+        hierarchy = parse_hierarchy(name)
+        attributes: dict[str, Any] = {"hierarchy": name}
+        if hierarchy in self._space.references:
+            attributes["reference"] = True
+        if self._space.violation(hierarchy) is not None:
+            attributes["feasible"] = False
+        self.study.enqueue_trial(self._space.to_params(hierarchy), user_attrs=attributes)
+        self._open[name] = self.study.ask(dict(self._space.distributions()))
+
+    def report(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Store an intermediate value (step: epochs, 1-based) of each open trial."""
+        for name, value in values.items():
+            if name in self._open:
+                self._open[name].report(value, epoch)
+
+    def tell(self, cohort: Cohort, name: str, state: TrialState) -> None:
+        """Close a trial as COMPLETE or PRUNED; one told before a search was cut off stays."""
+        trial = self._open.pop(name, None)
+        if trial is None:
+            return
+        for key, value in self._attributes(cohort, name).items():
+            trial.set_user_attr(key, value)
+        if state == TrialState.PRUNED:
+            self.study.tell(trial, state=state)
+        else:
+            self.study.tell(trial, cohort.history[-1].output(name))
+
+    def add_harvested(self, cohort: Cohort, name: str) -> None:
+        """Store a network that was read off the trie without having been asked for."""
+        self.study.add_trial(
+            optuna.create_trial(
+                value=cohort.history[-1].output(name),
+                params=self._space.to_params(parse_hierarchy(name)),
+                distributions=dict(self._space.distributions()),
+                user_attrs={
+                    "hierarchy": name,
+                    "harvested": True,
+                    **self._attributes(cohort, name),
+                },
+                intermediate_values={
+                    rung.epoch: rung.deepest_head(name) for rung in cohort.history
+                },
+            )
+        )
+
+    def fail_unfinished(self) -> None:
+        """Tell FAIL for every trial that nobody trains any more."""
+        self._open.clear()
+        while self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self.study.tell(self.study.ask(), state=TrialState.FAIL)
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _attributes(self, cohort: Cohort, name: str) -> dict[str, Any]:
+        accuracies = cohort.head_accuracies(name)
+        plan = self._plan(parse_hierarchy(name))
+        return {
+            "val_accuracy": accuracies[-1][-1],
+            "head_accuracies": accuracies,
+            "num_parameters": plan.num_parameters,
+            "flops": plan.flops,
+            "shallow_scale": plan.shallow_scale,
+            "time_s": cohort.time_s[name],
+            "epochs_trained": len(accuracies),
+        }

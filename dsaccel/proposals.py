@@ -1,0 +1,187 @@
+"""Propose the hierarchies of a cohort. What cannot be trained never reaches the stored study.
+
+Optuna's samplers know neither hard constraints nor "not twice". So they are asked in a study in
+memory, rebuilt from the stored trials: infeasible and repeated suggestions are told there, where
+the sampler learns from them, and are forgotten with it. Equal trials and seed: equal proposals.
+"""
+
+import itertools
+import random
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+import optuna
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from dsaccel.errors import ConfigError
+from dsaccel.hierarchy import Hierarchy
+from dsaccel.seeds import derive
+from dsaccel.space import SearchSpace
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    # constant_liar: what runs counts as bad, which spreads a cohort
+    "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
+}
+"""A sampler's name and how to make it from a seed; beside them there is `random`."""
+
+NUM_STARTUP = 10
+"""Distinct trained hierarchies below which proposals are uniform."""
+MAX_REJECTIONS = 50
+"""After this many rejected suggestions in a row one hierarchy is drawn uniformly."""
+MAX_DRAWS = 10_000
+"""Uniform draws for one unseen feasible hierarchy, in a space too large to list."""
+REJECTIONS_PER_TRIAL = 2
+"""Points drawn for each trained hierarchy to stand for the rejected suggestions before it."""
+
+
+def propose(
+    space: SearchSpace,
+    trials: Sequence[FrozenTrial],
+    num: int,
+    *,
+    seed: int,
+    exclude: Collection[Hierarchy] = (),
+    sampler: str = "tpe",
+) -> list[Hierarchy]:
+    """Propose up to `num` distinct feasible hierarchies that no finished trial has.
+
+    When no more than `num` are left these are returned, in lexicographic order; possibly none.
+
+    Args:
+        space: what is feasible.
+        trials: the stored ones; only COMPLETE and PRUNED ones are read, by their parameters.
+        num: size of the cohort.
+        seed: the study's.
+        exclude: hierarchies that must not be proposed either, such as references to come.
+        sampler: `tpe` or `random`.
+
+    Raises:
+        ConfigError: if the sampler is unknown.
+    """
+    if sampler not in ("random", *SAMPLERS):
+        known = ", ".join(["random", *SAMPLERS])
+        raise ConfigError(f"sampler must be one of {known}, but got {sampler!r}")
+    finished = sorted(
+        (t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)),
+        key=lambda trial: trial.number,
+    )
+    values = _values(space, finished)
+    taken = set(values) | set(exclude)
+    unseen = _unseen(space, taken)
+    if unseen is not None and len(unseen) <= num:
+        return unseen
+    rng = random.Random(derive(seed, "draw", len(values)))
+    suggestions: Iterator[Hierarchy | None] = itertools.repeat(None)
+    if sampler != "random" and len(values) >= NUM_STARTUP:
+        # numpy takes seeds of 32 bits
+        asked = SAMPLERS[sampler](derive(seed, "ask", len(values)) % 2**32)
+        study = _rebuild(space, finished, asked, derive(seed, "rejected"))
+        suggestions = _suggestions(study, space, values, taken)
+    cohort: list[Hierarchy] = []
+    while len(cohort) < num:
+        hierarchy = next(suggestions) or _draw(space, taken, rng)
+        if hierarchy is None:
+            break
+        cohort.append(hierarchy)
+        taken.add(hierarchy)
+    return cohort
+
+
+def _suggestions(
+    study: optuna.Study,
+    space: SearchSpace,
+    values: dict[Hierarchy, float | None],
+    taken: set[Hierarchy],
+) -> Iterator[Hierarchy | None]:
+    """The sampler's unseen feasible suggestions; None after too many others in a row.
+
+    What is yielded stays RUNNING in the study. `taken` grows meanwhile.
+    """
+    distributions = space.distributions()
+    while True:
+        for _ in range(MAX_REJECTIONS):
+            trial = study.ask(distributions)
+            hierarchy = space.from_params(trial.params)
+            if hierarchy not in taken and space.violation(hierarchy) is None:
+                yield hierarchy
+                break
+            value = values.get(hierarchy)
+            study.tell(trial, value, TrialState.PRUNED if value is None else TrialState.COMPLETE)
+        else:
+            yield None
+
+
+def _rebuild(
+    space: SearchSpace, finished: Sequence[FrozenTrial], sampler: BaseSampler, seed: int
+) -> optuna.Study:
+    """A study in memory of the finished trials, and of what was rejected before each of them.
+
+    Rejected suggestions are not stored. Without them TPE forgets at each cohort where the space
+    ends, and, as its better group is a tenth of what it sees, follows very few trials. Uniform
+    infeasible points in their place found the optimum more often (benchmarks/proposals.py).
+    """
+    with _quiet():
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+    distributions = space.distributions()
+    rng = random.Random(seed)
+    for trial in finished:
+        for point in [_uniform(space, rng) for _ in range(REJECTIONS_PER_TRIAL)]:
+            if space.violation(point) is not None:
+                study.add_trial(
+                    create_trial(
+                        state=TrialState.PRUNED,
+                        params=space.to_params(point),
+                        distributions=distributions,
+                    )
+                )
+        study.add_trial(
+            create_trial(
+                state=trial.state,
+                value=trial.value,
+                params=space.to_params(space.from_params(trial.params)),
+                distributions=distributions,
+                intermediate_values=trial.intermediate_values,
+            )
+        )
+    return study
+
+
+def _values(space: SearchSpace, finished: Sequence[FrozenTrial]) -> dict[Hierarchy, float | None]:
+    """The value of each trained hierarchy; None where all its trials were pruned."""
+    values: dict[Hierarchy, float | None] = {}
+    for trial in finished:
+        complete = trial.state == TrialState.COMPLETE
+        hierarchy = space.from_params(trial.params)
+        values[hierarchy] = trial.value if complete else values.get(hierarchy)
+    return values
+
+
+def _unseen(space: SearchSpace, taken: Collection[Hierarchy]) -> list[Hierarchy] | None:
+    feasible = space.feasible()
+    return None if feasible is None else [h for h in feasible if h not in taken]
+
+
+def _draw(space: SearchSpace, taken: Collection[Hierarchy], rng: random.Random) -> Hierarchy | None:
+    """A uniform unseen feasible hierarchy; None: there is none, or none was met."""
+    unseen = _unseen(space, taken)
+    if unseen is not None:
+        return rng.choice(unseen) if unseen else None
+    points = (_uniform(space, rng) for _ in range(MAX_DRAWS))
+    return next((p for p in points if p not in taken and space.violation(p) is None), None)
+
+
+def _uniform(space: SearchSpace, rng: random.Random) -> Hierarchy:
+    """A uniform hierarchy within the bounds of the stages, feasible or not."""
+    return tuple(rng.randint(low, high) for low, high in space.config.num_blocks)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna from announcing the study; its verbosity is the user's afterwards."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)

@@ -1,0 +1,55 @@
+"""Who goes on at a rung: the better part of the cohort, by rank. Decides, trains nothing.
+
+Optuna's pruners judge one trial against earlier ones, so trials in lock-step fare by the order of
+their reports. Here a cohort is ranked as a whole at one fidelity.
+"""
+
+import math
+from collections.abc import Mapping
+
+from dsaccel.config import PruningConfig, TrainingConfig
+
+
+def rung_epochs(pruning: PruningConfig, training: TrainingConfig) -> tuple[int, ...]:
+    """The epochs (1-based) after which a cohort is ranked, ascending, all before the last epoch.
+
+    Without `grace_epochs` the first is the epoch after the first learning-rate decay: before it the
+    noise of a large learning rate hides which hierarchy is better. Nothing is pruned if there is
+    no such epoch.
+    """
+    if pruning.kind == "none":
+        return ()
+    first = pruning.grace_epochs
+    if first is None:
+        decays = training.decay_epochs()
+        if not decays:
+            return ()
+        first = decays[0] + 1
+    rungs: list[int] = []
+    fidelity = float(first)
+    while round(fidelity) < training.epochs:
+        rungs.append(round(fidelity))
+        fidelity *= pruning.reduction_factor
+    # with a factor near 1 neighbours round to the same epoch
+    return tuple(dict.fromkeys(rungs))
+
+
+def losers(values: Mapping[str, float], pruning: PruningConfig) -> list[str]:
+    """Those who stop at a rung, best first: all but the best ceil(n / reduction_factor).
+
+    Equal values rank by name, whatever the order of the mapping. What is not finite (diverged)
+    ranks last; the best goes on even so.
+
+    Args:
+        values: accuracy (higher is better) at this rung of everyone who may be pruned.
+        pruning: how many go on.
+    """
+    if pruning.kind == "none":
+        return []
+    ranked = sorted(values, key=lambda name: _rank(name, values[name]))
+    return ranked[math.ceil(len(ranked) / pruning.reduction_factor) :]
+
+
+def _rank(name: str, value: float) -> tuple[bool, float, str]:
+    finite = math.isfinite(value)
+    return (not finite, -value if finite else 0.0, name)

@@ -1,0 +1,370 @@
+"""Search: propose a cohort, train it as one trie, prune at rungs, tell Optuna, go on.
+
+A search is an iterator of `Progress`, one a rung. What it knows is in the study: a search that was
+cut off is continued by running it again, and proposes and reaches what it would have anyway.
+"""
+
+import time
+from collections.abc import Collection, Generator, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from optuna.trial import TrialState
+
+from dsaccel.cohort import Cohort
+from dsaccel.config import StudyConfig
+from dsaccel.data import load_data
+from dsaccel.errors import MismatchError
+from dsaccel.families import build_plan, check_hierarchy
+from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
+from dsaccel.ledger import Ledger
+from dsaccel.plan import Plan
+from dsaccel.proposals import propose
+from dsaccel.pruners import losers, rung_epochs
+from dsaccel.rung import Rung
+from dsaccel.runtime import resolve_runtime, start_runtime
+from dsaccel.space import Measures, SearchSpace
+from dsaccel.study_dir import (
+    StudyDir,
+    check_same,
+    open_study,
+    storage_errors,
+    write_config,
+)
+from dsaccel.tables import best_trial
+
+CHECKPOINT_INTERVAL_S = 60.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a search stands after a rung."""
+
+    phase: Literal["search", "baseline"]
+    epoch: int
+    epochs: int
+    living: tuple[str, ...]
+    """The hierarchies of the cohort that are still trained, the most accurate head first."""
+    num_trained: int
+    """Distinct hierarchies that the study has trained to their end."""
+    n_trials: int
+    best: tuple[str, float] | None
+    """The best hierarchy so far and its validation accuracy."""
+    leader: tuple[str, float] | None
+    """The leading hierarchy of the cohort and its deepest local head's accuracy."""
+    time_left_s: float | None
+
+
+class Search:
+    """One study, from wherever it stands to its budget."""
+
+    def __init__(self, config: StudyConfig, directory: StudyDir) -> None:
+        """Read the data, check everything, open the study; trains nothing.
+
+        Raises:
+            ConfigError: settings, data or a space that cannot be used.
+            MismatchError: the study exists with settings that would give other results.
+            StorageError: the storage cannot be reached.
+        """
+        recorded = directory.read_config() if directory.exists else None
+        if recorded is not None:
+            config = _as_recorded(config, recorded)
+        check_hierarchy(config.space.family, tuple(low for low, _ in config.space.num_blocks))
+        runtime = resolve_runtime(config.runtime)
+        self.device = start_runtime(runtime)
+        self.data = load_data(
+            config.data,
+            seed=config.seed,
+            batch_size=config.training.batch_size,
+            device=self.device,
+        )
+        self.plan = partial(
+            build_plan,
+            config.space.family,
+            network=config.network,
+            channels=self.data.channels,
+            side=self.data.side,
+            num_classes=self.data.num_classes,
+            output_weight=config.training.output_weight,
+        )
+        references = tuple(parse_hierarchy(text) for text in config.references)
+        self.space = SearchSpace(config.space, self._measure, references)
+        budget = config.budget.model_copy(update={"cohort_size": self._cohort_size(config)})
+        self.config = config.model_copy(
+            update={"data": self.data.resolved, "runtime": runtime, "budget": budget}
+        )
+        if recorded is not None:
+            check_same(recorded, self.config)
+        self.directory = directory
+        self.url = directory.storage_url(self.config)
+        directory.path.mkdir(parents=True, exist_ok=True)
+        self.study = open_study(directory, self.config, create=True)
+        self.ledger = Ledger(self.study, self.space, self.plan)
+        self.started = time.perf_counter()
+        self._pace: tuple[float, float] | None = None
+        with storage_errors(self.url):
+            self._adopt()
+        write_config(directory, self.config)
+
+    @property
+    def num_trained(self) -> int:
+        """Distinct hierarchies trained to their end or pruned; harvested ones do not count."""
+        return len(self.ledger.trained())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return not self._next_cohort() and self._baseline_due() is None
+
+    def run(self) -> Generator[Progress]:
+        """Train until the budget is spent, the space is exhausted or the time is up.
+
+        What runs when the iterator is closed or interrupted is told FAIL, and trained again by the
+        next search.
+        """
+        with storage_errors(self.url):
+            try:
+                while names := self._next_cohort():
+                    yield from self._train_cohort(names)
+                    if self._time_is_up():
+                        return
+                if winner := self._baseline_due():
+                    yield from self._train_baseline(winner)
+            finally:
+                self._add_time()
+                self.ledger.fail_unfinished()
+
+    # ------------------------------------------------------------------ cohorts
+
+    def _next_cohort(self) -> list[str]:
+        """The hierarchies to train next; the same ones again after a cohort that was cut off."""
+        trained = self.ledger.trained()
+        unfinished = self.study.user_attrs.get("cohort", [])
+        if not set(unfinished) <= trained.keys():
+            return unfinished
+        references = [h for h in self.space.references if format_hierarchy(h) not in trained]
+        room = min(self.config.budget.cohort_size or 1, self.config.budget.n_trials - len(trained))
+        cohort = references[: max(room, 0)]
+        if len(cohort) < room:
+            cohort += propose(
+                self.space,
+                self.study.get_trials(deepcopy=False),
+                room - len(cohort),
+                seed=self.config.seed,
+                exclude=cohort,
+            )
+        return [format_hierarchy(hierarchy) for hierarchy in cohort]
+
+    def _train_cohort(self, names: list[str]) -> Iterator[Progress]:
+        self.study.set_user_attr("cohort", names)
+        known = self.ledger.finished().keys()
+        done_before = len(self.ledger.trained().keys() - set(names))
+        cohort = self._make_cohort(names, known)
+        for name in names:
+            if name not in known:
+                self.ledger.open(name)
+        for rung in cohort.history:
+            self.ledger.report(rung.epoch, {n: rung.deepest_head(n) for n in rung.accuracies})
+        epochs = self.config.training.epochs
+        prune_at = rung_epochs(self.config.pruning, self.config.training)
+        saved = time.perf_counter()
+        for rung in cohort.rungs():
+            values = {name: rung.deepest_head(name) for name in cohort.trie.asked}
+            self.ledger.report(rung.epoch, values)
+            if rung.epoch in prune_at:
+                self._prune(cohort, values)
+            if rung.epoch == epochs:
+                self._finish(cohort, known)
+            elif self._time_is_up() or time.perf_counter() - saved > CHECKPOINT_INTERVAL_S:
+                self._save(cohort, names)
+                saved = time.perf_counter()
+            done = done_before + len(names) * rung.epoch / epochs
+            yield self._progress("search", rung, cohort.trie.asked, done)
+            if self._time_is_up():
+                return
+
+    def _prune(self, cohort: Cohort, values: dict[str, float]) -> None:
+        """Retire the cohort's losers; references are compared with, never pruned."""
+        ranked = {n: v for n, v in values.items() if n not in self.config.references}
+        pruned = losers(ranked, self.config.pruning)
+        for name in pruned:
+            self.ledger.tell(cohort, name, TrialState.PRUNED)
+        cohort.trie.retire(set(pruned))
+
+    def _make_cohort(self, names: list[str], known: Collection[str]) -> Cohort:
+        hierarchies = [parse_hierarchy(name) for name in names]
+        cohort = Cohort(
+            {name: self.plan(h) for name, h in zip(names, hierarchies, strict=True)},
+            self.config.training,
+            self.data,
+            seed=self.config.seed,
+            device=self.device,
+            harvest=self._harvest(hierarchies, known),
+        )
+        state = self._saved(names)
+        if state is not None:
+            cohort.load_state_dict(state)
+        return cohort
+
+    def _harvest(self, hierarchies: list[Hierarchy], known: Collection[str]) -> dict[str, Plan]:
+        """Networks that end on the way to these: fewer blocks in the last stage, and feasible."""
+        shorter = {(*h[:-1], last) for h in hierarchies for last in range(1, h[-1])}
+        names = {format_hierarchy(h): h for h in sorted(shorter - set(hierarchies))}
+        return {
+            name: self.plan(h)
+            for name, h in names.items()
+            if name not in known and self.space.violation(h) is None
+        }
+
+    def _finish(self, cohort: Cohort, known: Collection[str]) -> None:
+        """Tell the cohort's results, and those that were read on the way."""
+        for name in cohort.trie.asked:
+            self.ledger.tell(cohort, name, TrialState.COMPLETE)
+        for name in cohort.harvested:
+            if name in cohort.trie.names and name not in known:
+                self.ledger.add_harvested(cohort, name)
+        for key in ("blocks_trained", "blocks_separate"):
+            total = self.study.user_attrs.get(key, 0) + getattr(cohort.trie, key)
+            self.study.set_user_attr(key, total)
+        self.directory.checkpoint.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------ baseline
+
+    def _baseline_due(self) -> str | None:
+        """The winner, if it has not been trained by global back-propagation yet."""
+        best = best_trial(self.study)
+        if best is None or not self.config.budget.baseline:
+            return None
+        winner = best.user_attrs["hierarchy"]
+        baseline = self.study.user_attrs.get("baseline", {})
+        return None if baseline.get("hierarchy") == winner else winner
+
+    def _train_baseline(self, winner: str) -> Iterator[Progress]:
+        plan = self.plan(parse_hierarchy(winner), mode="global")
+        cohort = Cohort(
+            {winner: plan},
+            self.config.training,
+            self.data,
+            seed=self.config.seed,
+            device=self.device,
+        )
+        for rung in cohort.rungs():
+            if rung.epoch == self.config.training.epochs:
+                baseline = {
+                    "hierarchy": winner,
+                    "val_accuracy": rung.output(winner),
+                    "num_parameters": plan.num_parameters,
+                    "time_s": cohort.time_s[winner],
+                }
+                self.study.set_user_attr("baseline", baseline)
+            yield self._progress("baseline", rung, [winner], self.num_trained)
+
+    # ------------------------------------------------------------------ the study
+
+    def _adopt(self) -> None:
+        """Bring a new or an interrupted study into order."""
+        recorded = self.study.user_attrs.get("fingerprint", self.data.fingerprint)
+        if recorded != self.data.fingerprint:
+            raise MismatchError(
+                "data: the images are not those that the study was begun with "
+                f"(fingerprint {recorded[:12]} in the study, {self.data.fingerprint[:12]} now)"
+            )
+        self.ledger.fail_unfinished()
+        self.study.set_user_attr("config", self.config.model_dump(mode="json"))
+        self.study.set_user_attr("fingerprint", self.data.fingerprint)
+        self.study.set_user_attr("num_val", self.data.num_val)
+
+    def _cohort_size(self, config: StudyConfig) -> int:
+        if config.budget.cohort_size is not None:
+            return config.budget.cohort_size
+        n_trials = config.budget.n_trials
+        feasible = self.space.feasible()
+        if feasible is not None and len({*feasible, *self.space.references}) <= n_trials:
+            return n_trials
+        return max(1, n_trials // 4)
+
+    def _measure(self, hierarchy: Hierarchy) -> Measures:
+        plan = self.plan(hierarchy)
+        return Measures(plan.num_parameters, plan.flops, plan.shallow_scale)
+
+    def _progress(
+        self, phase: Literal["search", "baseline"], rung: Rung, asked: list[str], done: float
+    ) -> Progress:
+        living = sorted(asked, key=rung.deepest_head, reverse=True)
+        best = best_trial(self.study)
+        return Progress(
+            phase,
+            rung.epoch,
+            self.config.training.epochs,
+            tuple(living),
+            self.num_trained,
+            self.config.budget.n_trials,
+            None if best is None else (best.user_attrs["hierarchy"], best.values[0]),
+            (living[0], rung.deepest_head(living[0])) if living else None,
+            self._time_left(done) if phase == "search" else None,
+        )
+
+    def _time_left(self, done: float) -> float | None:
+        """From the pace of this run since its first rung; None at that rung."""
+        if self._pace is None:
+            self._pace = done, time.perf_counter()
+            return None
+        first, since = self._pace
+        per_trial = (time.perf_counter() - since) / (done - first)
+        return per_trial * max(0.0, self.config.budget.n_trials - done)
+
+    def _time_is_up(self) -> bool:
+        timeout_s = self.config.budget.timeout_s
+        return timeout_s is not None and time.perf_counter() - self.started > timeout_s
+
+    def _add_time(self) -> None:
+        now = time.perf_counter()
+        total = self.study.user_attrs.get("time_s", 0.0) + now - self.started
+        self.study.set_user_attr("time_s", total)
+        self.started = now
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _save(self, cohort: Cohort, names: list[str]) -> None:
+        """Write a checkpoint, whole or not at all."""
+        self.directory.path.mkdir(parents=True, exist_ok=True)
+        temporary = self.directory.checkpoint.with_suffix(".part")
+        torch.save({"names": names, "cohort": cohort.state_dict()}, temporary)
+        temporary.replace(self.directory.checkpoint)
+
+    def _saved(self, names: list[str]) -> dict[str, Any] | None:
+        """The state of a cohort of these hierarchies, if one was saved and can be read."""
+        path = self.directory.checkpoint
+        if not path.is_file():
+            return None
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception:  # a damaged checkpoint costs time, no results: train from the start
+            return None
+        return state["cohort"] if state["names"] == names else None
+
+
+def _as_recorded(config: StudyConfig, recorded: StudyConfig) -> StudyConfig:
+    """What is left to be chosen, chosen as when the study began."""
+    data = {
+        key: getattr(recorded.data, key)
+        for key in ("image_size", "channels", "crop_padding", "flip")
+        if getattr(config.data, key) is None
+    }
+    runtime = {}
+    if config.runtime.device == "auto":
+        runtime["device"] = recorded.runtime.device
+    if config.runtime.threads is None:
+        runtime["threads"] = recorded.runtime.threads
+    budget = {}
+    if config.budget.cohort_size is None:
+        budget["cohort_size"] = recorded.budget.cohort_size
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update=data),
+            "runtime": config.runtime.model_copy(update=runtime),
+            "budget": config.budget.model_copy(update=budget),
+        }
+    )

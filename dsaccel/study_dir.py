@@ -1,0 +1,232 @@
+"""Where a study lies: its files, the study files and spaces it is made from, and its storage."""
+
+import importlib.resources
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.event import listens_for
+from sqlalchemy.exc import SQLAlchemyError
+
+from dsaccel.config import (
+    NAME_PATTERN,
+    StudyConfig,
+    differences,
+    parse_config,
+    read_toml,
+    write_toml,
+)
+from dsaccel.errors import ConfigError, MismatchError, StorageError
+
+STUDIES = Path("studies")
+SPACES = Path("search_spaces")
+
+
+class StudyDir:
+    """`studies/NAME/`: everything that a search writes."""
+
+    def __init__(self, name: str) -> None:
+        if not re.match(NAME_PATTERN, name):
+            raise ConfigError(
+                "a study's name must start with a letter or digit and hold only letters, digits, "
+                f"'.', '_' and '-', but got {name!r}; choose one with --study-name"
+            )
+        self.name = name
+        self.path = STUDIES / name
+
+    @property
+    def config(self) -> Path:
+        """The resolved settings."""
+        return self.path / "study.toml"
+
+    @property
+    def database(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.toml"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a search was run here."""
+        return self.config.is_file()
+
+    def read_config(self) -> StudyConfig:
+        """The settings the study was run with."""
+        return parse_config(StudyConfig, read_toml(self.config), str(self.config))
+
+    def storage_url(self, config: StudyConfig) -> str:
+        return config.storage or f"sqlite:///{self.database.as_posix()}"
+
+
+def find_study(text: str) -> tuple[str, dict[str, Any]]:
+    """The name and the tables of a study, with its search space in them.
+
+    Args:
+        text: path of a study file, name of a file in `studies/`, or name of a study that was run.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    path = Path(text)
+    if path.suffix != ".toml" and "/" not in text:
+        if not re.match(NAME_PATTERN, text):
+            StudyDir(text)
+        path = _find_file(STUDIES, f"{text}.toml") or STUDIES / text / "study.toml"
+        if not path.is_file():
+            raise ConfigError(
+                f"study must be a TOML file, a name in {STUDIES}/ or a study that was run, "
+                f"but got {text!r}; known here: {', '.join(_known_studies()) or 'none'}"
+            )
+    name = path.parent.name if path.name == "study.toml" else path.stem
+    tables = read_toml(path)
+    if isinstance(tables.get("space"), str):
+        tables["space"] = find_space(tables["space"], path.parent)
+    return name, tables
+
+
+def find_space(text: str, folder: Path = Path()) -> dict[str, Any]:
+    """The tables of a search space: a path (also relative to `folder`) or a name.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if text.endswith(".toml"):
+        beside = folder / text
+        return read_toml(beside if beside.is_file() else Path(text))
+    path = _find_file(SPACES, f"{text}.toml")
+    if path is None:
+        known = sorted({p.stem for folder in _folders(SPACES) for p in folder.glob("*.toml")})
+        raise ConfigError(
+            f"space must be a TOML file or one of {', '.join(known)}, but got {text!r}"
+        )
+    return read_toml(path)
+
+
+def open_study(directory: StudyDir, config: StudyConfig, *, create: bool = False) -> optuna.Study:
+    """The Optuna study of a directory; made if `create`.
+
+    Raises:
+        StorageError: if the storage cannot be reached, or holds no such study.
+    """
+    url = directory.storage_url(config)
+    if not create and config.storage is None and not directory.database.is_file():
+        raise StorageError(f"{directory.database} must be the study's database, but is not there")
+    # stored trials are proposed elsewhere: this sampler is never asked, and costs nothing
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    with storage_errors(url):
+        storage = _open_storage(url)
+        if not create:
+            return optuna.load_study(study_name=directory.name, storage=storage, sampler=sampler)
+        study = optuna.create_study(
+            study_name=directory.name,
+            storage=storage,
+            sampler=sampler,
+            direction="maximize",
+            load_if_exists=True,
+        )
+        if study.direction != optuna.study.StudyDirection.MAXIMIZE:
+            raise MismatchError(
+                f"study {directory.name} in {_redact(url)} minimises, so it is not ours; "
+                "choose another --study-name"
+            )
+        return study
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """Turn what a storage raises into one line without a password."""
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        raise StorageError(
+            f"storage {_redact(url)} cannot be opened: {_first_line(error)}; expected "
+            "sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE "
+            "(pip install 'dsaccel[postgres]')"
+        ) from None
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise StorageError(f"storage {_redact(url)} failed: {_first_line(error)}") from None
+    except KeyError:
+        raise StorageError(f"storage {_redact(url)} holds no such study") from None
+
+
+def check_same(recorded: StudyConfig, asked: StudyConfig) -> None:
+    """Refuse to continue a study with settings that would give other results.
+
+    Raises:
+        MismatchError: with a line for each difference.
+    """
+    lines = differences(_deciding(recorded), _deciding(asked))
+    if lines:
+        raise MismatchError(
+            "the study was begun with other settings, which would give other results; use "
+            "--study-name for a new study, or the old settings:\n  " + "\n  ".join(lines)
+        )
+
+
+def write_config(directory: StudyDir, config: StudyConfig) -> None:
+    """Write the resolved settings beside the study."""
+    directory.path.mkdir(parents=True, exist_ok=True)
+    write_toml(directory.config, config)
+
+
+def _deciding(config: StudyConfig) -> StudyConfig:
+    """A config without the settings that say only how far to go and where to keep it."""
+    budget = config.budget.model_copy(update={"n_trials": 1, "timeout_s": None, "baseline": True})
+    return config.model_copy(update={"budget": budget, "storage": None})
+
+
+def _open_storage(url: str) -> optuna.storages.RDBStorage:
+    storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    if storage.engine.dialect.name == "sqlite":
+        # one writer, many small commits: no need to wait for the disk at each of them
+        @listens_for(storage.engine, "connect")
+        def _set_pragmas(connection: Any, _record: Any) -> None:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+        storage.engine.dispose()
+    return storage
+
+
+def _redact(url: str) -> str:
+    try:
+        return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
+    except (SQLAlchemyError, ValueError):
+        return "(not a URL)"
+
+
+def _first_line(error: BaseException) -> str:
+    """The cause, which Optuna and SQLAlchemy wrap, in one line."""
+    cause = error.__cause__ or error
+    return str(getattr(cause, "orig", cause)).strip().splitlines()[0]
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Where named files lie: here, in the installed package, in the checkout it runs from."""
+    package = Path(str(importlib.resources.files("dsaccel")))
+    return [folder, package / folder, package.parent / folder]
+
+
+def _find_file(folder: Path, name: str) -> Path | None:
+    paths = (place / name for place in _folders(folder))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _known_studies() -> list[str]:
+    files = {path.stem for folder in _folders(STUDIES) for path in folder.glob("*.toml")}
+    return sorted(files | {path.parent.name for path in STUDIES.glob("*/study.toml")})

@@ -1,0 +1,100 @@
+"""Small plans, data and cohorts for the engine's tests: 8x8 images, a few channels."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dsaccel.cohort import Cohort
+from dsaccel.config import NetworkConfig, TrainingConfig
+from dsaccel.families import build_plan
+from dsaccel.hierarchy import parse_hierarchy
+from dsaccel.plan import Plan
+from dsaccel.seeds import derive
+
+CPU = torch.device("cpu")
+NETWORK = NetworkConfig(width=1 / 16, dropout=0.2)
+TRAINING = TrainingConfig(epochs=3, batch_size=16, learning_rate=1e-2)
+
+
+def plan(
+    name: str, family: str = "resnet18", network: NetworkConfig = NETWORK, **kwargs: Any
+) -> Plan:
+    kwargs = {"channels": 3, "side": 8, "num_classes": 4, **kwargs}
+    return build_plan(family, parse_hierarchy(name), network, **kwargs)
+
+
+def plans(*names: str, **kwargs) -> dict[str, Plan]:
+    return {name: plan(name, **kwargs) for name in names}
+
+
+@dataclass
+class Batches:
+    """Random images with a little of their class in them, shuffled and shifted by epoch."""
+
+    num_images: int = 48
+    batch_size: int = 16
+    channels: int = 3
+    side: int = 8
+    num_classes: int = 4
+    seed: int = 0
+    x: Tensor = field(init=False)
+    y: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        generator = torch.Generator().manual_seed(self.seed)
+        shape = (self.num_images, self.channels, self.side, self.side)
+        self.y = torch.arange(self.num_images) % self.num_classes
+        self.x = torch.randn(shape, generator=generator) + self.y[:, None, None, None] / 2
+
+    def train_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
+        order = torch.randperm(self.num_images, generator=generator)
+        shifted = self.x.roll(epoch, dims=3)
+        for start in range(0, self.num_images, self.batch_size):
+            rows = order[start : start + self.batch_size]
+            yield shifted[rows], self.y[rows]
+
+    def val_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield self.x[:32], self.y[:32]
+        yield self.x[32:], self.y[32:]
+
+
+def cohort(
+    networks: dict[str, Plan],
+    training: TrainingConfig = TRAINING,
+    *,
+    seed: int = 1,
+    data: Batches | None = None,
+    harvest: dict[str, Plan] | None = None,
+) -> Cohort:
+    data = data or Batches()
+    return Cohort(networks, training, data, seed=seed, device=CPU, harvest=harvest)
+
+
+def trained(networks: dict[str, Plan], training: TrainingConfig = TRAINING, **kwargs) -> Cohort:
+    result = cohort(networks, training, **kwargs)
+    for _ in result.rungs():
+        pass
+    return result
+
+
+def tensors(trained_cohort: Cohort, name: str) -> dict[str, Tensor]:
+    """Every weight, buffer and optimizer value of a network, by a name that says where it is."""
+    values: dict[str, Tensor] = {}
+    for depth, node in enumerate(trained_cohort.trie.path(name)):
+        learner = trained_cohort.learners[node]
+        for i, (unit, adam) in enumerate(zip(learner.units, learner.optimizers, strict=True)):
+            for key, value in unit.state_dict().items():
+                values[f"{depth}.{i}.{key}"] = value
+            for j, state in enumerate(adam.state.values()):
+                values |= {f"{depth}.{i}.adam.{j}.{key}": value for key, value in state.items()}
+    return values
+
+
+def differing(a: dict[str, Tensor], b: dict[str, Tensor]) -> list[str]:
+    """Names of the tensors that are not bit for bit equal."""
+    assert a.keys() == b.keys()
+    return [name for name in a if not torch.equal(a[name], b[name])]

@@ -1,0 +1,147 @@
+"""A cohort trains each of its networks exactly as if it were alone."""
+
+import pytest
+import torch
+from helpers import NETWORK, TRAINING, cohort, differing, plan, plans, tensors, trained
+
+from dsaccel import learner as learner_module
+from dsaccel import nn as nn_module
+from dsaccel.seeds import derive
+
+NAMES = ("1-1-2", "1-2-1", "2-1-1", "1-1-1")
+SETTINGS = {
+    "conv": {},
+    "block": {"granularity": "block"},
+    "stage": {"granularity": "stage"},
+    "by_stage": {"granularity": ("stage", "block", "conv")},
+    "first_loss": {"first_loss": 3},
+    "pred": {"loss": "pred"},
+    "sim": {"loss": "sim"},
+    "mse": {"loss": "mse", "pred_conv": True},
+}
+
+
+def disagreements(networks, training, **kwargs):
+    """What differs between training together and training each alone."""
+    together = trained(networks, training, **kwargs)
+    wrong = []
+    for name, network in networks.items():
+        alone = trained({name: network}, training, **kwargs)
+        wrong += differing(tensors(together, name), tensors(alone, name))
+        if together.head_accuracies(name) != alone.head_accuracies(name):
+            wrong.append(f"{name} accuracies")
+    return wrong
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_trie_trains_each_hierarchy_as_if_alone(setting, precision):
+    network = NETWORK.model_copy(update=SETTINGS[setting])
+    training = TRAINING.model_copy(update={"precision": precision})
+    assert training.learning_rate_at(1) != training.learning_rate_at(3)
+    assert not disagreements(plans(*NAMES, network=network), training)
+
+
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [
+        ("resnet50", ("1-1-1", "1-2-1", "1-1-2")),
+        ("vgg", ("1-1-1", "1-2-1", "1-1-2")),
+        ("vgg8b", ("1-1-1", "2-1-1", "1-1-2")),
+    ],
+)
+def test_the_law_holds_in_every_family(family, names):
+    networks = plans(*names, family=family)
+    assert not disagreements(networks, TRAINING.model_copy(update={"epochs": 2}))
+
+
+def test_what_is_retired_leaves_the_others_as_if_it_had_never_been():
+    together = cohort(plans(*NAMES))
+    for rung in together.rungs():
+        if rung.epoch == 2:
+            together.trie.retire({"1-2-1", "1-1-1"})
+    assert set(together.learners) == set(together.trie.nodes())
+    for name in ("1-1-2", "2-1-1"):
+        alone = trained(plans(name))
+        assert not differing(tensors(together, name), tensors(alone, name))
+        assert together.head_accuracies(name) == alone.head_accuracies(name)
+    assert len(together.head_accuracies("1-2-1")) == 2
+
+
+def nameless(kind):
+    """`derive` that forgets the name of one kind of random number: as a global generator would."""
+    count = iter(range(10_000))
+
+    def forgetful(seed, *names):
+        return derive(seed, next(count)) if names[0] == kind else derive(seed, *names)
+
+    return forgetful
+
+
+@pytest.mark.parametrize(("module", "kind"), [(nn_module, "init"), (learner_module, "dropout")])
+def test_without_named_randomness_the_law_breaks(monkeypatch, module, kind):
+    monkeypatch.setattr(module, "derive", nameless(kind))
+    assert disagreements(plans(*NAMES), TRAINING)
+
+
+def test_one_autocast_context_over_several_updates_would_break_bf16():
+    # torch caches the bf16 copy of a weight for the length of a context: this is the trap
+    linear = torch.nn.Linear(4, 4)
+    x = torch.ones(1, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        before = linear(x)
+        with torch.no_grad():
+            linear.weight.zero_()
+        stale = linear(x)
+    assert torch.equal(before, stale)
+    # and the learner does not fall into it: two steps differ from one step twice
+    training = TRAINING.model_copy(update={"precision": "bf16", "epochs": 1})
+    one = trained(plans("1-1-1"), training)
+    two = trained(plans("1-1-1"), training.model_copy(update={"epochs": 2}))
+    moved = differing(tensors(one, "1-1-1"), tensors(two, "1-1-1"))
+    weights = [name for name in tensors(one, "1-1-1") if name.endswith("weight")]
+    assert set(weights) <= set(moved)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_cohort_resumed_after_a_rung_is_bit_identical(tmp_path, stop, precision):
+    training = TRAINING.model_copy(update={"precision": precision})
+    whole, first = cohort(plans(*NAMES), training), cohort(plans(*NAMES), training)
+    for rung in whole.rungs():
+        if rung.epoch == 1:
+            whole.trie.retire({"1-2-1"})
+    for rung in first.rungs():
+        if rung.epoch == 1:
+            first.trie.retire({"1-2-1"})
+        if rung.epoch == stop:
+            torch.save(first.state_dict(), tmp_path / "checkpoint.pt")
+            break
+    second = cohort(plans(*NAMES), training)
+    second.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
+    rungs = list(second.rungs())
+    assert [rung.epoch for rung in rungs] == list(range(stop + 1, 4))
+    assert second.trie.asked == ["1-1-2", "2-1-1", "1-1-1"]
+    for name in second.trie.asked:
+        assert not differing(tensors(second, name), tensors(whole, name))
+        assert second.head_accuracies(name) == whole.head_accuracies(name)
+
+
+def test_a_harvested_network_is_the_one_that_asking_would_have_trained():
+    together = trained(plans("1-1-3"), harvest=plans("1-1-1", "1-1-2", "1-2-1"))
+    assert together.harvested == ["1-1-1", "1-1-2"]
+    for name in together.harvested:
+        alone = trained(plans(name))
+        assert not differing(tensors(together, name), tensors(alone, name))
+        assert together.head_accuracies(name) == alone.head_accuracies(name)
+
+
+def test_another_seed_trains_another_network():
+    a, b = trained(plans("1-1-1"), seed=1), trained(plans("1-1-1"), seed=2)
+    assert differing(tensors(a, "1-1-1"), tensors(b, "1-1-1"))
+
+
+def test_nothing_draws_from_the_global_generator():
+    before = torch.get_rng_state()
+    trained({"1-1-1": plan("1-1-1")}, TRAINING.model_copy(update={"epochs": 1}))
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,196 @@
+import logging
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from dsaccel import proposals
+from dsaccel.config import SpaceConfig
+from dsaccel.errors import ConfigError
+from dsaccel.proposals import propose
+from dsaccel.space import Measures, SearchSpace
+
+
+def make_space(bounds=((1, 4),) * 4, **settings):
+    config = SpaceConfig(family="resnet18", num_blocks=bounds, **settings)
+    return SearchSpace(config, lambda _: Measures(1, 1, 1.0), [(2,) * len(bounds)])
+
+
+def make_trial(space, hierarchy, number, state=TrialState.COMPLETE):
+    trial = create_trial(
+        params=space.to_params(hierarchy),
+        distributions=space.distributions(),
+        state=state,
+        value=-sum(abs(n - 3) for n in hierarchy) if state == TrialState.COMPLETE else None,
+        intermediate_values={1: 0.1} if state == TrialState.PRUNED else {},
+    )
+    trial.number = number
+    return trial
+
+
+def search(space, num, cohort_size, trials=(), pruned=False, **options):
+    """Add up to `num` evaluated hierarchies to `trials`, cohort by cohort."""
+    trials = list(trials)
+    while len(trials) < num:
+        cohort = propose(space, trials, min(cohort_size, num - len(trials)), seed=1, **options)
+        if not cohort:
+            break
+        for hierarchy in cohort:
+            number = len(trials)
+            state = TrialState.PRUNED if pruned and number % 3 else TrialState.COMPLETE
+            trials.append(make_trial(space, hierarchy, number, state))
+    return trials
+
+
+def hierarchies(space, trials):
+    return [space.from_params(trial.params) for trial in trials]
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_search_to_exhaustion_meets_each_feasible_hierarchy_once(sampler, pruned):
+    space = make_space(((1, 3),) * 3)
+    met = hierarchies(space, search(space, 99, 4, sampler=sampler, pruned=pruned))
+    assert sorted(met) == space.feasible()
+    assert len(met) == 14
+
+
+def test_an_exhausted_space_proposes_nothing():
+    space = make_space()
+    trials = [make_trial(space, h, n) for n, h in enumerate(space.feasible() or [])]
+    assert propose(space, trials, 3, seed=1) == []
+
+
+def test_all_that_is_left_is_taken_in_order_without_a_sampler(monkeypatch):
+    monkeypatch.setattr(proposals, "SAMPLERS", {"tpe": None})
+    space = make_space()
+    feasible = space.feasible() or []
+    trials = [make_trial(space, h, n) for n, h in enumerate(feasible[20:])]
+    assert propose(space, trials, 20, seed=1) == feasible[:20]
+    assert propose(space, [], 99, seed=1, exclude=[(1, 1, 1, 1)]) == feasible[1:]
+
+
+def test_equal_trials_and_seed_give_equal_proposals():
+    space = make_space()
+    trials = search(space, 12, 6)
+    first = propose(space, trials, 4, seed=1)
+    assert propose(make_space(), trials, 4, seed=1) == first
+    assert propose(space, trials[::-1], 4, seed=1) == first
+    assert propose(space, trials, 4, seed=2) != first
+    assert len(set(first)) == 4
+    assert propose(space, [], 4, seed=1) == propose(make_space(), [], 4, seed=1)
+
+
+def test_a_resumed_search_goes_on_as_if_never_cut_off():
+    space = make_space()
+    whole = search(space, 20, 4)
+    resumed = search(make_space(), 20, 4, trials=whole[:12])
+    assert hierarchies(space, resumed) == hierarchies(space, whole)
+
+
+def test_what_is_not_finished_does_not_matter():
+    space = make_space()
+    trials = search(space, 10, 10)
+    others = [
+        make_trial(space, (1, 1, 3, 3), 15 + n, state)
+        for n, state in enumerate([TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING])
+    ]
+    assert propose(space, trials + others, 3, seed=1) == propose(space, trials, 3, seed=1)
+
+
+@pytest.mark.parametrize("num_trained", [0, 15])
+def test_what_is_excluded_is_not_proposed(num_trained):
+    space = make_space()
+    trials = search(space, num_trained, 15)
+    met = set(hierarchies(space, trials))
+    left = [h for h in space.feasible() or [] if h not in met]
+    for hierarchy in propose(space, trials, 4, seed=1, exclude=left[::2]):
+        assert hierarchy in left[1::2]
+
+
+def test_the_sampler_learns_from_values():
+    space = make_space()
+    trials = search(space, 15, 15)
+    cohort = propose(space, trials, 4, seed=1)
+    for trial in trials:
+        trial.value = -(trial.value or 0)
+    assert propose(space, trials, 4, seed=1) != cohort
+
+
+def test_proposals_are_better_than_chance():
+    space = make_space(((1, 6),) * 4)
+    feasible = space.feasible() or []
+    trials = [make_trial(space, h, n) for n, h in enumerate(feasible[::12])]
+    cohort = propose(space, trials, 8, seed=1)
+
+    def mean_distance(hierarchies):
+        return sum(abs(n - 3) for h in hierarchies for n in h) / len(hierarchies)
+
+    assert mean_distance(cohort) < 0.8 * mean_distance(feasible)
+
+
+def test_a_sampler_that_only_repeats_itself_falls_back_to_unseen_ones(monkeypatch):
+    class Stuck(optuna.samplers.RandomSampler):
+        num_asked = 0
+
+        def sample_independent(self, study, trial, param_name, param_distribution):
+            Stuck.num_asked += 1
+            return 1
+
+    monkeypatch.setattr(proposals, "SAMPLERS", {"tpe": lambda seed: Stuck(seed=seed)})
+    space = make_space()
+    trials = [make_trial(space, h, n) for n, h in enumerate((space.feasible() or [])[:10])]
+    cohort = propose(space, trials, 3, seed=1)
+    assert len(set(cohort)) == 3
+    assert not set(cohort) & set(hierarchies(space, trials))
+    assert all(space.violation(h) is None for h in cohort)
+    assert Stuck.num_asked == 4 * 3 * proposals.MAX_REJECTIONS
+
+
+def test_a_space_too_large_to_list_is_searched_by_rejection():
+    space = make_space(((1, 10),) * 6)
+    assert space.size is None
+    met = hierarchies(space, search(space, 12, 10))
+    assert len(set(met)) == 12
+    assert all(space.violation(h) is None for h in met)
+
+
+def test_a_needle_in_a_space_too_large_to_list_ends_the_draws(monkeypatch):
+    monkeypatch.setattr(proposals, "MAX_DRAWS", 10)
+    space = make_space(((1, 10),) * 6, max_total_blocks=6)
+    assert propose(space, [], 2, seed=1) == []
+
+
+def test_references_outside_the_space_are_learnt_from_and_not_proposed():
+    config = SpaceConfig(family="resnet18", num_blocks=((1, 3),) * 4)
+    space = SearchSpace(config, lambda _: Measures(1, 1, 1.0), [(5, 5, 5, 5)])
+    trials = [make_trial(space, (5, 5, 5, 5), 0)]
+    trials = search(space, 14, 10, trials=trials)
+    assert all(space.violation(h) is None for h in hierarchies(space, trials)[1:])
+
+
+def test_optuna_is_silent_and_its_verbosity_is_the_user_s():
+    messages = []
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            messages.append(record)
+
+    handler = Listener()
+    space = make_space()
+    trials = search(space, 12, 12)
+    before = optuna.logging.get_verbosity()
+    logging.getLogger("optuna").addHandler(handler)
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    try:
+        propose(space, trials, 4, seed=1)
+        assert messages == []
+        assert optuna.logging.get_verbosity() == optuna.logging.INFO
+    finally:
+        optuna.logging.set_verbosity(before)
+        logging.getLogger("optuna").removeHandler(handler)
+
+
+def test_an_unknown_sampler_is_refused():
+    with pytest.raises(ConfigError, match="sampler must be one of random, tpe, but got 'grid'"):
+        propose(make_space(), [], 1, seed=1, sampler="grid")

@@ -1,0 +1,70 @@
+import itertools
+import math
+
+import pytest
+
+from dsaccel.config import PruningConfig, TrainingConfig
+from dsaccel.pruners import losers, rung_epochs
+
+
+def test_the_first_rung_is_the_epoch_after_the_first_decay():
+    training = TrainingConfig(epochs=20)
+    assert training.learning_rate_at(11) < training.learning_rate_at(10)
+    assert rung_epochs(PruningConfig(), training) == (11,)
+
+
+def test_further_rungs_multiply_and_stay_below_the_last_epoch():
+    pruning = PruningConfig(grace_epochs=5)
+    assert rung_epochs(pruning, TrainingConfig(epochs=40)) == (5, 10, 20)
+    assert rung_epochs(pruning, TrainingConfig(epochs=41)) == (5, 10, 20, 40)
+    pruning = PruningConfig(grace_epochs=2, reduction_factor=1.5)
+    assert rung_epochs(pruning, TrainingConfig(epochs=10)) == (2, 3, 4, 7)
+
+
+def test_rungs_of_a_small_factor_are_distinct():
+    rungs = rung_epochs(
+        PruningConfig(grace_epochs=1, reduction_factor=1.1), TrainingConfig(epochs=6)
+    )
+    assert rungs == (1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("pruning", "training"),
+    [
+        (PruningConfig(kind="none", grace_epochs=1), TrainingConfig(epochs=20)),
+        (PruningConfig(grace_epochs=20), TrainingConfig(epochs=20)),
+        (PruningConfig(), TrainingConfig(epochs=20, lr_milestones=())),
+        (PruningConfig(), TrainingConfig(epochs=20, lr_milestones=(1.0,))),
+        (PruningConfig(), TrainingConfig(epochs=1)),
+    ],
+)
+def test_there_may_be_no_rung(pruning, training):
+    assert rung_epochs(pruning, training) == ()
+
+
+@pytest.mark.parametrize("factor", [1.01, 1.5, 2.0, 3.0, 100.0])
+@pytest.mark.parametrize("num", range(12))
+def test_the_best_part_rounded_up_goes_on(num, factor):
+    values = {f"{n}": n / 10 for n in range(num)}
+    stopped = losers(values, PruningConfig(reduction_factor=factor))
+    assert num - len(stopped) == math.ceil(num / factor)
+    kept = [values[name] for name in values if name not in stopped]
+    assert not stopped or max(values[name] for name in stopped) < min(kept)
+
+
+def test_ranks_do_not_depend_on_the_order_of_reports():
+    values = {"1-1": 0.5, "1-2": 0.5, "2-1": math.nan, "2-2": 0.5, "3-1": -math.inf, "3-2": 0.1}
+    results = {
+        tuple(losers(dict(order), PruningConfig()))
+        for order in itertools.permutations(values.items())
+    }
+    assert results == {("3-2", "2-1", "3-1")}
+
+
+def test_what_diverged_loses_first_even_with_an_infinite_value():
+    values = {"1-1": math.inf, "1-2": math.nan, "2-1": 0.1, "2-2": -0.5}
+    assert losers(values, PruningConfig()) == ["1-1", "1-2"]
+
+
+def test_nobody_loses_without_pruning():
+    assert losers({"1-1": 0.1, "1-2": 0.2}, PruningConfig(kind="none")) == []
