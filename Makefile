@@ -1,0 +1,46 @@
+# Set-up and daily commands. Only Python 3.11+ and make are needed; everything goes into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: search test test-slow test-gpu check format clean
+
+search: .venv/installed  ## search the best hierarchy for handwritten digits
+	$(BIN)/dsaccel search
+
+test: .venv/tested  ## the fast tests
+	$(BIN)/python -m pytest
+
+test-slow: .venv/tested  ## tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: .venv/tested  ## tests that need CUDA; skipped without it
+	$(BIN)/python -m pytest -m gpu
+
+check: .venv/checked  ## linters: style, types, imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: .venv/checked
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet "pip>=25.1"
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/tested: .venv/installed
+	$(BIN)/python -m pip install --quiet --group test
+	touch $@
+
+.venv/checked: .venv/tested
+	$(BIN)/python -m pip install --quiet --group check
+	touch $@

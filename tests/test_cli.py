@@ -1,0 +1,291 @@
+"""The command line as its users see it: output, files, exit codes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny_study import write_study
+from typer.testing import CliRunner
+
+from dsaccel.cli import app
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DSACCEL_CACHE", str(tmp_path.parent / "cache"))
+    write_study(Path("studies/tiny.toml"), budget={"n_trials": 3})
+    return tmp_path
+
+
+def run(*args: str):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def dsaccel(*args: str) -> list[str]:
+    return [sys.executable, "-c", "from dsaccel.cli import main; main()", *args]
+
+
+def files() -> set[str]:
+    return {p.relative_to(Path.cwd()).as_posix() for p in Path.cwd().rglob("*") if p.is_file()}
+
+
+def test_search_writes_a_study_a_config_and_a_report_and_says_where():
+    result = run("search", "tiny")
+    assert result.exit_code == 0, result.output
+    written = ("study.db", "best.toml", "report.html", "study.toml")
+    for name in written:
+        assert f"studies/tiny/{name}" in result.stdout
+        assert Path(f"studies/tiny/{name}").is_file()
+    assert "global back-propagation" in result.stdout
+    assert "search epoch 4/4" in result.stderr
+    assert "optuna-dashboard sqlite:///studies/tiny/study.db" in result.stdout
+    again = run("search", "tiny")
+    assert again.exit_code == 0
+    assert "is finished" in again.stderr
+
+
+def test_search_json_is_one_object_on_stdout():
+    result = run("search", "tiny", "--json")
+    summary = json.loads(result.stdout)
+    assert set(summary) == {
+        *("study", "storage", "num_trained", "num_pruned", "num_harvested", "blocks_trained"),
+        *("blocks_separate", "time_s", "best", "baseline", "files"),
+    }
+    assert summary["num_trained"] == 3
+    assert summary["storage"] == "sqlite:///studies/tiny/study.db"
+    assert set(summary["best"]) == {"hierarchy", "val_accuracy", "num_parameters"}
+    assert set(summary["baseline"]) == {"hierarchy", "val_accuracy"}
+    assert all(Path(path).is_file() for path in summary["files"].values())
+
+
+def test_an_exported_config_and_the_study_train_to_the_trials_accuracy():
+    best = json.loads(run("search", "tiny", "--json").stdout)["best"]
+    assert run("export", "tiny", "-o", "best.toml").exit_code == 0
+    from_config = json.loads(run("train", "best.toml", "--json").stdout)
+    from_study = json.loads(run("train", best["hierarchy"], "--study", "tiny", "--json").stdout)
+    for trained in (from_config, from_study):
+        assert trained["hierarchy"] == best["hierarchy"]
+        assert trained["val_accuracy"] == best["val_accuracy"]
+        assert trained["num_parameters"] == best["num_parameters"]
+        assert set(trained) == {
+            *("hierarchy", "mode", "val_accuracy", "head_accuracies", "num_parameters"),
+            *("time_s", "peak_memory_bytes"),
+        }
+        assert trained["peak_memory_bytes"] > 2**20
+    other = json.loads(run("train", "best.toml", "--mode", "global", "--json").stdout)
+    assert other["mode"] == "global"
+    assert {len(row) for row in other["head_accuracies"]} == {1}
+
+
+def test_export_does_not_write_over_a_file_unless_forced():
+    run("search", "tiny")
+    Path("best.toml").write_text("mine")
+    refused = run("export", "tiny")
+    assert refused.exit_code == 2
+    assert "exists already" in refused.stderr
+    assert Path("best.toml").read_text() == "mine"
+    assert run("export", "tiny", "--force", "--hierarchy", "2-1-1").exit_code == 0
+    assert 'hierarchy = "2-1-1"' in Path("best.toml").read_text()
+
+
+def test_report_is_written_where_asked():
+    run("search", "tiny")
+    result = run("report", "tiny", "-o", "page.html")
+    assert result.exit_code == 0
+    assert "<html" in Path("page.html").read_text()
+
+
+def test_describe_counts_the_papers_resnet18():
+    shown = json.loads(run("describe", "--json").stdout)
+    assert shown["hierarchy"] == "2-2-2-2"
+    assert shown["num_parameters"] == 11_173_962
+    assert shown["num_local_losses"] == 17
+    assert [stage["resolution"] for stage in shown["stages"]] == [32, 16, 8, 4]
+    assert "11.17 M" in run("describe").stdout
+
+
+def test_settings_are_overridden_by_options_and_by_set():
+    result = run("search", "tiny", "--epochs", "2", "--set", "training.lr_decay=0.5", "--json")
+    assert result.exit_code == 0, result.stderr
+    recorded = Path("studies/tiny/study.toml").read_text()
+    assert "epochs = 2" in recorded
+    assert "lr_decay = 0.5" in recorded
+
+
+def test_a_study_name_gives_a_study_of_its_own_that_is_found_by_name():
+    assert run("search", "tiny", "--study-name", "mine", "--seed", "5").exit_code == 0
+    assert Path("studies/mine/study.db").is_file()
+    assert not Path("studies/tiny").exists()
+    assert "is finished" in run("search", "mine").stderr
+
+
+def test_another_setting_on_an_existing_study_exits_5_with_the_difference():
+    run("search", "tiny")
+    result = run("search", "tiny", "--epochs", "9")
+    assert result.exit_code == 5
+    assert "training.epochs: 4 in the study, 9 asked for" in result.stderr
+
+
+def test_export_before_anything_is_finished_exits_3(monkeypatch):
+    assert run("search", "tiny", "--timeout", "0.001").exit_code == 0
+    result = run("export", "tiny")
+    assert result.exit_code == 3
+    assert "no finished trial" in result.stderr
+
+
+def test_a_missing_database_exits_4_and_is_not_created():
+    run("search", "tiny")
+    Path("studies/tiny/study.db").unlink()
+    result = run("report", "tiny")
+    assert result.exit_code == 4
+    assert not Path("studies/tiny/study.db").exists()
+
+
+def image_folder(path: Path, classes=("a", "b"), num_images=12) -> Path:
+    for label, name in enumerate(classes):
+        folder = path / "train" / name
+        folder.mkdir(parents=True)
+        for i in range(num_images):
+            Image.new("RGB", (9, 10), (20 * i, 200 * label, 0)).save(folder / f"{i}.png")
+    return path
+
+
+def test_a_folder_of_images_without_test_images_says_validation_only():
+    folder = image_folder(Path("images"))
+    args = ["--study-name", "folder", "--set", "data.train_images=8", "--json"]
+    result = run("search", "tiny", "--data", folder, *args)
+    assert result.exit_code == 0, result.stderr
+    assert "no test split" in result.stderr
+    recorded = Path("studies/folder/study.toml").read_text()
+    assert "image_size = 9" in recorded
+    assert "channels = 3" in recorded
+
+
+def empty_class(path: Path) -> Path:
+    (image_folder(path) / "train" / "c").mkdir()
+    return path
+
+
+def no_image(path: Path) -> Path:
+    (image_folder(path) / "train" / "a" / "broken.png").write_text("no image")
+    return path
+
+
+BAD_FOLDERS = {
+    "missing": (lambda path: path, "no-such-folder|data"),
+    "no train folder": (lambda path: path.mkdir() or path, "train"),
+    "empty class": (empty_class, "c"),
+    "no image": (no_image, "broken.png"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FOLDERS)
+def test_a_bad_folder_exits_2_and_writes_nothing(case):
+    make, named = BAD_FOLDERS[case]
+    folder = make(Path("images"))
+    before = files()
+    result = run("search", "tiny", "--data", folder, "--set", "data.train_images=8")
+    assert result.exit_code == 2, result.output
+    assert re.search(named, result.stderr)
+    assert files() == before
+
+
+BAD_ARGUMENTS = {
+    "family": (["search", "tiny", "--family", "resnet19"], "resnet19"),
+    "data": (["search", "tiny", "--data", "cifar11"], "cifar11"),
+    "study": (["search", "no-such-study"], "no-such-study"),
+    "space": (["search", "tiny", "--space", "no-such-space"], "no-such-space"),
+    "study name": (["search", "tiny", "--study-name", "../evil"], "../evil"),
+    "number": (["search", "tiny", "--epochs", "0"], "epochs"),
+    "word": (["search", "tiny", "--loss", "bogus"], "bogus"),
+    "key": (["search", "tiny", "--set", "training.epoch=3"], "training.epoch"),
+    "no value": (["search", "tiny", "--set", "training.epochs"], "KEY=VALUE"),
+    "bounds": (["search", "tiny", "--set", "space.num_blocks=[[2,1],[1,2],[1,2]]"], "stage 1"),
+    "nothing feasible": (["search", "tiny", "--set", "space.max_total_blocks=2"], "2"),
+    "device": (["search", "tiny", "--device", "cuda:99"], "cuda:99"),
+    "hierarchy": (["train", "1-x-1"], "1-x-1"),
+    "length": (["train", "1-1", "--study", "tiny"], "1-1"),
+    "zero": (["describe", "1-0-1"], "1-0-1"),
+    "mode": (["train", "1-1-1", "--study", "tiny", "--mode", "both"], "both"),
+    "config": (["train", "no-such.toml"], "no-such.toml"),
+    "report": (["report", "tiny"], "studies/tiny"),
+    "export": (["export", "tiny"], "studies/tiny"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARGUMENTS)
+def test_bad_input_exits_2_with_the_value_and_writes_nothing(case):
+    args, named = BAD_ARGUMENTS[case]
+    before = files()
+    result = run(*args)
+    assert result.exit_code == 2, result.output
+    assert named in result.stderr
+    assert "Traceback" not in result.output
+    assert files() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("space = 3", "space"),
+        ("spaec = 'digits'", "spaec"),
+        ("space = 'digits'\n[training]\nepochs = 'ten'", "training.epochs"),
+        ("not toml", "TOML"),
+    ],
+)
+def test_a_bad_study_file_exits_2(text, named):
+    Path("studies/bad.toml").write_text(text)
+    result = run("search", "bad")
+    assert result.exit_code == 2, result.output
+    assert named in result.stderr
+    assert not Path("studies/bad").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_search_says_how_to_go_on_and_does(number, code):
+    args = ["search", "tiny", "--set", "training.epochs=500", "--study-name", "long"]
+    environment = dict(os.environ, COLUMNS="200")
+    with subprocess.Popen(
+        dsaccel(*args), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "search epoch 2/500" in line:
+                break
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    # sys.argv of a `-c` program is its options alone
+    assert "stopped; continue with: dsaccel search tiny" in err
+    assert "Traceback" not in err
+    states = states_of("long")
+    assert states
+    assert set(states) == {"FAIL"}
+
+
+def states_of(name: str) -> list[str]:
+    import optuna
+
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///studies/{name}/study.db")
+    return [trial.state.name for trial in study.trials]
+
+
+def test_help_imports_neither_torch_nor_optuna_nor_pydantic():
+    code = (
+        "import sys\nfrom dsaccel.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'optuna', 'pydantic', 'numpy', 'plotly'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
+    )
+    assert "heavy: []" in result.stdout
+    assert "search" in result.stdout

@@ -1,0 +1,338 @@
+"""The search as a whole, on a tiny study: what is stored, resumed, pruned, refused."""
+
+import itertools
+import json
+
+import optuna
+import pytest
+import tiny_study
+from optuna.trial import TrialState
+from tiny_study import config, rows, searched, searching
+
+from dsaccel import schedules
+from dsaccel.errors import ConfigError, MismatchError, StorageError
+from dsaccel.export import run_config
+from dsaccel.hierarchy import parse_hierarchy
+from dsaccel.ledger import Ledger
+from dsaccel.pruners import rung_epochs
+from dsaccel.search import Search
+from dsaccel.study_dir import StudyDir
+from dsaccel.train import Training
+from dsaccel.trie import Trie
+
+ASKED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("finished")
+
+
+@pytest.fixture(scope="module")
+def finished(folder):
+    """A whole search of the tiny study, shared by tests that only read it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return searched()
+
+
+def asked_trials(search):
+    return [t for t in search.study.trials if not t.user_attrs.get("harvested")]
+
+
+def test_a_search_trains_as_many_distinct_hierarchies_as_asked_for(finished):
+    names = [t.user_attrs["hierarchy"] for t in asked_trials(finished) if t.state in ASKED]
+    assert len(names) == len(set(names)) == finished.num_trained == 6
+    assert all(finished.space.violation(parse_hierarchy(name)) is None for name in names)
+
+
+def test_references_are_trained_first_and_never_pruned(finished):
+    first = finished.study.trials[0]
+    assert first.user_attrs["hierarchy"] == "2-1-1"
+    assert first.user_attrs["reference"] is True
+    assert first.state == TrialState.COMPLETE
+
+
+def test_each_row_holds_what_the_dashboard_and_the_report_need(finished):
+    for trial in finished.study.trials:
+        attributes = trial.user_attrs
+        hierarchy = parse_hierarchy(attributes["hierarchy"])
+        plan = finished.plan(hierarchy)
+        assert trial.params == {f"num_blocks_s{i}": n for i, n in enumerate(hierarchy, 1)}
+        assert attributes["num_parameters"] == plan.num_parameters
+        assert attributes["flops"] == plan.flops
+        assert attributes["shallow_scale"] == plan.shallow_scale
+        heads = attributes["head_accuracies"]
+        assert attributes["epochs_trained"] == len(heads)
+        assert {len(row) for row in heads} == {plan.num_local_losses + 1}
+        # the step is the epoch, the value the deepest local head's accuracy
+        assert trial.intermediate_values == {e: row[-2] for e, row in enumerate(heads, 1)}
+        assert attributes["val_accuracy"] == heads[-1][-1]
+        assert attributes["time_s"] > 0
+        if trial.state == TrialState.COMPLETE:
+            assert len(heads) == 4
+            assert trial.value == heads[-1][-1]
+        json.dumps(attributes)
+
+
+def test_the_objective_is_the_last_epochs_accuracy_not_the_best(monkeypatch):
+    real, calls = schedules.evaluate, itertools.count(1)
+
+    def collapses_at_the_end(trie, learners, batches):
+        factor = 0.5 if next(calls) % 4 == 0 else 1
+        accuracies = real(trie, learners, batches)
+        return {name: tuple(factor * a for a in heads) for name, heads in accuracies.items()}
+
+    monkeypatch.setattr(schedules, "evaluate", collapses_at_the_end)
+    search = searched("collapsed", budget={"n_trials": 1, "cohort_size": 1, "baseline": False})
+    (trial,) = search.study.trials
+    outputs = [row[-1] for row in trial.user_attrs["head_accuracies"]]
+    assert trial.value == outputs[-1] < max(outputs)
+
+
+def test_a_cohorts_worse_half_is_pruned_at_the_rung(finished):
+    (rung,) = rung_epochs(finished.config.pruning, finished.config.training)
+    assert rung == 3  # two of four epochs before the first decay, one after it
+    for start in (0, 3):
+        cohort = asked_trials(finished)[start : start + 3]
+        ranked = [t for t in cohort if not t.user_attrs.get("reference")]
+        pruned = [t for t in cohort if t.state == TrialState.PRUNED]
+        assert len(pruned) == len(ranked) // 2
+        kept = [t for t in ranked if t.state == TrialState.COMPLETE]
+        for loser, winner in itertools.product(pruned, kept):
+            assert loser.intermediate_values[rung] <= winner.intermediate_values[rung]
+            assert max(loser.intermediate_values) == rung
+
+
+def test_blocks_are_counted_as_the_tries_count_them(finished):
+    names = [t.user_attrs["hierarchy"] for t in asked_trials(finished)]
+    tries = [Trie({n: finished.plan(parse_hierarchy(n)) for n in names[i : i + 3]}) for i in (0, 3)]
+    attributes = finished.study.user_attrs
+    assert attributes["blocks_trained"] == sum(trie.blocks_trained for trie in tries)
+    assert attributes["blocks_separate"] == sum(1 + sum(parse_hierarchy(name)) for name in names)
+
+
+def test_the_baseline_is_the_winner_trained_globally(finished):
+    baseline = finished.study.user_attrs["baseline"]
+    complete = [t for t in finished.study.trials if t.state == TrialState.COMPLETE]
+    ranked = sorted(complete, key=lambda t: (-t.value, t.user_attrs["shallow_scale"]))
+    best = ranked[0].user_attrs["hierarchy"]
+    assert baseline["hierarchy"] == best
+    run = run_config(finished.config, best, None).model_copy(update={"mode": "global"})
+    training = Training(run)
+    *_, last = training.cohort.rungs()
+    assert baseline["val_accuracy"] == last.output(best)
+    assert training.plan.num_local_losses == 0
+
+
+def test_training_alone_reproduces_every_trial_exactly(finished):
+    for trial in finished.study.trials:
+        name = trial.user_attrs["hierarchy"]
+        training = Training(run_config(finished.config, name, None))
+        for rung in training.cohort.rungs():
+            if rung.epoch == trial.user_attrs["epochs_trained"]:
+                break
+        expected = trial.user_attrs["head_accuracies"]
+        assert training.cohort.head_accuracies(name) == expected
+
+
+def test_a_finished_search_says_so_and_trains_nothing(finished, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = rows(finished)
+    again = searching()
+    assert again.is_finished
+    assert list(again.run()) == []
+    assert rows(again) == before
+
+
+def test_equal_studies_give_equal_rows():
+    assert rows(searched("a")) == rows(searched("b"))
+    assert rows(searched("c", seed=2)) != rows(searched("a"))
+
+
+class Killed(BaseException):
+    """The process dies: nothing is told, nothing is cleaned up."""
+
+
+def die_after(search: Search, num_rungs: int, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "fail_unfinished", lambda self: None)
+        run = search.run()
+        for _ in range(num_rungs):
+            next(run)
+        run.close()
+
+
+@pytest.mark.parametrize("checkpoints", [False, True])
+@pytest.mark.parametrize("num_rungs", [1, 3, 5, 7])
+def test_a_search_that_died_goes_on_as_if_it_had_not(num_rungs, checkpoints, monkeypatch):
+    whole = rows(searched("whole"))
+    monkeypatch.setattr("dsaccel.search.CHECKPOINT_INTERVAL_S", 0 if checkpoints else 1e9)
+    dying = searching("dying")
+    die_after(dying, num_rungs, monkeypatch)
+    states = [t.state for t in dying.study.trials]
+    assert TrialState.RUNNING in states
+    resumed = searching("dying")
+    left = len(states) - states.count(TrialState.COMPLETE) - states.count(TrialState.PRUNED)
+    failed = [t for t in resumed.study.trials if t.state == TrialState.FAIL]
+    assert len(failed) == left
+    epochs = [progress.epoch for progress in resumed.run() if progress.phase == "search"]
+    # from the checkpoint only what is missing is trained, otherwise the cohort again
+    done = num_rungs % 4 if checkpoints else 0
+    assert epochs[0] == done + 1
+    finished = [row for row in rows(resumed) if row[0] != "FAIL"]
+    assert sorted(map(str, finished)) == sorted(map(str, whole))
+
+
+def test_a_damaged_checkpoint_costs_time_but_no_result(monkeypatch):
+    whole = rows(searched("whole"))
+    monkeypatch.setattr("dsaccel.search.CHECKPOINT_INTERVAL_S", 0)
+    dying = searching("dying")
+    die_after(dying, 2, monkeypatch)
+    checkpoint = dying.directory.checkpoint
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    resumed = searched("dying")
+    assert [row for row in rows(resumed) if row[0] != "FAIL"] == whole
+
+
+def test_a_larger_budget_continues_the_same_study():
+    searched("grown", budget={"n_trials": 3, "cohort_size": 3})
+    grown = searched("grown", budget={"n_trials": 6, "cohort_size": 3})
+    whole = searched("whole")
+    assert rows(grown) == rows(whole)
+
+
+def test_an_exhausted_space_ends_the_search():
+    search = searched("small", budget={"n_trials": 100, "cohort_size": 4})
+    known = {t.user_attrs["hierarchy"] for t in search.study.trials}
+    assert len(known) == 8 == search.space.size
+    assert search.is_finished
+
+
+def test_a_space_that_fits_the_budget_is_taken_whole_as_one_trie():
+    search = searched("all", budget={"n_trials": 8, "cohort_size": None})
+    assert search.config.budget.cohort_size == 8
+    assert search.num_trained == 8
+    assert search.study.user_attrs["blocks_trained"] == 1 + 2 + 4 + 8
+
+
+def test_a_cohort_is_at_most_a_quarter_of_the_budget_otherwise():
+    search = searching("quarter", budget={"n_trials": 7, "cohort_size": None})
+    assert search.config.budget.cohort_size == 1
+
+
+def test_networks_nobody_asked_for_are_harvested_as_complete_trials():
+    space = {"num_blocks": [[1, 1], [1, 1], [1, 4]]}
+    search = searched(
+        "harvest",
+        space=space,
+        references=[],
+        budget={"n_trials": 1, "cohort_size": 1},
+        seed=3,
+    )
+    (asked,) = asked_trials(search)
+    harvested = [t for t in search.study.trials if t.user_attrs.get("harvested")]
+    last = parse_hierarchy(asked.user_attrs["hierarchy"])[-1]
+    assert last > 1
+    assert [t.user_attrs["hierarchy"] for t in harvested] == [f"1-1-{k}" for k in range(1, last)]
+    assert all(t.state == TrialState.COMPLETE for t in harvested)
+    assert search.num_trained == 1
+    assert search.study.user_attrs["blocks_separate"] == 3 + last
+
+
+def test_an_infeasible_reference_is_trained_but_never_best():
+    space = {"constraint": "strict", "num_blocks": [[1, 2], [1, 2], [1, 2]]}
+    search = searched("strict", space=space, budget={"n_trials": 2, "cohort_size": 2})
+    reference = search.study.trials[0]
+    assert reference.user_attrs["feasible"] is False
+    assert reference.state == TrialState.COMPLETE
+    assert search.study.user_attrs["baseline"]["hierarchy"] == "1-2-2"
+
+
+def test_time_out_stops_at_a_rung_and_the_search_goes_on_later():
+    first = searched("timed", budget={"timeout_s": 0.001})
+    states = [t.state for t in first.study.trials]
+    assert states == [TrialState.FAIL] * 3
+    assert first.directory.checkpoint.is_file()
+    again = searched("timed")
+    whole = rows(searched("whole"))
+    assert [row for row in rows(again) if row[0] != "FAIL"] == whole
+
+
+@pytest.mark.parametrize(
+    ("sections", "difference"),
+    [
+        ({"seed": 2}, "seed: 1 in the study, 2 asked for"),
+        ({"training": {"epochs": 5}}, "training.epochs: 4 in the study, 5 asked for"),
+        ({"network": {"loss": "pred"}}, "network.loss: predsim in the study, pred asked for"),
+        ({"runtime": {"threads": 2}}, "runtime.threads: 1 in the study, 2 asked for"),
+        ({"budget": {"cohort_size": 2}}, "budget.cohort_size: 3 in the study, 2 asked for"),
+        ({"space": {"constraint": "total"}}, "space.constraint: none in the study, total asked"),
+        ({"data": {"val_fraction": 0.3}}, "data.val_fraction: 0.2 in the study, 0.3 asked for"),
+    ],
+)
+def test_other_settings_on_an_existing_study_are_refused(sections, difference):
+    searching("fixed")
+    before = StudyDir("fixed").config.read_text()
+    with pytest.raises(MismatchError, match=difference):
+        searching("fixed", **sections)
+    assert StudyDir("fixed").config.read_text() == before
+
+
+def test_what_is_chosen_for_the_user_is_chosen_as_when_the_study_began():
+    searching("auto", runtime={"threads": 1, "device": "cpu"})
+    again = searching("auto", runtime={"threads": None, "device": "auto"})
+    assert again.config.runtime.threads == 1
+
+
+def test_other_images_under_an_existing_study_are_refused():
+    search = searching("images")
+    search.study.set_user_attr("fingerprint", "0123456789abcdef")
+    with pytest.raises(MismatchError, match="not those that the study was begun with"):
+        searching("images")
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"space": {"family": "resnet19"}}, "family must be one of resnet18"),
+        ({"space": {"num_blocks": [[1, 2], [1, 2]]}, "references": []}, "3 to 4 stages"),
+        ({"references": ["2-1"]}, "2-1"),
+        ({"data": {"name": "no-such-set"}}, "no-such-set"),
+        ({"space": {"max_parameters": 10}}, "parameters"),
+        ({"runtime": {"device": "tpu"}}, "device must be auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(tmp_path, sections, message):
+    with pytest.raises(ConfigError, match=message):
+        searching("bad", **sections)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_storage_that_cannot_be_opened_is_one_line_without_the_password():
+    url = "postgresql+psycopg://user:secret@127.0.0.1:1/none"
+    with pytest.raises(StorageError) as caught:
+        searching("remote", storage=url)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_study_is_alone_in_its_database(finished):
+    summaries = optuna.get_all_study_summaries(finished.study._storage)
+    assert [summary.study_name for summary in summaries] == ["tiny"]
+
+
+def test_config_resolves_every_choice(finished):
+    resolved = finished.config
+    assert resolved.data.image_size == 8
+    assert resolved.data.channels == 1
+    assert resolved.data.crop_padding == 1
+    assert resolved.data.flip is False
+    assert config().data.image_size is None
+    assert tiny_study.TABLES["references"] == ["2-1-1"]

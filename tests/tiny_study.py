@@ -1,0 +1,63 @@
+"""A tiny study on real digits, for tests of the search: seconds, not minutes."""
+
+from pathlib import Path
+from typing import Any
+
+from dsaccel.config import StudyConfig, parse_config
+from dsaccel.search import Search
+from dsaccel.study_dir import StudyDir
+
+TABLES: dict[str, Any] = {
+    "space": {"family": "resnet18", "num_blocks": [[1, 2], [1, 2], [1, 2]], "constraint": "none"},
+    "references": ["2-1-1"],
+    "data": {"name": "digits", "val_fraction": 0.2, "train_images": 64},
+    "network": {"width": 1 / 16, "dropout": 0.0},
+    "training": {"epochs": 4, "batch_size": 16, "learning_rate": 2e-2},
+    "budget": {"n_trials": 6, "cohort_size": 3},
+    "runtime": {"device": "cpu", "threads": 1},
+}
+
+
+def tables(**sections: Any) -> dict[str, Any]:
+    """The study's tables with some settings changed: `budget={"n_trials": 8}`, `seed=2`."""
+    changed = dict(TABLES)
+    for name, value in sections.items():
+        changed[name] = {**TABLES.get(name, {}), **value} if isinstance(value, dict) else value
+    return changed
+
+
+def config(**sections: Any) -> StudyConfig:
+    return parse_config(StudyConfig, tables(**sections), "a test")
+
+
+def searching(name: str = "tiny", **sections: Any) -> Search:
+    return Search(config(**sections), StudyDir(name))
+
+
+def searched(name: str = "tiny", **sections: Any) -> Search:
+    search = searching(name, **sections)
+    for _ in search.run():
+        pass
+    return search
+
+
+def write_study(path: Path, **sections: Any) -> None:
+    """A study file of the same settings."""
+    import tomli_w
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(tomli_w.dumps(tables(**sections)))
+
+
+def rows(search: Search) -> list[tuple[Any, ...]]:
+    """What the stored study says, without what depends on the clock."""
+    return [
+        (
+            trial.state.name,
+            trial.value,
+            trial.params,
+            trial.intermediate_values,
+            {k: v for k, v in trial.user_attrs.items() if k != "time_s"},
+        )
+        for trial in search.study.get_trials(deepcopy=False)
+    ]
