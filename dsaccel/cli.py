@@ -115,10 +115,12 @@ def search(
     config = parse_config(StudyConfig, tables, study)
 
     from dsaccel.search import Search
+    from dsaccel.study_dir import quiet_optuna
     from dsaccel.tables import headline, trials_table
     from dsaccel.view import ProgressView
 
     console, out = _consoles(as_json)
+    quiet_optuna()
     searching = Search(config, directory)
     if not searching.data.has_test and not quiet:
         console.print(f"{config.data.name}: no test split; results are validation accuracies")

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dsaccel.config import ConfigError, DataConfig
-from dsaccel.datasets import Images, default_flip, has_test, read_test, read_train
+from dsaccel.datasets import default_flip, has_test, read_test, read_train
+from dsaccel.images import Images
 from dsaccel.seeds import derive
 
 EVAL_BATCH_SIZE = 512

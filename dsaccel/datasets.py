@@ -7,22 +7,15 @@ folder, keyed by the contents of their files. A test split is read by `read_test
 
 # N images, H = W side, C channels
 
-import contextlib
-import hashlib
-import os
-import zipfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from dsaccel.config import ConfigError, DataConfig
-
-Split = Literal["train", "test"]
+from dsaccel.config import DataConfig
+from dsaccel.errors import ConfigError
+from dsaccel.folders import check_same_classes, read_folder
+from dsaccel.images import Images, Split, cache_dir, convert
 
 NAMED = {  # name: class in torchvision.datasets, whether a mirrored image keeps its class
     "cifar10": ("CIFAR10", True),
@@ -33,18 +26,6 @@ NAMED = {  # name: class in torchvision.datasets, whether a mirrored image keeps
     "stl10": ("STL10", True),
     "svhn": ("SVHN", False),
 }
-_IGNORED = ("thumbs.db", "desktop.ini")
-_SMALLEST_SIDE, _LARGEST_SIDE = 4, 512
-_CACHE_VERSION = 1  # to be raised whenever `_to_square` gives other pixels
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    images: np.ndarray
-    """(N, H, W, C) uint8, square."""
-    labels: np.ndarray
-    """(N,) int64, indices into `class_names`."""
-    class_names: tuple[str, ...]
 
 
 def read_train(config: DataConfig, *, download: bool = False) -> Images:
@@ -75,7 +56,7 @@ def read_test(
     if not has_test(config):
         return None
     test = _read(config, "test", download)
-    _check_same_classes(config.name, class_names, test.class_names)
+    check_same_classes(config.name, class_names, test.class_names)
     return test
 
 
@@ -89,26 +70,29 @@ def default_flip(name: str) -> bool:
     return name != "digits" and (name not in NAMED or NAMED[name][1])
 
 
-def cache_dir() -> Path:
-    """The folder for decoded images and downloads: DSACCEL_CACHE, or the user's cache folder."""
-    import platformdirs
-
-    return Path(os.environ.get("DSACCEL_CACHE") or platformdirs.user_cache_dir("dsaccel"))
-
-
 def _is_bundled(name: str) -> bool:
     return name == "digits" or name in NAMED
 
 
 def _read(config: DataConfig, split: Split, download: bool) -> Images:
     if not _is_bundled(config.name):
-        return _read_folder(config, split)
+        return read_folder(_folder(config.name), split, config.image_size, config.channels or 3)
     stored = (
         _read_digits(split) if config.name == "digits" else _read_named(config, split, download)
     )
     _, side, _, channels = stored.images.shape
-    images = _convert(stored.images, config.image_size or side, config.channels or channels)
+    images = convert(stored.images, config.image_size or side, config.channels or channels)
     return Images(images, stored.labels, stored.class_names)
+
+
+def _folder(name: str) -> Path:
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(
+            f"data must be one of digits, {', '.join(NAMED)}, or a folder with train/<class>/, "
+            f"but got {name!r}, and there is no such folder"
+        )
+    return folder
 
 
 def _read_digits(split: Split) -> Images:
@@ -196,193 +180,3 @@ def _is_whole_idx(path: Path) -> bool:
     header, pixels = content[: 4 + 4 * num_dimensions], content[4 + 4 * num_dimensions :]
     shape = np.frombuffer(header[4 : len(header) // 4 * 4], ">u4")
     return 0 < num_dimensions == len(shape) and len(pixels) == shape.prod()
-
-
-# ---- folders
-
-
-def _folder(name: str) -> Path:
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        raise ConfigError(
-            f"data must be one of digits, {', '.join(NAMED)}, or a folder with train/<class>/, "
-            f"but got {name!r}, and there is no such folder"
-        )
-    return folder
-
-
-def _read_folder(config: DataConfig, split: Split) -> Images:
-    root = _folder(config.name)
-    files = _class_files(root / split)
-    if split == "train" and has_test(config):  # found now, not after days of training
-        _check_same_classes(config.name, tuple(files), tuple(_class_folders(root / "test")))
-    paths = [path for of_class in files.values() for path in of_class]
-    labels = np.repeat(np.arange(len(files)), [len(of_class) for of_class in files.values()])
-    images = _decode_cached(paths, root, config.image_size, config.channels or 3)
-    return Images(images, labels.astype(np.int64), tuple(files))
-
-
-def _class_files(folder: Path) -> dict[str, list[Path]]:
-    """The image files of each class, at any depth, sorted."""
-    classes = _class_folders(folder)
-    if len(classes) < 2:
-        found = f"only {next(iter(classes))!r}" if classes else "none"
-        raise ConfigError(f"{folder} must hold at least 2 class folders, but holds {found}")
-    files = {name: _files_below(path) for name, path in classes.items()}
-    for name, of_class in files.items():
-        if not of_class:
-            raise ConfigError(
-                f"class folder {classes[name]} must hold images, but is empty: add images or "
-                f"remove the folder"
-            )
-    return files
-
-
-def _class_folders(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise ConfigError(
-            f"data folder {folder.parent} must hold {folder.name}/<class>/ with images, but there "
-            f"is no {folder}"
-        )
-    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and _counts(path.name)]
-    return {path.name: path for path in folders}
-
-
-def _files_below(folder: Path) -> list[Path]:
-    found = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = filter(_counts, folders)
-        found += [Path(parent, name) for name in files if _counts(name)]
-    return sorted(found)
-
-
-def _counts(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in _IGNORED
-
-
-def _check_same_classes(name: str, train: tuple[str, ...], test: tuple[str, ...]) -> None:
-    if train != test:
-        only_test, only_train = sorted({*test} - {*train}), sorted({*train} - {*test})
-        raise ConfigError(
-            f"train and test of {name} must have the same classes, but only in test: "
-            f"{', '.join(only_test) or 'none'}; only in train: {', '.join(only_train) or 'none'}"
-        )
-
-
-def _decode_cached(paths: list[Path], root: Path, side: int | None, channels: int) -> np.ndarray:
-    """Decode images (N, H, W, C), or take them from the cache if they were decoded before."""
-    contents = hashlib.blake2b(repr(_CACHE_VERSION).encode(), digest_size=16)
-    for path, digest in zip(paths, _in_threads(_digest, paths), strict=True):
-        contents.update(os.fsencode(path.relative_to(root)) + b"\0" + digest)
-    key = contents.hexdigest()
-    if side is None:
-        side = int(_cached(f"{key}-side", lambda: _median_side(paths)))
-    return _cached(f"{key}-{side}x{channels}", lambda: _decode_all(paths, side, channels))
-
-
-def _median_side(paths: list[Path]) -> np.ndarray:
-    median = np.median(list(_in_threads(_shorter_side, paths)))
-    return np.asarray(median.clip(_SMALLEST_SIDE, _LARGEST_SIDE).astype(int))
-
-
-def _decode_all(paths: list[Path], side: int, channels: int) -> np.ndarray:
-    images = np.empty((len(paths), side, side, channels), np.uint8)
-    decoded = _in_threads(lambda path: _decode(path, side, channels), paths)
-    for index, image in enumerate(decoded):
-        images[index] = image
-    return images
-
-
-def _cached(key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """An array from the cache, or computed and put there."""
-    path = cache_dir() / "images" / f"{key}.npz"
-    # the checksum of the zip tells a damaged file, which is computed anew
-    damages = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-    with contextlib.suppress(*damages), path.open("rb") as file, np.load(file) as arrays:
-        return arrays["array"]
-    array = compute()
-    with contextlib.suppress(OSError):  # a full or read-only disk costs time only
-        _write_whole(path, array)
-    return array
-
-
-def _write_whole(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, array=array)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _digest(path: Path) -> bytes:
-    with _naming(path):
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
-
-
-def _shorter_side(path: Path) -> int:
-    with _naming(path), Image.open(path) as image:
-        return min(image.size)
-
-
-def _decode(path: Path, side: int, channels: int) -> np.ndarray:
-    with _naming(path), Image.open(path) as image:
-        image.draft(None, (2 * side, 2 * side))  # a large JPEG need not be decoded at full size
-        return _to_square(ImageOps.exif_transpose(image), side, channels)
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Name the file that cannot be read."""
-    try:
-        yield
-    except Exception as error:  # decoders raise whatever they stumble over
-        raise ConfigError(
-            f"{path} must be an image, but cannot be read ({error}): replace or remove it"
-        ) from None
-
-
-Result = TypeVar("Result")
-
-
-def _in_threads(function: Callable[[Path], Result], paths: list[Path]) -> Iterator[Result]:
-    """The results in order; decoders and hashes let go of the GIL."""
-
-    def apply(start: int) -> list[Result]:
-        return [function(path) for path in paths[start : start + 256]]  # a future an image is slow
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for results in pool.map(apply, range(0, len(paths), 256)):
-            yield from results
-
-
-# ---- conversion
-
-
-def _convert(images: np.ndarray, side: int, channels: int) -> np.ndarray:
-    """Images in memory (N, H, W, C) in another size or number of channels."""
-    if images.shape[1:] == (side, side, channels):
-        return images
-    squares = (
-        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image) for image in images
-    )
-    return np.stack([_to_square(image, side, channels) for image in squares])
-
-
-def _to_square(image: Image.Image, side: int, channels: int) -> np.ndarray:
-    """An image of any mode as (H, W, C) uint8: the largest central square, scaled."""
-    if image.mode == "F":
-        raise ValueError("the range of floating-point pixels is unknown")
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to 255
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
-        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
-    if image.has_transparency_data:  # on white, as viewers show it
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
-    if channels == 1:
-        image = image.convert("L")
-    pixels = np.asarray(ImageOps.fit(image, (side, side)))
-    return pixels.reshape(side, side, channels)

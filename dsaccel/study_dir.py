@@ -2,6 +2,7 @@
 
 import importlib.resources
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,7 +145,15 @@ def open_study(directory: StudyDir, config: StudyConfig, *, create: bool = False
                 f"study {directory.name} in {_redact(url)} minimises, so it is not ours; "
                 "choose another --study-name"
             )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(["val_accuracy"])
         return study
+
+
+def quiet_optuna() -> None:
+    """Keep Optuna's log to warnings: a program that shows its own progress calls this."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from PIL import Image
 from dsaccel import data as data_module
 from dsaccel.config import ConfigError, DataConfig
 from dsaccel.data import load_data, load_test
-from dsaccel.datasets import Images
+from dsaccel.images import Images
 from dsaccel.seeds import derive
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import torchvision
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from dsaccel import datasets
+from dsaccel import datasets, folders
 from dsaccel.config import ConfigError, DataConfig
 from dsaccel.datasets import default_flip, has_test, read_test, read_train
 
@@ -211,9 +211,9 @@ def test_a_large_photo_is_scaled_as_the_whole_of_it(root):
 @pytest.fixture
 def decoded(monkeypatch):
     """The names of the files decoded so far."""
-    names, decode = [], datasets._decode
+    names, decode = [], folders._decode
     monkeypatch.setattr(
-        datasets, "_decode", lambda path, *rest: names.append(path.name) or decode(path, *rest)
+        folders, "_decode", lambda path, *rest: names.append(path.name) or decode(path, *rest)
     )
     return names
 

@@ -186,6 +186,11 @@ def test_the_first_block_of_a_stage_projects_and_the_others_add_their_input():
     assert [block.shortcut for block in network.blocks] == [
         *("none", "projection", "identity", "projection", "projection")
     ]
+    # one channel everywhere: a stride alone asks for a projection
+    network = plan("resnet18", "1-1-1", NetworkConfig(width=1 / 1000))
+    assert [block.shortcut for block in network.blocks] == [
+        *("none", "identity", "projection", "projection")
+    ]
 
 
 def test_a_bottleneck_strides_on_its_3x3_convolution():

@@ -1,0 +1,110 @@
+import io
+import json
+from typing import Any
+
+import pytest
+from helpers import plan
+from rich.console import Console
+
+from dsaccel.config import NetworkConfig
+from dsaccel.describe import describe_plan, description_table
+
+FULL = NetworkConfig()
+
+
+def described(name: str, family: str, network: NetworkConfig = FULL) -> dict[str, Any]:
+    return describe_plan(plan(name, family, network, side=32, num_classes=10))
+
+
+def text(name: str, family: str, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(description_table(plan(name, family, FULL, side=32, num_classes=10)))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_description_has_the_promised_fields():
+    fields = described("1-1-2-2", "resnet18")
+    assert list(fields) == [
+        "family",
+        "hierarchy",
+        "num_parameters",
+        "num_parameters_training",
+        "num_local_losses",
+        "flops",
+        "shallow_scale",
+        "stages",
+    ]
+    assert all(list(stage) == ["resolution", "widths", "num_blocks"] for stage in fields["stages"])
+    assert json.loads(json.dumps(fields)) == fields  # plain numbers and words
+
+
+def test_a_description_of_resnet18():
+    fields = described("1-1-2-2", "resnet18")
+    assert (fields["family"], fields["hierarchy"]) == ("resnet18", "1-1-2-2")
+    assert round(fields["num_parameters"] / 1e6, 2) == 10.80
+    assert fields["num_local_losses"] == 13
+    assert fields["stages"] == [
+        {"resolution": 32, "widths": [64], "num_blocks": 1},
+        {"resolution": 16, "widths": [128], "num_blocks": 1},
+        {"resolution": 8, "widths": [256, 256], "num_blocks": 2},
+        {"resolution": 4, "widths": [512, 512], "num_blocks": 2},
+    ]
+    # nine convolutions: 3 at 32, 2 at 16, 4 at 8
+    assert fields["shallow_scale"] == pytest.approx((3 * 32 + 2 * 16 + 4 * 8) / 9 / 32)
+
+
+def test_stem_and_fully_connected_units_are_no_stages():
+    fields = described("2-2-1-1", "vgg8b")
+    assert [stage["widths"] for stage in fields["stages"]] == [[128, 256], [256, 512], [512], [512]]
+    assert [stage["resolution"] for stage in fields["stages"]] == [32, 16, 8, 4]
+    assert fields["num_local_losses"] == 7
+    assert [stage["widths"] for stage in described("1-1-1", "resnet50")["stages"]] == [
+        [256],
+        [512],
+        [1024],
+    ]
+
+
+def test_training_holds_the_heads_weights_as_well():
+    with_similarity, without = (
+        described("1-1-1", "resnet18", NetworkConfig(loss=loss)) for loss in ("predsim", "pred")
+    )
+    assert with_similarity["num_parameters"] == without["num_parameters"]
+    # seven convolutions of 64, 64, 64, 128, 128, 256, 256 channels, a 3x3 branch each
+    branches = 9 * (3 * 64**2 + 2 * 128**2 + 2 * 256**2)
+    assert with_similarity["num_parameters_training"] == (
+        without["num_parameters_training"] + branches
+    )
+    assert without["num_parameters_training"] > without["num_parameters"]
+
+
+def test_the_table_shows_each_stage_and_where_the_downsamplings_are():
+    lines = text("1-1-2-2", "resnet18").splitlines()
+    rows = {line.split()[0]: line for line in lines if line.split()}
+    assert "resnet18 1-1-2-2" in lines[0]
+    assert "32x32" in rows["stem"]
+    assert "↓" not in rows["stem"] + rows["1"]
+    for stage, resolution in (("2", "16x16 ↓"), ("3", "8x8 ↓"), ("4", "4x4 ↓")):
+        assert resolution in rows[stage]
+    assert "256 x2" in rows["3"]
+    assert "shallow scale 0.556" in "\n".join(lines)
+    # the footer: 6 blocks, 13 local losses
+    total = next(line for line in lines if "10.80" in line)
+    assert total.split()[:2] == ["6", "13"]
+
+
+def test_the_table_of_a_vgg_has_its_widths_and_its_fully_connected_unit():
+    lines = text("2-2-1-1", "vgg8b").splitlines()
+    rows = {line.split()[0]: line for line in lines if line.split()}
+    assert "stem" not in rows
+    assert "128, 256" in rows["1"]
+    assert "1024" in rows["hidden"]
+    assert "10" in rows["output"]
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [("resnet18", "1-1-2-4"), ("resnet50", "3-4-6-3"), ("vgg8b", "2-2-1-1")]
+)
+def test_the_table_is_whole_on_a_terminal_of_80_columns(family, name):
+    assert "…" not in text(name, family, width=80)

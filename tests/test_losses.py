@@ -1,0 +1,239 @@
+"""Losses against numpy and formulas written out here.
+
+B batch, C channels, F features, K classes.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dsaccel.losses import (
+    SpatialStd,
+    label_similarity,
+    one_hot_loss,
+    similarity_features,
+    similarity_loss,
+    similarity_matrix,
+)
+from dsaccel.nn import LocalHead, Position
+from dsaccel.plan import Head, Loss
+
+K = 5
+BETA = 0.9
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=dtype)
+
+
+def labels(num_images: int) -> Tensor:
+    return torch.arange(num_images) * 3 % K
+
+
+def test_the_similarity_matrix_is_pearsons_correlation_between_samples():
+    x_BF = normal(7, 20)
+    torch.testing.assert_close(
+        similarity_matrix(x_BF), torch.from_numpy(np.corrcoef(x_BF.numpy())), rtol=0, atol=1e-7
+    )
+
+
+def test_correlations_stay_within_one_in_single_precision():
+    x_BF = normal(1, 64, dtype=torch.float32).repeat(40, 1) * torch.linspace(1, 9, 40)[:, None]
+    matrix_BB = similarity_matrix(x_BF)
+    assert matrix_BB.max() <= 1
+    torch.testing.assert_close(matrix_BB, torch.ones(40, 40), rtol=0, atol=1e-6)
+
+
+def test_a_sample_without_variation_is_like_no_other():
+    matrix_BB = similarity_matrix(torch.stack([torch.ones(6), torch.arange(6.0)]))
+    torch.testing.assert_close(matrix_BB, torch.tensor([[0.0, 0], [0, 1]]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 10, 100])
+def test_label_similarity_is_the_similarity_matrix_of_one_hot_labels(num_classes):
+    y_B = torch.arange(150) * 7 % num_classes
+    one_hot_BK = F.one_hot(y_B, num_classes).double()
+    target_BB = label_similarity(y_B, num_classes, torch.float64)
+    torch.testing.assert_close(target_BB, similarity_matrix(one_hot_BK), rtol=0, atol=1e-12)
+    correlation_BB = torch.from_numpy(np.corrcoef(one_hot_BK.numpy()))
+    torch.testing.assert_close(target_BB, correlation_BB, rtol=0, atol=1e-7)
+    same, other = target_BB[0, num_classes], target_BB[0, 1]
+    assert math.isclose(same, 1, abs_tol=1e-7)
+    assert math.isclose(other, -1 / (num_classes - 1), abs_tol=1e-7)
+
+
+def test_the_spatial_standard_deviation_is_torchs_with_its_gradient():
+    h = normal(3, 4, 5, 5).requires_grad_()
+    torch.testing.assert_close(similarity_features(h), torch.std(h, dim=(2, 3)))
+    weights_BC = normal(3, 4, seed=1)
+    (ours,) = torch.autograd.grad((similarity_features(h) * weights_BC).sum(), h)
+    (theirs,) = torch.autograd.grad((torch.std(h, dim=(2, 3)) * weights_BC).sum(), h)
+    torch.testing.assert_close(ours, theirs)
+    assert torch.autograd.gradcheck(SpatialStd.apply, normal(2, 4, 3, 3).requires_grad_())
+
+
+def test_a_constant_channel_has_the_gradient_0():
+    h = normal(2, 4, 3, 3)
+    h[0, 1] = 2.0
+    h.requires_grad_()
+    std_BC = similarity_features(h)
+    assert std_BC[0, 1] == 0
+    std_BC.sum().backward()
+    assert h.grad is not None
+    assert torch.equal(h.grad[0, 1], torch.zeros(3, 3, dtype=torch.float64))
+    assert torch.isfinite(h.grad).all()
+    assert (h.grad[0, 0] != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_flat"),
+    [
+        ((2, 4, 2, 2), False),
+        ((2, 4, 1, 1), True),
+        ((2, 3, 5, 5), True),
+        ((2, 1, 5, 5), True),
+        ((2, 9), True),
+    ],
+)
+def test_one_pixel_and_at_most_three_channels_are_flattened(shape, is_flat):
+    h = normal(*shape)
+    features_BF = similarity_features(h)
+    expected = h.reshape(2, -1) if is_flat else torch.std(h, dim=(2, 3))
+    torch.testing.assert_close(features_BF, expected)
+
+
+def test_the_similarity_loss_is_the_mean_squared_difference_of_all_pairs():
+    h, y_B = normal(6, 4, 3, 3), labels(6)
+    spread_BC = h.numpy().std(axis=(2, 3), ddof=1)
+    same_BB = np.equal.outer(y_B.numpy(), y_B.numpy())
+    target_BB = np.where(same_BB, 1, -1 / (K - 1))
+    expected = np.square(np.corrcoef(spread_BC) - target_BB).mean()
+    loss = similarity_loss(h, label_similarity(y_B, K, torch.float64))
+    assert math.isclose(loss.item(), expected, rel_tol=1e-6)
+
+
+def test_the_one_hot_loss_is_the_squared_frobenius_distance_of_eq_6_a_sample():
+    logits_BK, y_B = normal(6, K), labels(6)
+    distance = np.linalg.norm(logits_BK.numpy() - np.eye(K)[y_B.numpy()], ord="fro") ** 2
+    assert math.isclose(one_hot_loss(logits_BK, y_B).item(), distance / 6)
+
+
+def head(loss: Loss, *, side: int | None = 5, pred_conv: bool = False, **kwargs) -> LocalHead:
+    """A local head with a classifier that is not zero, in double precision."""
+    pool = (1, 1) if side is None else (4, 2)
+    spec = Head(loss, K, 6, side, pool, BETA, pred_conv, **kwargs)
+    module = LocalHead(spec, Position(1, 1, 1), seed=1).double()
+    torch.nn.init.normal_(module.classifier.weight, generator=torch.Generator().manual_seed(2))
+    return module
+
+
+def pooled_by_hand(h: Tensor) -> Tensor:
+    """(B, 6, 5, 5) -> (B, 6 * 2 * 3): means over windows of 4 x 2, smaller at the far edges."""
+    rows, columns = [(0, 4), (4, 5)], [(0, 2), (2, 4), (4, 5)]
+    means = [h[:, :, a:b, c:d].mean(dim=(2, 3)) for a, b in rows for c, d in columns]
+    return torch.stack(means, dim=2).flatten(1)
+
+
+def cross_entropy_by_hand(logits_BK: Tensor, y_B: Tensor) -> Tensor:
+    log_probability_BK = logits_BK - logits_BK.exp().sum(dim=1, keepdim=True).log()
+    return -log_probability_BK[torch.arange(len(y_B)), y_B].mean()
+
+
+def similarity_by_hand(h: Tensor, y_B: Tensor) -> Tensor:
+    spread = torch.std(h, dim=(2, 3)) if h.ndim == 4 else h
+    target_BB = (y_B[:, None] == y_B).double() * (1 + 1 / (K - 1)) - 1 / (K - 1)
+    return (torch.corrcoef(spread) - target_BB).square().mean()
+
+
+@pytest.mark.parametrize("pred_conv", [False, True])
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("loss", ["pred", "sim", "predsim", "mse"])
+def test_local_losses_are_their_formulas(loss, kernel, pred_conv):
+    module = head(loss, sim_kernel=kernel, pred_conv=pred_conv)
+    h, y_B = normal(8, 6, 5, 5), labels(8)
+    seen = h
+    if pred_conv and loss != "sim":
+        assert module.pred_conv is not None
+        assert module.pred_conv.bias is None
+        seen = F.conv2d(h, module.pred_conv.weight, padding=1)
+    else:
+        assert module.pred_conv is None
+    logits_BK = pooled_by_hand(seen) @ module.classifier.weight.T + module.classifier.bias
+    prediction = cross_entropy_by_hand(logits_BK, y_B)
+    similarity = torch.tensor(0.0)
+    if module.similarity is not None:
+        assert module.similarity.bias is None
+        weight = module.similarity.weight
+        assert weight.shape == (6, 6, kernel, kernel)
+        similarity = similarity_by_hand(F.conv2d(h, weight, padding=kernel // 2), y_B)
+    expected = {
+        "pred": prediction,
+        "sim": prediction + similarity,  # the classifier alone learns from the first term
+        "predsim": (1 - BETA) * prediction + BETA * similarity,
+        "mse": (logits_BK - F.one_hot(y_B, K)).square().sum() / 8,
+    }[loss]
+    assert (module.similarity is not None) == (loss in ("sim", "predsim"))
+    torch.testing.assert_close(module.logits(h), logits_BK)
+    torch.testing.assert_close(module.loss(h, y_B), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("loss", ["pred", "sim", "predsim", "mse"])
+def test_local_losses_of_a_vector_are_their_formulas(loss):
+    module = head(loss, side=None, pred_conv=True)
+    assert module.pred_conv is None  # nothing to convolve
+    h, y_B = normal(8, 6), labels(8)
+    logits_BK = h @ module.classifier.weight.T + module.classifier.bias
+    prediction = cross_entropy_by_hand(logits_BK, y_B)
+    similarity = torch.tensor(0.0)
+    if module.similarity is not None:
+        similarity = similarity_by_hand(h @ module.similarity.weight.T, y_B)
+    expected = {
+        "pred": prediction,
+        "sim": prediction + similarity,
+        "predsim": (1 - BETA) * prediction + BETA * similarity,
+        "mse": (logits_BK - F.one_hot(y_B, K)).square().sum() / 8,
+    }[loss]
+    torch.testing.assert_close(module.loss(h, y_B), expected, rtol=1e-6, atol=0)
+
+
+def gradient_of_features(module: LocalHead, h: Tensor, y_B: Tensor) -> Tensor:
+    h = h.clone().requires_grad_()
+    module.loss(h, y_B).backward()
+    assert h.grad is not None
+    return h.grad
+
+
+def test_the_read_out_under_sim_learns_but_sends_no_gradient_to_the_features():
+    h, y_B = normal(8, 6, 5, 5), labels(8)
+    module = head("sim")
+    gradient = gradient_of_features(module, h, y_B)
+    assert module.classifier.weight.grad is not None
+    assert module.classifier.weight.grad.abs().max() > 0
+    alone = h.clone().requires_grad_()
+    assert module.similarity is not None
+    similarity_by_hand(module.similarity(alone), y_B).backward()
+    torch.testing.assert_close(gradient, alone.grad, rtol=1e-4, atol=1e-8)
+    # under predsim the classifier does teach the features
+    module = head("predsim")
+    before = gradient_of_features(module, h, y_B)
+    torch.nn.init.zeros_(module.classifier.weight)
+    assert not torch.allclose(before, gradient_of_features(module, h, y_B))
+
+
+def test_losses_are_computed_in_single_precision_under_autocast():
+    module = head("predsim").float()
+    h, y_B = normal(8, 6, 5, 5).float(), labels(8)
+    assert module.similarity is not None
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits_BK, similar, loss = module.logits(h), module.similarity(h), module.loss(h, y_B)
+    assert logits_BK.dtype == similar.dtype == torch.bfloat16
+    assert loss.dtype == torch.float32
+    prediction = cross_entropy_by_hand(logits_BK.double(), y_B)
+    similarity = similarity_by_hand(similar.double(), y_B)
+    expected = (1 - BETA) * prediction + BETA * similarity
+    assert math.isclose(loss.item(), expected.item(), rel_tol=1e-6)
