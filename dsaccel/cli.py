@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dsaccel.config import RunConfig, StudyConfig
-    from dsaccel.search import Search
     from dsaccel.study_dir import StudyDir
-    from dsaccel.train import TrainResult
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -114,6 +112,7 @@ def search(
     options.apply(tables, given)
     config = parse_config(StudyConfig, tables, study)
 
+    from dsaccel.results import search_summary, write_results
     from dsaccel.search import Search
     from dsaccel.study_dir import quiet_optuna
     from dsaccel.tables import headline, trials_table
@@ -136,10 +135,10 @@ def search(
                 for progress in run:
                     view.update(progress)
             finally:
-                _write_results(searching)
-    files = _write_results(searching)
+                write_results(searching)
+    files = write_results(searching)
     if as_json:
-        print(json.dumps(_summary(searching, files)))
+        print(json.dumps(search_summary(searching, files)))
         return
     out.print(trials_table(searching.study))
     out.print(headline(searching.study))
@@ -186,6 +185,7 @@ def train(
     """Train one hierarchy; with --study exactly as its search did."""
     run = _run_config(target, study, mode, dict(locals()))
 
+    from dsaccel.results import result_table
     from dsaccel.tables import percent
     from dsaccel.train import Training
 
@@ -200,7 +200,7 @@ def train(
     if as_json:
         print(json.dumps(asdict(result)))
     else:
-        out.print(_result_table(result))
+        out.print(result_table(result))
 
 
 @app.command()
@@ -358,70 +358,3 @@ def _study_config(study: str) -> "StudyConfig":
     if "/" not in study and not study.endswith(".toml") and StudyDir(study).exists:
         return StudyDir(study).read_config()
     return parse_config(StudyConfig, find_study(study)[1], study)
-
-
-def _write_results(searching: "Search") -> dict[str, str]:
-    """Write report and best hierarchy; returns the paths of everything that there is."""
-    from dsaccel.export import export_trial
-    from dsaccel.report import write_report
-    from dsaccel.tables import best_trial
-
-    directory, study = searching.directory, searching.study
-    best = best_trial(study)
-    if best is not None:
-        export_trial(searching.config, directory.name, best, directory.best)
-    write_report(study, directory.report)
-    paths = {
-        "study": directory.database,
-        "best": directory.best,
-        "report": directory.report,
-        "config": directory.config,
-    }
-    return {label: path.as_posix() for label, path in paths.items() if path.is_file()}
-
-
-def _summary(searching: "Search", files: dict[str, str]) -> dict[str, Any]:
-    """What `dsaccel search --json` prints."""
-    from optuna.trial import TrialState
-
-    from dsaccel.tables import best_trial
-
-    study = searching.study
-    trials = study.get_trials(deepcopy=False)
-    best = best_trial(study)
-    baseline = study.user_attrs.get("baseline")
-    return {
-        "study": searching.directory.name,
-        "storage": searching.url,
-        "num_trained": searching.num_trained,
-        "num_pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
-        "num_harvested": sum(bool(trial.user_attrs.get("harvested")) for trial in trials),
-        "blocks_trained": study.user_attrs.get("blocks_trained", 0),
-        "blocks_separate": study.user_attrs.get("blocks_separate", 0),
-        "time_s": study.user_attrs.get("time_s", 0.0),
-        "best": best
-        and {
-            "hierarchy": best.user_attrs["hierarchy"],
-            "val_accuracy": best.value,
-            "num_parameters": best.user_attrs["num_parameters"],
-        },
-        "baseline": baseline and {key: baseline[key] for key in ("hierarchy", "val_accuracy")},
-        "files": files,
-    }
-
-
-def _result_table(result: "TrainResult") -> Any:
-    from rich.table import Table
-
-    from dsaccel.tables import count, duration, percent
-
-    table = Table.grid(padding=(0, 2))
-    table.add_row("hierarchy", result.hierarchy)
-    table.add_row("mode", result.mode)
-    table.add_row("validation accuracy", percent(result.val_accuracy))
-    heads = "  ".join(percent(accuracy) for accuracy in result.head_accuracies[-1])
-    table.add_row("by head, output last", heads)
-    table.add_row("parameters", count(result.num_parameters))
-    table.add_row("time", duration(result.time_s))
-    table.add_row("peak memory", f"{result.peak_memory_bytes / 2**20:.0f} MiB")
-    return table

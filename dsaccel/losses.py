@@ -59,7 +59,9 @@ def label_similarity(y_B: Tensor, num_classes: int, dtype: torch.dtype) -> Tenso
     norm = math.sqrt((num_classes - 1) / num_classes)
     same = (norm / (norm + EPSILON)) ** 2
     equal_BB = y_B[:, None] == y_B[None, :]
-    return torch.where(equal_BB, same, -same / (num_classes - 1)).to(dtype)
+    # not `where` of two numbers: its result is fp32, whatever `dtype` says
+    different = torch.full_like(equal_BB, -same / (num_classes - 1), dtype=dtype)
+    return different.masked_fill_(equal_BB, same)
 
 
 def similarity_loss(h: Tensor, target_BB: Tensor) -> Tensor:

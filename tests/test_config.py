@@ -282,7 +282,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     write_toml(path, FULL)
     before = path.read_text()
 
-    def full_disk(_self: Path, *_args: Any, **_kwargs: Any) -> None:
+    def full_disk(self: Path, text: str, **_kwargs: Any) -> None:
+        self.write_bytes(text.encode()[:20])
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full_disk)
