@@ -77,7 +77,7 @@ class Ledger:
                     **self._attributes(cohort, name),
                 },
                 intermediate_values={
-                    rung.epoch: rung.deepest_head(name) for rung in cohort.history
+                    rung.step: rung.deepest_head(name) for rung in cohort.history
                 },
             )
         )
