@@ -192,8 +192,9 @@ def train(
     for rung in training.cohort.rungs():
         if not quiet:
             heads = "  ".join(percent(accuracy) for accuracy in rung.accuracies[run.hierarchy])
-            shown = heads if verbose else percent(rung.output(run.hierarchy))
-            console.print(f"epoch {rung.epoch}/{run.training.epochs}  {shown}", highlight=False)
+            shown = heads if verbose else percent(rung.accuracies[run.hierarchy][-1])
+            step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
+            console.print(f"{step}  {shown}", highlight=False)
     result = training.result()
     if as_json:
         print(json.dumps(asdict(result)))

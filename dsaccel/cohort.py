@@ -88,9 +88,7 @@ class Cohort:
         """All that a cohort of the same networks goes on from; plain numbers and tensors."""
         return {
             "living": self.trie.names,
-            "history": [
-                (rung.step, rung.accuracies, rung.has_output) for rung in self.history
-            ],
+            "history": [(rung.step, rung.accuracies, rung.has_output) for rung in self.history],
             "time_s": self.time_s,
             "learners": {
                 node.number: self.learners[node].state_dict() for node in self.trie.nodes()

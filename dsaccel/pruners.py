@@ -8,6 +8,28 @@ import math
 from collections.abc import Mapping
 
 from dsaccel.config import PruningConfig, TrainingConfig
+from dsaccel.errors import ConfigError
+
+
+def rung_steps(
+    pruning: PruningConfig, training: TrainingConfig, num_stages: int
+) -> tuple[int, ...]:
+    """The rungs at which a cohort is ranked, ascending, all before the last.
+
+    `simultaneous`: the epochs of `rung_epochs`. `sequential`: the end of each stage but the last,
+    after which only the output layer would be left to save.
+
+    Raises:
+        ConfigError: if `grace_epochs` are set for a sequential schedule.
+    """
+    if training.schedule == "simultaneous":
+        return rung_epochs(pruning, training)
+    if pruning.grace_epochs is not None:
+        raise ConfigError(
+            "pruning.grace_epochs must not be set with the sequential schedule, which prunes at "
+            f"the end of each stage, but got {pruning.grace_epochs}; leave it out"
+        )
+    return () if pruning.kind == "none" else tuple(range(1, num_stages))
 
 
 def rung_epochs(pruning: PruningConfig, training: TrainingConfig) -> tuple[int, ...]:

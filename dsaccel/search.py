@@ -22,8 +22,7 @@ from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.ledger import Ledger
 from dsaccel.plan import Plan
 from dsaccel.proposals import propose
-from dsaccel.pruners import losers, rung_epochs
-from dsaccel.rung import Rung
+from dsaccel.pruners import losers, rung_steps
 from dsaccel.runtime import resolve_runtime, start_runtime
 from dsaccel.space import Measures, SearchSpace
 from dsaccel.study_dir import (
@@ -43,10 +42,12 @@ class Progress:
     """Where a search stands after a rung."""
 
     phase: Literal["search", "baseline"]
-    epoch: int
-    epochs: int
+    step_name: Literal["epoch", "stage"]
+    step: int
+    num_steps: int
     living: tuple[str, ...]
-    """The hierarchies of the cohort that are still trained, the most accurate head first."""
+    """The hierarchies of the cohort that are still trained, the most accurate head first;
+    at the end those without a trained head."""
     num_trained: int
     """Distinct hierarchies that the study has trained to their end."""
     n_trials: int
@@ -91,6 +92,8 @@ class Search:
         )
         references = tuple(parse_hierarchy(text) for text in config.references)
         self.space = SearchSpace(config.space, self._measure, references)
+        num_stages = len(config.space.num_blocks)
+        self._prune_at = rung_steps(config.pruning, config.training, num_stages)
         budget = config.budget.model_copy(update={"cohort_size": self._cohort_size(config)})
         self.config = config.model_copy(
             update={"data": self.data.resolved, "runtime": runtime, "budget": budget}
@@ -166,22 +169,21 @@ class Search:
             if name not in known:
                 self.ledger.open(name)
         for rung in cohort.history:
-            self.ledger.report(rung.epoch, {n: rung.deepest_head(n) for n in rung.accuracies})
-        epochs = self.config.training.epochs
-        prune_at = rung_epochs(self.config.pruning, self.config.training)
+            self.ledger.report(rung.step, {n: rung.deepest_head(n) for n in rung.accuracies})
         saved = time.perf_counter()
         for rung in cohort.rungs():
-            values = {name: rung.deepest_head(name) for name in cohort.trie.asked}
-            self.ledger.report(rung.epoch, values)
-            if rung.epoch in prune_at:
+            asked = [name for name in cohort.trie.asked if name in rung.accuracies]
+            values = {name: rung.deepest_head(name) for name in asked}
+            self.ledger.report(rung.step, values)
+            if rung.step in self._prune_at:
                 self._prune(cohort, values)
-            if rung.epoch == epochs:
+            if rung.step == cohort.num_steps:
                 self._finish(cohort, known)
             elif self._time_is_up() or time.perf_counter() - saved > CHECKPOINT_INTERVAL_S:
                 self._save(cohort, names)
                 saved = time.perf_counter()
-            done = done_before + len(names) * rung.epoch / epochs
-            yield self._progress("search", rung, cohort.trie.asked, done)
+            done = done_before + len(names) * rung.step / cohort.num_steps
+            yield self._progress("search", cohort, done)
             if self._time_is_up():
                 return
 
@@ -245,13 +247,14 @@ class Search:
         plan = self.plan(parse_hierarchy(winner), mode="global")
         cohort = Cohort(
             {winner: plan},
-            self.config.training,
+            # with one unit the schedules are the same, and this one shows each epoch
+            self.config.training.model_copy(update={"schedule": "simultaneous"}),
             self.data,
             seed=self.config.seed,
             device=self.device,
         )
         for rung in cohort.rungs():
-            if rung.epoch == self.config.training.epochs:
+            if rung.step == cohort.num_steps:
                 baseline = {
                     "hierarchy": winner,
                     "val_accuracy": rung.output(winner),
@@ -259,7 +262,7 @@ class Search:
                     "time_s": cohort.time_s[winner],
                 }
                 self.study.set_user_attr("baseline", baseline)
-            yield self._progress("baseline", rung, [winner], self.num_trained)
+            yield self._progress("baseline", cohort, self.num_trained)
 
     # ------------------------------------------------------------------ the study
 
@@ -290,19 +293,23 @@ class Search:
         return Measures(plan.num_parameters, plan.flops, plan.shallow_scale)
 
     def _progress(
-        self, phase: Literal["search", "baseline"], rung: Rung, asked: list[str], done: float
+        self, phase: Literal["search", "baseline"], cohort: Cohort, done: float
     ) -> Progress:
-        living = sorted(asked, key=rung.deepest_head, reverse=True)
+        rung = cohort.history[-1]
+        without_head = [name for name in cohort.trie.asked if name not in rung.accuracies]
+        ranked = [name for name in cohort.trie.asked if name in rung.accuracies]
+        ranked.sort(key=rung.deepest_head, reverse=True)
         best = best_trial(self.study)
         return Progress(
             phase,
-            rung.epoch,
-            self.config.training.epochs,
-            tuple(living),
+            cohort.training.step_name,
+            rung.step,
+            cohort.num_steps,
+            (*ranked, *without_head),
             self.num_trained,
             self.config.budget.n_trials,
             None if best is None else (best.user_attrs["hierarchy"], best.values[0]),
-            (living[0], rung.deepest_head(living[0])) if living else None,
+            (ranked[0], rung.deepest_head(ranked[0])) if ranked else None,
             self._time_left(done) if phase == "search" else None,
         )
 

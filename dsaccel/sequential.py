@@ -1,4 +1,4 @@
-"""Train a trie unit after unit: Algorithm 1 of the paper, level by level so that it can be compared.
+"""Train a trie unit after unit, from the bottom up: Algorithm 1 of the paper.
 
 A unit learns for all epochs on the features of the frozen units below it, on a learning-rate
 schedule of its own, and is then frozen. Frozen units use running statistics, but still drop

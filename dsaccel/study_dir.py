@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dsaccel.config import (
     NAME_PATTERN,
     StudyConfig,
+    TrainingConfig,
     differences,
     parse_config,
     read_toml,
@@ -186,8 +187,11 @@ def write_config(directory: StudyDir, config: StudyConfig) -> None:
 
 def _deciding(config: StudyConfig) -> StudyConfig:
     """A config without the settings that say only how far to go and where to keep it."""
+    free = ("feature_cache_mib", "feature_cache_host_mib")
+    standard = {name: TrainingConfig.model_fields[name].default for name in free}
+    training = config.training.model_copy(update=standard)
     budget = config.budget.model_copy(update={"n_trials": 1, "timeout_s": None, "baseline": True})
-    return config.model_copy(update={"budget": budget, "storage": None})
+    return config.model_copy(update={"training": training, "budget": budget, "storage": None})
 
 
 def _open_storage(url: str) -> optuna.storages.RDBStorage:

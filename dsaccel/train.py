@@ -17,7 +17,8 @@ class TrainResult:
     val_accuracy: float
     """Of the output layer after the last epoch, 0..1."""
     head_accuracies: list[list[float]]
-    """Epochs x heads in order of depth, the output layer last."""
+    """Rungs (epochs; stages if sequential) x heads in order of depth, the output layer last; at a
+    stage's end the heads trained so far."""
     num_parameters: int
     """Local heads not counted."""
     time_s: float

@@ -4,7 +4,8 @@ import math
 import pytest
 
 from dsaccel.config import PruningConfig, TrainingConfig
-from dsaccel.pruners import losers, rung_epochs
+from dsaccel.errors import ConfigError
+from dsaccel.pruners import losers, rung_epochs, rung_steps
 
 
 def test_the_first_rung_is_the_epoch_after_the_first_decay():
@@ -68,3 +69,16 @@ def test_what_diverged_loses_first_even_with_an_infinite_value():
 
 def test_nobody_loses_without_pruning():
     assert losers({"1-1": 0.1, "1-2": 0.2}, PruningConfig(kind="none")) == []
+
+
+def test_a_sequential_cohort_is_ranked_after_each_stage_but_the_last():
+    training = TrainingConfig(schedule="sequential")
+    assert rung_steps(PruningConfig(), training, 4) == (1, 2, 3)
+    assert rung_steps(PruningConfig(kind="none"), training, 4) == ()
+    with pytest.raises(ConfigError, match=r"grace_epochs must not be set .* but got 3; leave it"):
+        rung_steps(PruningConfig(grace_epochs=3), training, 4)
+
+
+def test_a_simultaneous_cohort_is_ranked_after_epochs():
+    pruning, training = PruningConfig(grace_epochs=5), TrainingConfig(epochs=40)
+    assert rung_steps(pruning, training, 4) == rung_epochs(pruning, training)
