@@ -77,6 +77,18 @@ class Cohort:
         """
         return [list(rung.accuracies[name]) for rung in self.history if name in rung.accuracies]
 
+    def prefixes(self) -> dict[str, int]:
+        """The number of each network's last trained node: equal for those who share all that is
+        trained so far. If the schedule is simultaneous, no two do.
+        """
+        is_sequential = self.training.schedule == "sequential"
+        trained: dict[str, int] = {}
+        for name in self.trie.names:
+            path = self.trie.path(name)
+            numbers = [n.number for n in path if not is_sequential or self.learners[n].is_frozen]
+            trained[name] = numbers[-1] if numbers else -1
+        return trained
+
     def epochs_trained(self, name: str) -> int:
         """Epochs that a network has learned for; if sequential, the sum over its units."""
         if self.training.schedule == "simultaneous":

@@ -190,7 +190,7 @@ class Search:
     def _prune(self, cohort: Cohort, values: dict[str, float]) -> None:
         """Retire the cohort's losers; references are compared with, never pruned."""
         ranked = {n: v for n, v in values.items() if n not in self.config.references}
-        pruned = losers(ranked, self.config.pruning)
+        pruned = losers(ranked, self.config.pruning, cohort.prefixes())
         for name in pruned:
             self.ledger.tell(cohort, name, TrialState.PRUNED)
         cohort.trie.retire(set(pruned))

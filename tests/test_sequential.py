@@ -360,20 +360,27 @@ def test_a_search_prunes_at_stage_ends_and_reports_stages(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     config = StudyConfig.model_validate(
         {
-            "space": {"family": "vgg", "num_blocks": [(1, 1), (1, 2), (1, 2)]},
+            "space": {
+                "family": "vgg",
+                "num_blocks": [(1, 2), (1, 2), (1, 1)],
+                "constraint": "none",
+            },
             "data": {"name": "digits", "train_images": 64},
             "network": {"width": 1 / 32, "num_hidden": 0},
             "training": {"schedule": "sequential", "epochs": 1, "batch_size": 32},
-            "budget": {"n_trials": 3, "cohort_size": 3, "baseline": False},
+            "budget": {"n_trials": 4, "baseline": False},
             "runtime": {"device": "cpu", "threads": 1},
         }
     )
     search = Search(config, StudyDir("s"))
     seen = [(progress.step_name, progress.step, len(progress.living)) for progress in search.run()]
     assert seen == [("stage", 1, 2), ("stage", 2, 1), ("stage", 3, 1)]
-    trials = {t.user_attrs["epochs_trained"]: t for t in search.study.trials}
-    assert sorted(len(trial.intermediate_values) for trial in trials.values()) == [1, 2, 3]
-    for trial in trials.values():
+    trials = search.study.trials
+    assert sorted(len(trial.intermediate_values) for trial in trials) == [1, 1, 2, 3]
+    # after the first stage there are two networks only, and two hierarchies share each
+    pruned_first = [t for t in trials if len(t.intermediate_values) == 1]
+    assert len({trial.params["num_blocks_s1"] for trial in pruned_first}) == 1
+    for trial in trials:
         heads = trial.user_attrs["head_accuracies"]
         assert list(trial.intermediate_values) == list(range(1, len(heads) + 1))
         is_complete = trial.state == TrialState.COMPLETE
