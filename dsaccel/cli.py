@@ -73,6 +73,7 @@ def search(
     family: options.Family = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,
+    download: options.Download = False,
     train_images: options.TrainImages = None,
     n_trials: Annotated[
         int | None, typer.Option(help="Distinct hierarchies to train, over all runs of the study.")
@@ -120,7 +121,7 @@ def search(
 
     console, out = _consoles(as_json)
     quiet_optuna()
-    searching = Search(config, directory)
+    searching = Search(config, directory, download=download)
     if not searching.data.has_test and not quiet:
         console.print(f"{config.data.name}: no test split; results are validation accuracies")
     if searching.is_finished:
@@ -164,6 +165,7 @@ def train(
     family: options.Family = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,
+    download: options.Download = False,
     train_images: options.TrainImages = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
@@ -190,12 +192,13 @@ def train(
     from dsaccel.train import Training
 
     console, out = _consoles(as_json)
-    training = Training(run)
+    training = Training(run, download=download)
     for rung in training.cohort.rungs():
         if not quiet:
             heads = "  ".join(percent(accuracy) for accuracy in rung.accuracies[run.hierarchy])
-            shown = heads if verbose else percent(rung.output(run.hierarchy))
-            console.print(f"epoch {rung.epoch}/{run.training.epochs}  {shown}", highlight=False)
+            shown = heads if verbose else percent(rung.accuracies[run.hierarchy][-1])
+            step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
+            console.print(f"{step}  {shown}", highlight=False)
     result = training.result()
     if as_json:
         print(json.dumps(asdict(result)))

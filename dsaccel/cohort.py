@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from dsaccel.config import TrainingConfig
+from dsaccel.feature_cache import FeatureCache
 from dsaccel.learner import Learner
 from dsaccel.plan import Plan
 from dsaccel.rung import Rung
 from dsaccel.schedules import Batches, simultaneous
+from dsaccel.sequential import sequential
 from dsaccel.trie import Node, Trie
 
 
@@ -32,6 +34,7 @@ class Cohort:
     ) -> None:
         self.training = training
         self.data = data
+        self.device = device
         self.trie = Trie(plans)
         self.harvested = [
             name for name, plan in (harvest or {}).items() if self.trie.add_harvest(name, plan)
@@ -47,31 +50,57 @@ class Cohort:
         proportion to its FLOPs, is shared equally by the networks that pass through it."""
 
     @property
-    def epoch(self) -> int:
-        """Epochs behind us."""
-        return self.history[-1].epoch if self.history else 0
+    def step(self) -> int:
+        """The rung behind us: epochs, or stages if the schedule is sequential."""
+        return self.history[-1].step if self.history else 0
+
+    @property
+    def num_steps(self) -> int:
+        """The last rung."""
+        is_sequential = self.training.schedule == "sequential"
+        return self.trie.num_stages if is_sequential else self.training.epochs
 
     def rungs(self) -> Iterator[Rung]:
-        """Train on to the last epoch; networks may be retired between two rungs."""
+        """Train on to the last rung; networks may be retired between two rungs."""
         started = time.perf_counter()
-        schedule = simultaneous(
-            self.trie, self.learners, self.data, self.training.epochs, start=self.epoch
-        )
-        for rung in schedule:
-            self._share_time(time.perf_counter() - started)
+        for rung in self._schedule():
+            self._share_time(time.perf_counter() - started, self._trained_by(rung))
             self.history.append(rung)
             yield rung
             started = time.perf_counter()
 
     def head_accuracies(self, name: str) -> list[list[float]]:
-        """A network's accuracies (0..1): epochs x heads in order of depth, the output's last."""
+        """A network's accuracies (0..1): rungs x heads in order of depth, the output's last.
+
+        Ragged if the schedule is sequential: a rung has the heads trained so far, the last one has
+        the output layer.
+        """
         return [list(rung.accuracies[name]) for rung in self.history if name in rung.accuracies]
+
+    def prefixes(self) -> dict[str, int]:
+        """The number of each network's last trained node: equal for those who share all that is
+        trained so far. If the schedule is simultaneous, no two do.
+        """
+        is_sequential = self.training.schedule == "sequential"
+        trained: dict[str, int] = {}
+        for name in self.trie.names:
+            path = self.trie.path(name)
+            numbers = [n.number for n in path if not is_sequential or self.learners[n].is_frozen]
+            trained[name] = numbers[-1] if numbers else -1
+        return trained
+
+    def epochs_trained(self, name: str) -> int:
+        """Epochs that a network has learned for; if sequential, the sum over its units."""
+        if self.training.schedule == "simultaneous":
+            return self.step
+        num_units = sum(self.learners[node].num_frozen for node in self.trie.path(name))
+        return self.training.epochs * num_units
 
     def state_dict(self) -> dict[str, Any]:
         """All that a cohort of the same networks goes on from; plain numbers and tensors."""
         return {
             "living": self.trie.names,
-            "history": [(rung.epoch, rung.accuracies) for rung in self.history],
+            "history": [(rung.step, rung.accuracies, rung.has_output) for rung in self.history],
             "time_s": self.time_s,
             "learners": {
                 node.number: self.learners[node].state_dict() for node in self.trie.nodes()
@@ -81,13 +110,30 @@ class Cohort:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a cohort of the same networks was saved."""
         self.trie.retire(set(self.trie.asked) - set(state["living"]))
-        self.history = [Rung(epoch, accuracies) for epoch, accuracies in state["history"]]
+        self.history = [Rung(*fields) for fields in state["history"]]
         self.time_s = state["time_s"]
         for node in self.trie.nodes():
             self.learners[node].load_state_dict(state["learners"][node.number])
 
-    def _share_time(self, seconds: float) -> None:
+    def _schedule(self) -> Iterator[Rung]:
+        epochs, start = self.training.epochs, self.step
+        if self.training.schedule == "simultaneous":
+            return simultaneous(self.trie, self.learners, self.data, epochs, start=start)
+        cache = FeatureCache(
+            self.device,
+            device_bytes=self.training.feature_cache_mib * 2**20,
+            host_bytes=self.training.feature_cache_host_mib * 2**20,
+        )
+        return sequential(self.trie, self.learners, self.data, epochs, cache=cache, start=start)
+
+    def _trained_by(self, rung: Rung) -> list[Node]:
+        """The nodes that learned since the rung before."""
         nodes = list(self.trie.nodes())
+        if self.training.schedule == "simultaneous":
+            return nodes
+        return [node for node in nodes if self.step < node.stage <= rung.step]
+
+    def _share_time(self, seconds: float, nodes: list[Node]) -> None:
         per_flop = seconds / sum(node.segment.flops for node in nodes)
         for node in nodes:
             for name in node.asked:

@@ -73,10 +73,12 @@ class NetworkConfig(Section):
 
 
 class TrainingConfig(Section):
-    schedule: Literal["simultaneous"] = "simultaneous"
-    """`simultaneous`: every unit learns on every batch."""
+    schedule: Literal["simultaneous", "sequential"] = "simultaneous"
+    """`simultaneous`: every unit learns on every batch; `sequential` (the paper's Algorithm 1): one
+    unit after another, each for all epochs, the units below it frozen."""
     epochs: int = Field(default=400, ge=1)
-    """Passes over the training images; the learning-rate schedule spans all of them."""
+    """Passes over the training images (of each unit, if `sequential`); the learning-rate schedule
+    spans all of them."""
     batch_size: int = Field(default=128, ge=2)
     """Images a step; a last partial batch is dropped."""
     learning_rate: float = Field(default=3e-4, gt=0)
@@ -91,6 +93,16 @@ class TrainingConfig(Section):
     """Adam's epsilon."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16`: autocast of convolutions and linear layers; losses and statistics stay fp32."""
+    feature_cache_mib: int = Field(default=1024, ge=0)
+    """`sequential`: memory of the device, in MiB, for features of frozen units that would be
+    computed again otherwise. Changes no result."""
+    feature_cache_host_mib: int = Field(default=2048, ge=0)
+    """The same in host memory, used when the device's share is full. Changes no result."""
+
+    @property
+    def step_name(self) -> Literal["epoch", "stage"]:
+        """What a rung comes after."""
+        return "epoch" if self.schedule == "simultaneous" else "stage"
 
     @field_validator("lr_milestones")
     @classmethod
@@ -154,7 +166,8 @@ class BudgetConfig(Section):
     cohort_size: int | None = Field(default=None, ge=1)
     """Hierarchies trained together; None: all, if the space fits the budget, else n_trials / 4."""
     timeout_s: float | None = Field(default=None, gt=0)
-    """Start no further epoch after this many seconds; the study can be continued."""
+    """Start no further epoch (stage, if `sequential`) after this many seconds; the study can be
+    continued."""
     baseline: bool = True
     """Train the winner by global back-propagation at the end, with the same settings."""
 
@@ -165,7 +178,8 @@ class PruningConfig(Section):
     reduction_factor: float = Field(default=2.0, gt=1)
     grace_epochs: int | None = Field(default=None, ge=1)
     """The first rung, in epochs; None: the first epoch after the first learning-rate decay. Each
-    further rung is at reduction_factor times the epochs of the one before."""
+    further rung is at reduction_factor times the epochs of the one before. Not for `sequential`:
+    its rungs are the ends of all stages but the last."""
 
 
 class StudyConfig(Section):

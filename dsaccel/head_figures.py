@@ -1,6 +1,6 @@
-"""Pictures of the heads: how accuracy grows over the epochs and from layer to layer."""
+"""Pictures of the heads: how accuracy grows over the rungs and from layer to layer."""
 
-from itertools import accumulate, cycle
+from itertools import accumulate, cycle, zip_longest
 
 import plotly.graph_objects as go
 from optuna import Study
@@ -22,35 +22,39 @@ from dsaccel.figures import (
     whole_numbers,
 )
 from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.tables import Row, best_row, read_rows
+from dsaccel.tables import Row, best_row, read_rows, read_step_name
 
 
 def heads_figure(study: Study, limit: int = 20) -> go.Figure:
-    """Each head's accuracy over the epochs; only the best trial's traces are visible.
+    """Each head's accuracy over the rungs; only the best trial's traces are visible.
 
+    A head that was trained at a later stage's end (sequential schedule) has no point before it.
     A trace's `meta` is the number of its trial, for choosing another one.
     """
     rows = heads_rows(study, limit)
-    figure = blank_figure("epoch", "validation accuracy", height=440)
+    step_name = read_step_name(study)
+    figure = blank_figure(step_name, "validation accuracy", height=440)
     figure.update_yaxes(**PERCENT)
     figure.update_xaxes(**whole_numbers(max((len(row.head_accuracies) for row in rows), default=0)))
     for row in rows:
-        heads = list(zip(*row.head_accuracies, strict=False))
+        heads = list(zip_longest(*row.head_accuracies))
+        num_local = len(heads) - row.has_output
         for depth, accuracies in enumerate(heads):
-            is_output = depth == len(heads) - 1
-            name = "output layer" if is_output else f"local head {depth + 1} of {len(heads) - 1}"
-            color = VERMILION if is_output else _depth_color(depth, len(heads) - 1)
+            is_output = depth == num_local
+            name = "output layer" if is_output else f"local head {depth + 1} of {num_local}"
+            color = VERMILION if is_output else _depth_color(depth, num_local)
+            num_read = sum(accuracy is not None for accuracy in accuracies)
             figure.add_scatter(
                 x=list(range(1, len(accuracies) + 1)),
                 y=list(accuracies),
-                # one epoch is a point, and a line of one point is not drawn
-                mode="lines" if len(accuracies) > 1 else "markers",
+                # a line of one point is not drawn
+                mode="lines" if num_read > 1 else "markers",
                 name=name,
                 meta=row.number,
                 visible=row is rows[0],
                 line={"color": color, "width": 3 if is_output else 1.8},
                 marker={"color": color},
-                hovertemplate=f"{name}<br>epoch %{{x}}: %{{y:.2%}}<extra></extra>",
+                hovertemplate=f"{name}<br>{step_name} %{{x}}: %{{y:.2%}}<extra></extra>",
                 showlegend=is_output,
             )
     if rows:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dsaccel.config import TrainingConfig
-from dsaccel.nn import build_units, positions
+from dsaccel.nn import Features, build_units, positions
 from dsaccel.plan import Segment
 from dsaccel.seeds import derive
 
@@ -15,7 +15,8 @@ class Learner:
     """One segment's units, an Adam each, and their named random numbers.
 
     Each unit's forward, backward and step happen at once and its graph is released before the next
-    unit begins: this is what makes layer-wise learning cheap in memory.
+    unit begins: this is what makes layer-wise learning cheap in memory. All units learn on each
+    batch (`step`), or one after another (`learn`, `freeze`, `pass_on`).
     """
 
     def __init__(
@@ -39,7 +40,14 @@ class Learner:
             )
             for unit in self.units
         ]
+        self.num_frozen = 0
+        """The first units, which have finished learning."""
         self.generators = {position: torch.Generator(device) for position in positions(self.units)}
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no unit is left to learn."""
+        return self.num_frozen == len(self.units)
 
     def start_epoch(self, epoch: int) -> None:
         """Set learning rate, random numbers and training mode for an epoch (1-based)."""
@@ -48,7 +56,7 @@ class Learner:
                 group["lr"] = self.training.learning_rate_at(epoch)
         for position, generator in self.generators.items():
             generator.manual_seed(derive(self.seed, "dropout", *position, epoch))
-        for unit in self.units:
+        for unit in self.units[self.num_frozen :]:
             unit.train()
 
     def start_evaluation(self) -> None:
@@ -58,18 +66,35 @@ class Learner:
 
     def step(self, x: Tensor, y_B: Tensor) -> Tensor:
         """Learn from a batch; returns the detached features that the next segment gets."""
-        skip = None
-        for unit, optimizer in zip(self.units, self.optimizers, strict=True):
-            # one autocast context a unit: a longer one would reuse weights cast before the step
-            with self._autocast():
-                h, x, skip = unit(x, skip, self.generators)
-                loss = unit.head.loss(h, y_B)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            x = x.detach()
-            skip = None if skip is None else skip.detach()
-        return x
+        features = Features(x, None)
+        for index in range(len(self.units)):
+            features = self._learn(index, features, y_B)
+        return features.x
+
+    def learn(self, features: Features, y_B: Tensor) -> None:
+        """Train the first unit that is not frozen on a batch of what the unit below passes on."""
+        self._learn(self.num_frozen, features, y_B)
+
+    def freeze(self) -> None:
+        """End the learning of the first unit that is not frozen, and free its optimizer."""
+        self.optimizers[self.num_frozen].state.clear()
+        self.num_frozen += 1
+        self._set_frozen()
+
+    @torch.no_grad()
+    def pass_on(self, index: int, features: Features, *, epoch: int, batch: int) -> Features:
+        """What a frozen unit makes of a training batch: running statistics, channels dropped.
+
+        The random numbers are named by batch too: features that are looked up draw none, and must
+        leave those of the next batch as they are.
+        """
+        unit = self.units[index]
+        for position in positions([unit]):
+            seed = derive(self.seed, "dropout", *position, epoch, batch)
+            self.generators[position].manual_seed(seed)
+        with self._autocast():
+            _, x, skip = unit(*features, self.generators)
+        return Features(x, None if index + 1 == len(self.units) else skip)
 
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -85,16 +110,35 @@ class Learner:
     def state_dict(self) -> dict[str, Any]:
         """Everything that training goes on from after a rung; random numbers restart by epoch."""
         return {
+            "num_frozen": self.num_frozen,
             "units": [unit.state_dict() for unit in self.units],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state, bit for bit, memory format included."""
+        self.num_frozen = state["num_frozen"]
+        self._set_frozen()
         for unit, values in zip(self.units, state["units"], strict=True):
             unit.load_state_dict(values)
         for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(values)
+
+    def _learn(self, index: int, features: Features, y_B: Tensor) -> Features:
+        """Train a unit on a batch; returns what it passes on, detached."""
+        unit, optimizer = self.units[index], self.optimizers[index]
+        # one autocast context a unit: a longer one would reuse weights cast before the step
+        with self._autocast():
+            h, x, skip = unit(*features, self.generators)
+            loss = unit.head.loss(h, y_B)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return Features(x.detach(), None if skip is None else skip.detach())
+
+    def _set_frozen(self) -> None:
+        for unit in self.units[: self.num_frozen]:
+            unit.eval()
 
     def _autocast(self) -> torch.autocast:
         enabled = self.training.precision == "bf16"

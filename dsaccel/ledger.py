@@ -46,11 +46,11 @@ class Ledger:
         self.study.enqueue_trial(self._space.to_params(hierarchy), user_attrs=attributes)
         self._open[name] = self.study.ask(dict(self._space.distributions()))
 
-    def report(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Store an intermediate value (step: epochs, 1-based) of each open trial."""
+    def report(self, step: int, values: Mapping[str, float]) -> None:
+        """Store an intermediate value (step: epochs or stages, 1-based) of each open trial."""
         for name, value in values.items():
             if name in self._open:
-                self._open[name].report(value, epoch)
+                self._open[name].report(value, step)
 
     def tell(self, cohort: Cohort, name: str, state: TrialState) -> None:
         """Close a trial as COMPLETE or PRUNED; one told before a search was cut off stays."""
@@ -77,7 +77,9 @@ class Ledger:
                     **self._attributes(cohort, name),
                 },
                 intermediate_values={
-                    rung.epoch: rung.deepest_head(name) for rung in cohort.history
+                    rung.step: rung.deepest_head(name)
+                    for rung in cohort.history
+                    if name in rung.accuracies
                 },
             )
         )
@@ -94,11 +96,12 @@ class Ledger:
         accuracies = cohort.head_accuracies(name)
         plan = self._plan(parse_hierarchy(name))
         return {
+            # a sequential trial that is pruned has no output layer yet: its deepest head's
             "val_accuracy": accuracies[-1][-1],
             "head_accuracies": accuracies,
             "num_parameters": plan.num_parameters,
             "flops": plan.flops,
             "shallow_scale": plan.shallow_scale,
             "time_s": cohort.time_s[name],
-            "epochs_trained": len(accuracies),
+            "epochs_trained": cohort.epochs_trained(name),
         }

@@ -30,6 +30,15 @@ class Position(NamedTuple):
     unit: int
 
 
+class Features(NamedTuple):
+    """What one unit passes on to the next."""
+
+    x: Tensor
+    """(B, C, H, W) or (B, F), channels dropped."""
+    skip: Tensor | None
+    """The open block's input, for its shortcut; None: no block has been opened."""
+
+
 class LayerModule(nn.Module):
     """Convolution or linear map, batch normalisation, (+ shortcut,) leaky ReLU."""
 

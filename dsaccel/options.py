@@ -38,11 +38,18 @@ Data = Annotated[
     str | None, typer.Option(help="digits, a torchvision data set, or a folder with train/CLASS/.")
 ]
 DataDir = Annotated[str | None, typer.Option(help="Where torchvision data sets lie.")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch a torchvision data set.")]
 TrainImages = Annotated[int | None, typer.Option(help="Train on this many images only.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
 LearningRate = Annotated[float | None, typer.Option(help="Adam's, before the first decay.")]
-Schedule = Annotated[str | None, typer.Option(help="simultaneous.")]
+Schedule = Annotated[
+    str | None,
+    typer.Option(
+        help="simultaneous: every unit learns on every batch; sequential: one unit after another, "
+        "each for all epochs (Algorithm 1 of the paper)."
+    ),
+]
 Granularity = Annotated[
     str | None,
     typer.Option(help="Where gradients are cut: conv, block or stage; or one a stage: a,b,c."),

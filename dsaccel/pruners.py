@@ -8,6 +8,28 @@ import math
 from collections.abc import Mapping
 
 from dsaccel.config import PruningConfig, TrainingConfig
+from dsaccel.errors import ConfigError
+
+
+def rung_steps(
+    pruning: PruningConfig, training: TrainingConfig, num_stages: int
+) -> tuple[int, ...]:
+    """The rungs at which a cohort is ranked, ascending, all before the last.
+
+    `simultaneous`: the epochs of `rung_epochs`. `sequential`: the end of each stage but the last,
+    after which only the output layer would be left to save.
+
+    Raises:
+        ConfigError: if `grace_epochs` are set for a sequential schedule.
+    """
+    if training.schedule == "simultaneous":
+        return rung_epochs(pruning, training)
+    if pruning.grace_epochs is not None:
+        raise ConfigError(
+            "pruning.grace_epochs must not be set with the sequential schedule, which prunes at "
+            f"the end of each stage, but got {pruning.grace_epochs}; leave it out"
+        )
+    return () if pruning.kind == "none" else tuple(range(1, num_stages))
 
 
 def rung_epochs(pruning: PruningConfig, training: TrainingConfig) -> tuple[int, ...]:
@@ -34,20 +56,32 @@ def rung_epochs(pruning: PruningConfig, training: TrainingConfig) -> tuple[int, 
     return tuple(dict.fromkeys(rungs))
 
 
-def losers(values: Mapping[str, float], pruning: PruningConfig) -> list[str]:
+def losers(
+    values: Mapping[str, float],
+    pruning: PruningConfig,
+    prefixes: Mapping[str, int] | None = None,
+) -> list[str]:
     """Those who stop at a rung, best first: all but the best ceil(n / reduction_factor).
 
     Equal values rank by name, whatever the order of the mapping. What is not finite (diverged)
-    ranks last; the best goes on even so.
+    ranks last; the best goes on even so. Those who are one network so far go on together or stop
+    together: nothing tells them apart, and if one of them goes on, all do.
 
     Args:
         values: accuracy (higher is better) at this rung of everyone who may be pruned.
         pruning: how many go on.
+        prefixes: equal for those who are one network so far; None: no two are.
     """
     if pruning.kind == "none":
         return []
-    ranked = sorted(values, key=lambda name: _rank(name, values[name]))
-    return ranked[math.ceil(len(ranked) / pruning.reduction_factor) :]
+    group = {name: name if prefixes is None else str(prefixes[name]) for name in values}
+    first: dict[str, str] = {}
+    for name in sorted(values):
+        first.setdefault(group[name], name)
+    ranked = sorted(values, key=lambda name: (*_rank(first[group[name]], values[name]), name))
+    num_living = math.ceil(len(ranked) / pruning.reduction_factor)
+    last = group[ranked[num_living - 1]] if ranked else None
+    return [name for name in ranked[num_living:] if group[name] != last]
 
 
 def _rank(name: str, value: float) -> tuple[bool, float, str]:

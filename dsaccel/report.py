@@ -29,6 +29,7 @@ from dsaccel.tables import (
     points,
     read_baseline,
     read_rows,
+    read_step_name,
     standard_error,
     trials_table,
 )
@@ -167,7 +168,7 @@ def _caveats(study: Study, rows: list[Row]) -> str:
     if any(row.kind == "pruned" for row in rows):
         caveats.append(
             "A pruned trial is shown at its deepest local head's accuracy when it was pruned: "
-            "another classifier, an earlier epoch. Do not compare it with a complete one."
+            "another classifier, trained less far. Do not compare it with a complete one."
         )
     items = "".join(f"<li>{caveat}</li>" for caveat in caveats)
     return f'<div class="caveats"><h2>How far to trust this</h2><ul>{items}</ul></div>'
@@ -193,15 +194,16 @@ def _sections(study: Study) -> str:
             "over the input's: the smaller, the earlier the network downsamples.",
         ),
         _section_html(
-            "heads", "Every local head over the epochs", head_figures.heads_figure(study),
+            "heads", f"Every local head over the {read_step_name(study)}s",
+            head_figures.heads_figure(study),
             "Each head classifies from the features of its own layer: its accuracy says how well "
             "they separate the classes.",
             before=_heads_select(study),
         ),
         _section_html(
             "depth", "Accuracy by depth", head_figures.depth_figure(study),
-            "Each head after the last epoch. A large dot is the last head of a stage, the star the "
-            "output layer.",
+            "Each head at the end of training. A large dot is the last head of a stage, the star "
+            "the output layer.",
         ),
     ]  # fmt: skip
     return "".join(sections) or "<section><p>The figures need a first accuracy.</p></section>"

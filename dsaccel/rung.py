@@ -5,19 +5,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rung:
-    epoch: int
-    """Passes over the training images so far (Optuna's `step`, 1-based)."""
+    step: int
+    """How far (Optuna's `step`, 1-based): passes over the training images under `simultaneous`,
+    stages trained under `sequential`."""
     accuracies: dict[str, tuple[float, ...]]
-    """Validation accuracy (0..1) of each living network's heads in order of depth, the output
-    layer's last."""
+    """Validation accuracy (0..1) of each living network's trained heads in order of depth, the
+    output layer's last. A network none of whose heads is trained yet is not in it."""
+    has_output: bool = True
+    """Whether the output layers are trained (all along) and read; if not, heads are local ones."""
 
     def deepest_head(self, name: str) -> float:
-        """What pruning ranks by: the deepest local head's accuracy; globally trained networks have
-        only the output layer's.
+        """What pruning ranks by: the deepest trained local head's accuracy; globally trained
+        networks have only the output layer's.
         """
         heads = self.accuracies[name]
-        return heads[-2:][0]
+        return heads[-2:][0] if self.has_output else heads[-1]
 
     def output(self, name: str) -> float:
-        """The output layer's accuracy: after the last epoch, the objective."""
+        """The output layer's accuracy: at the last rung, the objective."""
+        if not self.has_output:
+            raise ValueError(f"the output layer of {name} is not trained yet at step {self.step}")
         return self.accuracies[name][-1]

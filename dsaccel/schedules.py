@@ -1,6 +1,6 @@
 """Train a trie. A schedule yields rungs and decides nothing: who retires is decided between two."""
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from typing import Protocol
 
 import torch
@@ -37,8 +37,7 @@ def simultaneous(
         start: epochs that the learners have behind them.
     """
     for epoch in range(start + 1, epochs + 1):
-        for node in set(learners) - set(trie.nodes()):
-            del learners[node]
+        drop_retired(trie, learners)
         for learner in learners.values():
             learner.start_epoch(epoch)
         for x, y in data.train_batches(epoch):
@@ -46,19 +45,31 @@ def simultaneous(
         yield Rung(epoch, evaluate(trie, learners, data.val_batches()))
 
 
+def drop_retired(trie: Trie, learners: MutableMapping[Node, Learner]) -> None:
+    """Free the learners of the nodes that are no longer in the trie."""
+    for node in set(learners) - set(trie.nodes()):
+        del learners[node]
+
+
 def evaluate(
-    trie: Trie, learners: Mapping[Node, Learner], batches: Iterator[tuple[Tensor, Tensor]]
+    trie: Trie,
+    learners: Mapping[Node, Learner],
+    batches: Iterator[tuple[Tensor, Tensor]],
+    trained: Collection[Node] | None = None,
 ) -> dict[str, tuple[float, ...]]:
     """Accuracy (0..1) of all heads of each living network, the output layer's last.
 
     One descent reads all heads of all networks; the device is asked for figures once, at the end.
+    Given the nodes that are trained so far, only their heads are read, and networks that have none
+    are left out.
     """
+    trained = set(trie.nodes()) if trained is None else trained
     for learner in learners.values():
         learner.start_evaluation()
     correct: dict[Node, Tensor] = {}
     num_images = 0
     for x, y in batches:
-        _count_correct(trie.roots, learners, x, y, correct)
+        _count_correct(trie.roots, learners, trained, x, y, correct)
         num_images += len(y)
     nodes = list(correct)
     counts = torch.cat([correct[node] for node in nodes]).tolist()
@@ -67,9 +78,11 @@ def evaluate(
         num_heads = len(correct[node])
         accuracies[node] = tuple(count / num_images for count in counts[:num_heads])
         counts = counts[num_heads:]
-    return {
-        name: tuple(a for node in trie.path(name) for a in accuracies[node]) for name in trie.names
+    by_name = {
+        name: tuple(a for node in trie.path(name) for a in accuracies.get(node, ()))
+        for name in trie.names
     }
+    return {name: heads for name, heads in by_name.items() if heads}
 
 
 def _train(nodes: list[Node], learners: Mapping[Node, Learner], x: Tensor, y: Tensor) -> None:
@@ -80,13 +93,16 @@ def _train(nodes: list[Node], learners: Mapping[Node, Learner], x: Tensor, y: Te
 def _count_correct(
     nodes: list[Node],
     learners: Mapping[Node, Learner],
+    trained: Collection[Node],
     x: Tensor,
     y: Tensor,
     correct: dict[Node, Tensor],
 ) -> None:
     """Add the number of right answers of each head to `correct`, down the trie."""
     for node in nodes:
+        if node not in trained:
+            continue
         features, logits = learners[node].evaluate(x)
         right = torch.stack([(out.argmax(dim=1) == y).sum() for out in logits])
         correct[node] = correct[node] + right if node in correct else right
-        _count_correct(node.children, learners, features, y, correct)
+        _count_correct(node.children, learners, trained, features, y, correct)

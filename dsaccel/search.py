@@ -8,11 +8,11 @@ import time
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from optuna.trial import TrialState
 
+from dsaccel.checkpoint import load_checkpoint, save_checkpoint
 from dsaccel.cohort import Cohort
 from dsaccel.config import StudyConfig
 from dsaccel.data import load_data
@@ -22,12 +22,12 @@ from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.ledger import Ledger
 from dsaccel.plan import Plan
 from dsaccel.proposals import propose
-from dsaccel.pruners import losers, rung_epochs
-from dsaccel.rung import Rung
+from dsaccel.pruners import losers, rung_steps
 from dsaccel.runtime import resolve_runtime, start_runtime
 from dsaccel.space import Measures, SearchSpace
 from dsaccel.study_dir import (
     StudyDir,
+    as_recorded,
     check_same,
     open_study,
     storage_errors,
@@ -43,10 +43,12 @@ class Progress:
     """Where a search stands after a rung."""
 
     phase: Literal["search", "baseline"]
-    epoch: int
-    epochs: int
+    step_name: Literal["epoch", "stage"]
+    step: int
+    num_steps: int
     living: tuple[str, ...]
-    """The hierarchies of the cohort that are still trained, the most accurate head first."""
+    """The hierarchies of the cohort that are still trained, the most accurate head first;
+    at the end those without a trained head."""
     num_trained: int
     """Distinct hierarchies that the study has trained to their end."""
     n_trials: int
@@ -60,7 +62,7 @@ class Progress:
 class Search:
     """One study, from wherever it stands to its budget."""
 
-    def __init__(self, config: StudyConfig, directory: StudyDir) -> None:
+    def __init__(self, config: StudyConfig, directory: StudyDir, *, download: bool = False) -> None:
         """Read the data, check everything, open the study; trains nothing.
 
         Raises:
@@ -70,7 +72,7 @@ class Search:
         """
         recorded = directory.read_config() if directory.exists else None
         if recorded is not None:
-            config = _as_recorded(config, recorded)
+            config = as_recorded(config, recorded)
         check_hierarchy(config.space.family, tuple(low for low, _ in config.space.num_blocks))
         runtime = resolve_runtime(config.runtime)
         self.device = start_runtime(runtime)
@@ -79,6 +81,7 @@ class Search:
             seed=config.seed,
             batch_size=config.training.batch_size,
             device=self.device,
+            download=download,
         )
         self.plan = partial(
             build_plan,
@@ -91,6 +94,8 @@ class Search:
         )
         references = tuple(parse_hierarchy(text) for text in config.references)
         self.space = SearchSpace(config.space, self._measure, references)
+        num_stages = len(config.space.num_blocks)
+        self._prune_at = rung_steps(config.pruning, config.training, num_stages)
         budget = config.budget.model_copy(update={"cohort_size": self._cohort_size(config)})
         self.config = config.model_copy(
             update={"data": self.data.resolved, "runtime": runtime, "budget": budget}
@@ -166,29 +171,28 @@ class Search:
             if name not in known:
                 self.ledger.open(name)
         for rung in cohort.history:
-            self.ledger.report(rung.epoch, {n: rung.deepest_head(n) for n in rung.accuracies})
-        epochs = self.config.training.epochs
-        prune_at = rung_epochs(self.config.pruning, self.config.training)
+            self.ledger.report(rung.step, {n: rung.deepest_head(n) for n in rung.accuracies})
         saved = time.perf_counter()
         for rung in cohort.rungs():
-            values = {name: rung.deepest_head(name) for name in cohort.trie.asked}
-            self.ledger.report(rung.epoch, values)
-            if rung.epoch in prune_at:
+            asked = [name for name in cohort.trie.asked if name in rung.accuracies]
+            values = {name: rung.deepest_head(name) for name in asked}
+            self.ledger.report(rung.step, values)
+            if rung.step in self._prune_at:
                 self._prune(cohort, values)
-            if rung.epoch == epochs:
+            if rung.step == cohort.num_steps:
                 self._finish(cohort, known)
             elif self._time_is_up() or time.perf_counter() - saved > CHECKPOINT_INTERVAL_S:
-                self._save(cohort, names)
+                save_checkpoint(self.directory.checkpoint, names, cohort)
                 saved = time.perf_counter()
-            done = done_before + len(names) * rung.epoch / epochs
-            yield self._progress("search", rung, cohort.trie.asked, done)
+            done = done_before + len(names) * rung.step / cohort.num_steps
+            yield self._progress("search", cohort, done)
             if self._time_is_up():
                 return
 
     def _prune(self, cohort: Cohort, values: dict[str, float]) -> None:
         """Retire the cohort's losers; references are compared with, never pruned."""
         ranked = {n: v for n, v in values.items() if n not in self.config.references}
-        pruned = losers(ranked, self.config.pruning)
+        pruned = losers(ranked, self.config.pruning, cohort.prefixes())
         for name in pruned:
             self.ledger.tell(cohort, name, TrialState.PRUNED)
         cohort.trie.retire(set(pruned))
@@ -203,9 +207,7 @@ class Search:
             device=self.device,
             harvest=self._harvest(hierarchies, known),
         )
-        state = self._saved(names)
-        if state is not None:
-            cohort.load_state_dict(state)
+        load_checkpoint(self.directory.checkpoint, names, cohort)
         return cohort
 
     def _harvest(self, hierarchies: list[Hierarchy], known: Collection[str]) -> dict[str, Plan]:
@@ -245,13 +247,14 @@ class Search:
         plan = self.plan(parse_hierarchy(winner), mode="global")
         cohort = Cohort(
             {winner: plan},
-            self.config.training,
+            # with one unit the schedules are the same, and this one shows each epoch
+            self.config.training.model_copy(update={"schedule": "simultaneous"}),
             self.data,
             seed=self.config.seed,
             device=self.device,
         )
         for rung in cohort.rungs():
-            if rung.epoch == self.config.training.epochs:
+            if rung.step == cohort.num_steps:
                 baseline = {
                     "hierarchy": winner,
                     "val_accuracy": rung.output(winner),
@@ -259,7 +262,7 @@ class Search:
                     "time_s": cohort.time_s[winner],
                 }
                 self.study.set_user_attr("baseline", baseline)
-            yield self._progress("baseline", rung, [winner], self.num_trained)
+            yield self._progress("baseline", cohort, self.num_trained)
 
     # ------------------------------------------------------------------ the study
 
@@ -290,19 +293,23 @@ class Search:
         return Measures(plan.num_parameters, plan.flops, plan.shallow_scale)
 
     def _progress(
-        self, phase: Literal["search", "baseline"], rung: Rung, asked: list[str], done: float
+        self, phase: Literal["search", "baseline"], cohort: Cohort, done: float
     ) -> Progress:
-        living = sorted(asked, key=rung.deepest_head, reverse=True)
+        rung = cohort.history[-1]
+        without_head = [name for name in cohort.trie.asked if name not in rung.accuracies]
+        ranked = [name for name in cohort.trie.asked if name in rung.accuracies]
+        ranked.sort(key=rung.deepest_head, reverse=True)
         best = best_trial(self.study)
         return Progress(
             phase,
-            rung.epoch,
-            self.config.training.epochs,
-            tuple(living),
+            cohort.training.step_name,
+            rung.step,
+            cohort.num_steps,
+            (*ranked, *without_head),
             self.num_trained,
             self.config.budget.n_trials,
             None if best is None else (best.user_attrs["hierarchy"], best.values[0]),
-            (living[0], rung.deepest_head(living[0])) if living else None,
+            (ranked[0], rung.deepest_head(ranked[0])) if ranked else None,
             self._time_left(done) if phase == "search" else None,
         )
 
@@ -324,47 +331,3 @@ class Search:
         total = self.study.user_attrs.get("time_s", 0.0) + now - self.started
         self.study.set_user_attr("time_s", total)
         self.started = now
-
-    # ------------------------------------------------------------------ checkpoints
-
-    def _save(self, cohort: Cohort, names: list[str]) -> None:
-        """Write a checkpoint, whole or not at all."""
-        self.directory.path.mkdir(parents=True, exist_ok=True)
-        temporary = self.directory.checkpoint.with_suffix(".part")
-        torch.save({"names": names, "cohort": cohort.state_dict()}, temporary)
-        temporary.replace(self.directory.checkpoint)
-
-    def _saved(self, names: list[str]) -> dict[str, Any] | None:
-        """The state of a cohort of these hierarchies, if one was saved and can be read."""
-        path = self.directory.checkpoint
-        if not path.is_file():
-            return None
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception:  # a damaged checkpoint costs time, no results: train from the start
-            return None
-        return state["cohort"] if state["names"] == names else None
-
-
-def _as_recorded(config: StudyConfig, recorded: StudyConfig) -> StudyConfig:
-    """What is left to be chosen, chosen as when the study began."""
-    data = {
-        key: getattr(recorded.data, key)
-        for key in ("image_size", "channels", "crop_padding", "flip")
-        if getattr(config.data, key) is None
-    }
-    runtime = {}
-    if config.runtime.device == "auto":
-        runtime["device"] = recorded.runtime.device
-    if config.runtime.threads is None:
-        runtime["threads"] = recorded.runtime.threads
-    budget = {}
-    if config.budget.cohort_size is None:
-        budget["cohort_size"] = recorded.budget.cohort_size
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(update=data),
-            "runtime": config.runtime.model_copy(update=runtime),
-            "budget": config.budget.model_copy(update=budget),
-        }
-    )

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dsaccel.config import (
     NAME_PATTERN,
     StudyConfig,
+    TrainingConfig,
     differences,
     parse_config,
     read_toml,
@@ -187,6 +188,30 @@ def check_same(recorded: StudyConfig, asked: StudyConfig) -> None:
         )
 
 
+def as_recorded(config: StudyConfig, recorded: StudyConfig) -> StudyConfig:
+    """What is left to be chosen, chosen as when the study began."""
+    data = {
+        key: getattr(recorded.data, key)
+        for key in ("image_size", "channels", "crop_padding", "flip")
+        if getattr(config.data, key) is None
+    }
+    runtime = {}
+    if config.runtime.device == "auto":
+        runtime["device"] = recorded.runtime.device
+    if config.runtime.threads is None:
+        runtime["threads"] = recorded.runtime.threads
+    budget = {}
+    if config.budget.cohort_size is None:
+        budget["cohort_size"] = recorded.budget.cohort_size
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update=data),
+            "runtime": config.runtime.model_copy(update=runtime),
+            "budget": config.budget.model_copy(update=budget),
+        }
+    )
+
+
 def write_config(directory: StudyDir, config: StudyConfig) -> None:
     """Write the resolved settings beside the study."""
     directory.path.mkdir(parents=True, exist_ok=True)
@@ -195,8 +220,11 @@ def write_config(directory: StudyDir, config: StudyConfig) -> None:
 
 def _deciding(config: StudyConfig) -> StudyConfig:
     """A config without the settings that say only how far to go and where to keep it."""
+    free = ("feature_cache_mib", "feature_cache_host_mib")
+    standard = {name: TrainingConfig.model_fields[name].default for name in free}
+    training = config.training.model_copy(update=standard)
     budget = config.budget.model_copy(update={"n_trials": 1, "timeout_s": None, "baseline": True})
-    return config.model_copy(update={"budget": budget, "storage": None})
+    return config.model_copy(update={"training": training, "budget": budget, "storage": None})
 
 
 def _open_storage(url: str) -> optuna.storages.RDBStorage:

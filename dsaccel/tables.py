@@ -30,8 +30,10 @@ class Row:
     kind: Kind
     accuracy: float | None
     """Complete: the output layer's after the last epoch; else the deepest local head's, last."""
-    epoch: int | None
-    """The last epoch that was read."""
+    step: int | None
+    """The last rung that was read."""
+    step_name: str
+    """What rungs come after: an `epoch`, or a `stage` under the sequential schedule."""
     feasible: bool
     """May be called the best."""
     num_parameters: float | None
@@ -39,11 +41,19 @@ class Row:
     shallow_scale: float | None
     time_s: float | None
     head_accuracies: list[list[float | None]]
-    """Epochs x heads in order of depth, the output layer last."""
+    """Rungs x heads in order of depth, the output layer last; after a stage (sequential schedule)
+    the heads trained so far."""
 
     @property
     def is_complete(self) -> bool:
         return self.kind in ("complete", "harvested", "reference", "infeasible")
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the last of `head_accuracies` is the output layer: it is trained last of all
+        under the sequential schedule.
+        """
+        return self.is_complete or self.step_name == "epoch"
 
     @property
     def may_be_best(self) -> bool:
@@ -51,14 +61,14 @@ class Row:
 
     @property
     def state(self) -> str:
-        """In words: `pruned at epoch 5`."""
+        """In words: `pruned at epoch 5`, `pruned at stage 2`."""
         if self.kind == "infeasible":
             return "outside the constraint"
         if self.kind == "reference" and not self.feasible:
             return "reference, outside the constraint"
-        if self.epoch is None or self.is_complete:
+        if self.step is None or self.is_complete:
             return self.kind
-        return f"{self.kind} at epoch {self.epoch}"
+        return f"{self.kind} at {self.step_name} {self.step}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,16 @@ def best_row(rows: list[Row]) -> Row | None:
 
 def read_rows(study: Study) -> list[Row]:
     """All trials: the complete ones by accuracy, then the others by how far they came."""
-    return sorted(map(_read_row, study.get_trials(deepcopy=False)), key=_rank)
+    step_name = read_step_name(study)
+    rows = [_read_row(trial, step_name) for trial in study.get_trials(deepcopy=False)]
+    return sorted(rows, key=_rank)
+
+
+def read_step_name(study: Study) -> str:
+    """`epoch` or `stage`: what a rung of the study's schedule comes after."""
+    config = study.user_attrs.get("config") or {}
+    is_sequential = config.get("training", {}).get("schedule") == "sequential"
+    return "stage" if is_sequential else "epoch"
 
 
 def read_baseline(study: Study) -> Baseline | None:
@@ -220,29 +239,29 @@ def duration(time_s: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _read_row(trial: FrozenTrial) -> Row:
+def _read_row(trial: FrozenTrial, step_name: str) -> Row:
     attrs = trial.user_attrs
     kind = _kind(trial)
     values = trial.intermediate_values.items()
-    read = {epoch: value for epoch, value in values if number(value) is not None}
+    read = {step: value for step, value in values if number(value) is not None}
     last = max(read, default=None)
     accuracy = None if last is None else read[last]
     if trial.state == TrialState.COMPLETE:
         accuracy = number(trial.value)
-        last = attrs.get("epochs_trained", last)
     return Row(
         number=trial.number,
         hierarchy=str(attrs.get("hierarchy") or _hierarchy_from(trial.params)),
         kind=kind,
         accuracy=accuracy,
-        epoch=last,
+        step=last,
+        step_name=step_name,
         feasible=attrs.get("feasible") is not False,
         num_parameters=number(attrs.get("num_parameters")),
         flops=number(attrs.get("flops")),
         shallow_scale=number(attrs.get("shallow_scale")),
         time_s=number(attrs.get("time_s")),
         head_accuracies=[
-            [number(accuracy) for accuracy in epoch] for epoch in attrs.get("head_accuracies") or []
+            [number(accuracy) for accuracy in rung] for rung in attrs.get("head_accuracies") or []
         ],
     )
 
@@ -279,4 +298,4 @@ def _rank(row: Row) -> tuple[float, ...]:
     if row.is_complete:
         return (0, accuracy, smaller(row.shallow_scale), smaller(row.num_parameters), row.number)
     order = ("pruned", "running", "waiting", "failed")
-    return (1 + order.index(row.kind), -(row.epoch or 0), accuracy, row.number)
+    return (1 + order.index(row.kind), -(row.step or 0), accuracy, row.number)

@@ -17,7 +17,8 @@ class TrainResult:
     val_accuracy: float
     """Of the output layer after the last epoch, 0..1."""
     head_accuracies: list[list[float]]
-    """Epochs x heads in order of depth, the output layer last."""
+    """Rungs (epochs; stages if sequential) x heads in order of depth, the output layer last; at a
+    stage's end the heads trained so far."""
     num_parameters: int
     """Local heads not counted."""
     time_s: float
@@ -27,7 +28,7 @@ class TrainResult:
 class Training:
     """One network, ready to be trained."""
 
-    def __init__(self, run: RunConfig) -> None:
+    def __init__(self, run: RunConfig, *, download: bool = False) -> None:
         """Read the data and build the network.
 
         Raises:
@@ -38,7 +39,11 @@ class Training:
         runtime = resolve_runtime(run.runtime)
         self.device = start_runtime(runtime)
         data = load_data(
-            run.data, seed=run.seed, batch_size=run.training.batch_size, device=self.device
+            run.data,
+            seed=run.seed,
+            batch_size=run.training.batch_size,
+            device=self.device,
+            download=download,
         )
         self.run = run.model_copy(update={"data": data.resolved, "runtime": runtime})
         self.plan = build_plan(

@@ -30,6 +30,17 @@ class Node:
         """Blocks that a hierarchy counts, and the stem; the fully connected units are neither."""
         return sum(block.layers[0].kind == "conv" for block in self.segment.blocks)
 
+    @property
+    def stage(self) -> int:
+        """The stage in which the segment ends; the stem counts to the first stage, what comes after
+        the last stage (fully connected units, the output layer) to that.
+        """
+        stages = [block.stage for block in self.segment.blocks if block.layers[0].kind == "conv"]
+        if stages:
+            return max(1, stages[-1])
+        assert self.parent is not None
+        return self.parent.stage
+
 
 class Trie:
     """A cohort's networks, by name, with their shared prefixes merged."""
@@ -54,6 +65,11 @@ class Trie:
     def names(self) -> list[str]:
         """All living networks."""
         return list(self._ends)
+
+    @property
+    def num_stages(self) -> int:
+        """Of the living networks, which all have as many."""
+        return max((node.stage for node in self.nodes()), default=0)
 
     def nodes(self) -> Iterator[Node]:
         """The living nodes, depth first, a parent before its children."""

@@ -25,7 +25,7 @@ class ProgressView:
     def __enter__(self) -> "ProgressView":
         if self._live is not None:
             self._live.start()
-            self._live.update("reading the first epoch ...")
+            self._live.update("training up to the first rung ...")
         return self
 
     def __exit__(
@@ -47,7 +47,7 @@ class ProgressView:
 def _panel(progress: Progress) -> Table:
     table = Table.grid(padding=(0, 2))
     what = "search" if progress.phase == "search" else "baseline: global back-propagation"
-    table.add_row("[bold]" + what, f"epoch {progress.epoch} of {progress.epochs}")
+    table.add_row("[bold]" + what, f"{progress.step_name} {progress.step} of {progress.num_steps}")
     table.add_row("trained", f"{progress.num_trained} of {progress.n_trials} hierarchies")
     table.add_row("live trials", f"{len(progress.living)}: {_shown(progress.living)}")
     if progress.best is not None:
@@ -62,7 +62,7 @@ def _panel(progress: Progress) -> Table:
 
 
 def _line(progress: Progress) -> str:
-    parts = [f"{progress.phase} epoch {progress.epoch}/{progress.epochs}"]
+    parts = [f"{progress.phase} {progress.step_name} {progress.step}/{progress.num_steps}"]
     parts.append(f"live {len(progress.living)}")
     parts.append(f"trained {progress.num_trained}/{progress.n_trials}")
     shown = progress.best or progress.leader

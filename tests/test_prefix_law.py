@@ -58,7 +58,7 @@ def test_the_law_holds_in_every_family(family, names):
 def test_what_is_retired_leaves_the_others_as_if_it_had_never_been():
     together = cohort(plans(*NAMES))
     for rung in together.rungs():
-        if rung.epoch == 2:
+        if rung.step == 2:
             together.trie.retire({"1-2-1", "1-1-1"})
     assert set(together.learners) == set(together.trie.nodes())
     for name in ("1-1-2", "2-1-1"):
@@ -109,18 +109,18 @@ def test_a_cohort_resumed_after_a_rung_is_bit_identical(tmp_path, stop, precisio
     training = TRAINING.model_copy(update={"precision": precision})
     whole, first = cohort(plans(*NAMES), training), cohort(plans(*NAMES), training)
     for rung in whole.rungs():
-        if rung.epoch == 1:
+        if rung.step == 1:
             whole.trie.retire({"1-2-1"})
     for rung in first.rungs():
-        if rung.epoch == 1:
+        if rung.step == 1:
             first.trie.retire({"1-2-1"})
-        if rung.epoch == stop:
+        if rung.step == stop:
             torch.save(first.state_dict(), tmp_path / "checkpoint.pt")
             break
     second = cohort(plans(*NAMES), training)
     second.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
     rungs = list(second.rungs())
-    assert [rung.epoch for rung in rungs] == list(range(stop + 1, 4))
+    assert [rung.step for rung in rungs] == list(range(stop + 1, 4))
     assert second.trie.asked == ["1-1-2", "2-1-1", "1-1-1"]
     for name in second.trie.asked:
         assert not differing(tensors(second, name), tensors(whole, name))

@@ -4,7 +4,8 @@ import math
 import pytest
 
 from dsaccel.config import PruningConfig, TrainingConfig
-from dsaccel.pruners import losers, rung_epochs
+from dsaccel.errors import ConfigError
+from dsaccel.pruners import losers, rung_epochs, rung_steps
 
 
 def test_the_first_rung_is_the_epoch_after_the_first_decay():
@@ -68,3 +69,27 @@ def test_what_diverged_loses_first_even_with_an_infinite_value():
 
 def test_nobody_loses_without_pruning():
     assert losers({"1-1": 0.1, "1-2": 0.2}, PruningConfig(kind="none")) == []
+
+
+def test_a_sequential_cohort_is_ranked_after_each_stage_but_the_last():
+    training = TrainingConfig(schedule="sequential")
+    assert rung_steps(PruningConfig(), training, 4) == (1, 2, 3)
+    assert rung_steps(PruningConfig(kind="none"), training, 4) == ()
+    with pytest.raises(ConfigError, match=r"grace_epochs must not be set .* but got 3; leave it"):
+        rung_steps(PruningConfig(grace_epochs=3), training, 4)
+
+
+def test_a_simultaneous_cohort_is_ranked_after_epochs():
+    pruning, training = PruningConfig(grace_epochs=5), TrainingConfig(epochs=40)
+    assert rung_steps(pruning, training, 4) == rung_epochs(pruning, training)
+
+
+def test_those_who_are_one_network_so_far_go_on_or_stop_together():
+    values = {"1-1": 0.7, "1-2": 0.7, "1-3": 0.7, "2-1": 0.7, "2-2": 0.7, "3-1": 0.6}
+    prefixes = {name: int(name[0]) for name in values}
+    # three of six would go on, by name; here the rest of the last one's kind goes on with it
+    assert losers(values, PruningConfig(), prefixes) == ["2-1", "2-2", "3-1"]
+    assert losers(values, PruningConfig(reduction_factor=6), prefixes) == ["2-1", "2-2", "3-1"]
+    assert losers(values, PruningConfig(reduction_factor=1.5), prefixes) == ["3-1"]
+    assert losers(dict.fromkeys(values, 0.5), PruningConfig(), dict.fromkeys(values, 1)) == []
+    assert losers({}, PruningConfig(), {}) == []

@@ -280,6 +280,26 @@ def test_the_heads_figure_shows_the_best_and_holds_the_others_for_a_choice(study
     assert "1-2-2, 88.00 %, harvested" in text
 
 
+def test_heads_that_were_trained_stage_by_stage_start_at_their_stage(empty, tmp_path):
+    empty.set_user_attr("config", CONFIG | {"training": {"epochs": 4, "schedule": "sequential"}})
+    rungs = [[0.1, 0.2, 0.3], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4, 0.5]]
+    add(empty, "1-1-1", 0.5, head_accuracies=rungs)
+    add(empty, "2-2-2", 0.4, TrialState.PRUNED, epochs=2, head_accuracies=rungs[:2])
+    figure: Any = heads_figure(empty)
+    assert figure.layout.xaxis.title.text == "stage"
+    complete, pruned = (
+        {trace.name: trace.y for trace in figure.data if trace.meta == number} for number in (0, 1)
+    )
+    assert complete["local head 4 of 4"] == (None, 0.4, 0.4)
+    assert complete["output layer"] == (None, None, 0.5)
+    # a trial that was pruned at a stage's end has no output layer yet
+    assert list(pruned) == [f"local head {depth} of 4" for depth in range(1, 5)]
+    by_depth: Any = depth_figure(empty)
+    assert list(by_depth.data[0].y) == rungs[-1]
+    assert "over the stages" in page_of(empty, tmp_path).text
+    assert "pruned at stage 2" in table_text(empty)
+
+
 def test_accuracy_by_depth_is_that_of_the_last_epoch(study):
     lines = traces(depth_figure(study, num_best=10))
     assert list(lines["1-1-3"].y) == heads_of("1-1-3", 0.90, 4)[-1]

@@ -136,7 +136,7 @@ def test_training_alone_reproduces_every_trial_exactly(finished):
         name = trial.user_attrs["hierarchy"]
         training = Training(run_config(finished.config, name, None))
         for rung in training.cohort.rungs():
-            if rung.epoch == trial.user_attrs["epochs_trained"]:
+            if rung.step == trial.user_attrs["epochs_trained"]:
                 break
         expected = trial.user_attrs["head_accuracies"]
         assert training.cohort.head_accuracies(name) == expected
@@ -182,7 +182,7 @@ def test_a_search_that_died_goes_on_as_if_it_had_not(num_rungs, checkpoints, mon
     left = len(states) - states.count(TrialState.COMPLETE) - states.count(TrialState.PRUNED)
     failed = [t for t in resumed.study.trials if t.state == TrialState.FAIL]
     assert len(failed) == left
-    epochs = [progress.epoch for progress in resumed.run() if progress.phase == "search"]
+    epochs = [progress.step for progress in resumed.run() if progress.phase == "search"]
     # from the checkpoint only what is missing is trained, otherwise the cohort again
     done = num_rungs % 4 if checkpoints else 0
     assert epochs[0] == done + 1

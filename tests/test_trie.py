@@ -85,3 +85,13 @@ def test_harvest_needs_an_end_that_is_only_an_output_layer():
     # a VGG ends in a fully connected unit, which would have to be trained
     trie = Trie(plans("1-1-2", family="vgg"))
     assert not trie.add_harvest("1-1-1", plan("1-1-1", family="vgg"))
+
+
+def test_a_node_counts_to_the_stage_in_which_it_ends():
+    assert [node.stage for node in Trie(plans("1-2-1")).path("1-2-1")] == [1, 1, 2, 2, 3, 3]
+    vgg = Trie(plans("1-1-1", family="vgg"))
+    # the fully connected unit and the output layer count to the last stage
+    assert [node.stage for node in vgg.path("1-1-1")] == [1, 2, 3, 3, 3]
+    assert vgg.num_stages == 3
+    whole = Trie(plans("1-1-1", mode="global"))
+    assert [node.stage for node in whole.nodes()] == [3]
