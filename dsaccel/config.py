@@ -5,6 +5,7 @@ exported network in that of `RunConfig`. A setting of `None` stands for "chosen 
 resolved value is written beside the study. Wrong values and unknown keys are a `ConfigError`.
 """
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -113,7 +114,8 @@ class TrainingConfig(Section):
 
     def decay_epochs(self) -> tuple[int, ...]:
         """The epochs (1-based) after which the learning rate decays."""
-        return tuple(int(fraction * self.epochs) for fraction in self.lr_milestones)
+        # rounded: 0.29 * 100 is 28.999999999999996; the first epoch has the full rate
+        return tuple(max(1, int(round(m * self.epochs, 6))) for m in self.lr_milestones)
 
     def learning_rate_at(self, epoch: int) -> float:
         """The learning rate throughout an epoch (1-based)."""
@@ -252,10 +254,15 @@ def parse_config(model: type[Config], tables: dict[str, Any], source: str) -> Co
         ConfigError: one line a mistake, each with the setting, what was expected and the value.
     """
     try:
-        return model.model_validate(tables)
+        # as JSON: strict types (no text or truth value for a number), but a list for a tuple
+        return model.model_validate_json(json.dumps(tables, default=str), strict=True)
     except ValidationError as error:
-        lines = [_explain(model, mistake, source) for mistake in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+        lines: dict[str, str] = {}
+        for mistake in error.errors():
+            # a wrong item makes the list wrong too, and each part of a union complains: one line
+            setting = ".".join(str(part) for part in mistake["loc"][:2])
+            lines.setdefault(setting, _explain(model, mistake, source))
+        raise ConfigError("\n".join(lines.values())) from None
 
 
 def set_value(tables: dict[str, Any], key: str, value: Any) -> None:
@@ -314,4 +321,6 @@ def _explain(model: type[Section], mistake: Any, source: str) -> str:
     message = message[0].lower() + message[1:]
     if message.startswith("input should be"):
         message = "must be" + message.removeprefix("input should be")
+    if "but got" in message:  # told by the value's own parser
+        return f"{source}: {key}: {message}"
     return f"{source}: {key} {message}, but got {mistake['input']!r}"

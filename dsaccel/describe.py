@@ -59,7 +59,9 @@ def description_table(plan: Plan) -> Table:
     ]
     for name, footer in columns:
         text = name in ("stage", "resolution", "widths")
-        table.add_column(name, footer, justify="left" if text else "right", no_wrap=True)
+        table.add_column(
+            name, footer, justify="left" if text else "right", no_wrap=name != "widths"
+        )
     side = plan.side
     for stage, members in _stages(plan):
         before, side = side, members[-1].layers[-1].side

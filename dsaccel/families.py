@@ -213,6 +213,11 @@ def _with_heads(
                 if num_units >= network.first_loss:
                     layers[i] = replace(layer, head=_head(layer, network, num_classes))
         with_heads.append(replace(block, layers=tuple(layers)))
+    if num_units < network.first_loss:
+        raise ConfigError(
+            f"first_loss must be within 1..{num_units}, the units of this network, "
+            f"but got {network.first_loss}; for back-propagation use mode global"
+        )
     return with_heads
 
 

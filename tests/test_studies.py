@@ -1,0 +1,51 @@
+"""Every study that ships runs, at small scale, from its file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from dsaccel.cli import app
+
+STUDIES = sorted(path.stem for path in (Path(__file__).parent.parent / "studies").glob("*.toml"))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """A folder of 16x16 noise: four classes of twelve."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        folder = root / "train" / name
+        folder.mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+def test_the_six_studies_ship():
+    assert [
+        *("cifar10-resnet18", "cifar10-resnet50", "cifar10-vgg", "cifar10-vgg8b"),
+        *("cifar100-resnet18", "digits"),
+    ] == STUDIES
+
+
+@pytest.mark.parametrize("schedule", ["simultaneous", "sequential"])
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_runs_at_small_scale(study, schedule, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DSACCEL_CACHE", str(images.parent / "cache"))
+    data = [] if study == "digits" else ["--data", str(images)]
+    small = ["--width", "0.03125", "--epochs", "1", "--train-images", "32", "--n-trials", "1"]
+    args = ["search", study, *data, *small, "--cohort-size", "1", "--schedule", schedule]
+    result = CliRunner().invoke(app, [*args, "--threads", "1", "--json"])
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert summary["num_trained"] == 1
+    assert Path(summary["files"]["report"]).is_file()
+    # some references are outside the constraint, and may not be called the best
+    assert summary["best"] is None or 0 <= summary["best"]["val_accuracy"] <= 1
