@@ -24,7 +24,7 @@ def working_directory(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*args: str):
+def run(*args: str | Path):
     return CliRunner().invoke(app, [str(arg) for arg in args])
 
 
