@@ -6,6 +6,7 @@ exists with other settings, 130 interrupted, 143 terminated.
 
 import functools
 import json
+import os
 import shlex
 import signal
 import sys
@@ -345,7 +346,9 @@ def replay(
     grace_epochs: Annotated[
         int | None, typer.Option(help="The first rung. Default: the study's.")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes; changes no result. Default: one a core.", min=1)
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Draw regret against blocks: .html.")
     ] = None,
@@ -364,7 +367,7 @@ def replay(
     asked = policies(recorded, strategy, cohort_size, n_trials, given)
     console, out = _consoles(as_json)
     outcomes = []
-    for outcome in replay_policies(recorded, asked, seeds, jobs):
+    for outcome in replay_policies(recorded, asked, seeds, jobs or os.cpu_count() or 1):
         outcomes.append(outcome)
         if not quiet:
             name = f"{outcome.policy.strategy}, cohorts of {outcome.policy.cohort_size}"
