@@ -220,10 +220,16 @@ def test_a_sequential_landscape_counts_each_block_once_in_its_stage():
     whole, marks = course(oracle, policy(cohort_size=27, n_trials=27))
     assert marks[-1].blocks == oracle.num_blocks
     halving = PruningConfig(kind="halving", reduction_factor=3.0)
-    _, pruned = course(oracle, policy(cohort_size=27, n_trials=27, pruning=halving))
-    # first stage: the stem and 3 blocks are all; 9 of 27 go on with one first stage between them,
-    # or more where they are one network so far
-    assert pruned[-1].blocks < marks[-1].blocks
+    some, pruned = course(oracle, policy(cohort_size=27, n_trials=27, pruning=halving))
+    reached = {t.user_attrs["hierarchy"]: max(t.intermediate_values) for t in some.trials}
+    assert set(reached.values()) == {1, 2, 3}
+    # distinct prefixes that end in a stage, of the networks that came so far; and the stem
+    paths = [
+        (n, [(s, i) for s, k in enumerate(parse_hierarchy(n), 1) for i in range(k)])
+        for n in reached
+    ]
+    trained = {tuple(p[: i + 1]) for n, p in paths for i in range(len(p)) if p[i][0] <= reached[n]}
+    assert pruned[-1].blocks == 1 + len(trained) < marks[-1].blocks
     assert len(whole.trials) == 27
 
 
