@@ -6,6 +6,7 @@ exists with other settings, 130 interrupted, 143 terminated.
 
 import functools
 import json
+import os
 import shlex
 import signal
 import sys
@@ -299,6 +300,89 @@ def report(
     write_report(stored, path)
     print(headline(stored))
     print(path)
+
+
+@app.command()
+@guarded
+def landscape(
+    studies: Annotated[
+        list[str],
+        typer.Argument(metavar="STUDY...", help="Exhaustive studies, equal but for the seed."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help=".csv, .csv.gz or .parquet. Default: landscape.csv.gz."
+        ),
+    ] = None,
+) -> None:
+    """Write an exhaustive study as a table of every accuracy, for `dsaccel replay`."""
+    from dsaccel.landscape import check_output, record_landscape, write_landscape
+
+    path = output or Path("landscape.csv.gz")
+    check_output(path)
+    stored = [_stored_study(study) for study in studies]
+    recorded = record_landscape([(config, study) for _, config, study in stored])
+    write_landscape(recorded, path)
+    num_feasible = sum(network.is_feasible for network in recorded.networks.values())
+    seeds = ", ".join(map(str, recorded.accuracies))
+    print(f"{num_feasible} feasible hierarchies, seeds {seeds}")
+    print(path)
+
+
+@app.command()
+@guarded
+def replay(
+    table: Annotated[
+        Path, typer.Argument(metavar="LANDSCAPE", help="What dsaccel landscape wrote.")
+    ],
+    strategy: Annotated[str, typer.Option(help="One or more: tpe,random.")] = "tpe,random",
+    n_trials: Annotated[int, typer.Option(help="Distinct hierarchies to train.", min=1)] = 40,
+    cohort_size: Annotated[str, typer.Option(help="One or more: 1,4,8.")] = "1,4,8",
+    seeds: Annotated[int, typer.Option(help="Searches of each kind.", min=1)] = 100,
+    pruning: Annotated[str, typer.Option(help="halving or none.")] = "none",
+    reduction_factor: Annotated[
+        float | None, typer.Option(help="Of halving. Default: the study's.")
+    ] = None,
+    grace_epochs: Annotated[
+        int | None, typer.Option(help="The first rung. Default: the study's.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes; changes no result. Default: one a core.", min=1)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Draw regret against blocks: .html.")
+    ] = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Replay searches on a landscape in seconds, without training: regret against blocks."""
+    from dsaccel.landscape import read_landscape
+    from dsaccel.replay import policies, replay_policies
+    from dsaccel.replay_figure import outcome_summary, outcome_table, write_replay
+
+    if output is not None and not output.parent.is_dir():
+        raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
+    recorded = read_landscape(table)
+    given = {"kind": pruning, "reduction_factor": reduction_factor, "grace_epochs": grace_epochs}
+    asked = policies(recorded, strategy, cohort_size, n_trials, given)
+    console, out = _consoles(as_json)
+    outcomes = []
+    for outcome in replay_policies(recorded, asked, seeds, jobs or os.cpu_count() or 1):
+        outcomes.append(outcome)
+        if not quiet:
+            name = f"{outcome.policy.strategy}, cohorts of {outcome.policy.cohort_size}"
+            console.print(f"{len(outcomes)}/{len(asked)}  {name}", highlight=False)
+    if output is not None:
+        write_replay(outcomes, table.name, output)
+    if as_json:
+        print(
+            json.dumps({"landscape": str(table), "outcomes": list(map(outcome_summary, outcomes))})
+        )
+        return
+    out.print(outcome_table(outcomes))
+    if output is not None:
+        print(output)
 
 
 def _terminate(_signal: int, _frame: object) -> None:

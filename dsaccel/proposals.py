@@ -35,6 +35,36 @@ REJECTIONS_PER_TRIAL = 2
 """Points drawn for each trained hierarchy to stand for the rejected suggestions before it."""
 
 
+def next_cohort(
+    space: SearchSpace,
+    trials: Sequence[FrozenTrial],
+    *,
+    cohort_size: int,
+    n_trials: int,
+    seed: int,
+    sampler: str = "tpe",
+) -> list[Hierarchy]:
+    """The hierarchies to train next: references that are due, then proposals; none at the end.
+
+    Args:
+        space: what is feasible, and the references.
+        trials: the stored ones.
+        cohort_size: hierarchies trained together.
+        n_trials: distinct hierarchies to train in all; harvested ones do not count.
+        seed: the study's.
+        sampler: as in `propose`.
+    """
+    finished = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    asked = (t for t in finished if not t.user_attrs.get("harvested"))
+    trained = {space.from_params(trial.params) for trial in asked}
+    room = min(cohort_size, n_trials - len(trained))
+    cohort = [h for h in space.references if h not in trained][: max(room, 0)]
+    if len(cohort) < room:
+        num = room - len(cohort)
+        cohort += propose(space, trials, num, seed=seed, exclude=cohort, sampler=sampler)
+    return cohort
+
+
 def propose(
     space: SearchSpace,
     trials: Sequence[FrozenTrial],

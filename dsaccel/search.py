@@ -21,7 +21,7 @@ from dsaccel.families import build_plan, check_hierarchy
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.ledger import Ledger
 from dsaccel.plan import Plan
-from dsaccel.proposals import propose
+from dsaccel.proposals import next_cohort
 from dsaccel.pruners import losers, rung_steps
 from dsaccel.runtime import resolve_runtime, start_runtime
 from dsaccel.space import Measures, SearchSpace
@@ -150,17 +150,13 @@ class Search:
         unfinished = self.study.user_attrs.get("cohort", [])
         if not set(unfinished) <= trained.keys():
             return unfinished
-        references = [h for h in self.space.references if format_hierarchy(h) not in trained]
-        room = min(self.config.budget.cohort_size or 1, self.config.budget.n_trials - len(trained))
-        cohort = references[: max(room, 0)]
-        if len(cohort) < room:
-            cohort += propose(
-                self.space,
-                self.study.get_trials(deepcopy=False),
-                room - len(cohort),
-                seed=self.config.seed,
-                exclude=cohort,
-            )
+        cohort = next_cohort(
+            self.space,
+            self.study.get_trials(deepcopy=False),
+            cohort_size=self.config.budget.cohort_size or 1,
+            n_trials=self.config.budget.n_trials,
+            seed=self.config.seed,
+        )
         return [format_hierarchy(hierarchy) for hierarchy in cohort]
 
     def _train_cohort(self, names: list[str]) -> Iterator[Progress]:
@@ -212,14 +208,8 @@ class Search:
         return cohort
 
     def _harvest(self, hierarchies: list[Hierarchy], known: Collection[str]) -> dict[str, Plan]:
-        """Networks that end on the way to these: fewer blocks in the last stage, and feasible."""
-        shorter = {(*h[:-1], last) for h in hierarchies for last in range(1, h[-1])}
-        names = {format_hierarchy(h): h for h in sorted(shorter - set(hierarchies))}
-        return {
-            name: self.plan(h)
-            for name, h in names.items()
-            if name not in known and self.space.violation(h) is None
-        }
+        names = {format_hierarchy(h): h for h in self.space.harvestable(hierarchies)}
+        return {name: self.plan(h) for name, h in names.items() if name not in known}
 
     def _finish(self, cohort: Cohort, known: Collection[str]) -> None:
         """Tell the cohort's results, and those that were read on the way."""

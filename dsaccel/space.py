@@ -7,7 +7,7 @@ widen the ranges of the Optuna parameters, so that every stored trial fits, and 
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,14 @@ class SearchSpace:
     def feasible(self) -> list[Hierarchy] | None:
         """Every feasible hierarchy in lexicographic order; None: too many to list."""
         return None if self._feasible is None else list(self._feasible)
+
+    def harvestable(self, hierarchies: Collection[Hierarchy]) -> list[Hierarchy]:
+        """Feasible hierarchies whose networks end on the way to these: fewer blocks in the last
+        stage. References are none of them, for they are trained in their own right.
+        """
+        shorter = {(*h[:-1], last) for h in hierarchies for last in range(1, h[-1])}
+        others = sorted(shorter - {*hierarchies, *self.references})
+        return [hierarchy for hierarchy in others if self.violation(hierarchy) is None]
 
     def violation(self, hierarchy: Hierarchy) -> str | None:
         """Why a hierarchy is outside the space, in one sentence; None: it is inside."""

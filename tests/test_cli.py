@@ -303,3 +303,43 @@ def test_quiet_shows_the_result_alone():
     assert result.exit_code == 0
     assert result.stderr == ""
     assert "hierarchy" in result.stdout
+
+
+def test_an_exhaustive_study_is_written_as_a_landscape_and_replayed():
+    few = ["--set", "space.num_blocks=[[1,1],[1,2],[1,2]]", "--epochs", "1"]
+    every = ["--set", "pruning.kind=none", "--n-trials", "5", "--cohort-size", "5"]
+    no_baseline = ["--set", "budget.baseline=false"]
+    assert run("search", "tiny", *few, *every, *no_baseline).exit_code == 0
+    result = run("landscape", "tiny")
+    assert result.exit_code == 0, result.output
+    assert "4 feasible hierarchies, seeds 1" in result.stdout
+    table = Path("landscape.csv.gz")
+    assert table.is_file()
+    args = ["--n-trials", "4", "--cohort-size", "1,2", "--seeds", "2", "--jobs", "1"]
+    shown = run("replay", table, *args, "-o", "replay.html")
+    assert shown.exit_code == 0, shown.output
+    assert "regret, points" in shown.stdout
+    assert "replay.html" in shown.stdout
+    assert "<html" in Path("replay.html").read_text()
+    outcomes = json.loads(run("replay", table, *args, "--json").stdout)["outcomes"]
+    assert [(o["strategy"], o["cohort_size"]) for o in outcomes] == [
+        *(("tpe", 1), ("tpe", 2), ("random", 1), ("random", 2)),
+    ]
+    for args, named in [
+        (["--strategy", "bogus"], "strategy must be one of"),
+        (["--cohort-size", "a"], "cohort_size must be whole numbers"),
+        (["--pruning", "bogus"], "kind"),
+        (["-o", "no/such.html"], "no"),
+    ]:
+        refused = run("replay", table, *args)
+        assert refused.exit_code == 2, refused.output
+        assert named in refused.stderr
+
+
+def test_a_landscape_of_a_study_that_is_not_exhaustive_exits_3_with_the_way_out():
+    assert run("search", "tiny", "--n-trials", "1", "--cohort-size", "1").exit_code == 0
+    result = run("landscape", "tiny")
+    assert result.exit_code == 3
+    assert "are missing" in result.stderr
+    assert "--set pruning.kind=none" in result.stderr
+    assert not Path("landscape.csv.gz").exists()

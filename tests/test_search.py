@@ -20,6 +20,7 @@ from dsaccel.study_dir import StudyDir
 from dsaccel.train import Training
 from dsaccel.trie import Trie
 
+SHORTEST = {"training": {"epochs": 1}}
 ASKED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -57,6 +58,16 @@ def test_references_are_trained_first_and_never_pruned(finished):
     assert first.user_attrs["hierarchy"] == "2-1-1"
     assert first.user_attrs["reference"] is True
     assert first.state == TrialState.COMPLETE
+
+
+def test_a_reference_on_the_way_to_another_is_trained_in_its_own_right():
+    budget = {"n_trials": 2, "cohort_size": 1, "baseline": False}
+    search = searching("nested", references=["2-1-2", "2-1-1"], budget=budget, **SHORTEST)
+    # more rungs than two cohorts of one epoch have: the search would not end
+    assert len(list(itertools.islice(search.run(), 5))) == 2
+    assert [t.user_attrs["hierarchy"] for t in search.study.trials][:1] == ["2-1-2"]
+    reference = search.ledger.trained()["2-1-1"]
+    assert reference.user_attrs["reference"] is True
 
 
 def test_each_row_holds_what_the_dashboard_and_the_report_need(finished):

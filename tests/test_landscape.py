@@ -1,0 +1,166 @@
+"""The table of an exhaustive study: what is recorded, written, read and refused."""
+
+import csv
+import gzip
+import json
+import sys
+
+import optuna
+import pytest
+from tiny_study import searched
+
+from dsaccel.errors import ConfigError, MismatchError, NoResultError
+from dsaccel.hierarchy import parse_hierarchy
+from dsaccel.landscape import check_output, read_landscape, record_landscape, write_landscape
+
+EXHAUSTIVE = {
+    "pruning": {"kind": "none"},
+    "budget": {"n_trials": 5, "cohort_size": 5, "baseline": False},
+    "training": {"epochs": 2},
+    # four hierarchies, and the reference 2-1-1 outside them
+    "space": {"num_blocks": [[1, 1], [1, 2], [1, 2]]},
+}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The studies of two seeds, and their landscape."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("exhaustive"))
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        searches = [searched(f"seed{seed}", seed=seed, **EXHAUSTIVE) for seed in (1, 2)]
+        return searches, record_landscape([(s.config, s.study) for s in searches])
+
+
+def test_a_landscape_holds_every_accuracy_of_every_study(recorded):
+    searches, landscape = recorded
+    assert landscape.num_classes == searches[0].data.num_classes
+    assert list(landscape.accuracies) == [1, 2]
+    for search in searches:
+        table = landscape.accuracies[search.config.seed]
+        assert set(table) == {"1-1-1", "1-1-2", "1-2-1", "1-2-2", "2-1-1"}
+        assert not landscape.networks["2-1-1"].is_feasible
+        for trial in search.study.trials:
+            name = trial.user_attrs["hierarchy"]
+            assert list(table[name]) == [1, 2]
+            assert [list(heads) for heads in table[name].values()] == trial.user_attrs[
+                "head_accuracies"
+            ]
+            assert landscape.objective(search.config.seed, name) == trial.value
+            assert landscape.plan(parse_hierarchy(name)) == search.plan(parse_hierarchy(name))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
+def test_a_landscape_reads_back_as_it_was_written(recorded, tmp_path, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"tiny.{suffix}"
+    write_landscape(recorded[1], path)
+    assert read_landscape(path) == recorded[1]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_csv_file_is_a_table_for_everyone(recorded, tmp_path):
+    searches, landscape = recorded
+    write_landscape(landscape, tmp_path / "tiny.csv.gz")
+    with gzip.open(tmp_path / "tiny.csv.gz", "rt") as file:
+        metadata = json.loads(file.readline().removeprefix("# dsaccel landscape "))
+        rows = list(csv.DictReader(file))
+    assert metadata["config"]["space"]["family"] == "resnet18"
+    trial = searches[1].study.trials[0]
+    name = trial.user_attrs["hierarchy"]
+    last = [r for r in rows if (r["hierarchy"], r["seed"], r["epoch"]) == (name, "2", "2")]
+    assert [row["head"] for row in last] == [str(i) for i in range(1, len(last) + 1)]
+    assert [row["is_output"] for row in last] == ["false"] * (len(last) - 1) + ["true"]
+    assert float(last[-1]["accuracy"]) == trial.value
+    assert float(last[-2]["accuracy"]) == trial.intermediate_values[2]
+    assert int(last[0]["num_parameters"]) == trial.user_attrs["num_parameters"]
+    heads = sum(len(h) for t in landscape.accuracies[1].values() for h in t.values())
+    assert len(rows) == 2 * heads
+
+
+def test_the_same_landscape_is_the_same_file(recorded, tmp_path, monkeypatch):
+    for year, name in enumerate(("a.csv.gz", "b.csv.gz")):
+        monkeypatch.setattr("gzip.time.time", lambda year=year: 3e7 * year)
+        write_landscape(recorded[1], tmp_path / name)
+    assert (tmp_path / "a.csv.gz").read_bytes() == (tmp_path / "b.csv.gz").read_bytes()
+
+
+def test_where_a_study_was_kept_is_not_in_its_landscape(recorded, tmp_path):
+    search = recorded[0][0]
+    data = search.config.data.model_copy(update={"dir": "/home/me/data"})
+    secret = "postgresql+psycopg://user:secret@host/db"
+    kept = search.config.model_copy(update={"storage": secret, "data": data})
+    write_landscape(record_landscape([(kept, search.study)]), tmp_path / "tiny.csv")
+    text = (tmp_path / "tiny.csv").read_text()
+    assert "secret" not in text
+    assert "/home/me" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "way_out"),
+    [
+        ("none", r"dsaccel search part --n-trials 5$"),
+        ("halving", r"--n-trials 5 --set pruning.kind=none --study-name part-landscape"),
+    ],
+)
+def test_missing_hierarchies_are_counted_with_the_way_to_train_them(
+    tmp_path, monkeypatch, kind, way_out
+):
+    monkeypatch.chdir(tmp_path)
+    sections = EXHAUSTIVE | {"pruning": {"kind": kind}, "training": {"epochs": 1}}
+    search = searched("part", **sections | {"budget": {"n_trials": 2, "cohort_size": 1}})
+    num_missing = 5 - len(search.ledger.finished())
+    assert 0 < num_missing <= 3
+    with pytest.raises(NoResultError, match=rf"but {num_missing} are missing .*{way_out}"):
+        record_landscape([(search.config, search.study)])
+
+
+def test_studies_that_differ_in_more_than_their_seed_are_refused(recorded):
+    first, second = recorded[0]
+    training = second.config.training.model_copy(update={"learning_rate": 0.5})
+    changed = second.config.model_copy(update={"training": training})
+    with pytest.raises(MismatchError, match=r"training\.learning_rate"):
+        record_landscape([(first.config, first.study), (changed, second.study)])
+    with pytest.raises(MismatchError, match="seed1 and seed1 both have 1"):
+        record_landscape([(first.config, first.study)] * 2)
+
+
+def test_other_settings_than_the_trials_were_trained_with_are_refused(recorded):
+    search = recorded[0][0]
+    network = search.config.network.model_copy(update={"width": 0.5})
+    changed = search.config.model_copy(update={"network": network})
+    with pytest.raises(ConfigError, match="must have the parameters"):
+        record_landscape([(changed, search.study)])
+
+
+def test_a_space_too_large_to_list_is_refused(recorded):
+    search = recorded[0][0]
+    space = search.config.space.model_copy(update={"num_blocks": ((1, 50),) * 3})
+    changed = search.config.model_copy(update={"space": space})
+    with pytest.raises(ConfigError, match="too large to list"):
+        record_landscape([(changed, search.study)])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.txt", "", "must be a .csv, .csv.gz or .parquet file"),
+        ("x.csv", None, "cannot be read"),
+        ("x.csv", "a,b\n1,2\n", "must be a table written by dsaccel landscape"),
+        ("x.csv.gz", "no gzip", "cannot be read"),
+        ("x.csv", '# dsaccel landscape {"format": 9}\n', "its format is 9, and this version reads"),
+    ],
+)
+def test_what_is_no_landscape_is_refused(tmp_path, name, text, message):
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_landscape(path)
+
+
+def test_parquet_without_pyarrow_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"pip install 'dsaccel\[parquet\]'"):
+        check_output(tmp_path / "x.parquet")
