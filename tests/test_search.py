@@ -322,11 +322,14 @@ def search_for(cohort, monkeypatch, n_trials, **sections):
     left = list(cohort)
     monkeypatch.setattr("dsaccel.search.propose", lambda *_, **__: [left.pop(0) for _ in left[:]])
     budget = {"n_trials": n_trials, "cohort_size": 2, "baseline": False}
-    return searched("asked", references=[], budget=budget, **sections)
+    return searching("asked", references=[], budget=budget, **sections)
 
 
 def test_what_was_pruned_away_under_a_harvested_network_is_said(monkeypatch):
     search = search_for([(1, 1, 2), (2, 2, 2)], monkeypatch, 2)
+    # from the rung on, so that a search that is cut off has told it
+    rows_at = {p.step: len(read_harvest(search)) for p in search.run() if p.step > 2}
+    assert rows_at == {3: 1, 4: 1}
     by_state = {t.state: t for t in asked_trials(search)}
     pruned = by_state[TrialState.PRUNED].user_attrs["hierarchy"]
     ((name, row),) = read_harvest(search).items()
@@ -340,7 +343,7 @@ def test_what_was_pruned_away_under_a_harvested_network_is_said(monkeypatch):
     (harvested,) = [t for t in search.study.trials if t.user_attrs.get("harvested")]
     assert harvested.state == TrialState.COMPLETE
     # a network that becomes a trial leaves the file, and the file goes with the last one
-    search_for([parse_hierarchy(name)], monkeypatch, 3)
+    list(search_for([parse_hierarchy(name)], monkeypatch, 3).run())
     assert not search.directory.harvest.exists()
 
 
