@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: drawing it with rich takes as long as all else
     help="Search the hierarchy (blocks per stage) that learns best layer-wise.",
 )
 StudyName = Annotated[

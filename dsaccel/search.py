@@ -107,7 +107,8 @@ class Search:
             check_same(recorded, self.config)
         self.directory = directory
         self.url = directory.storage_url(self.config)
-        directory.path.mkdir(parents=True, exist_ok=True)
+        if self.config.storage is None:
+            directory.path.mkdir(parents=True, exist_ok=True)
         self.study = open_study(directory, self.config, create=True)
         self.ledger = Ledger(self.study, self.space, self.plan)
         self.started = time.perf_counter()

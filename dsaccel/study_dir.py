@@ -12,7 +12,7 @@ import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.event import listens_for
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from dsaccel.config import (
     NAME_PATTERN,
@@ -135,7 +135,7 @@ def open_study(directory: StudyDir, config: StudyConfig, *, create: bool = False
         raise StorageError(f"{directory.database} must be the study's database, but is not there")
     # stored trials are proposed elsewhere: this sampler is never asked, and costs nothing
     sampler = optuna.samplers.RandomSampler(seed=0)
-    with storage_errors(url):
+    with _opening(url):
         storage = _open_storage(url)
         if not create:
             return optuna.load_study(study_name=directory.name, storage=storage, sampler=sampler)
@@ -164,19 +164,27 @@ def quiet_optuna() -> None:
 
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
-    """Turn what a storage raises into one line without a password."""
+    """Turn the failure of a storage in use into one line without a password."""
     try:
         yield
-    except (ImportError, ValueError) as error:
-        raise StorageError(
-            f"storage {_redact(url)} cannot be opened: {_first_line(error)}; expected "
-            "sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE "
-            "(pip install 'dsaccel[postgres]')"
-        ) from None
     except (SQLAlchemyError, StorageInternalError) as error:
         raise StorageError(f"storage {_redact(url)} failed: {_first_line(error)}") from None
-    except KeyError:
-        raise StorageError(f"storage {_redact(url)} holds no such study") from None
+
+
+@contextmanager
+def _opening(url: str) -> Iterator[None]:
+    """Likewise for a storage that is opened: also a bad URL, a missing driver or study."""
+    with storage_errors(url):
+        try:
+            yield
+        except KeyError:
+            raise StorageError(f"storage {_redact(url)} holds no such study") from None
+        except (ArgumentError, ImportError, ValueError) as error:
+            raise StorageError(
+                f"storage {_redact(url)} cannot be opened: {_first_line(error)}; expected "
+                "sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE "
+                "(pip install 'dsaccel[postgres]')"
+            ) from None
 
 
 def check_same(recorded: StudyConfig, asked: StudyConfig) -> None:

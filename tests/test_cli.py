@@ -24,7 +24,7 @@ def working_directory(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*args: str):
+def run(*args: str | Path):
     return CliRunner().invoke(app, [str(arg) for arg in args])
 
 
@@ -309,3 +309,17 @@ def test_help_imports_neither_torch_nor_optuna_nor_pydantic():
     )
     assert "heavy: []" in result.stdout
     assert "search" in result.stdout
+
+
+def test_granularity_is_one_word_or_one_for_each_stage():
+    shown = run("describe", "1-1-1", "--granularity", "stage,block,conv", "--json")
+    # stem and first stage together, a block, two convolutions
+    assert json.loads(shown.stdout)["num_local_losses"] == 4
+    assert run("describe", "1-1-1", "--granularity", "stage,conv").exit_code == 2
+
+
+def test_quiet_shows_the_result_alone():
+    result = run("search", "tiny", "-q")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert "hierarchy" in result.stdout

@@ -445,12 +445,28 @@ def test_bad_settings_are_refused_before_anything_is_written(tmp_path, sections,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_storage_that_cannot_be_opened_is_one_line_without_the_password():
+def test_a_storage_that_cannot_be_opened_is_one_line_without_the_password(tmp_path):
     url = "postgresql+psycopg://user:secret@127.0.0.1:1/none"
     with pytest.raises(StorageError) as caught:
         searching("remote", storage=url)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["nonsense", "bogus://host/name"])
+def test_a_storage_url_that_is_none_is_refused_with_the_forms_that_are(url):
+    with pytest.raises(StorageError, match="expected sqlite:///FILE or postgresql"):
+        searching("odd", storage=url)
+
+
+def test_an_error_of_the_training_is_not_blamed_on_the_storage(monkeypatch):
+    def broken(*_args):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(schedules, "evaluate", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        searched("broken")
 
 
 def test_the_study_is_alone_in_its_database(finished):
