@@ -3,11 +3,15 @@
 126 of 1296 hierarchies are feasible. The score falls with the weighted distance from a hidden
 feasible target; weights and target are new for each seed. 40 distinct hierarchies are evaluated.
 
-    python benchmarks/proposals.py [--seeds 40] [--cohort-sizes 1 4 8 16] [--sampler tpe]
+    python benchmarks/proposals.py [--seeds 40] [--cohort-sizes 1 4 8 16]
+        [--strategies tpe nsga2 random]
+
+`gp` is slow (some 0.1 s a proposal): add it with few seeds.
 """
 
 import argparse
 import functools
+import itertools
 import random
 import statistics
 import time
@@ -33,30 +37,30 @@ class NonDecreasing(SearchSpace):
 
 
 def main() -> None:
-    """Print a table, a row a cohort size."""
+    """Print a table, a row a strategy and cohort size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--cohort-sizes", type=int, nargs="+", default=[1, 4, 8, 16])
-    parser.add_argument("--sampler", default="tpe")
+    parser.add_argument("--strategies", nargs="+", default=["tpe", "nsga2", "random"])
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    print("| cohort size | optimum found | mean evaluations to it | mean regret | time_s |")
-    print("|---|---|---|---|---|")
+    print("| strategy | cohort size | optimum found | mean evaluations to it | regret | time_s |")
+    print("|---|---|---|---|---|---|")
     with ProcessPoolExecutor(options.workers) as pool:
-        for cohort_size in options.cohort_sizes:
+        for strategy, cohort_size in itertools.product(options.strategies, options.cohort_sizes):
             start = time.perf_counter()
-            run = functools.partial(search, cohort_size=cohort_size, sampler=options.sampler)
+            run = functools.partial(search, cohort_size=cohort_size, strategy=strategy)
             found, regrets = zip(*pool.map(run, range(options.seeds)), strict=True)
             hits = [evaluations for evaluations in found if evaluations is not None]
             print(
-                f"| {cohort_size} | {len(hits)}/{options.seeds} "
+                f"| {strategy} | {cohort_size} | {len(hits)}/{options.seeds} "
                 f"| {statistics.mean(hits) if hits else float('nan'):.1f} "
                 f"| {statistics.mean(regrets):.3f} | {time.perf_counter() - start:.0f} |",
                 flush=True,
             )
 
 
-def search(seed: int, cohort_size: int, sampler: str = "tpe") -> tuple[int | None, float]:
+def search(seed: int, cohort_size: int, strategy: str = "tpe") -> tuple[int | None, float]:
     """Search one toy: evaluations up to the optimum (None: not met), and the regret at the end."""
     space = toy_space()
     rng = random.Random(seed)
@@ -72,7 +76,7 @@ def search(seed: int, cohort_size: int, sampler: str = "tpe") -> tuple[int | Non
     trials = []
     while len(seen) < NUM_EVALUATIONS:
         num = min(cohort_size, NUM_EVALUATIONS - len(seen))
-        for hierarchy in propose(space, trials, num, seed=seed, sampler=sampler):
+        for hierarchy in propose(space, trials, num, seed=seed, strategy=strategy):
             trial = create_trial(
                 params=space.to_params(hierarchy),
                 distributions=space.distributions(),

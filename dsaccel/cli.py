@@ -80,6 +80,13 @@ def search(
     n_trials: Annotated[
         int | None, typer.Option(help="Distinct hierarchies to train, over all runs of the study.")
     ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="exhaustive, tpe, gp, nsga2 or random. Default: exhaustive if the space fits "
+            "n-trials, else tpe."
+        ),
+    ] = None,
     cohort_size: Annotated[
         int | None, typer.Option(help="Hierarchies trained together, sharing their prefixes.")
     ] = None,
@@ -139,6 +146,8 @@ def search(
                     view.update(progress)
             finally:
                 write_results(searching)
+    if searching.is_exhausted and not quiet:
+        console.print(f"all {searching.space.size} feasible hierarchies are trained")
     files = write_results(searching)
     if as_json:
         print(json.dumps(search_summary(searching, files)))

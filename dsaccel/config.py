@@ -8,10 +8,17 @@ resolved value is written beside the study. Wrong values and unknown keys are a 
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
@@ -165,8 +172,13 @@ class SpaceConfig(Section):
 class BudgetConfig(Section):
     n_trials: int = Field(default=64, ge=1)
     """Distinct hierarchies trained in the study, over all its runs; harvested ones not counted."""
+    strategy: Literal["exhaustive", "tpe", "gp", "nsga2", "random"] | None = None
+    """Who proposes. `exhaustive`: all that are feasible, in order; `random`; the others, Optuna's
+    samplers, learn from cohort to cohort. None: `exhaustive` if the space fits the budget; else
+    `tpe`, or `random` if cohort_size leaves it fewer than four cohorts to learn from."""
     cohort_size: int | None = Field(default=None, ge=1)
-    """Hierarchies trained together; None: all, if the space fits the budget, else n_trials / 4."""
+    """Hierarchies trained together; None: all if `exhaustive`, 1 if `gp`, else n_trials / 4. At
+    most n_trials / 4 for the strategies that learn."""
     timeout_s: float | None = Field(default=None, gt=0)
     """Start no further epoch (stage, if `sequential`) after this many seconds; the study can be
     continued."""
@@ -175,13 +187,26 @@ class BudgetConfig(Section):
 
 
 class PruningConfig(Section):
-    kind: Literal["halving", "none"] = "halving"
-    """`halving`: at each rung the best 1/reduction_factor of the cohort go on."""
+    kind: Literal["halving", "percentile", "none"] = "halving"
+    """`halving`: at each rung the best 1/reduction_factor of the cohort go on; `percentile`: the
+    best `percentile` percent of it."""
     reduction_factor: float = Field(default=2.0, gt=1)
+    percentile: float | None = Field(default=None, gt=0, lt=100)
+    """How many percent go on, rounded up to a whole number of hierarchies; for its kind alone."""
     grace_epochs: int | None = Field(default=None, ge=1)
     """The first rung, in epochs; None: the first epoch after the first learning-rate decay. Each
     further rung is at reduction_factor times the epochs of the one before. Not for `sequential`:
     its rungs are the ends of all stages but the last."""
+
+    @model_validator(mode="after")
+    def _percentile_for_its_kind(self) -> Self:
+        if self.kind == "percentile" and self.percentile is None:
+            raise ValueError("kind percentile needs percentile, as 75, but got none")
+        if self.kind != "percentile" and self.percentile is not None:
+            raise ValueError(
+                f"percentile must be left out unless kind is percentile, but got {self.percentile}"
+            )
+        return self
 
 
 class StudyConfig(Section):

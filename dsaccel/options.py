@@ -13,6 +13,7 @@ KEYS = {
     "data_dir": "data.dir",
     "train_images": "data.train_images",
     "n_trials": "budget.n_trials",
+    "strategy": "budget.strategy",
     "cohort_size": "budget.cohort_size",
     "timeout": "budget.timeout_s",
     "epochs": "training.epochs",

@@ -7,11 +7,14 @@ the sampler learns from them, and are forgotten with it. Equal trials and seed: 
 
 import itertools
 import random
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 import optuna
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dsaccel.errors import ConfigError
@@ -19,20 +22,32 @@ from dsaccel.hierarchy import Hierarchy
 from dsaccel.seeds import derive
 from dsaccel.space import SearchSpace
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    # constant_liar: what runs counts as bad, which spreads a cohort
-    "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
-}
-"""A sampler's name and how to make it from a seed; beside them there is `random`."""
-
 NUM_STARTUP = 10
-"""Distinct trained hierarchies below which proposals are uniform."""
+"""Distinct trained hierarchies below which proposals are uniform; a generation of `nsga2`."""
 MAX_REJECTIONS = 50
 """After this many rejected suggestions in a row one hierarchy is drawn uniformly."""
 MAX_DRAWS = 10_000
-"""Uniform draws for one unseen feasible hierarchy, in a space too large to list."""
+"""Points looked at for one unseen feasible hierarchy, in a space too large to list."""
 REJECTIONS_PER_TRIAL = 2
 """Points drawn for each trained hierarchy to stand for the rejected suggestions before it."""
+
+
+def _gp(seed: int) -> BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        # one seed, one hierarchy: one value, bit for bit
+        return GPSampler(seed=seed, deterministic_objective=True, n_startup_trials=NUM_STARTUP)
+
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    # constant_liar: what runs counts as bad, which spreads a cohort
+    "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
+    "gp": _gp,
+    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=NUM_STARTUP),
+}
+"""The strategies that learn, and how to make their sampler from a seed."""
+
+STRATEGIES = ("exhaustive", *SAMPLERS, "random")
 
 
 def next_cohort(
@@ -42,7 +57,7 @@ def next_cohort(
     cohort_size: int,
     n_trials: int,
     seed: int,
-    sampler: str = "tpe",
+    strategy: str = "tpe",
 ) -> list[Hierarchy]:
     """The hierarchies to train next: references that are due, then proposals; none at the end.
 
@@ -52,7 +67,7 @@ def next_cohort(
         cohort_size: hierarchies trained together.
         n_trials: distinct hierarchies to train in all; harvested ones do not count.
         seed: the study's.
-        sampler: as in `propose`.
+        strategy: as in `propose`.
     """
     finished = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     asked = (t for t in finished if not t.user_attrs.get("harvested"))
@@ -61,7 +76,7 @@ def next_cohort(
     cohort = [h for h in space.references if h not in trained][: max(room, 0)]
     if len(cohort) < room:
         num = room - len(cohort)
-        cohort += propose(space, trials, num, seed=seed, exclude=cohort, sampler=sampler)
+        cohort += propose(space, trials, num, seed=seed, exclude=cohort, strategy=strategy)
     return cohort
 
 
@@ -72,7 +87,7 @@ def propose(
     *,
     seed: int,
     exclude: Collection[Hierarchy] = (),
-    sampler: str = "tpe",
+    strategy: str = "tpe",
 ) -> list[Hierarchy]:
     """Propose up to `num` distinct feasible hierarchies that no finished trial has.
 
@@ -84,14 +99,15 @@ def propose(
         num: size of the cohort.
         seed: the study's.
         exclude: hierarchies that must not be proposed either, such as references to come.
-        sampler: `tpe` or `random`.
+        strategy: `exhaustive` (lexicographic order: neighbours share most blocks), `random`, or
+            one that learns.
 
     Raises:
-        ConfigError: if the sampler is unknown.
+        ConfigError: if the strategy is unknown, or `exhaustive` in a space too large to list.
     """
-    if sampler not in ("random", *SAMPLERS):
-        known = ", ".join(["random", *SAMPLERS])
-        raise ConfigError(f"sampler must be one of {known}, but got {sampler!r}")
+    if strategy not in STRATEGIES:
+        known = ", ".join(STRATEGIES)
+        raise ConfigError(f"strategy must be one of {known}, but got {strategy!r}")
     finished = sorted(
         (t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)),
         key=lambda trial: trial.number,
@@ -99,15 +115,23 @@ def propose(
     values = _values(space, finished)
     taken = set(values) | set(exclude)
     unseen = _unseen(space, taken)
-    if unseen is not None and len(unseen) <= num:
-        return unseen
+    if unseen is not None and (len(unseen) <= num or strategy == "exhaustive"):
+        return unseen[:num]
+    if strategy == "exhaustive":
+        raise ConfigError(
+            "strategy exhaustive needs a space that can be listed, but this one has more than "
+            "100,000 points within num_blocks; narrow it or choose another strategy"
+        )
     rng = random.Random(derive(seed, "draw", len(values)))
     suggestions: Iterator[Hierarchy | None] = itertools.repeat(None)
-    if sampler != "random" and len(values) >= NUM_STARTUP:
+    if strategy in SAMPLERS and len(values) >= NUM_STARTUP:
         # numpy takes seeds of 32 bits
-        asked = SAMPLERS[sampler](derive(seed, "ask", len(values)) % 2**32)
-        study = _rebuild(space, finished, asked, derive(seed, "rejected"))
-        suggestions = _suggestions(study, space, values, taken)
+        sampler = SAMPLERS[strategy](derive(seed, "ask", len(values)) % 2**32)
+        if isinstance(sampler, GPSampler | NSGAIISampler):
+            suggestions = _nearest_suggestions(_replay(space, finished, sampler), space, taken)
+        else:
+            study = _rebuild(space, finished, sampler, derive(seed, "rejected"))
+            suggestions = _suggestions(study, space, values, taken)
     cohort: list[Hierarchy] = []
     while len(cohort) < num:
         hierarchy = next(suggestions) or _draw(space, taken, rng)
@@ -142,6 +166,30 @@ def _suggestions(
             yield None
 
 
+def _nearest_suggestions(
+    study: optuna.Study, space: SearchSpace, taken: set[Hierarchy]
+) -> Iterator[Hierarchy | None]:
+    """The unseen feasible hierarchies nearest to the sampler's suggestions.
+
+    A Gaussian process reads neither PRUNED nor repeated trials: it would suggest the same optimum
+    of its acquisition function again and again, at a fit each.
+    """
+    distributions = space.distributions()
+    while True:
+        trial = study.ask(distributions)
+        hierarchy = _nearest(space, taken, space.from_params(trial.params))
+        study.tell(trial, state=TrialState.FAIL)
+        if hierarchy is not None:
+            running = create_trial(
+                state=TrialState.RUNNING,
+                params=space.to_params(hierarchy),
+                distributions=distributions,
+            )
+            running.datetime_start = datetime.now()
+            study.add_trial(running)
+        yield hierarchy
+
+
 def _rebuild(
     space: SearchSpace, finished: Sequence[FrozenTrial], sampler: BaseSampler, seed: int
 ) -> optuna.Study:
@@ -151,8 +199,7 @@ def _rebuild(
     ends, and, as its better group is a tenth of what it sees, follows very few trials. Uniform
     infeasible points in their place found the optimum more often (benchmarks/proposals.py).
     """
-    with _quiet():
-        study = optuna.create_study(direction="maximize", sampler=sampler)
+    study = _new_study(sampler)
     distributions = space.distributions()
     rng = random.Random(seed)
     for trial in finished:
@@ -177,6 +224,39 @@ def _rebuild(
     return study
 
 
+def _replay(
+    space: SearchSpace, finished: Sequence[FrozenTrial], sampler: BaseSampler
+) -> optuna.Study:
+    """A study in memory for samplers that read COMPLETE trials only.
+
+    A pruned trial is told with the last accuracy that was read of it. NSGA-II counts only trials
+    that it has noted a generation on, so there each is asked for again: generations are by order.
+    """
+    study = _new_study(sampler)
+    distributions = space.distributions()
+    for trial in finished:
+        read = trial.intermediate_values
+        value = read.get(max(read, default=0))
+        if trial.state == TrialState.COMPLETE:
+            value = trial.value
+        if value is None:
+            continue
+        params = space.to_params(space.from_params(trial.params))
+        if isinstance(sampler, NSGAIISampler):
+            study.enqueue_trial(params)
+            asked = study.ask(distributions)
+            sampler.get_trial_generation(study, study.get_trials(deepcopy=False)[asked.number])
+            study.tell(asked, value)
+        else:
+            study.add_trial(create_trial(value=value, params=params, distributions=distributions))
+    return study
+
+
+def _new_study(sampler: BaseSampler) -> optuna.Study:
+    with _quiet():
+        return optuna.create_study(direction="maximize", sampler=sampler)
+
+
 def _values(space: SearchSpace, finished: Sequence[FrozenTrial]) -> dict[Hierarchy, float | None]:
     """The value of each trained hierarchy; None where all its trials were pruned."""
     values: dict[Hierarchy, float | None] = {}
@@ -199,6 +279,29 @@ def _draw(space: SearchSpace, taken: Collection[Hierarchy], rng: random.Random) 
         return rng.choice(unseen) if unseen else None
     points = (_uniform(space, rng) for _ in range(MAX_DRAWS))
     return next((p for p in points if p not in taken and space.violation(p) is None), None)
+
+
+def _nearest(
+    space: SearchSpace, taken: Collection[Hierarchy], hierarchy: Hierarchy
+) -> Hierarchy | None:
+    """The unseen feasible hierarchy fewest blocks away, the first of equals; None: none was met."""
+    bounds = space.config.num_blocks
+    ring = {tuple(min(max(n, low), high) for n, (low, high) in zip(hierarchy, bounds, strict=True))}
+    met: set[Hierarchy] = set()
+    while ring and len(met) < MAX_DRAWS:
+        for point in sorted(ring):
+            if point not in taken and space.violation(point) is None:
+                return point
+        met |= ring
+        steps = (
+            (*point[:i], point[i] + step, *point[i + 1 :])
+            for point in ring
+            for i in range(len(point))
+            for step in (-1, 1)
+            if bounds[i][0] <= point[i] + step <= bounds[i][1]
+        )
+        ring = set(steps) - met
+    return None
 
 
 def _uniform(space: SearchSpace, rng: random.Random) -> Hierarchy:

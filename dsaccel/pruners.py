@@ -61,7 +61,8 @@ def losers(
     pruning: PruningConfig,
     prefixes: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """Those who stop at a rung, best first: all but the best ceil(n / reduction_factor).
+    """Those who stop at a rung, best first: all but the best ceil(n / reduction_factor), or
+    `percentile` percent of n, rounded up.
 
     Equal values rank by name, whatever the order of the mapping. What is not finite (diverged)
     ranks last; the best goes on even so. Those who are one network so far go on together or stop
@@ -79,9 +80,16 @@ def losers(
     for name in sorted(values):
         first.setdefault(group[name], name)
     ranked = sorted(values, key=lambda name: (*_rank(first[group[name]], values[name]), name))
-    num_living = math.ceil(len(ranked) / pruning.reduction_factor)
+    num_living = _num_living(len(ranked), pruning)
     last = group[ranked[num_living - 1]] if ranked else None
     return [name for name in ranked[num_living:] if group[name] != last]
+
+
+def _num_living(num: int, pruning: PruningConfig) -> int:
+    """How many of `num` go on; at least one, if there is one."""
+    if pruning.percentile is not None:
+        return math.ceil(num * pruning.percentile / 100)
+    return math.ceil(num / pruning.reduction_factor)
 
 
 def _rank(name: str, value: float) -> tuple[bool, float, str]:

@@ -162,7 +162,7 @@ class Replay:
             cohort_size=self.policy.cohort_size,
             n_trials=self.policy.n_trials,
             seed=self.seed,
-            sampler=self.policy.strategy,
+            strategy=self.policy.strategy,
         ):
             self._train(cohort)
             yield Mark(self._blocks, self._regret, self._num_trained)

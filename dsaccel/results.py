@@ -24,6 +24,7 @@ def write_results(searching: Search) -> dict[str, str]:
         "best": directory.best,
         "report": directory.report,
         "config": directory.config,
+        "harvest": directory.harvest,
     }
     return {label: path.as_posix() for label, path in paths.items() if path.is_file()}
 

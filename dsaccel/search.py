@@ -14,14 +14,15 @@ from optuna.trial import TrialState
 
 from dsaccel.checkpoint import load_checkpoint, save_checkpoint
 from dsaccel.cohort import Cohort
-from dsaccel.config import StudyConfig
+from dsaccel.config import BudgetConfig, StudyConfig
 from dsaccel.data import load_data
-from dsaccel.errors import MismatchError
+from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.families import build_plan, check_hierarchy
+from dsaccel.harvest import Harvest, add_harvest
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.ledger import Ledger
 from dsaccel.plan import Plan
-from dsaccel.proposals import next_cohort
+from dsaccel.proposals import SAMPLERS, next_cohort
 from dsaccel.pruners import losers, rung_steps
 from dsaccel.runtime import resolve_runtime, start_runtime
 from dsaccel.space import Measures, SearchSpace
@@ -96,7 +97,9 @@ class Search:
         self.space = SearchSpace(config.space, self._measure, references)
         num_stages = len(config.space.num_blocks)
         self._prune_at = rung_steps(config.pruning, config.training, num_stages)
-        budget = config.budget.model_copy(update={"cohort_size": self._cohort_size(config)})
+        if recorded is None:
+            self._check_strategy(config.budget)
+        budget = self._resolve_budget(config.budget)
         self.config = config.model_copy(
             update={"data": self.data.resolved, "runtime": runtime, "budget": budget}
         )
@@ -118,6 +121,14 @@ class Search:
     def num_trained(self) -> int:
         """Distinct hierarchies trained to their end or pruned; harvested ones do not count."""
         return len(self.ledger.trained())
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every feasible hierarchy is trained, harvested ones too."""
+        feasible = self.space.feasible()
+        if feasible is None:
+            return False
+        return self.ledger.finished().keys() >= {format_hierarchy(h) for h in feasible}
 
     @property
     def is_finished(self) -> bool:
@@ -156,6 +167,7 @@ class Search:
             cohort_size=self.config.budget.cohort_size or 1,
             n_trials=self.config.budget.n_trials,
             seed=self.config.seed,
+            strategy=self.config.budget.strategy or "tpe",
         )
         return [format_hierarchy(hierarchy) for hierarchy in cohort]
 
@@ -192,7 +204,10 @@ class Search:
         pruned = losers(ranked, self.config.pruning, cohort.prefixes())
         for name in pruned:
             self.ledger.tell(cohort, name, TrialState.PRUNED)
+        read = [self._read_harvest(cohort, name) for name in self._living_harvest(cohort)]
         cohort.trie.retire(set(pruned))
+        living = self._living_harvest(cohort)
+        self._write_harvest([row for row in read if row.hierarchy not in living])
 
     def _make_cohort(self, names: list[str], known: Collection[str]) -> Cohort:
         hierarchies = [parse_hierarchy(name) for name in names]
@@ -208,20 +223,53 @@ class Search:
         return cohort
 
     def _harvest(self, hierarchies: list[Hierarchy], known: Collection[str]) -> dict[str, Plan]:
-        names = {format_hierarchy(h): h for h in self.space.harvestable(hierarchies)}
+        """Networks that end on the way to these: fewer blocks in the last stage."""
+        names = {format_hierarchy(h): h for h in self.space.on_the_way(hierarchies)}
         return {name: self.plan(h) for name, h in names.items() if name not in known}
 
     def _finish(self, cohort: Cohort, known: Collection[str]) -> None:
         """Tell the cohort's results, and those that were read on the way."""
         for name in cohort.trie.asked:
             self.ledger.tell(cohort, name, TrialState.COMPLETE)
-        for name in cohort.harvested:
-            if name in cohort.trie.names and name not in known:
+        outside: list[Harvest] = []
+        for name in self._living_harvest(cohort):
+            if self.space.violation(parse_hierarchy(name)) is not None:
+                outside.append(self._read_harvest(cohort, name))
+            elif name not in known:
                 self.ledger.add_harvested(cohort, name)
+        self._write_harvest(outside)
         for key in ("blocks_trained", "blocks_separate"):
             total = self.study.user_attrs.get(key, 0) + getattr(cohort.trie, key)
             self.study.set_user_attr(key, total)
         self.directory.checkpoint.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------ harvest
+
+    def _living_harvest(self, cohort: Cohort) -> list[str]:
+        living = set(cohort.trie.names)
+        return [name for name in cohort.harvested if name in living]
+
+    def _read_harvest(self, cohort: Cohort, name: str) -> Harvest:
+        """A harvested network as far as it is trained, and why it is not in the study."""
+        rung, hierarchy = cohort.history[-1], parse_hierarchy(name)
+        plan, is_read = self.plan(hierarchy), name in rung.accuracies
+        why = self.space.violation(hierarchy)
+        if rung.step < cohort.num_steps:
+            step = f"{cohort.training.step_name} {rung.step}"
+            cut = f"not trained to the end: what it is a part of was pruned at {step}"
+            why = cut if why is None else f"{why}; {cut}"
+        return Harvest(
+            hierarchy=name,
+            epochs=cohort.epochs_trained(name),
+            val_accuracy=rung.output(name) if is_read and rung.has_output else None,
+            head_accuracy=rung.deepest_head(name) if is_read else None,
+            num_parameters=plan.num_parameters,
+            flops=plan.flops,
+            why=why or "",
+        )
+
+    def _write_harvest(self, rows: list[Harvest]) -> None:
+        add_harvest(self.directory.harvest, rows, self.ledger.finished().keys())
 
     # ------------------------------------------------------------------ baseline
 
@@ -270,14 +318,45 @@ class Search:
         self.study.set_user_attr("fingerprint", self.data.fingerprint)
         self.study.set_user_attr("num_val", self.data.num_val)
 
-    def _cohort_size(self, config: StudyConfig) -> int:
-        if config.budget.cohort_size is not None:
-            return config.budget.cohort_size
-        n_trials = config.budget.n_trials
+    def _resolve_budget(self, budget: BudgetConfig) -> BudgetConfig:
+        """Choose strategy and cohort size where they are left to be chosen."""
+        strategy, cohort_size = budget.strategy, budget.cohort_size
+        quarter = _quarter(budget)
+        if strategy is None:
+            learning = "tpe" if (cohort_size or 1) <= quarter else "random"
+            strategy = "exhaustive" if self._fits(budget) else learning
+        if cohort_size is None:
+            cohort_size = {"exhaustive": budget.n_trials, "gp": 1}.get(strategy, quarter)
+        return budget.model_copy(update={"strategy": strategy, "cohort_size": cohort_size})
+
+    def _check_strategy(self, budget: BudgetConfig) -> None:
+        """Refuse a new study whose strategy is named and cannot do what its name says."""
+        if budget.strategy == "exhaustive" and not self._fits(budget):
+            feasible = self.space.feasible()
+            every = "every hierarchy of a space too large to list"
+            way_out = "narrow the space"
+            if feasible is not None:
+                needed = len({*feasible, *self.space.references})
+                every = f"all {needed} hierarchies (those of the space, and references)"
+                way_out = f"set --n-trials {needed}, narrow the space"
+            raise ConfigError(
+                f"strategy exhaustive trains {every}, but got n_trials = {budget.n_trials}; "
+                f"{way_out}, or choose another --strategy"
+            )
+        quarter = _quarter(budget)
+        if budget.strategy in SAMPLERS and (budget.cohort_size or 1) > quarter:
+            raise ConfigError(
+                f"cohort_size must be at most {quarter}, a quarter of n_trials = "
+                f"{budget.n_trials}, for strategy {budget.strategy}, which learns from one cohort "
+                f"for the next and would be random search otherwise, but got {budget.cohort_size}; "
+                "leave it out, or choose --strategy random"
+            )
+
+    def _fits(self, budget: BudgetConfig) -> bool:
+        """Whether the budget is enough for the whole space and the references."""
         feasible = self.space.feasible()
-        if feasible is not None and len({*feasible, *self.space.references}) <= n_trials:
-            return n_trials
-        return max(1, n_trials // 4)
+        needed = None if feasible is None else len({*feasible, *self.space.references})
+        return needed is not None and needed <= budget.n_trials
 
     def _measure(self, hierarchy: Hierarchy) -> Measures:
         plan = self.plan(hierarchy)
@@ -322,3 +401,8 @@ class Search:
         total = self.study.user_attrs.get("time_s", 0.0) + now - self.started
         self.study.set_user_attr("time_s", total)
         self.started = now
+
+
+def _quarter(budget: BudgetConfig) -> int:
+    """The largest cohort that lets a strategy learn from four of them; at least one."""
+    return max(1, budget.n_trials // 4)

@@ -71,13 +71,17 @@ class SearchSpace:
         """Every feasible hierarchy in lexicographic order; None: too many to list."""
         return None if self._feasible is None else list(self._feasible)
 
-    def harvestable(self, hierarchies: Collection[Hierarchy]) -> list[Hierarchy]:
-        """Feasible hierarchies whose networks end on the way to these: fewer blocks in the last
-        stage. References are none of them, for they are trained in their own right.
+    def on_the_way(self, hierarchies: Collection[Hierarchy]) -> list[Hierarchy]:
+        """Hierarchies whose networks end on the way to these: fewer blocks in the last stage.
+
+        References are none of them, for they are trained in their own right.
         """
         shorter = {(*h[:-1], last) for h in hierarchies for last in range(1, h[-1])}
-        others = sorted(shorter - {*hierarchies, *self.references})
-        return [hierarchy for hierarchy in others if self.violation(hierarchy) is None]
+        return sorted(shorter - {*hierarchies, *self.references})
+
+    def harvestable(self, hierarchies: Collection[Hierarchy]) -> list[Hierarchy]:
+        """Those on the way that are feasible, and so become trials."""
+        return [h for h in self.on_the_way(hierarchies) if self.violation(h) is None]
 
     def violation(self, hierarchy: Hierarchy) -> str | None:
         """Why a hierarchy is outside the space, in one sentence; None: it is inside."""

@@ -59,6 +59,11 @@ class StudyDir:
         return self.path / "report.html"
 
     @property
+    def harvest(self) -> Path:
+        """Networks that were read on the way and are no trials of the study."""
+        return self.path / "harvest.csv"
+
+    @property
     def checkpoint(self) -> Path:
         return self.path / "checkpoint.pt"
 
@@ -208,9 +213,11 @@ def as_recorded(config: StudyConfig, recorded: StudyConfig) -> StudyConfig:
         runtime["device"] = recorded.runtime.device
     if config.runtime.threads is None:
         runtime["threads"] = recorded.runtime.threads
-    budget = {}
-    if config.budget.cohort_size is None:
-        budget["cohort_size"] = recorded.budget.cohort_size
+    budget = {
+        key: getattr(recorded.budget, key)
+        for key in ("strategy", "cohort_size")
+        if getattr(config.budget, key) is None
+    }
     return config.model_copy(
         update={
             "data": config.data.model_copy(update=data),

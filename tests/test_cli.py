@@ -63,6 +63,26 @@ def test_search_json_is_one_object_on_stdout():
     assert set(summary["best"]) == {"hierarchy", "val_accuracy", "num_parameters"}
     assert set(summary["baseline"]) == {"hierarchy", "val_accuracy"}
     assert all(Path(path).is_file() for path in summary["files"].values())
+    assert set(summary["files"]) - {"harvest"} == {"study", "best", "report", "config"}
+    assert ("harvest" in summary["files"]) == Path("studies/tiny/harvest.csv").is_file()
+    assert "feasible hierarchies are trained" not in result.stderr
+
+
+def test_an_exhausted_space_is_said_and_what_was_read_beside_it_is_listed():
+    bounds = "space.num_blocks=[[1, 1], [1, 1], [2, 3]]"
+    settings = ["--set", bounds, "--set", "references=[]", "--set", "budget.baseline=false"]
+    options = ["--cohort-size", "2", *settings, "--json"]
+    result = run("search", "tiny", "--strategy", "exhaustive", *options)
+    assert result.exit_code == 0, result.output
+    assert "all 2 feasible hierarchies are trained" in result.stderr
+    harvest = json.loads(result.stdout)["files"]["harvest"]
+    assert harvest == "studies/tiny/harvest.csv"
+    assert "1-1-1" in Path(harvest).read_text()
+    again = run("search", "tiny", *options)
+    assert "all 2 feasible hierarchies are trained" in again.stderr
+    refused = run("search", "tiny", "--strategy", "tpe", *options)
+    assert refused.exit_code == 5
+    assert "budget.strategy: exhaustive in the study, tpe asked for" in refused.stderr
 
 
 def test_an_exported_config_and_the_study_train_to_the_trials_accuracy():

@@ -82,7 +82,7 @@ OUT_OF_RANGE = [
     Mistake("budget", "n_trials", 0, "greater than or equal to 1, but got 0"),
     Mistake("budget", "cohort_size", 0, "greater than or equal to 1, but got 0"),
     Mistake("budget", "timeout_s", 0, "greater than 0, but got 0"),
-    Mistake("pruning", "kind", "median", "'halving' or 'none', but got 'median'"),
+    Mistake("pruning", "kind", "median", "'halving', 'percentile' or 'none', but got 'median'"),
     Mistake("pruning", "reduction_factor", 1, "greater than 1, but got 1"),
     Mistake("pruning", "grace_epochs", 0, "greater than or equal to 1, but got 0"),
     Mistake("runtime", "threads", 0, "greater than or equal to 1, but got 0"),
@@ -347,3 +347,19 @@ def test_the_first_epoch_is_trained_at_the_full_rate():
     # one epoch, or a milestone below 1 / epochs: a decay comes after an epoch, never before all
     for epochs in (1, 2, 3, 10):
         assert TrainingConfig(epochs=epochs, learning_rate=1.0).learning_rate_at(1) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("pruning", "said"),
+    [
+        ({"kind": "percentile"}, "kind percentile needs percentile, as 75, but got none"),
+        ({"percentile": 30}, "percentile must be left out unless kind is percentile, but got 30"),
+        ({"kind": "percentile", "percentile": 100}, "percentile .*less than 100, but got 100"),
+    ],
+)
+def test_percentile_belongs_to_its_kind(pruning, said):
+    with pytest.raises(ConfigError, match=f"study.toml: pruning.*{said}") as error:
+        study(pruning=pruning)
+    assert "\n" not in str(error.value)
+    kept = study(pruning={"kind": "percentile", "percentile": 30}).pruning
+    assert (kept.kind, kept.percentile) == ("percentile", 30)

@@ -2,6 +2,7 @@ import logging
 
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState, create_trial
 
 from dsaccel import proposals
@@ -47,10 +48,10 @@ def hierarchies(space, trials):
 
 
 @pytest.mark.parametrize("pruned", [False, True])
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_a_search_to_exhaustion_meets_each_feasible_hierarchy_once(sampler, pruned):
+@pytest.mark.parametrize("strategy", ["tpe", "nsga2", "random", "exhaustive"])
+def test_a_search_to_exhaustion_meets_each_feasible_hierarchy_once(strategy, pruned):
     space = make_space(((1, 3),) * 3)
-    met = hierarchies(space, search(space, 99, 4, sampler=sampler, pruned=pruned))
+    met = hierarchies(space, search(space, 99, 4, strategy=strategy, pruned=pruned))
     assert sorted(met) == space.feasible()
     assert len(met) == 14
 
@@ -191,6 +192,79 @@ def test_optuna_is_silent_and_its_verbosity_is_the_user_s():
         logging.getLogger("optuna").removeHandler(handler)
 
 
-def test_an_unknown_sampler_is_refused():
-    with pytest.raises(ConfigError, match="sampler must be one of random, tpe, but got 'grid'"):
-        propose(make_space(), [], 1, seed=1, sampler="grid")
+def test_an_unknown_strategy_is_refused():
+    known = "exhaustive, tpe, gp, nsga2, random"
+    with pytest.raises(ConfigError, match=f"strategy must be one of {known}, but got 'grid'"):
+        propose(make_space(), [], 1, seed=1, strategy="grid")
+
+
+def test_exhaustive_takes_the_space_in_order():
+    space = make_space()
+    feasible = space.feasible() or []
+    assert hierarchies(space, search(space, 10, 4, strategy="exhaustive")) == feasible[:10]
+    with pytest.raises(ConfigError, match="exhaustive needs a space that can be listed"):
+        propose(make_space(((1, 10),) * 6), [], 1, seed=1, strategy="exhaustive")
+
+
+def test_nsga2_inherits_from_the_best_of_the_stored_trials():
+    """Its generations are not stored: without them it would propose uniformly."""
+    space = make_space(((1, 10),) * 6)
+    trials = search(space, 40, 10, strategy="random")
+    cohorts = [propose(space, trials, 10, seed=seed, strategy="nsga2") for seed in range(4)]
+
+    def mean_distance(hierarchies):
+        return sum(abs(n - 3) for h in hierarchies for n in h) / len(hierarchies)
+
+    for cohort in cohorts:
+        assert len(set(cohort)) == 10
+        assert all(space.violation(h) is None for h in cohort)
+        assert not set(cohort) & set(hierarchies(space, trials))
+    proposed = [hierarchy for cohort in cohorts for hierarchy in cohort]
+    assert mean_distance(proposed) < 0.7 * mean_distance(hierarchies(space, trials))
+
+
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED])
+def test_gp_goes_uphill_from_complete_and_pruned_trials(state):
+    space = make_space(((1, 6),) * 3)
+    trials = search(space, 12, 12, strategy="random")
+    for trial in trials[3:]:
+        trial.state = state
+        trial.intermediate_values = {1: -9.0, 2: trial.value or 0.0}
+    threads = torch.get_num_threads()
+    (best,) = propose(space, trials, 1, seed=1, strategy="gp")
+    assert torch.get_num_threads() == threads
+    assert best == (3, 3, 3)
+    # what is taken is answered with a neighbour, and what runs is not proposed again
+    one, other = propose(space, trials, 2, seed=1, strategy="gp", exclude=[best])
+    assert sum(abs(n - 3) for n in one) <= 2
+    assert one != other
+
+
+def test_gp_knows_what_of_a_cohort_is_running_already():
+    space = make_space(((1, 6),) * 3)
+    trials = search(space, 12, 12, strategy="random")
+    study = proposals._replay(space, trials, proposals.SAMPLERS["gp"](1))
+    first = next(proposals._nearest_suggestions(study, space, {(3, 3, 3)}))
+    asked, running = study.get_trials(deepcopy=False)[12:]
+    assert (asked.state, running.state) == (TrialState.FAIL, TrialState.RUNNING)
+    assert running.params == space.to_params(first or ())
+
+
+def test_strategies_that_read_complete_trials_only_are_as_reproducible():
+    space = make_space(((1, 6),) * 3)
+    trials = search(space, 12, 12, strategy="random")
+    for strategy in ("gp", "nsga2"):
+        first = propose(space, trials, 2, seed=1, strategy=strategy)
+        assert propose(space, trials[::-1], 2, seed=1, strategy=strategy) == first
+
+
+@pytest.mark.parametrize("bounds", [((1, 4),) * 4, ((1, 10),) * 6])
+def test_the_nearest_unseen_feasible_hierarchy_is_found_from_anywhere(bounds):
+    space = make_space(bounds)
+    rest = (2,) * (len(bounds) - 2)
+    assert proposals._nearest(space, [], (2, 2, *rest)) == (2, 2, *rest)
+    nearest = proposals._nearest(space, [(2, 2, *rest)], (2, 2, *rest))
+    assert nearest == (1, 2, *rest)
+    # outside the bounds, as a reference may be
+    assert proposals._nearest(space, [], (99,) * len(bounds)) == (bounds[0][1],) * len(bounds)
+    assert proposals._nearest(space, [], (*[3] * (len(bounds) // 2), *[2] * (len(bounds) // 2)))

@@ -93,3 +93,25 @@ def test_those_who_are_one_network_so_far_go_on_or_stop_together():
     assert losers(values, PruningConfig(reduction_factor=1.5), prefixes) == ["3-1"]
     assert losers(dict.fromkeys(values, 0.5), PruningConfig(), dict.fromkeys(values, 1)) == []
     assert losers({}, PruningConfig(), {}) == []
+
+
+@pytest.mark.parametrize(("percentile", "living"), [(0.1, 1), (25, 2), (75, 6), (76, 7), (99, 8)])
+def test_the_best_percent_rounded_up_go_on(percentile, living):
+    values = {f"{n}": n / 10 for n in range(8)}
+    pruning = PruningConfig(kind="percentile", percentile=percentile)
+    assert losers(values, pruning) == [f"{n}" for n in range(7 - living, -1, -1)]
+    assert losers({}, pruning) == []
+
+
+def test_percentile_leaves_the_rungs_as_they_are():
+    training = TrainingConfig(epochs=40)
+    pruning = PruningConfig(kind="percentile", percentile=75, grace_epochs=5)
+    assert rung_epochs(pruning, training) == (5, 10, 20)
+    sequential = TrainingConfig(schedule="sequential")
+    assert rung_steps(PruningConfig(kind="percentile", percentile=75), sequential, 4) == (1, 2, 3)
+
+
+def test_one_network_so_far_goes_on_as_a_whole_under_percentile_too():
+    values = {"1-1": 0.7, "1-2": 0.7, "2-1": 0.6, "2-2": 0.5}
+    pruning = PruningConfig(kind="percentile", percentile=20)
+    assert losers(values, pruning, {"1-1": 1, "1-2": 1, "2-1": 2, "2-2": 2}) == ["2-1", "2-2"]

@@ -1,5 +1,6 @@
 """The search as a whole, on a tiny study: what is stored, resumed, pruned, refused."""
 
+import csv
 import itertools
 import json
 
@@ -224,10 +225,12 @@ def test_an_exhausted_space_ends_the_search():
     known = {t.user_attrs["hierarchy"] for t in search.study.trials}
     assert len(known) == 8 == search.space.size
     assert search.is_finished
+    assert search.is_exhausted
 
 
 def test_a_space_that_fits_the_budget_is_taken_whole_as_one_trie():
     search = searched("all", budget={"n_trials": 8, "cohort_size": None})
+    assert search.config.budget.strategy == "exhaustive"
     assert search.config.budget.cohort_size == 8
     assert search.num_trained == 8
     assert search.study.user_attrs["blocks_trained"] == 1 + 2 + 4 + 8
@@ -236,6 +239,133 @@ def test_a_space_that_fits_the_budget_is_taken_whole_as_one_trie():
 def test_a_cohort_is_at_most_a_quarter_of_the_budget_otherwise():
     search = searching("quarter", budget={"n_trials": 7, "cohort_size": None})
     assert search.config.budget.cohort_size == 1
+    assert not search.is_exhausted
+
+
+@pytest.mark.parametrize(
+    ("budget", "strategy", "cohort_size"),
+    [
+        ({"n_trials": 7, "cohort_size": None}, "tpe", 1),
+        ({"n_trials": 8, "cohort_size": 4}, "exhaustive", 4),
+        ({"n_trials": 7, "cohort_size": 1}, "tpe", 1),
+        ({"n_trials": 1, "cohort_size": 1}, "tpe", 1),
+        # fewer than four cohorts teach nothing: what it is, it is called
+        ({"n_trials": 7, "cohort_size": 2}, "random", 2),
+        ({"n_trials": 100, "cohort_size": None, "strategy": "tpe"}, "tpe", 25),
+        ({"n_trials": 100, "cohort_size": None, "strategy": "gp"}, "gp", 1),
+        ({"n_trials": 7, "cohort_size": 7, "strategy": "random"}, "random", 7),
+    ],
+)
+def test_strategy_and_cohort_size_are_chosen_together(budget, strategy, cohort_size):
+    chosen = searching("chosen", budget=budget).config.budget
+    assert (chosen.strategy, chosen.cohort_size) == (strategy, cohort_size)
+    assert StudyDir("chosen").read_config().budget == chosen
+
+
+@pytest.mark.parametrize("strategy", ["tpe", "gp", "nsga2"])
+def test_a_strategy_that_could_not_learn_is_refused(strategy, tmp_path):
+    message = (
+        f"cohort_size must be at most 3, a quarter of n_trials = 15, for strategy {strategy}, "
+        ".* but got 4; leave it out, or choose --strategy random"
+    )
+    with pytest.raises(ConfigError, match=message):
+        searching("one", budget={"n_trials": 15, "cohort_size": 4, "strategy": strategy})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exhaustive_search_that_does_not_fit_is_refused_with_the_way_out(tmp_path):
+    budget = {"n_trials": 7, "cohort_size": None, "strategy": "exhaustive"}
+    message = r"trains all 8 hierarchies .* but got n_trials = 7; set --n-trials 8, narrow"
+    with pytest.raises(ConfigError, match=message):
+        searching("all", budget=budget)
+    huge = {"family": "vgg", "num_blocks": [[1, 20]] * 5}
+    with pytest.raises(ConfigError, match="a space too large to list, but got n_trials = 7"):
+        searching("all", budget=budget, space=huge, references=[])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_strategy_proposes_and_is_kept_when_the_study_is_continued(monkeypatch):
+    search = searching("subtrees", budget={"n_trials": 8, "cohort_size": 4})
+    assert search._next_cohort() == ["2-1-1", "1-1-1", "1-1-2", "1-2-1"]
+    asked_for = []
+
+    def propose(*_args, strategy, **_options):
+        asked_for.append(strategy)
+        return []
+
+    monkeypatch.setattr("dsaccel.search.propose", propose)
+    few = {"n_trials": 4, "cohort_size": None}
+    assert searching("kept", budget={**few, "strategy": "nsga2"})._next_cohort() == ["2-1-1"]
+    continued = searching("kept", budget={**few, "n_trials": 100})
+    assert (continued.config.budget.strategy, continued.config.budget.cohort_size) == ("nsga2", 1)
+    continued.config = continued.config.model_copy(
+        update={"budget": continued.config.budget.model_copy(update={"cohort_size": 2})}
+    )
+    assert continued._next_cohort() == ["2-1-1"]
+    assert asked_for == ["nsga2"]
+
+
+def read_harvest(search):
+    with search.directory.harvest.open(newline="") as file:
+        return {row["hierarchy"]: row for row in csv.DictReader(file)}
+
+
+def test_a_network_read_outside_the_space_is_kept_beside_the_study_once():
+    space = {"num_blocks": [[1, 1], [1, 1], [2, 3]]}
+    for n_trials in (1, 2):
+        budget = {"n_trials": n_trials, "cohort_size": 1, "strategy": "random"}
+        search = searched("outside", space=space, references=[], budget=budget)
+        (row,) = read_harvest(search).values()
+        assert row["hierarchy"] == "1-1-1"
+        assert row["epochs"] == "4"
+        assert row["why"] == "num_blocks of stage 3 must be within 2..3, but got 1-1-1"
+    assert "1-1-1" not in [t.user_attrs["hierarchy"] for t in search.study.trials]
+    training = Training(run_config(search.config, "1-1-1", None))
+    *_, last = training.cohort.rungs()
+    assert float(row["val_accuracy"]) == last.output("1-1-1")
+    assert float(row["head_accuracy"]) == last.deepest_head("1-1-1")
+    assert int(row["num_parameters"]) == training.plan.num_parameters
+    assert int(row["flops"]) == training.plan.flops
+
+
+def search_for(cohort, monkeypatch, n_trials, **sections):
+    """A study in which these hierarchies are proposed."""
+    left = list(cohort)
+    monkeypatch.setattr("dsaccel.search.propose", lambda *_, **__: [left.pop(0) for _ in left[:]])
+    budget = {"n_trials": n_trials, "cohort_size": 2, "baseline": False}
+    return searching("asked", references=[], budget=budget, **sections)
+
+
+def test_what_was_pruned_away_under_a_harvested_network_is_said(monkeypatch):
+    search = search_for([(1, 1, 2), (2, 2, 2)], monkeypatch, 2)
+    # from the rung on, so that a search that is cut off has told it
+    rows_at = {p.step: len(read_harvest(search)) for p in search.run() if p.step > 2}
+    assert rows_at == {3: 1, 4: 1}
+    by_state = {t.state: t for t in asked_trials(search)}
+    pruned = by_state[TrialState.PRUNED].user_attrs["hierarchy"]
+    ((name, row),) = read_harvest(search).items()
+    assert name == f"{pruned[:-2]}-1"
+    assert row["epochs"] == "3"
+    assert row["why"] == "not trained to the end: what it is a part of was pruned at epoch 3"
+    training = Training(run_config(search.config, name, None))
+    *_, rung = itertools.islice(training.cohort.rungs(), 3)
+    assert float(row["val_accuracy"]) == rung.output(name)
+    # the other one's was trained to the end, and is a trial
+    (harvested,) = [t for t in search.study.trials if t.user_attrs.get("harvested")]
+    assert harvested.state == TrialState.COMPLETE
+    # a network that becomes a trial leaves the file, and the file goes with the last one
+    list(search_for([parse_hierarchy(name)], monkeypatch, 3).run())
+    assert not search.directory.harvest.exists()
+
+
+def test_after_a_stage_a_harvested_network_has_heads_but_no_output(monkeypatch):
+    search = search_for([(1, 1, 2), (2, 2, 2)], monkeypatch, 2, training={"schedule": "sequential"})
+    list(search.run())
+    (row,) = read_harvest(search).values()
+    assert row["val_accuracy"] == ""
+    assert 0 <= float(row["head_accuracy"]) <= 1
+    assert int(row["epochs"]) % 4 == 0
+    assert row["why"].endswith("was pruned at stage 1")
 
 
 def test_networks_nobody_asked_for_are_harvested_as_complete_trials():
@@ -284,6 +414,7 @@ def test_time_out_stops_at_a_rung_and_the_search_goes_on_later():
         ({"network": {"loss": "pred"}}, "network.loss: predsim in the study, pred asked for"),
         ({"runtime": {"threads": 2}}, "runtime.threads: 1 in the study, 2 asked for"),
         ({"budget": {"cohort_size": 2}}, "budget.cohort_size: 3 in the study, 2 asked for"),
+        ({"budget": {"strategy": "tpe"}}, "budget.strategy: random in the study, tpe asked for"),
         ({"space": {"constraint": "total"}}, "space.constraint: none in the study, total asked"),
         ({"data": {"val_fraction": 0.3}}, "data.val_fraction: 0.2 in the study, 0.3 asked for"),
     ],
