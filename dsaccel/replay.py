@@ -22,13 +22,12 @@ from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.landscape import Landscape
 from dsaccel.plan import Plan, Segment
-from dsaccel.proposals import SAMPLERS, next_cohort
+from dsaccel.proposals import STRATEGIES, next_cohort
 from dsaccel.pruners import losers, rung_steps
 from dsaccel.rung import Rung
 from dsaccel.seeds import derive
 from dsaccel.trie import Node, Trie
 
-STRATEGIES = tuple(dict.fromkeys(["random", *SAMPLERS]))
 NUM_RESAMPLES = 2000
 """Bootstrap resamples of the seeds behind an interval."""
 NORMAL_95 = 1.96

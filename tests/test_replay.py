@@ -114,9 +114,10 @@ def test_a_replay_proposes_and_reads_what_the_real_search_does(
         pruning=pruning.model_dump(exclude_none=True),
         **SHORT,
     )
+    strategy = search.config.budget.strategy or ""
     # the tables' seed is 1, as the real search's
     replay, marks = course(
-        Oracle(tiny_landscape), policy("tpe", cohort_size, 6, search.config.pruning)
+        Oracle(tiny_landscape), policy(strategy, cohort_size, 6, search.config.pruning)
     )
 
     def read(trials):
@@ -285,7 +286,7 @@ def test_the_page_shows_each_policy_and_needs_no_network(oracle, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strategy": "bogus"}, "strategy must be one of random, tpe.*got 'bogus'"),
+        ({"strategy": "bogus"}, "strategy must be one of exhaustive, tpe.*got 'bogus'"),
         ({"n_trials": 0}, "n_trials must be more than"),
         ({"cohort_size": 0}, "cohort_size at least 1"),
     ],
