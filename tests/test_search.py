@@ -293,7 +293,7 @@ def test_the_strategy_proposes_and_is_kept_when_the_study_is_continued(monkeypat
         asked_for.append(strategy)
         return []
 
-    monkeypatch.setattr("dsaccel.search.propose", propose)
+    monkeypatch.setattr("dsaccel.proposals.propose", propose)
     few = {"n_trials": 4, "cohort_size": None}
     assert searching("kept", budget={**few, "strategy": "nsga2"})._next_cohort() == ["2-1-1"]
     continued = searching("kept", budget={**few, "n_trials": 100})
@@ -331,7 +331,7 @@ def test_a_network_read_outside_the_space_is_kept_beside_the_study_once():
 def search_for(cohort, monkeypatch, n_trials, **sections):
     """A study in which these hierarchies are proposed."""
     left = list(cohort)
-    monkeypatch.setattr("dsaccel.search.propose", lambda *_, **__: [left.pop(0) for _ in left[:]])
+    monkeypatch.setattr("dsaccel.proposals.propose", lambda *_, **__: [left.pop(0) for _ in left[:]])
     budget = {"n_trials": n_trials, "cohort_size": 2, "baseline": False}
     return searching("asked", references=[], budget=budget, **sections)
 
