@@ -331,7 +331,8 @@ def test_a_network_read_outside_the_space_is_kept_beside_the_study_once():
 def search_for(cohort, monkeypatch, n_trials, **sections):
     """A study in which these hierarchies are proposed."""
     left = list(cohort)
-    monkeypatch.setattr("dsaccel.proposals.propose", lambda *_, **__: [left.pop(0) for _ in left[:]])
+    all_left = lambda *_, **__: [left.pop(0) for _ in left[:]]  # noqa: E731
+    monkeypatch.setattr("dsaccel.proposals.propose", all_left)
     budget = {"n_trials": n_trials, "cohort_size": 2, "baseline": False}
     return searching("asked", references=[], budget=budget, **sections)
 
