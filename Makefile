@@ -8,7 +8,7 @@ search: .venv/installed  ## search the best hierarchy for handwritten digits
 	$(BIN)/dsaccel search
 
 test: .venv/tested  ## the fast tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --dist loadfile
 
 test-slow: .venv/tested  ## tests that take longer
 	$(BIN)/python -m pytest -m slow
