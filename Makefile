@@ -2,16 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: search test test-slow test-gpu check format clean
+.PHONY: search test test-gpu check format clean
 
 search: .venv/installed  ## search the best hierarchy for handwritten digits
 	$(BIN)/dsaccel search
 
 test: .venv/tested  ## the fast tests
 	$(BIN)/python -m pytest -n logical --dist loadfile
-
-test-slow: .venv/tested  ## tests that take longer
-	$(BIN)/python -m pytest -m slow
 
 test-gpu: .venv/tested  ## tests that need CUDA; skipped without it
 	$(BIN)/python -m pytest -m gpu
