@@ -365,7 +365,7 @@ def replay(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Replay searches on a landscape in seconds, without training: regret against blocks."""
+    """Replay searches on a landscape without training: regret against blocks."""
     from dsaccel.landscape import read_landscape
     from dsaccel.replay import policies, replay_policies
     from dsaccel.replay_figure import outcome_summary, outcome_table, write_replay
