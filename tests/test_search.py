@@ -71,6 +71,20 @@ def test_a_reference_on_the_way_to_another_is_trained_in_its_own_right():
     assert reference.user_attrs["reference"] is True
 
 
+def test_even_the_worst_reference_goes_on_at_a_rung(monkeypatch):
+    real = schedules.evaluate
+
+    def worst_reference(*args):
+        accuracies = real(*args)
+        return accuracies | {"2-1-1": tuple(0.0 for _ in accuracies["2-1-1"])}
+
+    monkeypatch.setattr(schedules, "evaluate", worst_reference)
+    search = searched("worst", budget={"n_trials": 3, "cohort_size": 3, "baseline": False})
+    states = {t.user_attrs["hierarchy"]: t.state for t in asked_trials(search)}
+    assert states.pop("2-1-1") == TrialState.COMPLETE
+    assert sorted(state.name for state in states.values()) == ["COMPLETE", "PRUNED"]
+
+
 def test_each_row_holds_what_the_dashboard_and_the_report_need(finished):
     for trial in finished.study.trials:
         attributes = trial.user_attrs
