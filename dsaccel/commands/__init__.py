@@ -1,0 +1,1 @@
+"""One module a command. Heavy modules are imported inside the command that needs them."""

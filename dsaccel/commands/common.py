@@ -1,0 +1,41 @@
+"""What several commands need: a study by name, consoles."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dsaccel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from rich.console import Console
+
+    from dsaccel.config import StudyConfig
+    from dsaccel.study_dir import StudyDir
+
+StudyName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study file, its name, or a study that was run.")
+]
+
+
+def consoles(as_json: bool) -> tuple["Console", "Console"]:
+    """For progress, and for results: stdout, unless that is kept for JSON."""
+    from rich.console import Console
+
+    progress = Console(stderr=True)
+    return progress, progress if as_json else Console()
+
+
+def stored_study(study: str) -> tuple["StudyDir", "StudyConfig", "Study"]:
+    """A study that was run: its folder, settings and Optuna study."""
+    from dsaccel.study_dir import StudyDir, find_study, open_study
+
+    name = study if "/" not in study and not study.endswith(".toml") else find_study(study)[0]
+    directory = StudyDir(name)
+    if not directory.exists:
+        raise ConfigError(
+            f"study must be one that was run, but {directory.config} is not there; "
+            f"run it with: dsaccel search {study}"
+        )
+    config = directory.read_config()
+    return directory, config, open_study(directory, config)

@@ -1,0 +1,48 @@
+"""`dsaccel describe`: what a hierarchy is and costs."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from dsaccel.commands import options
+from dsaccel.commands.common import consoles
+
+
+def describe(
+    hierarchy: Annotated[
+        str | None, typer.Argument(help="1-1-2-2; default: the family's own.")
+    ] = None,
+    family: Annotated[str, typer.Option(help="resnet18, resnet50, vgg, vgg8b ...")] = "resnet18",
+    channels: Annotated[int, typer.Option(help="Of the images.", min=1)] = 3,
+    image_size: Annotated[int, typer.Option(help="Side in pixels.", min=4)] = 32,
+    num_classes: Annotated[int, typer.Option(help="Classes.", min=2)] = 10,
+    granularity: options.Granularity = None,
+    loss: options.Loss = None,
+    width: options.Width = None,
+    settings: options.Settings = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show a hierarchy stage by stage, and what it costs; trains nothing."""
+    given = dict(locals()) | {"family": None}
+    from dsaccel.config import NetworkConfig, parse_config
+    from dsaccel.describe import describe_plan, description_table
+    from dsaccel.families import build_plan, find_family
+    from dsaccel.hierarchy import parse_hierarchy
+
+    tables: dict[str, Any] = {}
+    options.apply(tables, given)
+    network = parse_config(NetworkConfig, tables.get("network", {}), "the command line")
+    standard = find_family(family).standard
+    plan = build_plan(
+        family,
+        standard if hierarchy is None else parse_hierarchy(hierarchy),
+        network,
+        channels=channels,
+        side=image_size,
+        num_classes=num_classes,
+    )
+    if as_json:
+        print(json.dumps(describe_plan(plan)))
+    else:
+        consoles(as_json)[1].print(description_table(plan))

@@ -1,0 +1,65 @@
+"""`dsaccel replay`: searches on a landscape, without training."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsaccel.commands import options
+from dsaccel.commands.common import consoles
+from dsaccel.errors import ConfigError
+
+
+def replay(
+    table: Annotated[
+        Path, typer.Argument(metavar="LANDSCAPE", help="What dsaccel landscape wrote.")
+    ],
+    strategy: Annotated[str, typer.Option(help="One or more: tpe,random.")] = "tpe,random",
+    n_trials: Annotated[int, typer.Option(help="Distinct hierarchies to train.", min=1)] = 40,
+    cohort_size: Annotated[str, typer.Option(help="One or more: 1,4,8.")] = "1,4,8",
+    seeds: Annotated[int, typer.Option(help="Searches of each kind.", min=1)] = 100,
+    pruning: Annotated[str, typer.Option(help="halving or none.")] = "none",
+    reduction_factor: Annotated[
+        float | None, typer.Option(help="Of halving. Default: the study's.")
+    ] = None,
+    grace_epochs: Annotated[
+        int | None, typer.Option(help="The first rung. Default: the study's.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes; changes no result. Default: one a core.", min=1)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Draw regret against blocks: .html.")
+    ] = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Replay searches on a landscape without training: regret against blocks."""
+    from dsaccel.landscape import read_landscape
+    from dsaccel.replay import policies, replay_policies
+    from dsaccel.replay_figure import outcome_summary, outcome_table, write_replay
+
+    if output is not None and not output.parent.is_dir():
+        raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
+    recorded = read_landscape(table)
+    given = {"kind": pruning, "reduction_factor": reduction_factor, "grace_epochs": grace_epochs}
+    asked = policies(recorded, strategy, cohort_size, n_trials, given)
+    console, out = consoles(as_json)
+    outcomes = []
+    for outcome in replay_policies(recorded, asked, seeds, jobs or os.cpu_count() or 1):
+        outcomes.append(outcome)
+        if not quiet:
+            name = f"{outcome.policy.strategy}, cohorts of {outcome.policy.cohort_size}"
+            console.print(f"{len(outcomes)}/{len(asked)}  {name}", highlight=False)
+    if output is not None:
+        write_replay(outcomes, table.name, output)
+    if as_json:
+        print(
+            json.dumps({"landscape": str(table), "outcomes": list(map(outcome_summary, outcomes))})
+        )
+        return
+    out.print(outcome_table(outcomes))
+    if output is not None:
+        print(output)

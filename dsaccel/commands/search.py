@@ -1,0 +1,102 @@
+"""`dsaccel search`: run or continue a study."""
+
+import json
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from dsaccel.commands import options
+from dsaccel.commands.common import StudyName, consoles
+
+
+def search(
+    study: StudyName = "digits",
+    space: Annotated[str | None, typer.Option(help="A search space file, or its name.")] = None,
+    family: options.Family = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    download: options.Download = False,
+    train_images: options.TrainImages = None,
+    n_trials: Annotated[
+        int | None, typer.Option(help="Distinct hierarchies to train, over all runs of the study.")
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="exhaustive, tpe, gp, nsga2 or random. Default: exhaustive if the space fits "
+            "n-trials, else tpe."
+        ),
+    ] = None,
+    cohort_size: Annotated[
+        int | None, typer.Option(help="Hierarchies trained together, sharing their prefixes.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = None,
+    schedule: options.Schedule = None,
+    granularity: options.Granularity = None,
+    loss: options.Loss = None,
+    width: options.Width = None,
+    dropout: options.Dropout = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    storage: Annotated[str | None, typer.Option(help="Optuna storage URL.")] = None,
+    study_name: Annotated[str | None, typer.Option(help="Write to studies/NAME/.")] = None,
+    settings: options.Settings = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Search the best hierarchy; run again to continue. Default: handwritten digits."""
+    given = dict(locals())
+    from dsaccel.config import StudyConfig, parse_config
+    from dsaccel.study_dir import StudyDir, find_space, find_study
+
+    name, tables = find_study(study)
+    directory = StudyDir(study_name or name)
+    if space is not None:
+        tables["space"] = find_space(space)
+    options.apply(tables, given)
+    config = parse_config(StudyConfig, tables, study)
+
+    from dsaccel.results import search_summary, write_results
+    from dsaccel.search import Search
+    from dsaccel.study_dir import quiet_optuna
+    from dsaccel.tables import headline, trials_table
+    from dsaccel.view import ProgressView
+
+    console, out = consoles(as_json)
+    quiet_optuna()
+    searching = Search(config, directory, download=download)
+    if not searching.data.has_test and not quiet:
+        console.print(f"{config.data.name}: no test split; results are validation accuracies")
+    if searching.is_finished:
+        trained = f"{searching.num_trained} hierarchies"
+        console.print(f"study {directory.name} is finished: {trained} trained; nothing to do")
+    else:
+        with (
+            ProgressView(console, quiet=quiet, verbose=verbose) as view,
+            closing(searching.run()) as run,
+        ):
+            try:
+                for progress in run:
+                    view.update(progress)
+            finally:
+                write_results(searching)
+    if searching.is_exhausted and not quiet:
+        console.print(f"all {searching.space.size} feasible hierarchies are trained")
+    files = write_results(searching)
+    if as_json:
+        print(json.dumps(search_summary(searching, files)))
+        return
+    out.print(trials_table(searching.study))
+    out.print(headline(searching.study))
+    for label, path in files.items():
+        out.print(f"{label:>10}  {path}", highlight=False, soft_wrap=True)
+    out.print(
+        f"{'dashboard':>10}  optuna-dashboard {searching.url}", highlight=False, soft_wrap=True
+    )

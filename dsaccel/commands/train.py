@@ -1,0 +1,105 @@
+"""`dsaccel train`: one hierarchy, or an exported config."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dsaccel.commands import options
+from dsaccel.commands.common import consoles
+from dsaccel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dsaccel.config import RunConfig, StudyConfig
+
+
+def train(
+    target: Annotated[
+        str, typer.Argument(metavar="HIERARCHY|CONFIG", help="1-1-2-2, or an exported config.")
+    ],
+    study: Annotated[
+        str | None, typer.Option(help="Take the settings and the seed of this study.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="local: layer-wise; global: back-propagation.")
+    ] = None,
+    family: options.Family = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    download: options.Download = False,
+    train_images: options.TrainImages = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = None,
+    schedule: options.Schedule = None,
+    granularity: options.Granularity = None,
+    loss: options.Loss = None,
+    width: options.Width = None,
+    dropout: options.Dropout = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    settings: options.Settings = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Train one hierarchy; with --study exactly as its search did."""
+    run = _run_config(target, study, mode, dict(locals()))
+
+    from dsaccel.results import result_table
+    from dsaccel.tables import percent
+    from dsaccel.train import Training
+
+    console, out = consoles(as_json)
+    training = Training(run, download=download)
+    for rung in training.cohort.rungs():
+        if not quiet:
+            heads = "  ".join(percent(accuracy) for accuracy in rung.accuracies[run.hierarchy])
+            shown = heads if verbose else percent(rung.accuracies[run.hierarchy][-1])
+            step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
+            console.print(f"{step}  {shown}", highlight=False)
+    result = training.result()
+    if as_json:
+        print(json.dumps(asdict(result)))
+    else:
+        out.print(result_table(result))
+
+
+def _run_config(
+    target: str, study: str | None, mode: str | None, given: dict[str, Any]
+) -> "RunConfig":
+    """The settings of `dsaccel train`: an exported config's, a study's, or the defaults."""
+    from dsaccel.config import RunConfig, parse_config, read_toml
+    from dsaccel.export import run_config
+    from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
+
+    if target.endswith(".toml"):
+        if study is not None:
+            raise ConfigError(f"{target} holds all settings; leave --study {study} out")
+        tables, source = read_toml(Path(target)), target
+    else:
+        hierarchy = format_hierarchy(parse_hierarchy(target))
+        tables, source = {"family": "resnet18", "hierarchy": hierarchy}, "the command line"
+        if study is not None:
+            config = _study_config(study)
+            tables = run_config(config, hierarchy, None).model_dump(exclude_none=True)
+    options.apply(tables, given | {"family": None})
+    if given["family"] is not None:
+        tables["family"] = given["family"]
+    if mode is not None:
+        tables["mode"] = mode
+    return parse_config(RunConfig, tables, source)
+
+
+def _study_config(study: str) -> "StudyConfig":
+    """A study's settings: as it was run, otherwise as its file says."""
+    from dsaccel.config import StudyConfig, parse_config
+    from dsaccel.study_dir import StudyDir, find_study
+
+    if "/" not in study and not study.endswith(".toml") and StudyDir(study).exists:
+        return StudyDir(study).read_config()
+    return parse_config(StudyConfig, find_study(study)[1], study)
