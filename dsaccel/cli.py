@@ -16,13 +16,14 @@ import typer
 from dsaccel.commands.describe import describe
 from dsaccel.commands.export import export
 from dsaccel.commands.landscape import landscape
+from dsaccel.commands.pareto import pareto
 from dsaccel.commands.replay import replay
 from dsaccel.commands.report import report
 from dsaccel.commands.search import search
 from dsaccel.commands.train import train
 from dsaccel.errors import UserError
 
-COMMANDS = (search, train, describe, export, report, landscape, replay)
+COMMANDS = (search, train, describe, export, report, pareto, landscape, replay)
 
 
 class Terminated(KeyboardInterrupt):

@@ -101,6 +101,7 @@ class Ledger:
             "head_accuracies": accuracies,
             "num_parameters": plan.num_parameters,
             "flops": plan.flops,
+            "num_local_losses": plan.num_local_losses,
             "shallow_scale": plan.shallow_scale,
             "time_s": cohort.time_s[name],
             "epochs_trained": cohort.epochs_trained(name),

@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.io import to_html
 from rich.table import Table
 from rich.text import Text
 
-from dsaccel.figures import BLUE, FONT, GREEN, ORANGE, PURPLE, SKY, VERMILION, blank_figure
+from dsaccel.figures import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, blank_figure
+from dsaccel.page import figure_html, table_html, write_page
 from dsaccel.replay import Estimate, Outcome, Policy, mean_course
 
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
@@ -57,30 +56,13 @@ def write_replay(outcomes: Sequence[Outcome], landscape_name: str, path: Path) -
         f"{landscape_name}: {outcomes[0].num_seeds} search seeds, {policy.n_trials} trials, "
         f"pruning {policy.pruning.kind}"
     )
-    picture = to_html(
-        replay_figure(outcomes),
-        full_html=False,
-        include_plotlyjs=True,
-        div_id="replay",
-        config={"responsive": True, "displaylogo": False, "modeBarButtons": [["toImage"]]},
-    )
-    head = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(outcome)) + "</tr>"
-        for outcome in outcomes
-    )
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width"><title>Replay</title>'
-        f"<style>body{{font-family:{FONT};max-width:64rem;margin:2rem auto;padding:0 1rem}}"
-        "td,th{padding:.2rem .8rem;text-align:right}td:first-child,th:first-child{text-align:left}"
-        f"</style><h1>Regret against blocks trained</h1><p>{escape(about)}</p>{picture}"
-        f"<table><tr>{head}</tr>{rows}</table><p>{NOTE} A band is the interval of the mean regret. "
-        "A block that is trained for half of the schedule counts a half.</p></html>"
-    )
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    parts = [
+        figure_html(replay_figure(outcomes), "replay"),
+        table_html(HEADINGS, map(_cells, outcomes)),
+        f"<p>{NOTE} A band is the interval of the mean regret. A block that is trained for half of "
+        "the schedule counts a half.</p>",
+    ]
+    write_page(path, "Regret against blocks trained", about, parts)
 
 
 def replay_figure(outcomes: Sequence[Outcome]) -> go.Figure:

@@ -13,10 +13,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 from optuna import Study
-from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from dsaccel import figures, head_figures
+from dsaccel.page import figure_html
 from dsaccel.tables import (
     Row,
     best_row,
@@ -212,18 +212,7 @@ def _sections(study: Study) -> str:
 def _section_html(name: str, title: str, figure: go.Figure, caption: str, before: str = "") -> str:
     if not figure.data:
         return ""
-    picture = to_html(
-        figure,
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=name,
-        config={
-            "responsive": True,
-            "displaylogo": False,
-            "modeBarButtons": [["toImage"]],
-            "toImageButtonOptions": {"format": "svg", "filename": name},
-        },
-    )
+    picture = figure_html(figure, name)
     return f"<section><h2>{title}</h2><p>{caption}</p>{before}{picture}</section>"
 
 

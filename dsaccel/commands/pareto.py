@@ -1,0 +1,41 @@
+"""`dsaccel pareto`: accuracy against what it costs."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsaccel.commands import options
+from dsaccel.commands.common import StudyName, consoles, stored_study
+from dsaccel.errors import ConfigError
+
+
+def pareto(
+    study: StudyName,
+    against: Annotated[
+        str, typer.Option(help="parameters, flops, losses, memory or gap (to global).")
+    ] = "parameters",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Draw the front: .html.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show which hierarchies nothing beats in accuracy and cost."""
+    from dsaccel.pareto import find_cost, front_summary, front_table, pareto_points, write_front
+    from dsaccel.study_dir import quiet_optuna
+
+    cost = find_cost(against)
+    if output is not None and not output.parent.is_dir():
+        raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
+    directory, _, stored = stored_study(study)
+    quiet_optuna()
+    points = pareto_points(stored, cost)
+    if output is not None:
+        write_front(points, cost, directory.name, output)
+    if as_json:
+        print(json.dumps(front_summary(points, directory.name, against)))
+        return
+    consoles(as_json)[1].print(front_table(points, cost))
+    if output is not None:
+        print(output)

@@ -1,0 +1,102 @@
+import json
+import random
+
+import optuna
+import pytest
+from optuna import Study
+from optuna.trial import TrialState, create_trial
+from rich.console import Console
+from typer.testing import CliRunner
+
+from dsaccel.cli import app
+from dsaccel.errors import NoResultError
+from dsaccel.pareto import COSTS, front_table, pareto_figure, pareto_points, write_front
+from tests.tiny_study import searched
+
+PARAMETERS = COSTS["parameters"]
+
+
+def study_of(*pairs: tuple[float, int], **attributes: object) -> Study:
+    study = optuna.create_study(direction="maximize", study_name="s")
+    for number, (accuracy, num_parameters) in enumerate(pairs):
+        attrs = {"hierarchy": f"1-{number + 1}", "num_parameters": num_parameters, **attributes}
+        study.add_trial(create_trial(value=accuracy, user_attrs=attrs))
+    return study
+
+
+def front(study: Study) -> set[str]:
+    return {p.row.hierarchy for p in pareto_points(study, PARAMETERS) if p.is_on_front}
+
+
+def test_the_front_is_what_nothing_beats_in_accuracy_and_cost() -> None:
+    rng = random.Random(1)
+    pairs = [(rng.randint(1, 20) / 20, rng.randint(1, 20)) for _ in range(60)]
+
+    def is_dominated(accuracy: float, cost: float) -> bool:
+        return any(a >= accuracy and c <= cost and (a, c) != (accuracy, cost) for a, c in pairs)
+
+    wanted = {f"1-{i + 1}" for i, pair in enumerate(pairs) if not is_dominated(*pair)}
+    assert 2 < len(wanted) < 30
+    assert front(study_of(*pairs)) == wanted
+
+
+def test_equal_hierarchies_are_both_on_the_front() -> None:
+    assert front(study_of((0.5, 10), (0.5, 10), (0.4, 10))) == {"1-1", "1-2"}
+
+
+def test_a_front_has_no_pruned_and_no_infeasible_trials() -> None:
+    study = study_of((0.5, 10))
+    worse = {"hierarchy": "9-9", "num_parameters": 1}
+    study.add_trial(create_trial(value=0.9, user_attrs=worse | {"feasible": False}))
+    study.add_trial(
+        create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.9}, user_attrs=worse)
+    )
+    assert front(study) == {"1-1"}
+
+
+def test_a_cost_that_is_not_recorded_says_how_a_study_gets_it() -> None:
+    with pytest.raises(NoResultError, match="--against memory"):
+        pareto_points(study_of((0.5, 10)), COSTS["memory"])
+
+
+def test_the_table_has_the_front_alone_and_the_figure_all() -> None:
+    points = pareto_points(study_of((0.5, 10), (0.4, 20), (0.7, 30)), PARAMETERS)
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(front_table(points, PARAMETERS))
+    table = captured.get()
+    assert "1-1" in table
+    assert "1-2" not in table
+    assert "2 of 3 complete trials" in table
+    drawn = pareto_figure(points, PARAMETERS)
+    assert [len(trace.x) for trace in drawn.data] == [1, 2, 2]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_page_escapes_names_and_needs_no_network(tmp_path) -> None:
+    study = study_of((0.5, 10), hierarchy="<b>1</b>")
+    write_front(pareto_points(study, PARAMETERS), PARAMETERS, "<i>s</i>", tmp_path / "p.html")
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "<b>1</b>" not in page
+    assert "<i>s</i>" not in page
+    assert "default-src 'none'" in page
+
+
+def test_the_command_reads_a_searched_study(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    searched()
+    result = CliRunner().invoke(app, ["pareto", "tiny", "--against", "losses", "--json"])
+    assert result.exit_code == 0
+    summary = json.loads(result.stdout)
+    losses = [entry["losses"] for entry in summary["front"]]
+    # ResNet with a loss on every convolution: the stem's and two a block
+    for entry in summary["front"]:
+        num_blocks = sum(map(int, entry["hierarchy"].split("-")))
+        assert entry["losses"] == 1 + 2 * num_blocks
+    assert losses == sorted(losses)
+
+
+def test_an_unknown_cost_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["pareto", "tiny", "--against", "beauty"])
+    assert result.exit_code == 2
+    assert "must be one of parameters, flops, losses, memory, gap" in result.stderr
