@@ -30,6 +30,7 @@ class Learner:
     ) -> None:
         self.training = training
         self.learning_rate = segment.learning_rate or training.learning_rate
+        """Before the first decay."""
         self.seed = seed
         self.device = device
         self.units = build_units(segment, seed)

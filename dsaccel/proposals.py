@@ -119,8 +119,9 @@ def propose(
         return unseen[:num]
     if strategy == "exhaustive":
         raise ConfigError(
-            "strategy exhaustive needs a space that can be listed, but this one has more than "
-            "100,000 points within num_blocks; narrow it or choose another strategy"
+            "strategy exhaustive needs a space that can be listed, but this one has a setting "
+            "without steps or more than 100,000 points within num_blocks; narrow it or choose "
+            "another strategy"
         )
     rng = random.Random(derive(seed, "draw", len(values)))
     suggestions: Iterator[Hierarchy | None] = itertools.repeat(None)

@@ -9,6 +9,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -179,15 +180,19 @@ class SearchSpace:
         bounds = self._measured_bounds()
         if not bounds and "first_loss" not in self.dimensions.names:
             return
-        settings = {n: v for n, v in settings_of(hierarchy).items() if n in MEASURED}
         try:
-            measures = self._measure(with_settings(hierarchy, settings))
+            measures = self._measured(hierarchy)
         except ConfigError as error:  # a first loss beyond the last unit
             yield str(error)
             return
         for name, lowest, highest in bounds:
             value = getattr(measures, name)
             yield from _outside(name, value, lowest, highest, format_hierarchy(hierarchy))
+
+    def _measured(self, hierarchy: Hierarchy) -> Measures:
+        """Once for all settings that change nothing of it."""
+        settings = {n: v for n, v in settings_of(hierarchy).items() if n in MEASURED}
+        return self._measure(with_settings(hierarchy, settings))
 
     def _measured_bounds(self) -> list[tuple[str, float | None, float | None]]:
         """Name in `Measures`, lowest and highest value, of those that the config bounds."""
@@ -248,16 +253,20 @@ class SearchSpace:
         ]
         if not candidates:
             return self._excludes_all()
-        if not self._measured_bounds():
+        measures: list[Measures] = []
+        for hierarchy in candidates:
+            with suppress(ConfigError):
+                measures.append(self._measured(hierarchy))
+        if not measures:
             return f"no hierarchy is possible: {self.violation(candidates[-1])}"
         measured = []
         for name, lowest, highest in self._measured_bounds():
-            values = [getattr(self._measure(hierarchy), name) for hierarchy in candidates]
+            values = [getattr(measure, name) for measure in measures]
             measured.append(
                 f"{name} {_range(lowest, highest)}, but they have {min(values)}..{max(values)}"
             )
         return (
-            f"none of the {len(candidates)} hierarchies within num_blocks and constraint satisfies "
+            f"none of the {len(measures)} hierarchies within num_blocks and constraint satisfies "
             f"the measured bounds: must have {'; must have '.join(measured)}; widen one of them"
         )
 

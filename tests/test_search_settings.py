@@ -80,7 +80,7 @@ def names(search) -> list[str]:
 
 SEARCHED: dict[str, dict[str, Any]] = {
     "learning_rate": JOINT["learning_rate"],
-    "dropout": {"low": 0.0, "high": 0.4},
+    "dropout": {"low": 0.0, "high": 0.7, "step": 0.1},
     "width": {"choices": [1 / 32, 1 / 16]},
     "loss": {"choices": ["predsim", "pred", "sim", "mse"]},
     "granularity": {"choices": ["conv", "block", "stage"]},
@@ -225,6 +225,12 @@ def test_settings_on_the_command_line_are_those_of_the_network():
     one = invoke("train", "1-1-1", "--study", "tiny", *options)
     other = invoke("train", "1-1-1 loss=pred learning_rate=1e-3", "--study", "tiny")
     plain = invoke("train", "1-1-1", "--study", "tiny")
+    small = ("--data", "digits", "--epochs", "1", "--width", "0.03125", "--train-images", "140")
+    assert (
+        invoke("train", "1-1-1 loss=mse", *small)["head_accuracies"]
+        == invoke("train", "1-1-1", *small, "--loss", "mse")["head_accuracies"]
+        != invoke("train", "1-1-1", *small)["head_accuracies"]
+    )
     assert one["head_accuracies"] == other["head_accuracies"] != plain["head_accuracies"]
     assert one["hierarchy"] == other["hierarchy"] == "1-1-1"
 

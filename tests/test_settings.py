@@ -337,6 +337,10 @@ def test_a_first_loss_beyond_the_last_unit_is_outside():
         assert f"first_loss must be within 1..{num_units}" in str(space.violation(beyond))
     with pytest.raises(ConfigError, match=r"no hierarchy is possible: first_loss must be within"):
         make_space({"first_loss": {"low": 90, "high": 99}}, measure=plan_measure)
+    # 14 hierarchies with a first loss of 1 or 7; of 90 there is no network
+    choices = {"first_loss": {"choices": [1, 7, 90]}}
+    with pytest.raises(ConfigError, match=r"none of the 28 .* must have num_parameters at most 9,"):
+        make_space(choices, measure=plan_measure, max_parameters=9)
 
 
 def test_what_lies_on_the_way_has_the_settings_of_what_is_asked_for():
