@@ -15,6 +15,7 @@ from dsaccel.cli import app
 from dsaccel.config import RunConfig, parse_config, read_toml
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.export import run_config
+from dsaccel.head_figures import stage_borders
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy, settings_of
 from dsaccel.landscape import record_landscape
 from dsaccel.results import write_results
@@ -243,6 +244,21 @@ def test_the_report_shows_what_is_searched_and_each_trial_s_settings(finished):
     again = CliRunner().invoke(app, ["search", "joint"])
     assert again.exit_code == 0, again.output
     assert "nothing to do" in again.output
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_heads", "borders"),
+    [
+        ("", 10, [3, 5, 9]),
+        (" granularity=block", 6, [2, 3, 5]),
+        (" granularity=conv,conv,block", 8, []),
+        (" first_loss=2", 9, []),
+    ],
+)
+def test_the_borders_of_stages_are_drawn_by_the_settings_of_the_trial(settings, num_heads, borders):
+    study = optuna.create_study()
+    study.set_user_attr("config", {"space": {"family": "resnet18"}, "network": {}})
+    assert stage_borders(f"1-1-2{settings}", num_heads, study) == borders
 
 
 def test_a_joint_search_cut_off_proposes_the_same(finished, tmp_path, monkeypatch):
