@@ -305,7 +305,7 @@ def test_a_finite_space_is_taken_whole_where_it_fits_and_else_by_tpe():
 
 
 def test_a_reference_outside_what_is_searched_is_refused():
-    sections = SMALL | {"references": ["1-1-1"]}
+    sections = dict(SMALL, references=["1-1-1"])
     message = r"own settings, and width must be one of 0.5, 1.0, but got 0.03125 in 1-1-1 width="
     with pytest.raises(ConfigError, match=message):
         searching(space=space({"width": {"choices": [0.5, 1]}}), **sections)
