@@ -8,30 +8,16 @@ resolved value is written beside the study. Wrong values and unknown keys are a 
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import tomli_w
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
+from dsaccel.hierarchy import Value, format_hierarchy, parse_hierarchy
+from dsaccel.section import Searched, Section
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-
-
-class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys; a docstring under each field."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class DataConfig(Section):
@@ -124,10 +110,10 @@ class TrainingConfig(Section):
         # rounded: 0.29 * 100 is 28.999999999999996; the first epoch has the full rate
         return tuple(max(1, int(round(m * self.epochs, 6))) for m in self.lr_milestones)
 
-    def learning_rate_at(self, epoch: int) -> float:
-        """The learning rate throughout an epoch (1-based)."""
+    def learning_rate_at(self, epoch: int, base: float | None = None) -> float:
+        """The learning rate throughout an epoch (1-based); `base`: before the first decay."""
         num_decays = sum(epoch > last for last in self.decay_epochs())
-        return self.learning_rate * self.lr_decay**num_decays
+        return (self.learning_rate if base is None else base) * self.lr_decay**num_decays
 
 
 class RuntimeConfig(Section):
@@ -135,6 +121,68 @@ class RuntimeConfig(Section):
     """`auto` (CUDA where present), `cpu`, `cuda` or `cuda:1`."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; None: one a core. Another count changes results in the last bits."""
+
+
+class SettingsConfig(Section):
+    """Settings that are searched beside the hierarchy; those left out are the study's."""
+
+    learning_rate: Searched | None = None
+    dropout: Searched | None = None
+    width: Searched | None = None
+    loss: Searched | None = None
+    granularity: Searched | None = None
+    """The same for all stages."""
+    granularity_per_stage: Searched | None = None
+    """Of each stage for itself."""
+    first_loss: Searched | None = None
+
+    @field_validator("*")
+    @classmethod
+    def _values_that_may_be_set(
+        cls, searched: Searched | None, info: ValidationInfo
+    ) -> Searched | None:
+        """Each value is what a study could say itself: 1 is a width, though written 1.0."""
+        if searched is None:
+            return None
+        name = str(info.field_name).removesuffix("_per_stage")
+        values = tuple(checked_setting(name, value) for value in searched.ends)
+        if not all(isinstance(value, float | int | str) for value in values):
+            raise ValueError(f"must have one word a choice, but got {list(searched.ends)}")
+        return searched if searched.choices is None else Searched(choices=values)
+
+    @model_validator(mode="after")
+    def _one_granularity(self) -> Self:
+        if self.granularity and self.granularity_per_stage:
+            raise ValueError("must be granularity or granularity_per_stage, but got both")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The settings that are searched."""
+        return tuple(
+            dict.fromkeys(n.removesuffix("_per_stage") for n, searched in self if searched)
+        )
+
+
+def checked_setting(name: str, value: Any) -> Value:
+    """The value of a setting of `[network]` or `[training]`, as those have it.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    section = TrainingConfig if name in TrainingConfig.model_fields else NetworkConfig
+    if isinstance(value, float) and value.is_integer() and _is_whole(section, name):
+        value = int(value)
+    try:
+        checked = section.model_validate_json(json.dumps({name: value}), strict=True)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].replace("Input should be", "must be")
+        raise ValueError(f"{message}, but got {value!r}") from None
+    return getattr(checked, name)
+
+
+def _is_whole(section: type[Section], name: str) -> bool:
+    return section.model_fields[name].annotation is int
 
 
 class SpaceConfig(Section):
@@ -157,6 +205,8 @@ class SpaceConfig(Section):
     max_flops: int | None = Field(default=None, ge=1)
     max_shallow_scale: float | None = Field(default=None, gt=0, le=1)
     """Mean side of the feature maps of the first convolutions over the input's (eq. 8)."""
+    settings: SettingsConfig = SettingsConfig()
+    """What is searched beside the counts."""
 
     @field_validator("num_blocks")
     @classmethod
@@ -338,6 +388,8 @@ def _explain(model: type[Section], mistake: Any, source: str) -> str:
         section: Any = model
         for name in names[:-1]:
             section = section.model_fields[name].annotation
+            # what may be left out is `Searched | None`
+            section = next(iter(get_args(section)), section)
         known = ", ".join(section.model_fields)
         return f"{source}: unknown key {key}; expected one of: {known}"
     if mistake["type"] == "missing":

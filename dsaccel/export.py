@@ -7,17 +7,22 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from dsaccel.config import RunConfig, StudyConfig, write_toml
+from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
+from dsaccel.settings import network_of, training_of
 
 
 def run_config(config: StudyConfig, hierarchy: str, result: dict[str, Any] | None) -> RunConfig:
-    """The settings that train one hierarchy as a study's search trained it."""
+    """The settings that train one hierarchy as a study's search trained it: its own, where they
+    were searched, and the study's.
+    """
+    candidate = parse_hierarchy(hierarchy)
     return RunConfig(
         family=config.space.family,
-        hierarchy=hierarchy,
+        hierarchy=format_hierarchy(tuple(candidate)),
         seed=config.seed,
         data=config.data,
-        network=config.network,
-        training=config.training,
+        network=network_of(candidate, config.network),
+        training=training_of(candidate, config.training),
         runtime=config.runtime,
         result=result,
     )

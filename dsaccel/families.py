@@ -12,6 +12,7 @@ from dsaccel.config import NetworkConfig
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import Hierarchy, format_hierarchy
 from dsaccel.plan import Block, Head, Layer, Output, Plan, Shortcut, pool_kernel, split
+from dsaccel.settings import learning_rate_of, network_of
 
 Mode = Literal["local", "global"]
 NUM_HIDDEN_FEATURES = 1024
@@ -96,14 +97,16 @@ def build_plan(
 ) -> Plan:
     """Plan a family's network for images of `channels` x `side` x `side` and `num_classes` classes.
 
-    `mode="global"` is the same network cut nowhere: the baseline of back-propagation.
+    `mode="global"` is the same network cut nowhere: the baseline of back-propagation. Settings that
+    the hierarchy brings along replace those of `network`, and the study's learning rate.
 
     Raises:
         ConfigError: unknown family, a hierarchy of the wrong length, a granularity list of the
-            wrong length.
+            wrong length, settings that no network can have.
     """
     family = find_family(name)
     check_hierarchy(name, hierarchy)
+    network = network_of(hierarchy, network)
     blocks = _blocks(family, hierarchy, network, channels, side)
     last = blocks[-1].layers[-1]
     if family.is_residual:
@@ -119,7 +122,8 @@ def build_plan(
         blocks = _with_heads(blocks, len(hierarchy), network, num_classes)
     smallest = _blocks(family, (1,) * len(hierarchy), network, channels, side)
     num_convs = sum(len(block.layers) for block in smallest)
-    return Plan(name, hierarchy, side, num_convs, split(tuple(blocks), output))
+    segments = split(tuple(blocks), output, learning_rate_of(hierarchy))
+    return Plan(name, hierarchy, side, num_convs, segments)
 
 
 def _blocks(

@@ -21,7 +21,7 @@ from dsaccel.figures import (
     label,
     whole_numbers,
 )
-from dsaccel.hierarchy import parse_hierarchy
+from dsaccel.hierarchy import parse_hierarchy, settings_of
 from dsaccel.tables import Row, best_row, read_rows, read_step_name
 
 
@@ -106,16 +106,16 @@ def stage_borders(hierarchy: str, num_heads: int, study: Study) -> list[int]:
     """The last local head (1-based) of each stage; empty if the settings do not tell."""
     config = study.user_attrs.get("config") or {}
     family = str(config.get("space", {}).get("family", ""))
-    network = config.get("network", {})
+    try:
+        blocks = parse_hierarchy(hierarchy)
+    except ValueError:
+        return []
+    network = config.get("network", {}) | settings_of(blocks)
     # other granularities or a later first loss: heads no longer count blocks evenly
     if (
         network.get("granularity", "conv") not in ("conv", "block")
         or network.get("first_loss", 1) > 1
     ):
-        return []
-    try:
-        blocks = parse_hierarchy(hierarchy)
-    except ValueError:
         return []
     num_local = num_heads - 1
     if family.startswith("resnet"):

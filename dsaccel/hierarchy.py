@@ -1,25 +1,109 @@
-"""The hierarchy: how many blocks each stage of a network has, written `1-1-2-4`."""
+"""The hierarchy: how many blocks each stage of a network has, written `1-1-2-4`.
+
+Settings may be searched beside it: `1-1-2-4 learning_rate=0.001 loss=pred`. Such a candidate is
+still the tuple of its block counts, and whatever needs those alone takes it as it is.
+"""
+
+from collections.abc import Callable, Mapping
 
 from dsaccel.errors import ConfigError
 
 Hierarchy = tuple[int, ...]
+Value = float | int | str | tuple[str, ...]
+
+
+def _words(text: str) -> str | tuple[str, ...]:
+    return tuple(text.split(",")) if "," in text else text
+
+
+SETTINGS: dict[str, Callable[[str], Value]] = {
+    "learning_rate": float,
+    "dropout": float,
+    "width": float,
+    "loss": str,
+    "granularity": _words,
+    "first_loss": int,
+}
+"""What may be searched beside the counts, in the order it is written, and how it is read."""
+
+
+class Candidate(tuple[int, ...]):
+    """A hierarchy with values for some settings; see `with_settings`.
+
+    Equal to another if counts and settings are equal. A bare tuple has no settings.
+    """
+
+    settings: tuple[tuple[str, Value], ...]
+
+    def __new__(cls, hierarchy: Hierarchy, settings: tuple[tuple[str, Value], ...]) -> "Candidate":
+        candidate = super().__new__(cls, hierarchy)
+        candidate.settings = settings
+        return candidate
+
+    def __getnewargs__(self) -> tuple[Hierarchy, tuple[tuple[str, Value], ...]]:
+        return tuple(self), self.settings
+
+    def __eq__(self, other: object) -> bool:
+        is_equal = isinstance(other, Candidate) and self.settings == other.settings
+        return is_equal and tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((tuple(self), self.settings))
+
+    def __repr__(self) -> str:
+        return f"Candidate({format_hierarchy(self)!r})"
+
+
+def with_settings(hierarchy: Hierarchy, settings: Mapping[str, Value]) -> Hierarchy:
+    """The hierarchy with these settings and no others; a bare tuple if there are none."""
+    if not settings:
+        return tuple(hierarchy)
+    return Candidate(hierarchy, tuple((n, settings[n]) for n in SETTINGS if n in settings))
+
+
+def settings_of(hierarchy: Hierarchy) -> dict[str, Value]:
+    """The settings that a hierarchy brings along; none of a bare tuple."""
+    return dict(hierarchy.settings) if isinstance(hierarchy, Candidate) else {}
 
 
 def parse_hierarchy(text: str) -> Hierarchy:
-    """Read `1-1-2-4` as `(1, 1, 2, 4)`.
+    """Read `1-1-2-4` as `(1, 1, 2, 4)`, and `1-1-2-4 loss=pred` as the same with its settings.
 
     Raises:
-        ConfigError: if a part is no whole number or a stage has no block.
+        ConfigError: if a part is no whole number or a stage has no block, or if a setting is not
+            one of `SETTINGS`, has no such value or is given twice.
     """
-    parts = text.strip().split("-")
-    if not all(part.isascii() and part.isdigit() and int(part) >= 1 for part in parts):
+    counts, *words = text.split() or [""]
+    parts = counts.split("-")
+    is_hierarchy = all(part.isascii() and part.isdigit() and int(part) >= 1 for part in parts)
+    if not is_hierarchy or not all("=" in word for word in words):
         raise ConfigError(
             "a hierarchy must be whole numbers of at least 1, a block count for each stage, "
             f"joined by '-', but got {text!r}; write for example 1-1-2-2"
         )
-    return tuple(int(part) for part in parts)
+    settings: dict[str, Value] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in SETTINGS or name in settings:
+            raise ConfigError(
+                f"the settings of a hierarchy must be some of {', '.join(SETTINGS)}, each once, "
+                f"but got {name} in {text!r}"
+            )
+        try:
+            settings[name] = SETTINGS[name](value)
+        except ValueError:
+            raise ConfigError(f"{name} must be a number, but got {value!r} in {text!r}") from None
+    return with_settings(tuple(int(part) for part in parts), settings)
 
 
 def format_hierarchy(hierarchy: Hierarchy) -> str:
-    """Write `(1, 1, 2, 4)` as `1-1-2-4`."""
-    return "-".join(str(num_blocks) for num_blocks in hierarchy)
+    """Write `(1, 1, 2, 4)` as `1-1-2-4`, its settings after it."""
+    counts = "-".join(str(num_blocks) for num_blocks in hierarchy)
+    return " ".join([counts, *(f"{n}={_text(v)}" for n, v in settings_of(hierarchy).items())])
+
+
+def _text(value: Value) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)

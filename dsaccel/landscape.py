@@ -113,10 +113,16 @@ def record_landscape(studies: Sequence[tuple[StudyConfig, Study]]) -> Landscape:
     Raises:
         NoResultError: if a feasible hierarchy has not been trained to its end.
         MismatchError: if the studies differ in more than their seed, or not in their seed.
-        ConfigError: if the space is too large to list.
+        ConfigError: if the space is too large to list, or settings are searched too.
     """
     config, first = studies[0]
     _check_comparable(studies)
+    if config.space.settings.names:
+        raise ConfigError(
+            "a landscape is of hierarchies alone, but study "
+            f"{first.study_name} also searches {', '.join(config.space.settings.names)}; "
+            "search a space without settings"
+        )
     num_classes = _num_classes(config, _complete(first))
     landscape = Landscape(
         _portable(config),

@@ -29,6 +29,8 @@ class Learner:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.training = training
+        self.learning_rate = segment.learning_rate or training.learning_rate
+        """Before the first decay."""
         self.seed = seed
         self.device = device
         self.units = build_units(segment, seed)
@@ -36,7 +38,7 @@ class Learner:
             unit.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.optimizers = [
             torch.optim.Adam(
-                unit.parameters(), lr=training.learning_rate, eps=training.adam_eps, fused=True
+                unit.parameters(), lr=self.learning_rate, eps=training.adam_eps, fused=True
             )
             for unit in self.units
         ]
@@ -51,9 +53,10 @@ class Learner:
 
     def start_epoch(self, epoch: int) -> None:
         """Set learning rate, random numbers and training mode for an epoch (1-based)."""
+        learning_rate = self.training.learning_rate_at(epoch, self.learning_rate)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.training.learning_rate_at(epoch)
+                group["lr"] = learning_rate
         for position, generator in self.generators.items():
             generator.manual_seed(derive(self.seed, "dropout", *position, epoch))
         for unit in self.units[self.num_frozen :]:

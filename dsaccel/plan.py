@@ -169,6 +169,8 @@ class Segment:
 
     blocks: tuple[Block, ...]
     output: Output | None = None
+    learning_rate: float | None = None
+    """Before the first decay; None: the study's."""
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -237,7 +239,9 @@ class Plan:
         return sum(first) / (len(first) * self.side)
 
 
-def split(blocks: tuple[Block, ...], output: Output) -> tuple[Segment, ...]:
+def split(
+    blocks: tuple[Block, ...], output: Output, learning_rate: float | None = None
+) -> tuple[Segment, ...]:
     """Cut a network after every block that ends in a local loss.
 
     The output layer is a segment of its own after such a block; otherwise it trains what is left
@@ -248,9 +252,9 @@ def split(blocks: tuple[Block, ...], output: Output) -> tuple[Segment, ...]:
     for block in blocks:
         run.append(block)
         if block.has_head:
-            segments.append(Segment(tuple(run)))
+            segments.append(Segment(tuple(run), None, learning_rate))
             run = []
-    return (*segments, Segment(tuple(run), output))
+    return (*segments, Segment(tuple(run), output, learning_rate))
 
 
 def pool_kernel(channels: int, side: int, max_features: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import Hierarchy
+from dsaccel.hierarchy import Hierarchy, settings_of, with_settings
 from dsaccel.seeds import derive
 from dsaccel.space import SearchSpace
 
@@ -119,8 +119,9 @@ def propose(
         return unseen[:num]
     if strategy == "exhaustive":
         raise ConfigError(
-            "strategy exhaustive needs a space that can be listed, but this one has more than "
-            "100,000 points within num_blocks; narrow it or choose another strategy"
+            "strategy exhaustive needs a space that can be listed, but this one has a setting "
+            "without steps or more than 100,000 points within num_blocks; narrow it or choose "
+            "another strategy"
         )
     rng = random.Random(derive(seed, "draw", len(values)))
     suggestions: Iterator[Hierarchy | None] = itertools.repeat(None)
@@ -156,7 +157,7 @@ def _suggestions(
     while True:
         for _ in range(MAX_REJECTIONS):
             trial = study.ask(distributions)
-            hierarchy = space.from_params(trial.params)
+            hierarchy = space.suggested(trial.params)
             if hierarchy not in taken and space.violation(hierarchy) is None:
                 yield hierarchy
                 break
@@ -177,7 +178,7 @@ def _nearest_suggestions(
     distributions = space.distributions()
     while True:
         trial = study.ask(distributions)
-        hierarchy = _nearest(space, taken, space.from_params(trial.params))
+        hierarchy = _nearest(space, taken, space.suggested(trial.params))
         study.tell(trial, state=TrialState.FAIL)
         if hierarchy is not None:
             running = create_trial(
@@ -284,12 +285,16 @@ def _draw(space: SearchSpace, taken: Collection[Hierarchy], rng: random.Random) 
 def _nearest(
     space: SearchSpace, taken: Collection[Hierarchy], hierarchy: Hierarchy
 ) -> Hierarchy | None:
-    """The unseen feasible hierarchy fewest blocks away, the first of equals; None: none was met."""
-    bounds = space.config.num_blocks
+    """The unseen feasible hierarchy fewest blocks away, the first of equals; None: none was met.
+
+    Settings are kept as they are.
+    """
+    bounds, settings = space.config.num_blocks, settings_of(hierarchy)
     ring = {tuple(min(max(n, low), high) for n, (low, high) in zip(hierarchy, bounds, strict=True))}
     met: set[Hierarchy] = set()
     while ring and len(met) < MAX_DRAWS:
-        for point in sorted(ring):
+        for counts in sorted(ring):
+            point = with_settings(counts, settings)
             if point not in taken and space.violation(point) is None:
                 return point
         met |= ring
@@ -306,7 +311,8 @@ def _nearest(
 
 def _uniform(space: SearchSpace, rng: random.Random) -> Hierarchy:
     """A uniform hierarchy within the bounds of the stages, feasible or not."""
-    return tuple(rng.randint(low, high) for low, high in space.config.num_blocks)
+    counts = tuple(rng.randint(low, high) for low, high in space.config.num_blocks)
+    return with_settings(counts, space.dimensions.draw(rng))
 
 
 @contextmanager

@@ -80,6 +80,7 @@ def _settings(study: Study) -> str:
     items = {
         "family": _text(space.get("family")) + _text(network.get("width"), ", width {}"),
         "blocks per stage": ", ".join(bounds),
+        "searched beside": _searched(_section(space, "settings")),
         "constraint": _text(space.get("constraint")),
         "data": _text(data.get("name")) + _text(data.get("train_images"), ", {} images"),
         "local loss": " ".join(part for part in learning if part),
@@ -93,6 +94,18 @@ def _settings(study: Study) -> str:
         if text
     )
     return entries or "<p>The settings of this study are not recorded.</p>"
+
+
+def _searched(settings: Mapping[str, Any]) -> str:
+    """`dropout 0–0.4, loss pred or sim`."""
+    texts = []
+    for name, searched in settings.items():
+        if isinstance(searched, Mapping):
+            choices = searched.get("choices")
+            ends = f"{searched.get('low')}–{searched.get('high')}"
+            values = " or ".join(map(str, choices)) if choices else ends
+            texts.append(f"{name.replace('_', ' ')} {values}")
+    return ", ".join(texts)
 
 
 def _tiles(study: Study, rows: list[Row]) -> str:

@@ -6,6 +6,7 @@ cut off is continued by running it again, and proposes and reaches what it would
 
 import time
 from collections.abc import Collection, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -25,6 +26,7 @@ from dsaccel.plan import Plan
 from dsaccel.proposals import SAMPLERS, next_cohort
 from dsaccel.pruners import losers, rung_steps
 from dsaccel.runtime import resolve_runtime, start_runtime
+from dsaccel.settings import with_own_settings
 from dsaccel.space import Measures, SearchSpace
 from dsaccel.study_dir import (
     StudyDir,
@@ -93,7 +95,7 @@ class Search:
             num_classes=self.data.num_classes,
             output_weight=config.training.output_weight,
         )
-        references = tuple(parse_hierarchy(text) for text in config.references)
+        references = [with_own_settings(parse_hierarchy(t), config) for t in config.references]
         self.space = SearchSpace(config.space, self._measure, references)
         num_stages = len(config.space.num_blocks)
         self._prune_at = rung_steps(config.pruning, config.training, num_stages)
@@ -101,7 +103,12 @@ class Search:
             self._check_strategy(config.budget)
         budget = self._resolve_budget(config.budget)
         self.config = config.model_copy(
-            update={"data": self.data.resolved, "runtime": runtime, "budget": budget}
+            update={
+                "data": self.data.resolved,
+                "runtime": runtime,
+                "budget": budget,
+                "references": tuple(map(format_hierarchy, references)),
+            }
         )
         if recorded is not None:
             check_same(recorded, self.config)
@@ -224,8 +231,12 @@ class Search:
 
     def _harvest(self, hierarchies: list[Hierarchy], known: Collection[str]) -> dict[str, Plan]:
         """Networks that end on the way to these: fewer blocks in the last stage."""
-        names = {format_hierarchy(h): h for h in self.space.on_the_way(hierarchies)}
-        return {name: self.plan(h) for name, h in names.items() if name not in known}
+        plans: dict[str, Plan] = {}
+        for hierarchy in self.space.on_the_way(hierarchies):
+            # one may end before its first loss: no network
+            with suppress(ConfigError):
+                plans[format_hierarchy(hierarchy)] = self.plan(hierarchy)
+        return {name: plan for name, plan in plans.items() if name not in known}
 
     def _finish(self, cohort: Cohort, known: Collection[str]) -> None:
         """Tell the cohort's results, and those that were read on the way."""

@@ -2,24 +2,29 @@
 
 Bounds and constraint are hard here (Optuna knows soft ones only). References are free of both: they
 widen the ranges of the Optuna parameters, so that every stored trial fits, and nothing else.
+Where settings are searched too, a hierarchy is one with values for them (`with_settings`).
 """
 
 import functools
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsaccel.config import SpaceConfig
+from dsaccel.dimensions import Dimensions
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import Hierarchy, format_hierarchy
+from dsaccel.hierarchy import Hierarchy, format_hierarchy, settings_of, with_settings
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 MAX_ENUMERATED = 100_000
 """Larger boxes of bounds are not listed: proposals are drawn and rejected instead."""
+MEASURED = ("width", "granularity", "first_loss")
+"""The settings that decide what a network costs, and whether there is one."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class SearchSpace:
 
     Raises:
         ConfigError: if no hierarchy is feasible, `shallow_stages` leaves no deep stage, or a
-            reference has another number of stages.
+            reference has another number of stages or a setting that is not searched.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class SearchSpace:
         self.num_stages = len(config.num_blocks)
         self.num_shallow = config.shallow_stages or self.num_stages // 2
         self.references = tuple(references)
+        self.dimensions = Dimensions(config.settings, self.num_stages)
         self._measure = functools.cache(measure)
         self._check_stages()
         self._check_not_empty()
@@ -76,8 +82,13 @@ class SearchSpace:
 
         References are none of them, for they are trained in their own right.
         """
-        shorter = {(*h[:-1], last) for h in hierarchies for last in range(1, h[-1])}
-        return sorted(shorter - {*hierarchies, *self.references})
+        shorter = {
+            with_settings((*h[:-1], last), settings_of(h)): None
+            for h in sorted(hierarchies)
+            for last in range(1, h[-1])
+        }
+        asked = {*hierarchies, *self.references}
+        return sorted(h for h in shorter if h not in asked)
 
     def harvestable(self, hierarchies: Collection[Hierarchy]) -> list[Hierarchy]:
         """Those on the way that are feasible, and so become trials."""
@@ -88,6 +99,7 @@ class SearchSpace:
         return next(
             itertools.chain(
                 self._outside_bounds(hierarchy),
+                self.dimensions.outside(settings_of(hierarchy)),
                 self._against_constraint(hierarchy),
                 self._outside_measured_bounds(hierarchy),
             ),
@@ -99,18 +111,26 @@ class SearchSpace:
         from optuna.distributions import IntDistribution
 
         rows = [*zip(*self.config.num_blocks, strict=True), *self.references]
-        return {
+        counts = {
             _parameter(stage): IntDistribution(min(num_blocks), max(num_blocks))
             for stage, num_blocks in enumerate(zip(*rows, strict=True), 1)
         }
+        return {**counts, **self.dimensions.distributions()}
 
-    def to_params(self, hierarchy: Hierarchy) -> dict[str, int]:
+    def to_params(self, hierarchy: Hierarchy) -> dict[str, Any]:
         """The Optuna parameters of a hierarchy."""
-        return {_parameter(stage): num_blocks for stage, num_blocks in enumerate(hierarchy, 1)}
+        counts = {_parameter(stage): num_blocks for stage, num_blocks in enumerate(hierarchy, 1)}
+        return counts | self.dimensions.to_params(settings_of(hierarchy))
 
     def from_params(self, params: Mapping[str, Any]) -> Hierarchy:
         """The hierarchy of a trial's Optuna parameters; other parameters are left alone."""
-        return tuple(int(params[_parameter(stage)]) for stage in range(1, self.num_stages + 1))
+        counts = tuple(int(params[_parameter(stage)]) for stage in range(1, self.num_stages + 1))
+        return with_settings(counts, self.dimensions.from_params(params))
+
+    def suggested(self, params: Mapping[str, Any]) -> Hierarchy:
+        """The hierarchy that is trained where a sampler suggests these parameters."""
+        hierarchy = self.from_params(params)
+        return with_settings(hierarchy, self.dimensions.rounded(settings_of(hierarchy)))
 
     def box(self) -> Iterator[Hierarchy]:
         """Every hierarchy within the bounds of the stages, in lexicographic order."""
@@ -118,9 +138,17 @@ class SearchSpace:
 
     @functools.cached_property
     def _feasible(self) -> tuple[Hierarchy, ...] | None:
-        if math.prod(high - low + 1 for low, high in self.config.num_blocks) > MAX_ENUMERATED:
+        num_settings = self.dimensions.size
+        num_hierarchies = math.prod(high - low + 1 for low, high in self.config.num_blocks)
+        if num_settings is None or num_hierarchies * num_settings > MAX_ENUMERATED:
             return None
-        return tuple(hierarchy for hierarchy in self.box() if self.violation(hierarchy) is None)
+        return tuple(h for h in self._points() if self.violation(h) is None)
+
+    def _points(self) -> Iterator[Hierarchy]:
+        """The box for each combination of settings: neighbours share most blocks."""
+        for settings in self.dimensions.combinations():
+            for hierarchy in self.box():
+                yield with_settings(hierarchy, settings)
 
     def _outside_bounds(self, hierarchy: Hierarchy) -> Iterator[str]:
         text = format_hierarchy(hierarchy)
@@ -149,9 +177,22 @@ class SearchSpace:
         )
 
     def _outside_measured_bounds(self, hierarchy: Hierarchy) -> Iterator[str]:
-        for name, lowest, highest in self._measured_bounds():
-            value = getattr(self._measure(hierarchy), name)
+        bounds = self._measured_bounds()
+        if not bounds and "first_loss" not in self.dimensions.names:
+            return
+        try:
+            measures = self._measured(hierarchy)
+        except ConfigError as error:  # a first loss beyond the last unit
+            yield str(error)
+            return
+        for name, lowest, highest in bounds:
+            value = getattr(measures, name)
             yield from _outside(name, value, lowest, highest, format_hierarchy(hierarchy))
+
+    def _measured(self, hierarchy: Hierarchy) -> Measures:
+        """Once for all settings that change nothing of it."""
+        settings = {n: v for n, v in settings_of(hierarchy).items() if n in MEASURED}
+        return self._measure(with_settings(hierarchy, settings))
 
     def _measured_bounds(self) -> list[tuple[str, float | None, float | None]]:
         """Name in `Measures`, lowest and highest value, of those that the config bounds."""
@@ -175,6 +216,11 @@ class SearchSpace:
                     f"a reference must have {self.num_stages} stages as {self.config.family} in "
                     f"this space, but got {format_hierarchy(reference)}; change references or "
                     "num_blocks"
+                )
+            for problem in self.dimensions.outside(settings_of(reference)):
+                raise ConfigError(
+                    f"a reference is trained with the study's own settings, and {problem} in "
+                    f"{format_hierarchy(reference)}; change it, space.settings or references"
                 )
 
     def _check_not_empty(self) -> None:
@@ -201,20 +247,26 @@ class SearchSpace:
         """Which of constraint and measured bounds leaves nothing, and the way out."""
         candidates = [
             hierarchy
-            for hierarchy in self.box()
+            for hierarchy in self._points()
             if not any(self._outside_bounds(hierarchy))
             and not any(self._against_constraint(hierarchy))
         ]
         if not candidates:
             return self._excludes_all()
+        measures: list[Measures] = []
+        for hierarchy in candidates:
+            with suppress(ConfigError):
+                measures.append(self._measured(hierarchy))
+        if not measures:
+            return f"no hierarchy is possible: {self.violation(candidates[-1])}"
         measured = []
         for name, lowest, highest in self._measured_bounds():
-            values = [getattr(self._measure(hierarchy), name) for hierarchy in candidates]
+            values = [getattr(measure, name) for measure in measures]
             measured.append(
                 f"{name} {_range(lowest, highest)}, but they have {min(values)}..{max(values)}"
             )
         return (
-            f"none of the {len(candidates)} hierarchies within num_blocks and constraint satisfies "
+            f"none of the {len(measures)} hierarchies within num_blocks and constraint satisfies "
             f"the measured bounds: must have {'; must have '.join(measured)}; widen one of them"
         )
 

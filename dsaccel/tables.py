@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 from rich.text import Text
 
-from dsaccel.hierarchy import format_hierarchy
+from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 
 Kind = Literal[
     "complete", "harvested", "reference", "infeasible", "pruned", "running", "waiting", "failed"
@@ -88,6 +88,19 @@ def best_trial(study: Study) -> FrozenTrial | None:
     """
     best = best_row(read_rows(study))
     return best and study.get_trials()[best.number]
+
+
+def find_trial(study: Study, hierarchy: Hierarchy) -> FrozenTrial | None:
+    """The finished trial of a hierarchy; without settings, the best of those that it was given."""
+    trials = study.get_trials()
+    for row in read_rows(study):
+        attrs = trials[row.number].user_attrs
+        if not trials[row.number].state.is_finished() or "flops" not in attrs:
+            continue
+        candidate = parse_hierarchy(attrs["hierarchy"])
+        if hierarchy in (candidate, tuple(candidate)):
+            return trials[row.number]
+    return None
 
 
 def best_row(rows: list[Row]) -> Row | None:

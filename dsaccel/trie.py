@@ -22,8 +22,8 @@ class Node:
     children: list["Node"] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
     """The living networks that pass through here."""
-    harvested: str | None = None
-    """The network that ends here without having been asked for."""
+    harvested: set[str] = field(default_factory=set)
+    """The networks that end here without having been asked for."""
 
     @property
     def num_blocks(self) -> int:
@@ -59,7 +59,7 @@ class Trie:
     @property
     def asked(self) -> list[str]:
         """The living networks that were asked for, in the order they were given."""
-        return [name for name, node in self._ends.items() if node.harvested is None]
+        return [name for name, node in self._ends.items() if name in node.asked]
 
     @property
     def names(self) -> list[str]:
@@ -95,7 +95,7 @@ class Trie:
         if parent is None or last.blocks or name in self._ends:
             return False
         node = self._child(parent, last)
-        node.harvested = name
+        node.harvested.add(name)
         self._ends[name] = node
         return True
 
@@ -106,7 +106,12 @@ class Trie:
                 node.asked.discard(name)
         self.roots = _alive(self.roots)
         living = set(self.nodes())
-        self._ends = {name: node for name, node in self._ends.items() if node in living}
+        # two names may stand for one network: settings that say the same in other words
+        self._ends = {
+            name: node
+            for name, node in self._ends.items()
+            if node in living and name in node.asked | node.harvested
+        }
 
     def _add(self, name: str, plan: Plan) -> None:
         node: Node | None = None

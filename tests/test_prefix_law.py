@@ -55,6 +55,82 @@ def test_the_law_holds_in_every_family(family, names):
     assert not disagreements(networks, TRAINING.model_copy(update={"epochs": 2}))
 
 
+SEARCHED = {
+    "learning_rate": ("1-1-2 learning_rate=0.01", "1-1-2 learning_rate=0.02"),
+    "dropout": ("1-1-2 dropout=0.1", "1-1-2 dropout=0.3"),
+    "width": ("1-1-2 width=0.0625", "1-1-2 width=0.125"),
+    "loss": ("1-1-2 loss=pred", "1-1-2 loss=sim"),
+    "granularity": ("1-1-2 granularity=conv", "1-1-2 granularity=block"),
+    "last_stage": ("1-1-2 granularity=conv,conv,block", "1-1-2 granularity=conv,conv,conv"),
+    "first_loss": ("1-1-2 first_loss=1", "1-1-2 first_loss=3"),
+    "counts": ("1-1-2 learning_rate=0.02 loss=pred", "1-2-1 learning_rate=0.02 loss=pred"),
+}
+
+
+def shared(one, other):
+    """The first segments that two networks of a cohort have in common."""
+    trie = cohort(plans(one, other)).trie
+    return sum(a is b for a, b in zip(trie.path(one), trie.path(other), strict=False))
+
+
+@pytest.mark.parametrize("setting", SEARCHED)
+def test_networks_of_different_settings_train_together_as_if_alone(setting):
+    names = SEARCHED[setting]
+    assert not disagreements(plans(*names, "1-1-1"), TRAINING)
+
+
+@pytest.mark.parametrize("setting", SEARCHED)
+def test_different_settings_train_differently(setting):
+    names = SEARCHED[setting]
+    together = trained(plans(*names))
+    one, other = (together.head_accuracies(name) for name in names)
+    assert one != other
+
+
+def test_only_what_trains_identically_is_shared():
+    # the stem and the block of each of the first two stages
+    assert shared(*SEARCHED["last_stage"]) == 3
+    assert shared("1-1-2 granularity=conv,conv,stage", "1-1-2 granularity=conv,conv,conv") == 3
+    assert shared("1-1-2 granularity=stage,conv,conv", "1-1-2 granularity=conv,conv,conv") == 0
+    # the stem has one layer: as a block or as a convolution it is the same
+    assert shared(*SEARCHED["granularity"]) == 1
+    for setting in ("learning_rate", "dropout", "width", "loss", "first_loss"):
+        assert shared(*SEARCHED[setting]) == 0
+    assert shared(*SEARCHED["counts"]) == 3
+    # the first unit with a loss is the same as far as it has been met
+    assert shared("1-1-2 first_loss=3", "1-2-1 first_loss=3") == 2
+
+
+def test_settings_that_are_the_study_s_own_change_nothing():
+    own = f"learning_rate={TRAINING.learning_rate!r} dropout=0.2 width=0.0625 loss=predsim"
+    name = f"1-1-2 {own} granularity=conv first_loss=1"
+    given, taken = trained(plans(name)), trained(plans("1-1-2"))
+    assert not differing(tensors(given, name), tensors(taken, "1-1-2"))
+    assert given.head_accuracies(name) == taken.head_accuracies("1-1-2")
+
+
+@pytest.mark.parametrize("schedule", ["simultaneous", "sequential"])
+def test_a_learning_rate_of_its_own_is_the_study_s_in_its_place(schedule):
+    training = TRAINING.model_copy(update={"schedule": schedule, "epochs": 2})
+    name = "1-1-1 learning_rate=0.005"
+    own = trained(plans(name, "1-1-1"), training)
+    study = training.model_copy(update={"learning_rate": 0.005})
+    alone = trained(plans("1-1-1"), study)
+    assert not differing(tensors(own, name), tensors(alone, "1-1-1"))
+    assert own.head_accuracies(name) == alone.head_accuracies("1-1-1")
+    for node in own.trie.path(name):
+        rates = {g["lr"] for adam in own.learners[node].optimizers for g in adam.param_groups}
+        assert rates == {study.learning_rate_at(2)}
+
+
+def test_a_harvested_network_has_the_settings_it_was_read_with():
+    names = ("1-1-1 learning_rate=0.02", "1-1-1")
+    together = trained(plans("1-1-2 learning_rate=0.02"), harvest=plans(*names))
+    assert together.harvested == ["1-1-1 learning_rate=0.02"]
+    alone = trained(plans(names[0]))
+    assert not differing(tensors(together, names[0]), tensors(alone, names[0]))
+
+
 def test_what_is_retired_leaves_the_others_as_if_it_had_never_been():
     together = cohort(plans(*NAMES))
     for rung in together.rungs():

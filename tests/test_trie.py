@@ -81,6 +81,20 @@ def test_a_harvested_end_lives_as_long_as_the_node_it_ends_on():
     assert trie.names == []
 
 
+def test_two_names_of_one_network_live_and_retire_each_for_itself():
+    # a stage of one block ends with that block
+    names = ("1-1-1 granularity=conv,block,block", "1-1-1 granularity=conv,block,stage")
+    trie = Trie(plans(*names, "1-1-2"))
+    assert trie.path(names[0]) == trie.path(names[1])
+    assert trie.add_harvest("again", plan(names[1]))
+    assert trie.asked == [*names, "1-1-2"]
+    trie.retire({names[0]})
+    assert trie.asked == [names[1], "1-1-2"]
+    assert trie.names == [names[1], "1-1-2", "again"]
+    trie.retire({names[1]})
+    assert trie.names == ["1-1-2"]
+
+
 def test_harvest_needs_an_end_that_is_only_an_output_layer():
     # a VGG ends in a fully connected unit, which would have to be trained
     trie = Trie(plans("1-1-2", family="vgg"))

@@ -18,8 +18,8 @@ def export(
 ) -> None:
     """Write the best hierarchy as a config for `dsaccel train`."""
     from dsaccel.export import export_trial
-    from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
-    from dsaccel.tables import best_trial
+    from dsaccel.hierarchy import parse_hierarchy
+    from dsaccel.tables import best_trial, find_trial
 
     directory, config, stored = stored_study(study)
     if output.exists() and not force:
@@ -28,9 +28,7 @@ def export(
         raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
     trial = best_trial(stored)
     if hierarchy is not None:
-        wanted = format_hierarchy(parse_hierarchy(hierarchy))
-        trials = [t for t in stored.trials if t.user_attrs.get("hierarchy") == wanted]
-        trial = next((t for t in trials if t.state.is_finished() and "flops" in t.user_attrs), None)
+        trial = find_trial(stored, parse_hierarchy(hierarchy))
     if trial is None:
         raise NoResultError(
             f"study {directory.name} has no finished trial {hierarchy or 'within its constraint'}; "

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 def train(
     target: Annotated[
-        str, typer.Argument(metavar="HIERARCHY|CONFIG", help="1-1-2-2, or an exported config.")
+        str,
+        typer.Argument(
+            metavar="HIERARCHY|CONFIG",
+            help="1-1-2-2, '1-1-2-2 loss=pred', or an exported config.",
+        ),
     ],
     study: Annotated[
         str | None, typer.Option(help="Take the settings and the seed of this study.")
@@ -73,20 +77,26 @@ def _run_config(
     target: str, study: str | None, mode: str | None, given: dict[str, Any]
 ) -> "RunConfig":
     """The settings of `dsaccel train`: an exported config's, a study's, or the defaults."""
-    from dsaccel.config import RunConfig, parse_config, read_toml
+    from dsaccel.config import RunConfig, parse_config, read_toml, set_value
     from dsaccel.export import run_config
-    from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
+    from dsaccel.hierarchy import format_hierarchy, parse_hierarchy, settings_of
+    from dsaccel.settings import section_of
 
     if target.endswith(".toml"):
         if study is not None:
             raise ConfigError(f"{target} holds all settings; leave --study {study} out")
         tables, source = read_toml(Path(target)), target
     else:
-        hierarchy = format_hierarchy(parse_hierarchy(target))
-        tables, source = {"family": "resnet18", "hierarchy": hierarchy}, "the command line"
+        hierarchy, source = parse_hierarchy(target), "the command line"
+        tables: dict[str, Any] = {
+            "family": "resnet18",
+            "hierarchy": format_hierarchy(tuple(hierarchy)),
+        }
+        for name, value in settings_of(hierarchy).items():
+            set_value(tables, f"{section_of(name)}.{name}", value)
         if study is not None:
-            config = _study_config(study)
-            tables = run_config(config, hierarchy, None).model_dump(exclude_none=True)
+            run = run_config(_study_config(study), target, None)
+            tables = run.model_dump(exclude_none=True)
     options.apply(tables, given | {"family": None})
     if given["family"] is not None:
         tables["family"] = given["family"]
