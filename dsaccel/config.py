@@ -190,6 +190,9 @@ class PruningConfig(Section):
     kind: Literal["halving", "percentile", "none"] = "halving"
     """`halving`: at each rung the best 1/reduction_factor of the cohort go on; `percentile`: the
     best `percentile` percent of it."""
+    by: Literal["head", "output"] = "head"
+    """Whose accuracy is ranked and recorded at a rung: that of the deepest trained local head, or
+    of the output layer (not if `sequential`, which trains it last)."""
     reduction_factor: float = Field(default=2.0, gt=1)
     percentile: float | None = Field(default=None, gt=0, lt=100)
     """How many percent go on, rounded up to a whole number of hierarchies; for its kind alone."""
