@@ -134,6 +134,9 @@ def record_landscape(
     for other, study in studies:
         trials = _complete(study)
         _check_exhaustive(landscape.space, trials, other, study.study_name, is_sample)
+        if is_sample:
+            # harvested ones were not drawn: they have fewer blocks in the last stage
+            trials = {name: trials[name] for name in config.references}
         heads: dict[str, dict[int, tuple[float, ...]]] = {}
         for name, trial in trials.items():
             attributes = trial.user_attrs
