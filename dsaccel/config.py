@@ -23,6 +23,7 @@ from pydantic import (
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
 
+PRUNING_RULES = ("halving", "percentile", "none")
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -187,9 +188,12 @@ class BudgetConfig(Section):
 
 
 class PruningConfig(Section):
-    kind: Literal["halving", "percentile", "none"] = "halving"
+    kind: str = "halving"
     """`halving`: at each rung the best 1/reduction_factor of the cohort go on; `percentile`: the
-    best `percentile` percent of it."""
+    best `percentile` percent of it; `none`; or the name of an Optuna pruner, as `MedianPruner`,
+    which is asked for one hierarchy after another (`docs/pruning.md`)."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of an Optuna pruner, as `n_startup_trials`; for such a kind alone."""
     by: Literal["head", "output"] = "head"
     """Whose accuracy is ranked and recorded at a rung: that of the deepest trained local head, or
     of the output layer (not if `sequential`, which trains it last)."""
@@ -199,7 +203,30 @@ class PruningConfig(Section):
     grace_epochs: int | None = Field(default=None, ge=1)
     """The first rung, in epochs; None: the first epoch after the first learning-rate decay. Each
     further rung is at reduction_factor times the epochs of the one before. Not for `sequential`:
-    its rungs are the ends of all stages but the last."""
+    its rungs are the ends of all stages but the last. Optuna's pruners are asked after each epoch
+    from this one on; None: the first."""
+
+    @property
+    def is_optunas(self) -> bool:
+        """Whether one of Optuna's pruners decides."""
+        return self.kind not in PRUNING_RULES
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, kind: str) -> str:
+        # which pruners there are is Optuna's to say, and not known here
+        if kind not in PRUNING_RULES and not kind.endswith("Pruner"):
+            rules = ", ".join(PRUNING_RULES)
+            raise ValueError(f"must be {rules}, or an Optuna pruner as MedianPruner")
+        return kind
+
+    @model_validator(mode="after")
+    def _options_for_optuna(self) -> Self:
+        if self.options and not self.is_optunas:
+            raise ValueError(
+                f"options must be left out unless kind is an Optuna pruner, but got {self.options}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _percentile_for_its_kind(self) -> Self:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import Hierarchy, parse_hierarchy
+from dsaccel.hierarchy import parse_hierarchy
 from dsaccel.landscape import Landscape
 from dsaccel.seeds import derive
 
@@ -184,11 +184,6 @@ class Fidelity:
         if any(step not in self.landscape.accuracies[s][n] for s in self.seeds for n in self.names):
             return None
         return self._read(lambda seed, name: self._heads(seed, name, step)[-2:][index])
-
-    def prefix(self, name: str, step: int) -> Hierarchy | str:
-        """Equal for hierarchies that are one network so far; see `Cohort.prefixes`."""
-        is_sequential = self.landscape.config.training.schedule == "sequential"
-        return parse_hierarchy(name)[:step] if is_sequential else name
 
     def _agreement(self, values: Vector) -> Agreement:
         final, num, half = self.final, self.num_top, math.ceil(len(self.names) / 2)

@@ -21,6 +21,7 @@ from dsaccel.config import PruningConfig, parse_config
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.landscape import Landscape
+from dsaccel.optuna_pruners import OptunaJudge, make_pruner
 from dsaccel.plan import Plan, Segment
 from dsaccel.proposals import STRATEGIES, next_cohort
 from dsaccel.pruners import losers, rung_steps
@@ -132,6 +133,8 @@ class Replay:
         if policy.strategy not in STRATEGIES:
             known = ", ".join(STRATEGIES)
             raise ConfigError(f"strategy must be one of {known}, but got {policy.strategy!r}")
+        if policy.pruning.is_optunas:
+            make_pruner(policy.pruning)
         landscape, space = oracle.landscape, oracle.space
         num_outside = sum(space.violation(h) is not None for h in space.references)
         if policy.n_trials <= num_outside or policy.cohort_size < 1:
@@ -199,10 +202,11 @@ class Replay:
             if name not in known and trie.add_harvest(name, plan(h))
         ]
         pruned: dict[str, int] = {}
+        self._judge = self._make_judge(list(names))
         for before, step in itertools.pairwise((0, *self._stops)):
             self._count(trie, before, step)
             if step < self._stops[-1]:
-                stopped = self._losers(trie, step)
+                stopped = self._losers(trie, before, step)
                 pruned |= dict.fromkeys(stopped, step)
                 trie.retire(set(stopped))
         living = set(trie.names)
@@ -220,13 +224,33 @@ class Replay:
         else:
             self._block_steps += sum(n.num_blocks for n in trie.nodes()) * (step - before)
 
-    def _losers(self, trie: Trie, step: int) -> list[str]:
+    def _losers(self, trie: Trie, before: int, step: int) -> list[str]:
         """As the search: references are never pruned, nor is who has no trained head yet."""
-        rung = self._rungs[step]
-        asked = [name for name in trie.asked if step in self._table[name]]
+        if self._judge is not None:
+            for rung in range(before + 1, step):
+                self._judge.losers(rung, self._values(trie, rung))
+            return self._judge.losers(step, self._values(trie, step))
         references = self.oracle.landscape.config.references
-        values = {name: rung.deepest_head(name) for name in asked if name not in references}
+        values = {n: v for n, v in self._values(trie, step).items() if n not in references}
         return losers(values, self.policy.pruning, self._prefixes(trie, step))
+
+    def _values(self, trie: Trie, step: int) -> dict[str, float]:
+        asked = [name for name in trie.asked if step in self._table[name]]
+        return {name: self._rungs[step].ranked(name, self.policy.pruning.by) for name in asked}
+
+    def _make_judge(self, names: list[str]) -> OptunaJudge | None:
+        if not self.policy.pruning.is_optunas:
+            return None
+        config = self.oracle.landscape.config
+        return OptunaJudge(
+            self.policy.pruning,
+            self.trials,
+            names,
+            self._distributions,
+            training=config.training,
+            prune_at=self._stops[:-1],
+            references=config.references,
+        )
 
     def _prefixes(self, trie: Trie, step: int) -> dict[str, int]:
         """Equal for those who are one network so far; see `Cohort.prefixes`."""
@@ -242,7 +266,7 @@ class Replay:
 
     def _tell(self, name: str, pruned_at: int | None, *, harvested: bool) -> None:
         values = {
-            step: self._rungs[step].deepest_head(name)
+            step: self._rungs[step].ranked(name, self.policy.pruning.by)
             for step in self._table[name]
             if pruned_at is None or step <= pruned_at
         }
@@ -285,6 +309,9 @@ def policies(
         ConfigError: what is no number, or no pruning.
     """
     tables = landscape.config.pruning.model_dump(exclude_none=True)
+    if pruning.get("kind") not in (None, tables["kind"]):
+        # these belong to the kind
+        tables = {k: v for k, v in tables.items() if k not in ("percentile", "options")}
     tables |= {key: value for key, value in pruning.items() if value is not None}
     config = parse_config(PruningConfig, tables, "the command line")
     try:

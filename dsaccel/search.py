@@ -21,6 +21,7 @@ from dsaccel.families import build_plan, check_hierarchy
 from dsaccel.harvest import Harvest, add_harvest
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.ledger import Ledger
+from dsaccel.optuna_pruners import OptunaJudge, make_pruner
 from dsaccel.plan import Plan
 from dsaccel.proposals import SAMPLERS, next_cohort
 from dsaccel.pruners import losers, rung_steps
@@ -97,6 +98,8 @@ class Search:
         self.space = SearchSpace(config.space, self._measure, references)
         num_stages = len(config.space.num_blocks)
         self._prune_at = rung_steps(config.pruning, config.training, num_stages)
+        if config.pruning.is_optunas:
+            make_pruner(config.pruning)
         if recorded is None:
             self._check_strategy(config.budget)
         budget = self._resolve_budget(config.budget)
@@ -110,7 +113,7 @@ class Search:
         if self.config.storage is None:
             directory.path.mkdir(parents=True, exist_ok=True)
         self.study = open_study(directory, self.config, create=True)
-        self.ledger = Ledger(self.study, self.space, self.plan)
+        self.ledger = Ledger(self.study, self.space, self.plan, config.pruning.by)
         self.started = time.perf_counter()
         self._pace: tuple[float, float] | None = None
         with storage_errors(self.url):
@@ -179,15 +182,21 @@ class Search:
         for name in names:
             if name not in known:
                 self.ledger.open(name)
+        by, judge = self.config.pruning.by, self._judge(names)
         for rung in cohort.history:
-            self.ledger.report(rung.step, {n: rung.deepest_head(n) for n in rung.accuracies})
+            values = {name: rung.ranked(name, by) for name in rung.accuracies}
+            self.ledger.report(rung.step, values)
+            if judge is not None:
+                judge.losers(rung.step, values)
         saved = time.perf_counter()
         for rung in cohort.rungs():
             asked = [name for name in cohort.trie.asked if name in rung.accuracies]
-            values = {name: rung.deepest_head(name) for name in asked}
+            values = {name: rung.ranked(name, by) for name in asked}
             self.ledger.report(rung.step, values)
-            if rung.step in self._prune_at:
-                self._prune(cohort, values)
+            if judge is not None:
+                self._retire(cohort, judge.losers(rung.step, values))
+            elif rung.step in self._prune_at:
+                self._retire(cohort, self._losers(cohort, values))
             if rung.step == cohort.num_steps:
                 self._finish(cohort, known)
             elif self._time_is_up() or time.perf_counter() - saved > CHECKPOINT_INTERVAL_S:
@@ -198,10 +207,28 @@ class Search:
             if self._time_is_up():
                 return
 
-    def _prune(self, cohort: Cohort, values: dict[str, float]) -> None:
-        """Retire the cohort's losers; references are compared with, never pruned."""
+    def _judge(self, names: list[str]) -> OptunaJudge | None:
+        """Where one of Optuna's pruners decides on a cohort."""
+        if not self.config.pruning.is_optunas:
+            return None
+        finished = sorted(self.ledger.finished().values(), key=lambda trial: trial.number)
+        return OptunaJudge(
+            self.config.pruning,
+            [trial for trial in finished if trial.user_attrs["hierarchy"] not in names],
+            names,
+            self.space.distributions(),
+            training=self.config.training,
+            prune_at=self._prune_at,
+            references=self.config.references,
+        )
+
+    def _losers(self, cohort: Cohort, values: dict[str, float]) -> list[str]:
+        """References are compared with, never pruned."""
         ranked = {n: v for n, v in values.items() if n not in self.config.references}
-        pruned = losers(ranked, self.config.pruning, cohort.prefixes())
+        return losers(ranked, self.config.pruning, cohort.prefixes())
+
+    def _retire(self, cohort: Cohort, pruned: list[str]) -> None:
+        """Take the losers of a rung out of the cohort, and keep what was read on the way."""
         for name in pruned:
             self.ledger.tell(cohort, name, TrialState.PRUNED)
         read = [self._read_harvest(cohort, name) for name in self._living_harvest(cohort)]

@@ -17,7 +17,7 @@ import numpy as np
 
 from dsaccel.config import PruningConfig
 from dsaccel.fidelity import MIN_SEEDS, By, Fidelity, Interval, Vector, resampled, share_of_best
-from dsaccel.pruners import losers, rung_steps
+from dsaccel.pruners import losers, prefixes_at, rung_steps
 
 FACTORS = (1.5, 2.0, 3.0, 4.0)
 """Reduction factors that are tried."""
@@ -119,8 +119,7 @@ def _prune(
 ) -> None:
     """Take the losers of a rung out of `living` (N,), in place."""
     names = [name for name, lives in zip(fidelity.names, living, strict=True) if lives]
-    numbers: dict[object, int] = {}
-    prefixes = {n: numbers.setdefault(fidelity.prefix(n, step), len(numbers)) for n in names}
+    prefixes = prefixes_at(step, names, fidelity.landscape.config.training)
     stopped = set(losers(dict(zip(names, values[living], strict=True)), pruning, prefixes))
     living &= [name not in stopped for name in fidelity.names]
 

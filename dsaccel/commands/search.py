@@ -31,6 +31,10 @@ def search(
     cohort_size: Annotated[
         int | None, typer.Option(help="Hierarchies trained together, sharing their prefixes.")
     ] = None,
+    pruning: Annotated[
+        str | None,
+        typer.Option(help="halving, percentile, none, or an Optuna pruner, as MedianPruner."),
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
