@@ -86,7 +86,7 @@ OUT_OF_RANGE = [
         "pruning",
         "kind",
         "median",
-        "halving, percentile, none, or an Optuna pruner as MedianPruner, but got 'median'",
+        "or an Optuna pruner as MedianPruner, but got 'median'",
     ),
     Mistake("pruning", "reduction_factor", 1, "greater than 1, but got 1"),
     Mistake("pruning", "grace_epochs", 0, "greater than or equal to 1, but got 0"),
