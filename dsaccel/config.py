@@ -173,13 +173,16 @@ class SpaceConfig(Section):
 class BudgetConfig(Section):
     n_trials: int = Field(default=64, ge=1)
     """Distinct hierarchies trained in the study, over all its runs; harvested ones not counted."""
-    strategy: Literal["exhaustive", "tpe", "gp", "nsga2", "random"] | None = None
-    """Who proposes. `exhaustive`: all that are feasible, in order; `random`; the others, Optuna's
+    strategy: Literal["exhaustive", "tpe", "gp", "nsga2", "random", "beam"] | None = None
+    """Who proposes. `exhaustive`: all that are feasible, in order; `random`; `beam`: all, but only
+    the best beginnings are built on (sequential schedule; `docs/pruning.md`); the others, Optuna's
     samplers, learn from cohort to cohort. None: `exhaustive` if the space fits the budget; else
     `tpe`, or `random` if cohort_size leaves it fewer than four cohorts to learn from."""
     cohort_size: int | None = Field(default=None, ge=1)
-    """Hierarchies trained together; None: all if `exhaustive`, 1 if `gp`, else n_trials / 4. At
-    most n_trials / 4 for the strategies that learn."""
+    """Hierarchies trained together; None: all if `exhaustive` or `beam`, 1 if `gp`, else
+    n_trials / 4. At most n_trials / 4 for the strategies that learn."""
+    beam_width: int = Field(default=4, ge=1)
+    """`beam`: beginnings that are built on after each stage, and the best of each block count."""
     timeout_s: float | None = Field(default=None, gt=0)
     """Start no further epoch (stage, if `sequential`) after this many seconds; the study can be
     continued."""

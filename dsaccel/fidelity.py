@@ -150,8 +150,9 @@ class Fidelity:
     def stages(self) -> Iterator[StageAgreement]:
         """The last local head of each stage at the last rung; stages without one are left out."""
         last = self.landscape.num_steps
+        plans = {name: self.landscape.plan(parse_hierarchy(name)) for name in self.names}
         for stage in range(1, len(self.landscape.config.space.num_blocks) + 1):
-            nums = {name: num_heads(self.landscape, name, stage) for name in self.names}
+            nums = {n: plan.num_heads(stage) for n, plan in plans.items()}
             if all(nums.values()):
                 values = self._read(
                     lambda seed, name, nums=nums: self._heads(seed, name, last)[nums[name] - 1]
@@ -213,13 +214,6 @@ class Fidelity:
 
     def _read(self, value: Callable[[int, str], float]) -> Vector:
         return np.array([[value(seed, name) for name in self.names] for seed in self.seeds])
-
-
-def num_heads(landscape: Landscape, name: str, stage: int) -> int:
-    """How many local heads a network has up to the end of a stage, the stem's counted."""
-    blocks = landscape.plan(parse_hierarchy(name)).blocks
-    layers = (layer for block in blocks if block.stage <= stage for layer in block.layers)
-    return sum(layer.head is not None for layer in layers)
 
 
 def resampled(values: Sequence[float]) -> Interval:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from optuna.trial import TrialState
 
+from dsaccel.beam import beam_config, beam_losers
 from dsaccel.checkpoint import load_checkpoint, save_checkpoint
 from dsaccel.cohort import Cohort
 from dsaccel.config import BudgetConfig, StudyConfig
@@ -23,7 +24,7 @@ from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.ledger import Ledger
 from dsaccel.optuna_pruners import OptunaJudge, make_pruner
 from dsaccel.plan import Plan
-from dsaccel.proposals import SAMPLERS, next_cohort
+from dsaccel.proposals import SAMPLERS, WHOLE, next_cohort
 from dsaccel.pruners import losers, rung_steps
 from dsaccel.runtime import resolve_runtime, start_runtime
 from dsaccel.space import Measures, SearchSpace
@@ -75,6 +76,8 @@ class Search:
         recorded = directory.read_config() if directory.exists else None
         if recorded is not None:
             config = as_recorded(config, recorded)
+        if config.budget.strategy == "beam":
+            config = beam_config(config)
         check_hierarchy(config.space.family, tuple(low for low, _ in config.space.num_blocks))
         runtime = resolve_runtime(config.runtime)
         self.device = start_runtime(runtime)
@@ -98,6 +101,8 @@ class Search:
         self.space = SearchSpace(config.space, self._measure, references)
         num_stages = len(config.space.num_blocks)
         self._prune_at = rung_steps(config.pruning, config.training, num_stages)
+        if config.budget.strategy == "beam":
+            self._prune_at = tuple(range(1, num_stages))
         if config.pruning.is_optunas:
             make_pruner(config.pruning)
         if recorded is None:
@@ -196,7 +201,7 @@ class Search:
             if judge is not None:
                 self._retire(cohort, judge.losers(rung.step, values))
             elif rung.step in self._prune_at:
-                self._retire(cohort, self._losers(cohort, values))
+                self._retire(cohort, self._losers(cohort, rung.step, values))
             if rung.step == cohort.num_steps:
                 self._finish(cohort, known)
             elif self._time_is_up() or time.perf_counter() - saved > CHECKPOINT_INTERVAL_S:
@@ -222,8 +227,13 @@ class Search:
             references=self.config.references,
         )
 
-    def _losers(self, cohort: Cohort, values: dict[str, float]) -> list[str]:
-        """References are compared with, never pruned."""
+    def _losers(self, cohort: Cohort, step: int, values: dict[str, float]) -> list[str]:
+        """References are never pruned; a beam holds them if they are feasible."""
+        if self.config.budget.strategy == "beam":
+            feasible = [n for n in values if self.space.violation(parse_hierarchy(n)) is None]
+            in_space = {name: values[name] for name in feasible}
+            stopped = beam_losers(in_space, step, self.config.budget.beam_width)
+            return [name for name in stopped if name not in self.config.references]
         ranked = {n: v for n, v in values.items() if n not in self.config.references}
         return losers(ranked, self.config.pruning, cohort.prefixes())
 
@@ -245,6 +255,7 @@ class Search:
             seed=self.config.seed,
             device=self.device,
             harvest=self._harvest(hierarchies, known),
+            looks_ahead=self.config.budget.strategy == "beam",
         )
         load_checkpoint(self.directory.checkpoint, names, cohort)
         return cohort
@@ -265,9 +276,12 @@ class Search:
             elif name not in known:
                 self.ledger.add_harvested(cohort, name)
         self._write_harvest(outside)
-        for key in ("blocks_trained", "blocks_separate"):
-            total = self.study.user_attrs.get(key, 0) + getattr(cohort.trie, key)
-            self.study.set_user_attr(key, total)
+        blocks = {
+            "blocks_trained": cohort.blocks_trained,
+            "blocks_separate": cohort.trie.blocks_separate,
+        }
+        for key, num in blocks.items():
+            self.study.set_user_attr(key, self.study.user_attrs.get(key, 0) + num)
         self.directory.checkpoint.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ harvest
@@ -353,12 +367,12 @@ class Search:
             learning = "tpe" if (cohort_size or 1) <= quarter else "random"
             strategy = "exhaustive" if self._fits(budget) else learning
         if cohort_size is None:
-            cohort_size = {"exhaustive": budget.n_trials, "gp": 1}.get(strategy, quarter)
+            cohort_size = {"gp": 1, **dict.fromkeys(WHOLE, budget.n_trials)}.get(strategy, quarter)
         return budget.model_copy(update={"strategy": strategy, "cohort_size": cohort_size})
 
     def _check_strategy(self, budget: BudgetConfig) -> None:
         """Refuse a new study whose strategy is named and cannot do what its name says."""
-        if budget.strategy == "exhaustive" and not self._fits(budget):
+        if budget.strategy in WHOLE and not self._fits(budget):
             feasible = self.space.feasible()
             every = "every hierarchy of a space too large to list"
             way_out = "narrow the space"
@@ -367,8 +381,13 @@ class Search:
                 every = f"all {needed} hierarchies (those of the space, and references)"
                 way_out = f"set --n-trials {needed}, narrow the space"
             raise ConfigError(
-                f"strategy exhaustive trains {every}, but got n_trials = {budget.n_trials}; "
+                f"strategy {budget.strategy} trains {every}, but got n_trials = {budget.n_trials}; "
                 f"{way_out}, or choose another --strategy"
+            )
+        if budget.strategy == "beam" and (budget.cohort_size or budget.n_trials) < budget.n_trials:
+            raise ConfigError(
+                "strategy beam compares all hierarchies with each other, so cohort_size must be "
+                f"n_trials = {budget.n_trials}, but got {budget.cohort_size}; leave it out"
             )
         quarter = _quarter(budget)
         if budget.strategy in SAMPLERS and (budget.cohort_size or 1) > quarter:

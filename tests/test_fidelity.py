@@ -14,7 +14,7 @@ from test_replay import synthetic
 
 from dsaccel.config import PruningConfig, StudyConfig, parse_config
 from dsaccel.errors import ConfigError
-from dsaccel.fidelity import Fidelity, num_heads, resampled, resamples, share_of_best, tau_b
+from dsaccel.fidelity import Fidelity, resampled, resamples, share_of_best, tau_b
 from dsaccel.fidelity_view import (
     calibrated,
     calibration_summary,
@@ -181,7 +181,7 @@ def test_a_loss_is_what_the_better_half_lacks():
 def test_the_last_head_of_each_stage_is_found():
     landscape = landscape_of(noisy(0.02))
     # the stem and two convolutions a block
-    assert [num_heads(landscape, "1-3-2", stage) for stage in (1, 2, 3)] == [3, 9, 13]
+    assert [landscape.plan((1, 3, 2)).num_heads(stage) for stage in (1, 2, 3)] == [3, 9, 13]
 
     def misleading(seed, hierarchy, epoch, part):
         if isinstance(part, int) and part + 1 == 1 + 2 * hierarchy[0]:

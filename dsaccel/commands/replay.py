@@ -16,9 +16,10 @@ def replay(
     table: Annotated[
         Path, typer.Argument(metavar="LANDSCAPE", help="What dsaccel landscape wrote.")
     ],
-    strategy: Annotated[str, typer.Option(help="One or more: tpe,random.")] = "tpe,random",
+    strategy: Annotated[str, typer.Option(help="One or more: tpe,random,beam.")] = "tpe,random",
     n_trials: Annotated[int, typer.Option(help="Distinct hierarchies to train.", min=1)] = 40,
     cohort_size: Annotated[str, typer.Option(help="One or more: 1,4,8.")] = "1,4,8",
+    beam_width: Annotated[str, typer.Option(help="Of strategy beam: 1,2,4.")] = "4",
     seeds: Annotated[int, typer.Option(help="Searches of each kind.", min=1)] = 100,
     pruning: Annotated[str, typer.Option(help="none, halving, or an Optuna pruner.")] = "none",
     prune_by: Annotated[
@@ -59,7 +60,7 @@ def replay(
         "reduction_factor": reduction_factor,
         "grace_epochs": grace_epochs,
     }
-    asked = policies(recorded, strategy, cohort_size, n_trials, given)
+    asked = policies(recorded, strategy, cohort_size, n_trials, given, beam_width)
     console, out = consoles(as_json)
     outcomes = []
     for outcome in replay_policies(recorded, asked, seeds, jobs or os.cpu_count() or 1):

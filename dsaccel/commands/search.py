@@ -24,7 +24,7 @@ def search(
     strategy: Annotated[
         str | None,
         typer.Option(
-            help="exhaustive, tpe, gp, nsga2 or random. Default: exhaustive if the space fits "
+            help="exhaustive, tpe, gp, nsga2, random, beam. Default: exhaustive if the space fits "
             "n-trials, else tpe."
         ),
     ] = None,
