@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from dsaccel.commands.calibrate import calibrate
 from dsaccel.commands.describe import describe
 from dsaccel.commands.export import export
 from dsaccel.commands.landscape import landscape
@@ -23,7 +24,7 @@ from dsaccel.commands.search import search
 from dsaccel.commands.train import train
 from dsaccel.errors import UserError
 
-COMMANDS = (search, train, describe, export, report, pareto, landscape, replay)
+COMMANDS = (search, train, describe, export, report, pareto, calibrate, landscape, replay)
 
 
 class Terminated(KeyboardInterrupt):

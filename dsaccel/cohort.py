@@ -31,8 +31,20 @@ class Cohort:
         seed: int,
         device: torch.device,
         harvest: Mapping[str, Plan] | None = None,
+        looks_ahead: bool = False,
     ) -> None:
+        """
+        Args:
+            plans: the networks that are asked for.
+            training: schedule, epochs, learning rate.
+            data: batches on the device.
+            seed: of all random numbers.
+            device: where the learners are.
+            harvest: networks that are read on the way where possible.
+            looks_ahead: as in `sequential`.
+        """
         self.training = training
+        self._looks_ahead = looks_ahead
         self.data = data
         self.device = device
         self.trie = Trie(plans)
@@ -43,6 +55,13 @@ class Cohort:
             node: Learner(node.segment, training, seed=seed, device=device)
             for node in self.trie.nodes()
         }
+        self._sizes = {
+            node.number: (node.num_blocks, len(learner.units))
+            for node, learner in self.learners.items()
+        }
+        """Blocks and units of each node, retired ones too."""
+        self._units_trained = dict.fromkeys(self._sizes, 0)
+        """The same way, if the schedule is sequential."""
         self.history: list[Rung] = []
         """The rungs so far, oldest first."""
         self.time_s: dict[str, float] = dict.fromkeys(self.trie.names, 0.0)
@@ -64,10 +83,24 @@ class Cohort:
         """Train on to the last rung; networks may be retired between two rungs."""
         started = time.perf_counter()
         for rung in self._schedule():
-            self._share_time(time.perf_counter() - started, self._trained_by(rung))
+            self._share_time(time.perf_counter() - started, self._learned())
             self.history.append(rung)
             yield rung
             started = time.perf_counter()
+
+    @property
+    def blocks_trained(self) -> float:
+        """Blocks (stem counted) that have learned, those of retired nodes too. If the schedule is
+        sequential a retired network's last blocks were never trained, and a block of two units of
+        which one was counts a half.
+        """
+        if self.training.schedule == "simultaneous":
+            return self.trie.blocks_trained
+        blocks = sum(
+            num_blocks * self._units_trained[number] / num_units
+            for number, (num_blocks, num_units) in self._sizes.items()
+        )
+        return int(blocks) if blocks == int(blocks) else blocks
 
     def head_accuracies(self, name: str) -> list[list[float]]:
         """A network's accuracies (0..1): rungs x heads in order of depth, the output's last.
@@ -102,6 +135,7 @@ class Cohort:
             "living": self.trie.names,
             "history": [(rung.step, rung.accuracies, rung.has_output) for rung in self.history],
             "time_s": self.time_s,
+            "units_trained": self._units_trained,
             "learners": {
                 node.number: self.learners[node].state_dict() for node in self.trie.nodes()
             },
@@ -112,6 +146,7 @@ class Cohort:
         self.trie.retire(set(self.trie.asked) - set(state["living"]))
         self.history = [Rung(*fields) for fields in state["history"]]
         self.time_s = state["time_s"]
+        self._units_trained = state["units_trained"]
         for node in self.trie.nodes():
             self.learners[node].load_state_dict(state["learners"][node.number])
 
@@ -124,17 +159,32 @@ class Cohort:
             device_bytes=self.training.feature_cache_mib * 2**20,
             host_bytes=self.training.feature_cache_host_mib * 2**20,
         )
-        return sequential(self.trie, self.learners, self.data, epochs, cache=cache, start=start)
+        return sequential(
+            self.trie,
+            self.learners,
+            self.data,
+            epochs,
+            cache=cache,
+            start=start,
+            looks_ahead=self._looks_ahead,
+        )
 
-    def _trained_by(self, rung: Rung) -> list[Node]:
-        """The nodes that learned since the rung before."""
+    def _learned(self) -> dict[Node, float]:
+        """The share of each node's units that learned since this was asked last."""
         nodes = list(self.trie.nodes())
         if self.training.schedule == "simultaneous":
-            return nodes
-        return [node for node in nodes if self.step < node.stage <= rung.step]
-
-    def _share_time(self, seconds: float, nodes: list[Node]) -> None:
-        per_flop = seconds / sum(node.segment.flops for node in nodes)
+            return dict.fromkeys(nodes, 1.0)
+        shares: dict[Node, float] = {}
         for node in nodes:
+            before, now = self._units_trained[node.number], self.learners[node].num_frozen
+            self._units_trained[node.number] = now
+            if now > before:
+                shares[node] = (now - before) / self._sizes[node.number][1]
+        return shares
+
+    def _share_time(self, seconds: float, shares: Mapping[Node, float]) -> None:
+        flops = {node: node.segment.flops * share for node, share in shares.items()}
+        per_flop = seconds / sum(flops.values())
+        for node in shares:
             for name in node.asked:
-                self.time_s[name] += per_flop * node.segment.flops / len(node.asked)
+                self.time_s[name] += per_flop * flops[node] / len(node.asked)

@@ -17,6 +17,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import Value, format_hierarchy, parse_hierarchy
 from dsaccel.section import Searched, Section
 
+PRUNING_RULES = ("halving", "percentile", "none")
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -222,13 +223,16 @@ class SpaceConfig(Section):
 class BudgetConfig(Section):
     n_trials: int = Field(default=64, ge=1)
     """Distinct hierarchies trained in the study, over all its runs; harvested ones not counted."""
-    strategy: Literal["exhaustive", "tpe", "gp", "nsga2", "random"] | None = None
-    """Who proposes. `exhaustive`: all that are feasible, in order; `random`; the others, Optuna's
+    strategy: Literal["exhaustive", "tpe", "gp", "nsga2", "random", "beam"] | None = None
+    """Who proposes. `exhaustive`: all that are feasible, in order; `random`; `beam`: all, but only
+    the best beginnings are built on (sequential schedule; `docs/pruning.md`); the others, Optuna's
     samplers, learn from cohort to cohort. None: `exhaustive` if the space fits the budget; else
     `tpe`, or `random` if cohort_size leaves it fewer than four cohorts to learn from."""
     cohort_size: int | None = Field(default=None, ge=1)
-    """Hierarchies trained together; None: all if `exhaustive`, 1 if `gp`, else n_trials / 4. At
-    most n_trials / 4 for the strategies that learn."""
+    """Hierarchies trained together; None: all if `exhaustive` or `beam`, 1 if `gp`, else
+    n_trials / 4. At most n_trials / 4 for the strategies that learn."""
+    beam_width: int = Field(default=4, ge=1)
+    """`beam`: beginnings that are built on after each stage, and the best of each block count."""
     timeout_s: float | None = Field(default=None, gt=0)
     """Start no further epoch (stage, if `sequential`) after this many seconds; the study can be
     continued."""
@@ -237,16 +241,45 @@ class BudgetConfig(Section):
 
 
 class PruningConfig(Section):
-    kind: Literal["halving", "percentile", "none"] = "halving"
+    kind: str = "halving"
     """`halving`: at each rung the best 1/reduction_factor of the cohort go on; `percentile`: the
-    best `percentile` percent of it."""
+    best `percentile` percent of it; `none`; or the name of an Optuna pruner, as `MedianPruner`,
+    which is asked for one hierarchy after another (`docs/pruning.md`)."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of an Optuna pruner, as `n_startup_trials`; for such a kind alone."""
+    by: Literal["head", "output"] = "head"
+    """Whose accuracy is ranked and recorded at a rung: that of the deepest trained local head, or
+    of the output layer (not if `sequential`, which trains it last)."""
     reduction_factor: float = Field(default=2.0, gt=1)
     percentile: float | None = Field(default=None, gt=0, lt=100)
     """How many percent go on, rounded up to a whole number of hierarchies; for its kind alone."""
     grace_epochs: int | None = Field(default=None, ge=1)
     """The first rung, in epochs; None: the first epoch after the first learning-rate decay. Each
     further rung is at reduction_factor times the epochs of the one before. Not for `sequential`:
-    its rungs are the ends of all stages but the last."""
+    its rungs are the ends of all stages but the last. Optuna's pruners are asked after each epoch
+    from this one on; None: the first."""
+
+    @property
+    def is_optunas(self) -> bool:
+        """Whether one of Optuna's pruners decides."""
+        return self.kind not in PRUNING_RULES
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, kind: str) -> str:
+        # which pruners there are is Optuna's to say, and not known here
+        if kind not in PRUNING_RULES and not kind.endswith("Pruner"):
+            rules = ", ".join(PRUNING_RULES)
+            raise ValueError(f"must be {rules}, or an Optuna pruner as MedianPruner")
+        return kind
+
+    @model_validator(mode="after")
+    def _options_for_optuna(self) -> Self:
+        if self.options and not self.is_optunas:
+            raise ValueError(
+                f"options must be left out unless kind is an Optuna pruner, but got {self.options}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _percentile_for_its_kind(self) -> Self:

@@ -49,8 +49,8 @@ MARKERS: dict[Kind, dict[str, Any]] = {
 RING = {"symbol": "circle-open", "color": VERMILION, "size": 18, "line": {"width": 2.5}}
 LABELS: dict[Kind, str] = {
     "infeasible": "outside the constraint",
-    "pruned": "pruned (last local accuracy)",
-    "running": "running (last local accuracy)",
+    "pruned": "pruned (last accuracy)",
+    "running": "running (last accuracy)",
 }
 
 

@@ -107,8 +107,14 @@ class Landscape:
 # ------------------------------------------------------------------ from studies
 
 
-def record_landscape(studies: Sequence[tuple[StudyConfig, Study]]) -> Landscape:
+def record_landscape(
+    studies: Sequence[tuple[StudyConfig, Study]], *, is_sample: bool = False
+) -> Landscape:
     """The landscape of exhaustive studies that differ in their seed alone.
+
+    Args:
+        studies: settings and trials.
+        is_sample: the references, which were drawn from the space, stand for all of it.
 
     Raises:
         NoResultError: if a feasible hierarchy has not been trained to its end.
@@ -133,7 +139,10 @@ def record_landscape(studies: Sequence[tuple[StudyConfig, Study]]) -> Landscape:
     )
     for other, study in studies:
         trials = _complete(study)
-        _check_exhaustive(landscape.space, trials, other, study.study_name)
+        _check_exhaustive(landscape.space, trials, other, study.study_name, is_sample)
+        if is_sample:
+            # harvested ones were not drawn: they have fewer blocks in the last stage
+            trials = {name: trials[name] for name in config.references}
         heads: dict[str, dict[int, tuple[float, ...]]] = {}
         for name, trial in trials.items():
             attributes = trial.user_attrs
@@ -177,9 +186,13 @@ def _check_comparable(studies: Sequence[tuple[StudyConfig, Study]]) -> None:
 
 
 def _check_exhaustive(
-    space: SearchSpace, trials: Mapping[str, FrozenTrial], config: StudyConfig, study: str
+    space: SearchSpace,
+    trials: Mapping[str, FrozenTrial],
+    config: StudyConfig,
+    study: str,
+    is_sample: bool,
 ) -> None:
-    feasible = space.feasible()
+    feasible = [] if is_sample else space.feasible()
     if feasible is None:
         raise ConfigError(
             "a landscape needs a space that can be trained exhaustively, but that of study "

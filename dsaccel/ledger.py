@@ -1,7 +1,7 @@
 """The rows of a stored study: one trial is one hierarchy, and every row is a real network."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -18,11 +18,16 @@ class Ledger:
     """Opens, reports and tells the trials of a study, each exactly once."""
 
     def __init__(
-        self, study: optuna.Study, space: SearchSpace, plan: Callable[[Hierarchy], Plan]
+        self,
+        study: optuna.Study,
+        space: SearchSpace,
+        plan: Callable[[Hierarchy], Plan],
+        by: Literal["head", "output"] = "head",
     ) -> None:
         self.study = study
         self._space = space
         self._plan = plan
+        self._by: Literal["head", "output"] = by
         self._open: dict[str, optuna.Trial] = {}
 
     def finished(self) -> dict[str, FrozenTrial]:
@@ -77,7 +82,7 @@ class Ledger:
                     **self._attributes(cohort, name),
                 },
                 intermediate_values={
-                    rung.step: rung.deepest_head(name)
+                    rung.step: rung.ranked(name, self._by)
                     for rung in cohort.history
                     if name in rung.accuracies
                 },

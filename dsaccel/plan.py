@@ -213,6 +213,11 @@ class Plan:
     def num_local_losses(self) -> int:
         return sum(len(segment.heads) for segment in self.segments)
 
+    def num_heads(self, stage: int) -> int:
+        """Local heads up to the end of a stage, the stem's counted."""
+        layers = (layer for block in self.blocks if block.stage <= stage for layer in block.layers)
+        return sum(layer.head is not None for layer in layers)
+
     @cached_property
     def num_parameters(self) -> int:
         """Weights of the network itself: local heads not counted, the output layer counted."""

@@ -47,7 +47,9 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 }
 """The strategies that learn, and how to make their sampler from a seed."""
 
-STRATEGIES = ("exhaustive", *SAMPLERS, "random")
+WHOLE = ("exhaustive", "beam")
+"""The strategies that propose all that is feasible."""
+STRATEGIES = (*WHOLE, *SAMPLERS, "random")
 
 
 def next_cohort(
@@ -99,8 +101,8 @@ def propose(
         num: size of the cohort.
         seed: the study's.
         exclude: hierarchies that must not be proposed either, such as references to come.
-        strategy: `exhaustive` (lexicographic order: neighbours share most blocks), `random`, or
-            one that learns.
+        strategy: `exhaustive` or `beam` (lexicographic order: neighbours share most blocks),
+            `random`, or one that learns.
 
     Raises:
         ConfigError: if the strategy is unknown, or `exhaustive` in a space too large to list.
@@ -115,11 +117,11 @@ def propose(
     values = _values(space, finished)
     taken = set(values) | set(exclude)
     unseen = _unseen(space, taken)
-    if unseen is not None and (len(unseen) <= num or strategy == "exhaustive"):
+    if unseen is not None and (len(unseen) <= num or strategy in WHOLE):
         return unseen[:num]
-    if strategy == "exhaustive":
+    if strategy in WHOLE:
         raise ConfigError(
-            "strategy exhaustive needs a space that can be listed, but this one has a setting "
+            f"strategy {strategy} needs a space that can be listed, but this one has a setting "
             "without steps or more than 100,000 points within num_blocks; narrow it or choose "
             "another strategy"
         )

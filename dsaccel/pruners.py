@@ -5,10 +5,11 @@ their reports. Here a cohort is ranked as a whole at one fidelity.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from dsaccel.config import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
+from dsaccel.hierarchy import Hierarchy, parse_hierarchy
 
 
 def rung_steps(
@@ -24,6 +25,11 @@ def rung_steps(
     """
     if training.schedule == "simultaneous":
         return rung_epochs(pruning, training)
+    if pruning.by == "output":
+        raise ConfigError(
+            "pruning.by must be head with the sequential schedule, which trains the output layer "
+            "last, but got output; leave it out"
+        )
     if pruning.grace_epochs is not None:
         raise ConfigError(
             "pruning.grace_epochs must not be set with the sequential schedule, which prunes at "
@@ -37,10 +43,12 @@ def rung_epochs(pruning: PruningConfig, training: TrainingConfig) -> tuple[int, 
 
     Without `grace_epochs` the first is the epoch after the first learning-rate decay: before it the
     noise of a large learning rate hides which hierarchy is better. Nothing is pruned if there is
-    no such epoch.
+    no such epoch. Optuna's pruners, which know warm-ups of their own, are asked after every epoch.
     """
     if pruning.kind == "none":
         return ()
+    if pruning.is_optunas:
+        return tuple(range(pruning.grace_epochs or 1, training.epochs))
     first = pruning.grace_epochs
     if first is None:
         decays = training.decay_epochs()
@@ -54,6 +62,16 @@ def rung_epochs(pruning: PruningConfig, training: TrainingConfig) -> tuple[int, 
         fidelity *= pruning.reduction_factor
     # with a factor near 1 neighbours round to the same epoch
     return tuple(dict.fromkeys(rungs))
+
+
+def prefixes_at(step: int, names: Iterable[str], training: TrainingConfig) -> dict[str, int]:
+    """A number for each hierarchy, equal for those who are one network as far as they are trained
+    at a rung; see `Cohort.prefixes`. If the schedule is simultaneous, no two are.
+    """
+    numbers: dict[Hierarchy, int] = {}
+    num_stages = step if training.schedule == "sequential" else None
+    prefixes = {name: parse_hierarchy(name)[:num_stages] for name in names}
+    return {name: numbers.setdefault(p, len(numbers)) for name, p in prefixes.items()}
 
 
 def losers(

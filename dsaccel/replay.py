@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from dsaccel.beam import beam_config, beam_losers
 from dsaccel.config import PruningConfig, parse_config
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.landscape import Landscape
+from dsaccel.optuna_pruners import OptunaJudge, make_pruner
 from dsaccel.plan import Plan, Segment
-from dsaccel.proposals import STRATEGIES, next_cohort
+from dsaccel.proposals import STRATEGIES, WHOLE, next_cohort
 from dsaccel.pruners import losers, rung_steps
 from dsaccel.rung import Rung
 from dsaccel.seeds import derive
@@ -42,6 +44,8 @@ class Policy:
     cohort_size: int
     n_trials: int
     pruning: PruningConfig
+    beam_width: int | None = None
+    """Of strategy `beam` alone, which takes the whole space and no pruning."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,11 @@ class Replay:
         if policy.strategy not in STRATEGIES:
             known = ", ".join(STRATEGIES)
             raise ConfigError(f"strategy must be one of {known}, but got {policy.strategy!r}")
+        if policy.pruning.is_optunas:
+            make_pruner(policy.pruning)
         landscape, space = oracle.landscape, oracle.space
+        if policy.strategy == "beam":
+            beam_config(landscape.config.model_copy(update={"pruning": policy.pruning}))
         num_outside = sum(space.violation(h) is not None for h in space.references)
         if policy.n_trials <= num_outside or policy.cohort_size < 1:
             raise ConfigError(
@@ -150,8 +158,12 @@ class Replay:
         self._distributions = space.distributions()
         num_stages = len(landscape.config.space.num_blocks)
         prune_at = rung_steps(policy.pruning, landscape.config.training, num_stages)
+        if policy.strategy == "beam":
+            prune_at = tuple(range(1, num_stages))
         self._stops = (*prune_at, landscape.num_steps)
-        self._block_steps = 0
+        self._block_steps: float = 0
+        self._ahead: dict[int, float] = {}
+        """Blocks of nodes (by number) whose first unit a beam has trained ahead of their stage."""
 
     def marks(self) -> Iterator[Mark]:
         """Search on, a cohort at a time, until the budget is spent or the space is exhausted."""
@@ -199,10 +211,11 @@ class Replay:
             if name not in known and trie.add_harvest(name, plan(h))
         ]
         pruned: dict[str, int] = {}
+        self._judge = self._make_judge(list(names))
         for before, step in itertools.pairwise((0, *self._stops)):
             self._count(trie, before, step)
             if step < self._stops[-1]:
-                stopped = self._losers(trie, step)
+                stopped = self._losers(trie, before, step)
                 pruned |= dict.fromkeys(stopped, step)
                 trie.retire(set(stopped))
         living = set(trie.names)
@@ -215,18 +228,62 @@ class Replay:
     def _count(self, trie: Trie, before: int, step: int) -> None:
         """Add the blocks that learn from one rung to the next."""
         if self._is_sequential:
-            nodes = (node for node in trie.nodes() if before < node.stage <= step)
-            self._block_steps += sum(node.num_blocks for node in nodes)
+            nodes = [node for node in trie.nodes() if before < node.stage <= step]
+            self._block_steps += sum(n.num_blocks - self._ahead.pop(n.number, 0) for n in nodes)
+            if self.policy.strategy == "beam":
+                self._look_ahead(trie, step)
         else:
             self._block_steps += sum(n.num_blocks for n in trie.nodes()) * (step - before)
 
-    def _losers(self, trie: Trie, step: int) -> list[str]:
+    def _look_ahead(self, trie: Trie, step: int) -> None:
+        """Count the first unit after each beginning."""
+        for node in trie.nodes():
+            is_first = node.stage == step + 1 and node.parent and node.parent.stage == step
+            # the output layer has no blocks, and no local heads
+            if is_first and node.num_blocks:
+                self._ahead[node.number] = node.num_blocks / len(node.segment.heads)
+                self._block_steps += self._ahead[node.number]
+
+    def _losers(self, trie: Trie, before: int, step: int) -> list[str]:
         """As the search: references are never pruned, nor is who has no trained head yet."""
-        rung = self._rungs[step]
-        asked = [name for name in trie.asked if step in self._table[name]]
+        if self._judge is not None:
+            for rung in range(before + 1, step):
+                self._judge.losers(rung, self._values(trie, rung))
+            return self._judge.losers(step, self._values(trie, step))
         references = self.oracle.landscape.config.references
-        values = {name: rung.deepest_head(name) for name in asked if name not in references}
+        if self.policy.beam_width is not None:
+            networks = self.oracle.landscape.networks
+            names = [name for name in trie.asked if networks[name].is_feasible]
+            firsts = {name: self._value(name, step) for name in names}
+            stopped = beam_losers(firsts, step, self.policy.beam_width)
+            return [name for name in stopped if name not in references]
+        values = {n: v for n, v in self._values(trie, step).items() if n not in references}
         return losers(values, self.policy.pruning, self._prefixes(trie, step))
+
+    def _values(self, trie: Trie, step: int) -> dict[str, float]:
+        asked = [name for name in trie.asked if step in self._table[name]]
+        return {name: self._value(name, step) for name in asked}
+
+    def _value(self, name: str, step: int) -> float:
+        """What is ranked and recorded: of a beam, the first unit after the stages so far."""
+        if self.policy.strategy == "beam" and step < self._stops[-1]:
+            num_heads = self.oracle.plan(parse_hierarchy(name)).num_heads(step)
+            return self._table[name][step + 1][num_heads]
+        return self._rungs[step].ranked(name, self.policy.pruning.by)
+
+    def _make_judge(self, names: list[str]) -> OptunaJudge | None:
+        if not self.policy.pruning.is_optunas:
+            return None
+        config = self.oracle.landscape.config
+        return OptunaJudge(
+            self.policy.pruning,
+            self.trials,
+            names,
+            self._distributions,
+            training=config.training,
+            prune_at=self._stops[:-1],
+            references=config.references,
+        )
 
     def _prefixes(self, trie: Trie, step: int) -> dict[str, int]:
         """Equal for those who are one network so far; see `Cohort.prefixes`."""
@@ -242,7 +299,7 @@ class Replay:
 
     def _tell(self, name: str, pruned_at: int | None, *, harvested: bool) -> None:
         values = {
-            step: self._rungs[step].deepest_head(name)
+            step: self._value(name, step)
             for step in self._table[name]
             if pruned_at is None or step <= pruned_at
         }
@@ -271,8 +328,10 @@ def policies(
     cohort_sizes: str,
     n_trials: int,
     pruning: Mapping[str, Any],
+    beam_widths: str = "4",
 ) -> list[Policy]:
-    """Every strategy with every cohort size, both as lists with commas.
+    """Every strategy with every cohort size, both as lists with commas; `beam`, which takes all
+    at once, with every width.
 
     Args:
         landscape: its study's pruning is the default of what `pruning` leaves open.
@@ -280,21 +339,36 @@ def policies(
         cohort_sizes: `1,4,8`.
         n_trials: distinct hierarchies to train.
         pruning: keys of `PruningConfig`; None: not given.
+        beam_widths: `1,2,4`.
 
     Raises:
         ConfigError: what is no number, or no pruning.
     """
     tables = landscape.config.pruning.model_dump(exclude_none=True)
+    if pruning.get("kind") not in (None, tables["kind"]):
+        # these belong to the kind
+        tables = {k: v for k, v in tables.items() if k not in ("percentile", "options")}
     tables |= {key: value for key, value in pruning.items() if value is not None}
     config = parse_config(PruningConfig, tables, "the command line")
+    sizes, widths = _numbers("cohort_size", cohort_sizes), _numbers("beam_width", beam_widths)
+    whole = len(landscape.networks)
+    asked: list[Policy] = []
+    for name in (text.strip() for text in strategies.split(",")):
+        if name == "beam":
+            none = PruningConfig(kind="none")
+            asked += [Policy(name, whole, whole, none, width) for width in widths]
+        else:
+            asked += [Policy(name, size, n_trials, config) for size in sizes]
+    return asked
+
+
+def _numbers(name: str, text: str) -> list[int]:
     try:
-        sizes = [int(text) for text in cohort_sizes.split(",")]
+        return [int(part) for part in text.split(",")]
     except ValueError:
         raise ConfigError(
-            f"cohort_size must be whole numbers joined by commas, but got {cohort_sizes!r}"
+            f"{name} must be whole numbers joined by commas, but got {text!r}"
         ) from None
-    names = [text.strip() for text in strategies.split(",")]
-    return [Policy(name, size, n_trials, config) for name in names for size in sizes]
 
 
 def replay_policy(
@@ -302,8 +376,11 @@ def replay_policy(
 ) -> Outcome:
     """Replay a policy with search seeds 1..num_seeds, by `run_all(replay_seed, seeds)`.
 
-    Means have a percentile bootstrap interval over the seeds, the share of seeds Wilson's.
+    Means have a percentile bootstrap interval over the seeds, the share of seeds Wilson's. A
+    strategy without chance is replayed once on each training seed.
     """
+    if policy.strategy in WHOLE:
+        num_seeds = min(num_seeds, len(oracle.seeds))
     run = (
         partial(_replay_here, oracle, policy) if run_all is map else partial(_replay_there, policy)
     )

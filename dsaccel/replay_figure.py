@@ -44,6 +44,7 @@ def outcome_summary(outcome: Outcome) -> dict[str, Any]:
         "cohort_size": policy.cohort_size,
         "n_trials": policy.n_trials,
         "pruning": policy.pruning.kind,
+        "beam_width": policy.beam_width,
         "num_seeds": outcome.num_seeds,
         **{name: asdict(getattr(outcome, name)) for name in estimates},
     }
@@ -107,12 +108,14 @@ def _add_course(figure: go.Figure, outcome: Outcome, color: str, dash: str) -> N
 
 
 def _name(policy: Policy) -> str:
+    if policy.beam_width is not None:
+        return f"beam of width {policy.beam_width}"
     return f"{policy.strategy}, cohorts of {policy.cohort_size}"
 
 
 def _cells(outcome: Outcome) -> tuple[str, ...]:
     return (
-        outcome.policy.strategy,
+        _name(outcome.policy) if outcome.policy.beam_width else outcome.policy.strategy,
         str(outcome.policy.cohort_size),
         _interval(outcome.regret, 100, 2),
         _interval(outcome.found, 100, 0),

@@ -179,9 +179,12 @@ def _caveats(study: Study, rows: list[Row]) -> str:
             "images, is noise; how many validation images there were is not recorded in this study."
         )
     if any(row.kind == "pruned" for row in rows):
+        by = _section(_section(study.user_attrs, "config"), "pruning").get("by")
+        at = "its output layer's" if by == "output" else "its deepest local head's"
+        what = "" if by == "output" else "another classifier, "
         caveats.append(
-            "A pruned trial is shown at its deepest local head's accuracy when it was pruned: "
-            "another classifier, trained less far. Do not compare it with a complete one."
+            f"A pruned trial is shown at {at} accuracy when it was pruned: {what}trained less far. "
+            "Do not compare it with a complete one."
         )
     items = "".join(f"<li>{caveat}</li>" for caveat in caveats)
     return f'<div class="caveats"><h2>How far to trust this</h2><ul>{items}</ul></div>'

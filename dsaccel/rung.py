@@ -1,6 +1,7 @@
 """A rung: what a schedule has read when every living network has come equally far."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,15 @@ class Rung:
     """Whether the output layers are trained (all along) and read; if not, heads are local ones."""
 
     def deepest_head(self, name: str) -> float:
-        """What pruning ranks by: the deepest trained local head's accuracy; globally trained
-        networks have only the output layer's.
+        """The deepest trained local head's accuracy; globally trained networks have only the
+        output layer's.
         """
         heads = self.accuracies[name]
         return heads[-2:][0] if self.has_output else heads[-1]
+
+    def ranked(self, name: str, by: Literal["head", "output"]) -> float:
+        """What pruning ranks by, as the study asks."""
+        return self.output(name) if by == "output" else self.deepest_head(name)
 
     def output(self, name: str) -> float:
         """The output layer's accuracy: at the last rung, the objective."""

@@ -13,6 +13,7 @@ from typing import Literal
 
 from optuna.trial import TrialState
 
+from dsaccel.beam import beam_config, beam_losers
 from dsaccel.checkpoint import load_checkpoint, save_checkpoint
 from dsaccel.cohort import Cohort
 from dsaccel.config import BudgetConfig, StudyConfig
@@ -22,8 +23,9 @@ from dsaccel.families import build_plan, check_hierarchy
 from dsaccel.harvest import Harvest, add_harvest
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.ledger import Ledger
+from dsaccel.optuna_pruners import OptunaJudge, make_pruner
 from dsaccel.plan import Plan
-from dsaccel.proposals import SAMPLERS, next_cohort
+from dsaccel.proposals import SAMPLERS, WHOLE, next_cohort
 from dsaccel.pruners import losers, rung_steps
 from dsaccel.runtime import resolve_runtime, start_runtime
 from dsaccel.settings import with_own_settings
@@ -76,6 +78,8 @@ class Search:
         recorded = directory.read_config() if directory.exists else None
         if recorded is not None:
             config = as_recorded(config, recorded)
+        if config.budget.strategy == "beam":
+            config = beam_config(config)
         check_hierarchy(config.space.family, tuple(low for low, _ in config.space.num_blocks))
         runtime = resolve_runtime(config.runtime)
         self.device = start_runtime(runtime)
@@ -99,6 +103,10 @@ class Search:
         self.space = SearchSpace(config.space, self._measure, references)
         num_stages = len(config.space.num_blocks)
         self._prune_at = rung_steps(config.pruning, config.training, num_stages)
+        if config.budget.strategy == "beam":
+            self._prune_at = tuple(range(1, num_stages))
+        if config.pruning.is_optunas:
+            make_pruner(config.pruning)
         if recorded is None:
             self._check_strategy(config.budget)
         budget = self._resolve_budget(config.budget)
@@ -117,7 +125,7 @@ class Search:
         if self.config.storage is None:
             directory.path.mkdir(parents=True, exist_ok=True)
         self.study = open_study(directory, self.config, create=True)
-        self.ledger = Ledger(self.study, self.space, self.plan)
+        self.ledger = Ledger(self.study, self.space, self.plan, config.pruning.by)
         self.started = time.perf_counter()
         self._pace: tuple[float, float] | None = None
         with storage_errors(self.url):
@@ -186,15 +194,21 @@ class Search:
         for name in names:
             if name not in known:
                 self.ledger.open(name)
+        by, judge = self.config.pruning.by, self._judge(names)
         for rung in cohort.history:
-            self.ledger.report(rung.step, {n: rung.deepest_head(n) for n in rung.accuracies})
+            values = {name: rung.ranked(name, by) for name in rung.accuracies}
+            self.ledger.report(rung.step, values)
+            if judge is not None:
+                judge.losers(rung.step, values)
         saved = time.perf_counter()
         for rung in cohort.rungs():
             asked = [name for name in cohort.trie.asked if name in rung.accuracies]
-            values = {name: rung.deepest_head(name) for name in asked}
+            values = {name: rung.ranked(name, by) for name in asked}
             self.ledger.report(rung.step, values)
-            if rung.step in self._prune_at:
-                self._prune(cohort, values)
+            if judge is not None:
+                self._retire(cohort, judge.losers(rung.step, values))
+            elif rung.step in self._prune_at:
+                self._retire(cohort, self._losers(cohort, rung.step, values))
             if rung.step == cohort.num_steps:
                 self._finish(cohort, known)
             elif self._time_is_up() or time.perf_counter() - saved > CHECKPOINT_INTERVAL_S:
@@ -205,10 +219,33 @@ class Search:
             if self._time_is_up():
                 return
 
-    def _prune(self, cohort: Cohort, values: dict[str, float]) -> None:
-        """Retire the cohort's losers; references are compared with, never pruned."""
+    def _judge(self, names: list[str]) -> OptunaJudge | None:
+        """Where one of Optuna's pruners decides on a cohort."""
+        if not self.config.pruning.is_optunas:
+            return None
+        finished = sorted(self.ledger.finished().values(), key=lambda trial: trial.number)
+        return OptunaJudge(
+            self.config.pruning,
+            [trial for trial in finished if trial.user_attrs["hierarchy"] not in names],
+            names,
+            self.space.distributions(),
+            training=self.config.training,
+            prune_at=self._prune_at,
+            references=self.config.references,
+        )
+
+    def _losers(self, cohort: Cohort, step: int, values: dict[str, float]) -> list[str]:
+        """References are never pruned; a beam holds them if they are feasible."""
+        if self.config.budget.strategy == "beam":
+            feasible = [n for n in values if self.space.violation(parse_hierarchy(n)) is None]
+            in_space = {name: values[name] for name in feasible}
+            stopped = beam_losers(in_space, step, self.config.budget.beam_width)
+            return [name for name in stopped if name not in self.config.references]
         ranked = {n: v for n, v in values.items() if n not in self.config.references}
-        pruned = losers(ranked, self.config.pruning, cohort.prefixes())
+        return losers(ranked, self.config.pruning, cohort.prefixes())
+
+    def _retire(self, cohort: Cohort, pruned: list[str]) -> None:
+        """Take the losers of a rung out of the cohort, and keep what was read on the way."""
         for name in pruned:
             self.ledger.tell(cohort, name, TrialState.PRUNED)
         read = [self._read_harvest(cohort, name) for name in self._living_harvest(cohort)]
@@ -225,6 +262,7 @@ class Search:
             seed=self.config.seed,
             device=self.device,
             harvest=self._harvest(hierarchies, known),
+            looks_ahead=self.config.budget.strategy == "beam",
         )
         load_checkpoint(self.directory.checkpoint, names, cohort)
         return cohort
@@ -249,9 +287,12 @@ class Search:
             elif name not in known:
                 self.ledger.add_harvested(cohort, name)
         self._write_harvest(outside)
-        for key in ("blocks_trained", "blocks_separate"):
-            total = self.study.user_attrs.get(key, 0) + getattr(cohort.trie, key)
-            self.study.set_user_attr(key, total)
+        blocks = {
+            "blocks_trained": cohort.blocks_trained,
+            "blocks_separate": cohort.trie.blocks_separate,
+        }
+        for key, num in blocks.items():
+            self.study.set_user_attr(key, self.study.user_attrs.get(key, 0) + num)
         self.directory.checkpoint.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ harvest
@@ -337,12 +378,12 @@ class Search:
             learning = "tpe" if (cohort_size or 1) <= quarter else "random"
             strategy = "exhaustive" if self._fits(budget) else learning
         if cohort_size is None:
-            cohort_size = {"exhaustive": budget.n_trials, "gp": 1}.get(strategy, quarter)
+            cohort_size = {"gp": 1, **dict.fromkeys(WHOLE, budget.n_trials)}.get(strategy, quarter)
         return budget.model_copy(update={"strategy": strategy, "cohort_size": cohort_size})
 
     def _check_strategy(self, budget: BudgetConfig) -> None:
         """Refuse a new study whose strategy is named and cannot do what its name says."""
-        if budget.strategy == "exhaustive" and not self._fits(budget):
+        if budget.strategy in WHOLE and not self._fits(budget):
             feasible = self.space.feasible()
             every = "every hierarchy of a space too large to list"
             way_out = "narrow the space"
@@ -351,8 +392,13 @@ class Search:
                 every = f"all {needed} hierarchies (those of the space, and references)"
                 way_out = f"set --n-trials {needed}, narrow the space"
             raise ConfigError(
-                f"strategy exhaustive trains {every}, but got n_trials = {budget.n_trials}; "
+                f"strategy {budget.strategy} trains {every}, but got n_trials = {budget.n_trials}; "
                 f"{way_out}, or choose another --strategy"
+            )
+        if budget.strategy == "beam" and (budget.cohort_size or budget.n_trials) < budget.n_trials:
+            raise ConfigError(
+                "strategy beam compares all hierarchies with each other, so cohort_size must be "
+                f"n_trials = {budget.n_trials}, but got {budget.cohort_size}; leave it out"
             )
         quarter = _quarter(budget)
         if budget.strategy in SAMPLERS and (budget.cohort_size or 1) > quarter:

@@ -32,6 +32,7 @@ def sequential(
     *,
     cache: FeatureCache,
     start: int = 0,
+    looks_ahead: bool = False,
 ) -> Iterator[Rung]:
     """Every unit learns alone, from the bottom up; a rung after each stage.
 
@@ -46,24 +47,46 @@ def sequential(
         epochs: of each unit.
         cache: an empty one; its size changes the time it takes, no result.
         start: stages that the learners have behind them.
+        looks_ahead: the rung of a stage comes after the first unit of the next one, whose head is
+            then the deepest (`dsaccel.beam`). Changes no unit.
     """
-    for stage in range(start + 1, trie.num_stages + 1):
+    num_stages = trie.num_stages
+    for stage in range(start + 1, num_stages + 1):
         drop_retired(trie, learners)
         while wave := set(_ready(trie.roots, learners, stage)):
-            open_nodes = _open(trie, learners)
-            cache.retain(open_nodes)
-            for epoch in range(1, epochs + 1):
-                for node in wave:
-                    learners[node].start_epoch(epoch)
-                for batch, (x, y) in enumerate(data.train_batches(epoch)):
-                    ascent = _Ascent(learners, cache, wave, open_nodes, epoch, batch, y)
-                    ascent.start(trie.roots, x)
-            for node in wave:
-                learners[node].freeze()
-        trained = {node for node in trie.nodes() if learners[node].is_frozen}
-        if trained:
+            _train_wave(wave, trie, learners, data, epochs, cache)
+        if looks_ahead and stage < num_stages:
+            wave = set(_ready(trie.roots, learners, stage + 1))
+            _train_wave(wave, trie, learners, data, epochs, cache)
+        if trained := {node for node in trie.nodes() if learners[node].num_frozen}:
             accuracies = evaluate(trie, learners, data.val_batches(), trained)
-            yield Rung(stage, accuracies, has_output=stage == trie.num_stages)
+            # of a node of which only some units are trained, the other heads are read, too
+            accuracies = {
+                name: heads[: sum(learners[node].num_frozen for node in trie.path(name))]
+                for name, heads in accuracies.items()
+            }
+            yield Rung(stage, accuracies, has_output=stage == num_stages)
+
+
+def _train_wave(
+    wave: set[Node],
+    trie: Trie,
+    learners: MutableMapping[Node, Learner],
+    data: Batches,
+    epochs: int,
+    cache: FeatureCache,
+) -> None:
+    """Train the next unit of each of these nodes, and freeze it."""
+    open_nodes = _open(trie, learners)
+    cache.retain(open_nodes)
+    for epoch in range(1, epochs + 1):
+        for node in wave:
+            learners[node].start_epoch(epoch)
+        for batch, (x, y) in enumerate(data.train_batches(epoch)):
+            ascent = _Ascent(learners, cache, wave, open_nodes, epoch, batch, y)
+            ascent.start(trie.roots, x)
+    for node in wave:
+        learners[node].freeze()
 
 
 def _ready(nodes: list[Node], learners: Mapping[Node, Learner], stage: int) -> Iterator[Node]:

@@ -82,7 +82,12 @@ OUT_OF_RANGE = [
     Mistake("budget", "n_trials", 0, "greater than or equal to 1, but got 0"),
     Mistake("budget", "cohort_size", 0, "greater than or equal to 1, but got 0"),
     Mistake("budget", "timeout_s", 0, "greater than 0, but got 0"),
-    Mistake("pruning", "kind", "median", "'halving', 'percentile' or 'none', but got 'median'"),
+    Mistake(
+        "pruning",
+        "kind",
+        "median",
+        "or an Optuna pruner as MedianPruner, but got 'median'",
+    ),
     Mistake("pruning", "reduction_factor", 1, "greater than 1, but got 1"),
     Mistake("pruning", "grace_epochs", 0, "greater than or equal to 1, but got 0"),
     Mistake("runtime", "threads", 0, "greater than or equal to 1, but got 0"),

@@ -239,7 +239,7 @@ def test_the_history_shows_every_trial_by_what_became_of_it(study):
         "reference": [(0, 0.80)],
         "outside the constraint": [(3, 0.95)],
         # its deepest local head at its last epoch
-        "pruned (last local accuracy)": [(2, 0.99 * 3 / 4)],
+        "pruned (last accuracy)": [(2, 0.99 * 3 / 4)],
         "failed": [(6, 0)],
     }
     assert drawn["failed"].yaxis == "y2"

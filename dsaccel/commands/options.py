@@ -15,6 +15,7 @@ KEYS = {
     "n_trials": "budget.n_trials",
     "strategy": "budget.strategy",
     "cohort_size": "budget.cohort_size",
+    "pruning": "pruning.kind",
     "timeout": "budget.timeout_s",
     "epochs": "training.epochs",
     "batch_size": "training.batch_size",

@@ -16,11 +16,19 @@ def replay(
     table: Annotated[
         Path, typer.Argument(metavar="LANDSCAPE", help="What dsaccel landscape wrote.")
     ],
-    strategy: Annotated[str, typer.Option(help="One or more: tpe,random.")] = "tpe,random",
+    strategy: Annotated[str, typer.Option(help="One or more: tpe,random,beam.")] = "tpe,random",
     n_trials: Annotated[int, typer.Option(help="Distinct hierarchies to train.", min=1)] = 40,
     cohort_size: Annotated[str, typer.Option(help="One or more: 1,4,8.")] = "1,4,8",
+    beam_width: Annotated[str, typer.Option(help="Of strategy beam: 1,2,4.")] = "4",
     seeds: Annotated[int, typer.Option(help="Searches of each kind.", min=1)] = 100,
-    pruning: Annotated[str, typer.Option(help="halving or none.")] = "none",
+    pruning: Annotated[str, typer.Option(help="none, halving, or an Optuna pruner.")] = "none",
+    prune_by: Annotated[
+        str | None, typer.Option(help="head or output. Default: the study's.")
+    ] = None,
+    pruner_options: Annotated[
+        list[str] | None,
+        typer.Option("--pruner-option", metavar="KEY=VALUE", help="Of an Optuna pruner."),
+    ] = None,
     reduction_factor: Annotated[
         float | None, typer.Option(help="Of halving. Default: the study's.")
     ] = None,
@@ -37,6 +45,7 @@ def replay(
     quiet: options.Quiet = False,
 ) -> None:
     """Replay searches on a landscape without training: regret against blocks."""
+    from dsaccel.config import parse_override
     from dsaccel.landscape import read_landscape
     from dsaccel.replay import policies, replay_policies
     from dsaccel.replay_figure import outcome_summary, outcome_table, write_replay
@@ -44,8 +53,14 @@ def replay(
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
     recorded = read_landscape(table)
-    given = {"kind": pruning, "reduction_factor": reduction_factor, "grace_epochs": grace_epochs}
-    asked = policies(recorded, strategy, cohort_size, n_trials, given)
+    given = {
+        "kind": pruning,
+        "by": prune_by,
+        "options": dict(map(parse_override, pruner_options or [])) or None,
+        "reduction_factor": reduction_factor,
+        "grace_epochs": grace_epochs,
+    }
+    asked = policies(recorded, strategy, cohort_size, n_trials, given, beam_width)
     console, out = consoles(as_json)
     outcomes = []
     for outcome in replay_policies(recorded, asked, seeds, jobs or os.cpu_count() or 1):

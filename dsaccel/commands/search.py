@@ -24,12 +24,16 @@ def search(
     strategy: Annotated[
         str | None,
         typer.Option(
-            help="exhaustive, tpe, gp, nsga2 or random. Default: exhaustive if the space fits "
+            help="exhaustive, tpe, gp, nsga2, random, beam. Default: exhaustive if the space fits "
             "n-trials, else tpe."
         ),
     ] = None,
     cohort_size: Annotated[
         int | None, typer.Option(help="Hierarchies trained together, sharing their prefixes.")
+    ] = None,
+    pruning: Annotated[
+        str | None,
+        typer.Option(help="halving, percentile, none, or an Optuna pruner, as MedianPruner."),
     ] = None,
     timeout: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
     epochs: options.Epochs = None,

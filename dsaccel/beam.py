@@ -1,0 +1,80 @@
+"""Beam search: grow networks stage by stage, and go on from the best beginnings only.
+
+Under the sequential schedule a beginning (the first stages of a hierarchy) is trained to its end
+before anything is built on it. It is extended by one more block or by a downsampling. Beginnings of
+different length are not compared where they end, for there the deeper one is ahead by its depth:
+each is given the first unit after the downsampling, and these are compared at one resolution.
+"""
+
+import math
+from collections.abc import Mapping
+
+from dsaccel.config import PruningConfig, StudyConfig
+from dsaccel.errors import ConfigError
+from dsaccel.hierarchy import Hierarchy, parse_hierarchy
+
+
+def beam_survivors(accuracies: Mapping[Hierarchy, float], width: int) -> set[Hierarchy]:
+    """The beginnings that are built on: the best `width`, and the best of each block count.
+
+    The count is that of the stage just ended, so that no count is given up for what it looks like
+    one unit later. Equal accuracies rank by hierarchy; what is not finite ranks last.
+
+    Args:
+        accuracies: of the first unit after each beginning (blocks of the stages so far).
+        width: how many go on, whatever their counts.
+    """
+    ranked = sorted(accuracies, key=lambda beginning: _rank(beginning, accuracies[beginning]))
+    of_count: dict[int, Hierarchy] = {}
+    for beginning in ranked:
+        of_count.setdefault(beginning[-1], beginning)
+    return {*ranked[:width], *of_count.values()}
+
+
+def beam_losers(values: Mapping[str, float], num_stages: int, width: int) -> list[str]:
+    """The hierarchies whose beginning is not built on, in the order of the mapping.
+
+    Args:
+        values: accuracy of the first unit after the first `num_stages` stages of each.
+        num_stages: that have ended.
+        width: of the beam.
+    """
+    beginnings = {name: parse_hierarchy(name)[:num_stages] for name in values}
+    survivors = beam_survivors({beginnings[name]: values[name] for name in values}, width)
+    return [name for name in values if beginnings[name] not in survivors]
+
+
+def beam_config(config: StudyConfig) -> StudyConfig:
+    """The settings of a study with strategy `beam`, which prunes in its own way.
+
+    Raises:
+        ConfigError: if stages do not begin with a unit of their own, trained after what is below.
+    """
+    if config.training.schedule != "sequential":
+        raise ConfigError(
+            "strategy beam builds on finished stages, so training.schedule must be sequential, but "
+            f"got {config.training.schedule}; add --schedule sequential"
+        )
+    granularity = config.network.granularity
+    if "stage" in ((granularity,) if isinstance(granularity, str) else granularity):
+        raise ConfigError(
+            "strategy beam compares the first unit of a stage, so network.granularity must be conv "
+            f"or block, but got {granularity}"
+        )
+    if config.network.first_loss > 1:
+        raise ConfigError(
+            "strategy beam needs a local loss on every unit, so network.first_loss must be 1, but "
+            f"got {config.network.first_loss}"
+        )
+    named = "kind" in config.pruning.model_fields_set
+    if named and config.pruning.kind != "none":
+        raise ConfigError(
+            "strategy beam decides by itself who goes on, so pruning.kind must be none, but got "
+            f"{config.pruning.kind}; add --pruning none"
+        )
+    return config.model_copy(update={"pruning": PruningConfig(kind="none")})
+
+
+def _rank(beginning: Hierarchy, value: float) -> tuple[bool, float, Hierarchy]:
+    finite = math.isfinite(value)
+    return (not finite, -value if finite else 0.0, beginning)
