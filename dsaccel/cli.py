@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from dsaccel.commands.describe import describe
+from dsaccel.commands.evaluate import evaluate
 from dsaccel.commands.export import export
 from dsaccel.commands.landscape import landscape
 from dsaccel.commands.replay import replay
@@ -22,7 +23,7 @@ from dsaccel.commands.search import search
 from dsaccel.commands.train import train
 from dsaccel.errors import UserError
 
-COMMANDS = (search, train, describe, export, report, landscape, replay)
+COMMANDS = (search, train, evaluate, describe, export, report, landscape, replay)
 
 
 class Terminated(KeyboardInterrupt):
