@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from dsaccel.commands.confirm import confirm
 from dsaccel.commands.describe import describe
 from dsaccel.commands.evaluate import evaluate
 from dsaccel.commands.export import export
@@ -21,9 +22,10 @@ from dsaccel.commands.replay import replay
 from dsaccel.commands.report import report
 from dsaccel.commands.search import search
 from dsaccel.commands.train import train
+from dsaccel.commands.variance import variance
 from dsaccel.errors import UserError
 
-COMMANDS = (search, train, evaluate, describe, export, report, landscape, replay)
+COMMANDS = (search, confirm, train, evaluate, describe, export, report, landscape, replay, variance)
 
 
 class Terminated(KeyboardInterrupt):

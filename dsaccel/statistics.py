@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from scipy import optimize, stats
@@ -98,7 +99,7 @@ def _shift(n: int, alpha: float, power: float) -> float:
     highest = 8.0
     while excess(highest) < 0:
         highest *= 2
-    return float(optimize.brentq(excess, 0.0, highest))
+    return cast(float, optimize.brentq(excess, 0.0, highest))
 
 
 def seeds_needed(std: float, resolution: float) -> int | None:

@@ -82,7 +82,7 @@ def variance_components(
     Estimates may come out negative where a component is small; they are reported as 0.
 
     Args:
-        accuracies: hierarchy -> seed -> accuracy; seeds that a hierarchy lacks are left out for all.
+        accuracies: hierarchy -> seed -> accuracy; a seed that one lacks is left out for all.
         prefix_stages: how many first stages are the prefix.
 
     Returns:

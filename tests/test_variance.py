@@ -1,11 +1,17 @@
 """Variance components: moments against a second implementation, a simulation and hand counts."""
 
 import itertools
+import json
 import math
 
 import numpy as np
 import pytest
+from tiny_study import config
+from typer.testing import CliRunner
 
+from dsaccel.cli import app
+from dsaccel.hierarchy import parse_hierarchy
+from dsaccel.landscape import Landscape, Network, write_landscape
 from dsaccel.statistics import seeds_needed
 from dsaccel.variance import Components, variance_components
 
@@ -72,7 +78,7 @@ def test_the_residual_is_what_pairs_of_siblings_say():
 
 def test_negative_estimates_are_reported_as_zero_and_named():
     # the suffixes cancel over seeds: their means are equal, their residuals are not
-    table = {(g, i): {0: g + i, 1: g - i} for g in (1.0, 2.0) for i in (1, 2)}
+    table = {(g, i): {0: 1.0 * g + i, 1: 1.0 * g - i} for g in (1, 2) for i in (1, 2)}
     parts = variance_components(table, 1)
     assert parts is not None
     assert parts.suffix == 0
@@ -101,3 +107,61 @@ def test_pairing_and_sharing_a_prefix_need_fewer_seeds():
         "unpaired": seeds_needed(math.sqrt(3.5e-4), 0.01),
     }
     assert list(needed.values()) == sorted(n for n in needed.values() if n)
+
+
+# ------------------------------------------------------------------ the command
+
+
+def landscape_file(path, num_seeds=3):
+    """A 2 x 2 x 2 space whose accuracies are known: 3 points a first stage, 1 a last one."""
+    network = Network(1000, 1000, 0.5, True)
+    names = [f"{a}-{b}-{c}" for a in (1, 2) for b in (1, 2) for c in (1, 2)]
+    rng = np.random.default_rng(0)
+    accuracies = {
+        seed: {
+            name: {1: (0.1, 0.5 + 0.03 * int(name[0]) + 0.01 * int(name[-1]) + noise)}
+            for name, noise in zip(names, rng.normal(0, 0.002, len(names)).tolist(), strict=True)
+        }
+        for seed in range(1, num_seeds + 1)
+    }
+    study = config(training={"epochs": 1}, references=[])
+    networks = dict.fromkeys([*names, "1-1-3"], network)
+    networks["1-1-3"] = Network(1000, 1000, 0.5, False)
+    for table in accuracies.values():
+        table["1-1-3"] = {1: (0.1, 0.99)}
+    write_landscape(Landscape(study, 10, 360, networks, accuracies), path)
+    return accuracies
+
+
+def test_the_command_takes_a_landscape_apart_and_counts_seeds(tmp_path):
+    accuracies = landscape_file(tmp_path / "x.csv")
+    table = {
+        parse_hierarchy(name): {seed: accuracies[seed][name][1][-1] for seed in accuracies}
+        for name in accuracies[1]
+        if name != "1-1-3"  # infeasible
+    }
+    expected = variance_components(table, 1)
+    assert expected is not None
+    args = ["variance", str(tmp_path / "x.csv"), "--resolution", "0.25"]
+    summary = json.loads(CliRunner().invoke(app, [*args, "--json"]).stdout)
+    assert summary["suffix_seed"] == pytest.approx(expected.suffix_seed)
+    assert summary["prefix"] == pytest.approx(expected.prefix)
+    assert summary["seeds_needed"] == expected.seeds_for(0.0025)
+    shown = CliRunner().invoke(app, args).stdout
+    assert f"with {summary['seeds_needed']['paired']} seeds" in shown
+    assert "0.25 points" in shown
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "named"),
+    [
+        (["--resolution", "0"], 2, "above 0"),
+        (["--prefix-stages", "3"], 2, "within 1..2"),
+        ([], 3, "has 1 seeds"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_answer(tmp_path, args, code, named):
+    landscape_file(tmp_path / "x.csv", num_seeds=1)
+    result = CliRunner().invoke(app, ["variance", str(tmp_path / "x.csv"), *args])
+    assert result.exit_code == code
+    assert named in result.stderr
