@@ -20,6 +20,7 @@ from typing import Any, Literal
 import optuna
 
 from dsaccel.checkpoint import load_checkpoint, save_checkpoint
+from dsaccel.cohort import Cohort
 from dsaccel.config import ConfirmConfig, StudyConfig
 from dsaccel.confirmation import MODES, Confirmation, Entry, Mode, confirmation_of, entry_record
 from dsaccel.data import load_test
@@ -258,28 +259,36 @@ class Confirm:
         folder = self.directory.confirmation
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint = folder / "checkpoint.pt"
-        names = [entry.name for entry in job.entries]
-        key = [f"seed {job.seed}", job.mode, *names]
+        key = [f"seed {job.seed}", job.mode, *cohort.trie.asked]
         load_checkpoint(checkpoint, key, cohort)
         for rung in cohort.rungs():
-            is_last = rung.step == cohort.num_steps
-            if not is_last and time.perf_counter() - saved > CHECKPOINT_INTERVAL_S:
+            if rung.step == cohort.num_steps:
+                self._keep(job, cohort, time.perf_counter() - started)
+                checkpoint.unlink(missing_ok=True)
+            elif time.perf_counter() - saved > CHECKPOINT_INTERVAL_S:
                 save_checkpoint(checkpoint, key, cohort)
                 saved = time.perf_counter()
             yield rung.step, cohort.num_steps
+
+    def _keep(self, job: Job, cohort: Cohort, time_s: float) -> None:
+        """Record what networks have reached, and keep their weights for the test split."""
+        names = [entry.name for entry in job.entries]
         if self.entrants.has_test:
             file = f"{job.seed}-{job.mode}-{len(self.record['results'])}.pt"
-            save_networks(folder / file, cohort)
+            save_networks(self.directory.confirmation / file, cohort)
             unread = {"file": file, "seed": job.seed, "mode": job.mode, "names": names}
             self.record["unread"].append(unread)
-        outputs = {name: cohort.history[-1].output(name) for name in names}
         self.record["results"] += [
-            {"name": name, "mode": job.mode, "seed": job.seed, "val_accuracy": accuracy}
-            for name, accuracy in outputs.items()
+            {
+                "name": name,
+                "mode": job.mode,
+                "seed": job.seed,
+                "val_accuracy": cohort.history[-1].output(name),
+            }
+            for name in names
         ]
-        self.record["time_s"] += time.perf_counter() - started
+        self.record["time_s"] += time_s
         self._save()
-        checkpoint.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ decision and test
 

@@ -35,6 +35,7 @@ class Entrants:
         self.config = config
         self.device = start_runtime(resolve_runtime(config.runtime))
         self._download = download
+        self._data: Data | None = None
         data = self.load_data(config.seed)
         self.fingerprint = data.fingerprint
         self.num_val = data.num_val
@@ -46,14 +47,17 @@ class Entrants:
         }
 
     def load_data(self, seed: int) -> Data:
-        """The images with the split, order and augmentation of a seed."""
-        return load_data(
-            self.config.data,
-            seed=seed,
-            batch_size=self.config.training.batch_size,
-            device=self.device,
-            download=self._download,
-        )
+        """The images with the split, order and augmentation of a seed; the last are kept."""
+        if self._data is None or self._data.seed != seed:
+            self._data = None  # not two data sets at once on the device
+            self._data = load_data(
+                self.config.data,
+                seed=seed,
+                batch_size=self.config.training.batch_size,
+                device=self.device,
+                download=self._download,
+            )
+        return self._data
 
     def cohort(
         self, entries: Sequence[Entry], mode: Mode, data: Data, own: GlobalSettings

@@ -139,5 +139,5 @@ def matching_width(
         else:
             high = middle
     nearest = min((low, high), key=lambda w: abs(count(w) - target))
-    rounded = (round(nearest, digits) for digits in range(2, 16))
-    return next((w for w in rounded if w > 0 and count(w) == count(nearest)), nearest)
+    candidates = (width, *(round(nearest, digits) for digits in range(2, 16)))
+    return next((w for w in candidates if w > 0 and count(w) == count(nearest)), nearest)

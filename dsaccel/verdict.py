@@ -164,7 +164,7 @@ def _told(result: Result, against: Against, name: str, other: str) -> Iterator[s
     parts = [f"{name} {_verb(val)} {other}{_figures(val)}"]
     test = result.comparisons.get(("test", against))
     if test is not None:
-        parts.append(f"on test it {_verb(test)}{_figures(test)}")
+        parts.append(f"on test {_noun(test)}{_figures(test)}")
     yield "; ".join(parts) + "."
 
 
@@ -172,6 +172,12 @@ def _verb(comparison: Comparison) -> str:
     if comparison.is_tie:
         return "ties with" if comparison.paired.low is not None else "cannot be told from"
     return "leads" if comparison.paired.mean > 0 else "trails"
+
+
+def _noun(comparison: Comparison) -> str:
+    if comparison.is_tie:
+        return "a tie"
+    return "a lead" if comparison.paired.mean > 0 else "behind"
 
 
 def _figures(comparison: Comparison) -> str:
