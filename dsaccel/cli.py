@@ -14,7 +14,9 @@ from typing import Any
 import typer
 
 from dsaccel.commands.calibrate import calibrate
+from dsaccel.commands.confirm import confirm
 from dsaccel.commands.describe import describe
+from dsaccel.commands.evaluate import evaluate
 from dsaccel.commands.export import export
 from dsaccel.commands.landscape import landscape
 from dsaccel.commands.pareto import pareto
@@ -22,9 +24,23 @@ from dsaccel.commands.replay import replay
 from dsaccel.commands.report import report
 from dsaccel.commands.search import search
 from dsaccel.commands.train import train
+from dsaccel.commands.variance import variance
 from dsaccel.errors import UserError
 
-COMMANDS = (search, train, describe, export, report, pareto, calibrate, landscape, replay)
+COMMANDS = (
+    search,
+    confirm,
+    train,
+    evaluate,
+    describe,
+    export,
+    report,
+    pareto,
+    calibrate,
+    variance,
+    landscape,
+    replay,
+)
 
 
 class Terminated(KeyboardInterrupt):

@@ -292,6 +292,21 @@ class PruningConfig(Section):
         return self
 
 
+class ConfirmConfig(Section):
+    enabled: bool = False
+    """Confirm the winner as soon as the search is finished; `dsaccel confirm` does it any time."""
+    top: int = Field(default=3, ge=1)
+    """Finalists: the best hierarchies of the search, by validation."""
+    num_seeds: int = Field(default=5, ge=1)
+    """Fresh seeds that each is trained with; an interval needs two."""
+    controls: bool = True
+    """Train controls too: the best with at most the reference's parameters, with at most its local
+    losses, and the reference widened to the winner's parameters and FLOPs."""
+    tuning_trials: int | None = Field(default=None, ge=1)
+    """Settings (learning rate, dropout) tried for global back-propagation, the study's own first;
+    None: as many as the search tried layer-wise."""
+
+
 class StudyConfig(Section):
     """One search: a space, the data, how to train, and how much of it."""
 
@@ -306,6 +321,7 @@ class StudyConfig(Section):
     training: TrainingConfig = TrainingConfig()
     budget: BudgetConfig = BudgetConfig()
     pruning: PruningConfig = PruningConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
     @field_validator("references")

@@ -19,7 +19,14 @@ from typing import Any, TextIO
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from dsaccel.config import BudgetConfig, PruningConfig, StudyConfig, differences, parse_config
+from dsaccel.config import (
+    BudgetConfig,
+    ConfirmConfig,
+    PruningConfig,
+    StudyConfig,
+    differences,
+    parse_config,
+)
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
 from dsaccel.families import build_plan
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
@@ -257,7 +264,12 @@ def _portable(config: StudyConfig) -> StudyConfig:
 
 def _deciding(config: StudyConfig) -> StudyConfig:
     """Without the seed, and without what says only how the study was searched."""
-    update = {"seed": 1, "budget": BudgetConfig(), "pruning": PruningConfig()}
+    update = {
+        "seed": 1,
+        "budget": BudgetConfig(),
+        "pruning": PruningConfig(),
+        "confirm": ConfirmConfig(),
+    }
     return _portable(config).model_copy(update=update)
 
 

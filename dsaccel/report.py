@@ -16,6 +16,9 @@ from optuna import Study
 from plotly.offline import get_plotlyjs
 
 from dsaccel import figures, head_figures
+from dsaccel.confirm_figure import confirmation_figure
+from dsaccel.confirm_report import CAPTION, confirmation_html
+from dsaccel.confirmation import read_confirmation
 from dsaccel.page import figure_html
 from dsaccel.tables import (
     Row,
@@ -154,7 +157,12 @@ def _caveats(study: Study, rows: list[Row]) -> str:
     seed = escape(_text(_section(study.user_attrs, "config").get("seed"), " ({})"))
     caveats = [
         f"Accuracies are of one seed{seed}, on validation images. The best of many on the same "
-        "images looks better than it is; no test image was read for this page."
+        "images looks better than it is; "
+        + (
+            "the test split was read for the confirmation alone."
+            if study.user_attrs.get("test_readings")
+            else "no test image was read for this page."
+        )
     ]
     best = best_row(rows)
     error = standard_error(study, best.accuracy) if best else None
@@ -194,7 +202,12 @@ def _sections(study: Study) -> str:
     best = best_row(read_rows(study))
     has_error = best and standard_error(study, best.accuracy)
     band = " The grey band reaches one standard error below it." if has_error else ""
+    confirmation = read_confirmation(study)
     sections = [
+        _section_html(
+            "confirmation", "Confirmation", confirmation_figure(confirmation), CAPTION,
+            before=confirmation_html(confirmation),
+        ),
         _section_html(
             "history", "The search", figures.history_figure(study),
             "Every trial in the order in which it was asked for. The line is the best so far.",

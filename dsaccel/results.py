@@ -5,6 +5,7 @@ from typing import Any
 from optuna.trial import TrialState
 from rich.table import Table
 
+from dsaccel.evaluate import Reading
 from dsaccel.export import export_trial
 from dsaccel.report import write_report
 from dsaccel.search import Search
@@ -66,4 +67,16 @@ def result_table(result: TrainResult) -> Table:
     table.add_row("parameters", count(result.num_parameters))
     table.add_row("time", duration(result.time_s))
     table.add_row("peak memory", f"{result.peak_memory_bytes / 2**20:.0f} MiB")
+    return table
+
+
+def reading_table(reading: Reading) -> Table:
+    """What `dsaccel evaluate` prints."""
+    split = {"val": "validation", "test": "test"}[reading.split]
+    table = Table.grid(padding=(0, 2))
+    table.add_row("hierarchy", reading.hierarchy)
+    table.add_row("mode", reading.mode)
+    table.add_row(f"{split} accuracy", percent(reading.accuracy))
+    table.add_row("by head, output last", "  ".join(map(percent, reading.head_accuracies)))
+    table.add_row("images", f"{reading.num_images:,}")
     return table

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from dsaccel.config import (
     NAME_PATTERN,
+    ConfirmConfig,
     StudyConfig,
     TrainingConfig,
     differences,
@@ -62,6 +63,11 @@ class StudyDir:
     def harvest(self) -> Path:
         """Networks that were read on the way and are no trials of the study."""
         return self.path / "harvest.csv"
+
+    @property
+    def confirmation(self) -> Path:
+        """Folder of networks whose test accuracy has not been read yet."""
+        return self.path / "confirmation"
 
     @property
     def checkpoint(self) -> Path:
@@ -239,7 +245,9 @@ def _deciding(config: StudyConfig) -> StudyConfig:
     standard = {name: TrainingConfig.model_fields[name].default for name in free}
     training = config.training.model_copy(update=standard)
     budget = config.budget.model_copy(update={"n_trials": 1, "timeout_s": None, "baseline": True})
-    return config.model_copy(update={"training": training, "budget": budget, "storage": None})
+    return config.model_copy(
+        update={"training": training, "budget": budget, "confirm": ConfirmConfig(), "storage": None}
+    )
 
 
 def _open_storage(url: str) -> optuna.storages.RDBStorage:

@@ -7,6 +7,7 @@ from dsaccel.config import RunConfig
 from dsaccel.data import load_data
 from dsaccel.families import build_plan, check_hierarchy
 from dsaccel.hierarchy import parse_hierarchy
+from dsaccel.nn import Unit
 from dsaccel.runtime import peak_memory_bytes, resolve_runtime, start_runtime
 
 
@@ -38,7 +39,7 @@ class Training:
         check_hierarchy(run.family, hierarchy)
         runtime = resolve_runtime(run.runtime)
         self.device = start_runtime(runtime)
-        data = load_data(
+        self.data = data = load_data(
             run.data,
             seed=run.seed,
             batch_size=run.training.batch_size,
@@ -59,6 +60,12 @@ class Training:
         self.cohort = Cohort(
             {run.hierarchy: self.plan}, run.training, data, seed=run.seed, device=self.device
         )
+
+    @property
+    def units(self) -> list[Unit]:
+        """The network, from the first unit to the output layer."""
+        nodes = self.cohort.trie.path(self.run.hierarchy)
+        return [unit for node in nodes for unit in self.cohort.learners[node].units]
 
     def result(self) -> TrainResult:
         """What the network has reached after `cohort.rungs()` has been run through."""

@@ -28,6 +28,7 @@ KEYS = {
     "dropout": "network.dropout",
     "device": "runtime.device",
     "threads": "runtime.threads",
+    "confirm": "confirm.enabled",
     "seed": "seed",
     "storage": "storage",
 }

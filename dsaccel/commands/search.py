@@ -49,6 +49,13 @@ def search(
     threads: options.Threads = None,
     seed: options.Seed = None,
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL.")] = None,
+    confirm: Annotated[
+        bool | None,
+        typer.Option(
+            "--confirm/--no-confirm",
+            help="Train the winners again with fresh seeds at the end, as dsaccel confirm does.",
+        ),
+    ] = None,
     study_name: Annotated[str | None, typer.Option(help="Write to studies/NAME/.")] = None,
     settings: options.Settings = None,
     as_json: options.Json = False,
@@ -67,10 +74,13 @@ def search(
     options.apply(tables, given)
     config = parse_config(StudyConfig, tables, study)
 
+    from dsaccel.commands.confirm import confirm_search, show_confirmation
+    from dsaccel.confirm_view import confirmation_summary
     from dsaccel.results import search_summary, write_results
     from dsaccel.search import Search
     from dsaccel.study_dir import quiet_optuna
     from dsaccel.tables import headline, trials_table
+    from dsaccel.verdict import RESOLUTION
     from dsaccel.view import ProgressView
 
     console, out = consoles(as_json)
@@ -93,9 +103,15 @@ def search(
                 write_results(searching)
     if searching.is_exhausted and not quiet:
         console.print(f"all {searching.space.size} feasible hierarchies are trained")
+    confirming = None
+    if searching.config.confirm.enabled and searching.is_finished:
+        confirming = confirm_search(searching, console, download=download, quiet=quiet)
     files = write_results(searching)
     if as_json:
-        print(json.dumps(search_summary(searching, files)))
+        summary = search_summary(searching, files)
+        if confirming is not None:
+            summary["confirmation"] = confirmation_summary(confirming, RESOLUTION)
+        print(json.dumps(summary))
         return
     out.print(trials_table(searching.study))
     out.print(headline(searching.study))
@@ -104,3 +120,5 @@ def search(
     out.print(
         f"{'dashboard':>10}  optuna-dashboard {searching.url}", highlight=False, soft_wrap=True
     )
+    if confirming is not None:
+        show_confirmation(confirming, out, RESOLUTION, as_json=False)

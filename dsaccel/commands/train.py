@@ -47,12 +47,18 @@ def train(
     threads: options.Threads = None,
     seed: options.Seed = None,
     settings: options.Settings = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the weights: .safetensors.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Write over an existing file.")] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Train one hierarchy; with --study exactly as its search did."""
     run = _run_config(target, study, mode, dict(locals()))
+    if output is not None:
+        _check_output(output, force)
 
     from dsaccel.results import result_table
     from dsaccel.tables import percent
@@ -67,10 +73,27 @@ def train(
             step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
             console.print(f"{step}  {shown}", highlight=False)
     result = training.result()
+    if output is not None:
+        from dsaccel.weights import save_weights
+
+        reached = {"val_accuracy": result.val_accuracy, "num_parameters": result.num_parameters}
+        save_weights(output, training.units, training.run.model_copy(update={"result": reached}))
     if as_json:
         print(json.dumps(asdict(result)))
     else:
         out.print(result_table(result))
+        if output is not None:
+            out.print(f"weights  {output}", highlight=False, soft_wrap=True)
+
+
+def _check_output(path: Path, force: bool) -> None:
+    """Refuse what cannot be written before the hours of training."""
+    if path.suffix != ".safetensors":
+        raise ConfigError(f"--output must be a .safetensors file, but got {path}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"folder {path.parent} must exist to write {path.name} into it")
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists already; choose another --output, or --force")
 
 
 def _run_config(

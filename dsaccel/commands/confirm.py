@@ -1,0 +1,129 @@
+"""`dsaccel confirm`: a study's winner, trained again with fresh seeds."""
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dsaccel.commands import options
+from dsaccel.commands.common import StudyName, consoles, stored_study
+from dsaccel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dsaccel.confirm import Confirm
+    from dsaccel.search import Search
+
+
+def confirm(
+    study: StudyName,
+    top: Annotated[int | None, typer.Option(help="Finalists. Default: 3.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Fresh seeds. Default: 5.")] = None,
+    controls: Annotated[
+        bool | None,
+        typer.Option(
+            "--controls/--no-controls", help="Controls for parameters, local losses and width."
+        ),
+    ] = None,
+    tuning_trials: Annotated[
+        int | None,
+        typer.Option(
+            help="Settings tried for global back-propagation. Default: as many as layer-wise."
+        ),
+    ] = None,
+    resolution: Annotated[
+        float, typer.Option(help="Say how many seeds this many points would need.")
+    ] = 0.5,
+    download: options.Download = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train the best hierarchies again with fresh seeds, and say which leads are noise.
+
+    Run again to continue, or with more seeds or finalists to train what is missing. The decision
+    is made on validation; the test split is read once for each network after it.
+    """
+    if not resolution > 0:
+        raise ConfigError(f"--resolution must be above 0 points, but got {resolution}")
+    from dsaccel.config import ConfirmConfig, parse_config
+    from dsaccel.confirm import Confirm
+    from dsaccel.report import write_report
+    from dsaccel.study_dir import quiet_optuna
+
+    quiet_optuna()
+    directory, config, stored = stored_study(study)
+    given = {
+        "top": top,
+        "num_seeds": seeds,
+        "controls": controls,
+        "tuning_trials": tuning_trials,
+    }
+    tables = config.confirm.model_dump(exclude_none=True)
+    tables |= {key: value for key, value in given.items() if value is not None}
+    asked = parse_config(ConfirmConfig, tables, "the command line")
+    command = f"dsaccel confirm {study}"
+    confirming = Confirm(config, directory, stored, asked, command=command, download=download)
+    console, out = consoles(as_json)
+    run_confirmation(confirming, console, resolution / 100, quiet=quiet)
+    write_report(stored, directory.report)
+    show_confirmation(confirming, out, resolution / 100, as_json=as_json)
+
+
+def confirm_search(
+    searching: "Search", console: "Console", *, download: bool, quiet: bool
+) -> "Confirm":
+    """Confirm a search that has just been finished."""
+    from dsaccel.confirm import Confirm
+    from dsaccel.verdict import RESOLUTION
+
+    confirming = Confirm(
+        searching.config,
+        searching.directory,
+        searching.study,
+        searching.config.confirm,
+        command=f"dsaccel search {searching.directory.name} --confirm",
+        download=download,
+    )
+    run_confirmation(confirming, console, RESOLUTION, quiet=quiet)
+    return confirming
+
+
+def run_confirmation(
+    confirming: "Confirm", console: "Console", resolution: float, *, quiet: bool
+) -> None:
+    """Run with progress; files are written as far as it came, also when it is cut off."""
+    from dsaccel.confirm_view import progress_line, write_confirmation
+
+    if confirming.is_finished:
+        if not quiet:
+            console.print("all of it is trained and read: the recorded confirmation is shown")
+    elif not confirming.entrants.has_test and not quiet:
+        console.print("no test split: the confirmation is on validation alone")
+    with closing(confirming.run()) as run:
+        try:
+            for progress in run:
+                if not quiet:
+                    console.print(progress_line(progress), highlight=False)
+        finally:
+            write_confirmation(confirming, resolution)
+
+
+def show_confirmation(
+    confirming: "Confirm", out: "Console", resolution: float, *, as_json: bool
+) -> None:
+    """The outcome, as JSON or as a table with sentences."""
+    from dsaccel.confirm_view import confirmation_summary, confirmation_table, write_confirmation
+    from dsaccel.verdict import sentences
+
+    files = write_confirmation(confirming, resolution)
+    files["report"] = confirming.directory.report.as_posix()
+    if as_json:
+        print(json.dumps(confirmation_summary(confirming, resolution) | {"files": files}))
+        return
+    out.print(confirmation_table(confirming.result))
+    for line in sentences(confirming.result, resolution):
+        out.print(line, highlight=False)
+    for label, path in files.items():
+        out.print(f"{label:>18}  {path}", highlight=False, soft_wrap=True)

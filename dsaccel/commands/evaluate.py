@@ -1,0 +1,61 @@
+"""`dsaccel evaluate`: the accuracy of trained weights."""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated, Literal, cast
+
+import typer
+
+from dsaccel.commands import options
+from dsaccel.commands.common import consoles
+from dsaccel.errors import ConfigError
+
+
+def evaluate(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="WEIGHTS|CONFIG",
+            help="What dsaccel train --output wrote; of x.toml, the x.safetensors beside it.",
+        ),
+    ],
+    split: Annotated[str, typer.Option(help="test (read once, and recorded) or val.")] = "test",
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    download: options.Download = False,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+) -> None:
+    """Read the accuracy of trained weights, by head; a test reading is made once and recorded."""
+    given = {"data": data, "data_dir": data_dir, "device": device, "threads": threads}
+    if split not in ("test", "val"):
+        raise ConfigError(f"split must be test or val, but got {split!r}")
+
+    from dsaccel.config import RunConfig, parse_config
+    from dsaccel.evaluate import read_accuracy, readings_path, weights_path
+    from dsaccel.results import reading_table
+    from dsaccel.weights import read_config
+
+    path = weights_path(target)
+    tables = read_config(path).model_dump(mode="json", exclude_none=True)
+    options.apply(tables, given)
+    run = parse_config(RunConfig, tables, str(path))
+    name = cast(Literal["val", "test"], split)
+    reading, is_new = read_accuracy(
+        path, run, name, command=f"dsaccel evaluate {target}", download=download
+    )
+    if not is_new:
+        print(
+            f"the test split was read for these weights on {reading.date}: that reading is shown, "
+            f"see {readings_path(path)}",
+            file=sys.stderr,
+        )
+    if as_json:
+        print(json.dumps(asdict(reading)))
+        return
+    out = consoles(as_json)[1]
+    out.print(reading_table(reading))
+    if split == "test":
+        out.print(f"recorded in {readings_path(path)}", highlight=False, soft_wrap=True)

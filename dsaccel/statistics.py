@@ -1,0 +1,139 @@
+"""What a few seeds can say: means, paired differences, and how small a difference they can show.
+
+Differences are paired over seeds: hierarchies of one seed share their data split, their order and
+many initial weights, so the difference carries less noise than either accuracy.
+"""
+
+import functools
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from scipy import optimize, stats
+
+ALPHA = 0.05
+POWER = 0.8
+MAX_SEEDS = 10_000
+NUM_QUANTILES = 4000
+
+
+@dataclass(frozen=True)
+class Summary:
+    mean: float
+    std: float | None
+    """With n - 1 in the denominator; None for one value."""
+    n: int
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How far one series leads another, over the seeds that both have."""
+
+    mean: float
+    std: float | None
+    """Of the differences; None for one pair, as all that follows from it."""
+    n: int
+    low: float | None
+    high: float | None
+    """Ends of the 95 % t interval of the mean difference, for this comparison alone."""
+    p_value: float | None
+    """Of the two-sided paired t-test."""
+    detectable: float | None
+    """The smallest difference that so many seeds would find; see `smallest_detectable`."""
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean and standard deviation of at least one value."""
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return Summary(statistics.fmean(values), std, len(values))
+
+
+def paired(values: Mapping[int, float], others: Mapping[int, float]) -> Paired | None:
+    """Compare two series by seed; None if they have no seed in common."""
+    differences = [values[seed] - others[seed] for seed in values if seed in others]
+    if not differences:
+        return None
+    summary = summarise(differences)
+    mean, std, n = summary.mean, summary.std, summary.n
+    if std is None:
+        return Paired(mean, None, n, None, None, None, None)
+    error = std / math.sqrt(n)
+    reach = error * float(stats.t.ppf(1 - ALPHA / 2, n - 1))
+    if error > 0:
+        p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1))
+    else:  # the same difference at every seed
+        p_value = 1.0 if mean == 0 else 0.0
+    detectable = smallest_detectable(std, n)
+    return Paired(mean, std, n, mean - reach, mean + reach, p_value, detectable)
+
+
+def smallest_detectable(std: float, n: int, *, alpha: float = ALPHA, power: float = POWER) -> float:
+    """The true mean difference that a two-sided paired t-test of n pairs finds with that power.
+
+    Args:
+        std: of the paired differences, taken to be the true one; the result has its unit.
+        n: pairs, at least 2.
+        alpha: level of the test.
+        power: the share of such experiments in which the test rejects "no difference".
+    """
+    if n < 2:
+        raise ValueError(f"n must be at least 2 pairs, but got {n}")
+    return std / math.sqrt(n) * _shift(n, alpha, power)
+
+
+@functools.cache
+def _shift(n: int, alpha: float, power: float) -> float:
+    """How many standard errors away the truth must be: the shift of a noncentral t."""
+    # given the estimated std, the test is one of a normal mean: average its power over the
+    # chi distribution of that estimate (scipy's noncentral t is nan far out, and slow)
+    ranks = (np.arange(NUM_QUANTILES) + 0.5) / NUM_QUANTILES
+    bounds = stats.t.ppf(1 - alpha / 2, n - 1) * np.sqrt(stats.chi2.ppf(ranks, n - 1) / (n - 1))
+
+    def excess(shift: float) -> float:
+        found = stats.norm.cdf(shift - bounds) + stats.norm.cdf(-shift - bounds)
+        return float(found.mean()) - power
+
+    highest = 8.0
+    while excess(highest) < 0:
+        highest *= 2
+    return cast(float, optimize.brentq(excess, 0.0, highest))
+
+
+def seeds_needed(std: float, resolution: float) -> int | None:
+    """The fewest seeds whose smallest detectable difference is at most `resolution`.
+
+    Args:
+        std: of the paired differences.
+        resolution: in the unit of `std`, above 0.
+
+    Returns:
+        At least 2; None: more than 10,000.
+    """
+    if not resolution > 0:
+        raise ValueError(f"resolution must be above 0, but got {resolution}")
+    low, high = 1, 2  # invariant: `low` seeds are too few
+    while smallest_detectable(std, high) > resolution:
+        if high >= MAX_SEEDS:
+            return None
+        low, high = high, min(2 * high, MAX_SEEDS)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if smallest_detectable(std, middle) > resolution:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for being several (Holm 1979): reject those that are at most the level."""
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted

@@ -1,0 +1,423 @@
+"""A confirmation: fresh seeds, one trie a seed, one look at the test split, nothing lost."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import pytest
+from tiny_study import searched, write_study
+from typer.testing import CliRunner
+
+from dsaccel.cli import app
+from dsaccel.cohort import Cohort
+from dsaccel.config import ConfirmConfig, RunConfig, StudyConfig
+from dsaccel.confirm import Confirm, fresh_seeds
+from dsaccel.data import load_test
+from dsaccel.entrants import Entrants
+from dsaccel.errors import ConfigError, MismatchError, NoResultError
+from dsaccel.schedules import evaluate
+from dsaccel.study_dir import StudyDir, open_study
+from dsaccel.tables import best_trial
+from dsaccel.train import Training
+
+SMALL = {
+    "references": ["2-2-2"],
+    "training": {"epochs": 2, "batch_size": 16},
+    "data": {"train_images": 32},
+    "pruning": {"kind": "none"},
+    "budget": {"n_trials": 4, "cohort_size": 4, "baseline": False},
+    "network": {"dropout": 0.1},
+}
+ASKED = ConfirmConfig(top=2, num_seeds=2)
+
+
+@pytest.fixture(scope="module")
+def finished_search(tmp_path_factory):
+    """A folder with a study that was searched."""
+    folder = tmp_path_factory.mktemp("searched")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        assert best_trial(searched(**SMALL).study).user_attrs["hierarchy"] != "2-2-2"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(finished_search, tmp_path_factory):
+    """The same, confirmed."""
+    folder = tmp_path_factory.mktemp("confirmed")
+    shutil.copytree(finished_search, folder, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run(confirming())
+    return folder
+
+
+@pytest.fixture
+def study(finished_search, tmp_path, monkeypatch):
+    """A searched study of one's own, in the working directory."""
+    shutil.copytree(finished_search, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def confirmed(finished, tmp_path, monkeypatch):
+    """A confirmed study of one's own, in the working directory."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+
+
+def confirming(asked: ConfirmConfig = ASKED, config: StudyConfig | None = None) -> Confirm:
+    directory = StudyDir("tiny")
+    config = config or directory.read_config()
+    return Confirm(config, directory, open_study(directory, config), asked, command="a test")
+
+
+def run(confirm: Confirm) -> Confirm:
+    for _ in confirm.run():
+        pass
+    return confirm
+
+
+def measured(confirm: Confirm) -> dict[tuple[str, str, int], float]:
+    return {(r["name"], r["mode"], r["seed"]): r["val_accuracy"] for r in confirm.record["results"]}
+
+
+def read(confirm: Confirm) -> dict[tuple[str, str, int], float]:
+    return {(r["name"], r["mode"], r["seed"]): r["accuracy"] for r in confirm.readings}
+
+
+def without_dates(record):
+    """A record without what depends on the clock."""
+    decisions = [{k: v for k, v in d.items() if k != "date"} for d in record["decisions"]]
+    return {k: v for k, v in record.items() if k != "time_s"} | {"decisions": decisions}
+
+
+def test_seeds_are_fresh_distinct_and_always_the_same():
+    seeds = fresh_seeds(1, 5)
+    assert len({*seeds, 1}) == 6
+    assert fresh_seeds(1, 3) == seeds[:3]
+    assert fresh_seeds(2, 5) != seeds
+    # a search that happened to have the first of them does not get it again
+    assert seeds[0] not in fresh_seeds(seeds[0], 50)
+
+
+def test_the_searchs_own_seed_would_be_skipped(monkeypatch):
+    monkeypatch.setattr("dsaccel.confirm.derive", lambda seed, _, number: number << 32)
+    assert fresh_seeds(2, 3) == [1, 3, 4]
+
+
+def test_entries_are_finalists_references_and_controls_in_both_modes(confirmed):
+    confirm = confirming()
+    entries = {entry.name: entry for entry in confirm.result.entries}
+    finalists = [e for e in entries.values() if "finalist" in e.roles]
+    assert len(finalists) == 2
+    assert "reference" in entries["2-2-2"].roles
+    roles = {role for entry in entries.values() for role in entry.roles}
+    assert {"fewer parameters", "widened to parameters", "widened to FLOPs"} <= roles
+    seeds = fresh_seeds(confirm.config.seed, 2)
+    expected = {(e.name, mode, s) for e in entries.values() for mode in e.modes for s in seeds}
+    assert set(measured(confirm)) == set(read(confirm)) == expected
+    assert {mode for name, mode, _ in expected if "@" in name} == {"local"}
+
+
+@pytest.mark.parametrize("mode", ["local", "global"])
+def test_each_accuracy_is_that_of_training_alone_with_that_seed(confirmed, mode):
+    """Validation and test, to the last digit, against `dsaccel train`'s path."""
+    confirm = confirming()
+    config = confirm.config
+    for entry in confirm.result.entries:
+        if mode not in entry.modes or (mode == "local" and "fewer losses" in entry.roles):
+            continue
+        width = entry.settings.get("network.width", config.network.width)
+        seed = confirm.seeds[1]
+        training = Training(
+            RunConfig(
+                family=config.space.family,
+                hierarchy=entry.hierarchy,
+                mode=mode,
+                seed=seed,
+                data=config.data,
+                network=config.network.model_copy(update={"width": width}),
+                training=config.training,
+                runtime=config.runtime,
+            )
+        )
+        for _ in training.cohort.rungs():
+            pass
+        assert measured(confirm)[entry.name, mode, seed] == training.result().val_accuracy
+        test = load_test(training.data)
+        heads = evaluate(training.cohort.trie, training.cohort.learners, test.batches())
+        assert read(confirm)[entry.name, mode, seed] == heads[entry.hierarchy][-1]
+
+
+def test_all_layerwise_networks_of_a_seed_are_one_trie_and_global_ones_share_nothing(study):
+    jobs = confirming().jobs()
+    entries = confirming().result.entries
+    assert [(job.seed, len(job.entries)) for job in jobs if job.mode == "local"] == [
+        (seed, len(entries)) for seed in fresh_seeds(1, 2)
+    ]
+    assert {len(job.entries) for job in jobs if job.mode == "global"} == {1}
+
+
+def test_the_test_split_is_read_after_the_decision_and_once_for_each_network(study, monkeypatch):
+    seen: list[int] = []
+
+    def spying(data, **kwargs):
+        attributes = open_study(StudyDir("tiny"), confirm.config).user_attrs["confirmation"]
+        assert attributes["decisions"], "read before the decision"
+        assert not confirm.jobs(), "read before all was trained"
+        seen.append(data.seed)
+        return load_test(data, **kwargs)
+
+    monkeypatch.setattr("dsaccel.confirm.load_test", spying)
+    confirm = confirming()
+    decided = None
+    for progress in confirm.run():
+        if progress.phase == "test":
+            decided = decided or confirm.record["decisions"]
+            assert confirm.record["decisions"] == decided
+    assert set(
+        Counter(tuple(r[k] for k in ("name", "mode", "seed")) for r in confirm.readings).values()
+    ) == {1}
+    # one descent of the trie a seed, and one for each global network
+    assert len(seen) == len(confirm.seeds) * (
+        1 + sum("global" in e.modes for e in confirm.result.entries)
+    )
+    assert all(r["command"] == "a test" and r["date"] for r in confirm.readings)
+    assert not StudyDir("tiny").confirmation.exists()
+
+
+def test_the_decision_is_the_best_mean_on_validation_whatever_the_test_says(confirmed):
+    confirm = confirming()
+    by_name: dict[str, list[float]] = {}
+    for (name, mode, _), accuracy in measured(confirm).items():
+        if mode == "local" and "finalist" in confirm.result.entry(name).roles:
+            by_name.setdefault(name, []).append(accuracy)
+    best = max(by_name, key=lambda name: sum(by_name[name]))
+    assert confirm.record["decisions"][-1]["best"] == confirm.result.best == best
+    record = dict(confirm.record)
+    flipped = [r | {"accuracy": float(r["name"] != best)} for r in confirm.readings]
+    confirm.study.set_user_attr("test_readings", flipped)
+    confirm.study.set_user_attr("confirmation", record)
+    assert confirming().result.best == best
+    assert confirming().result.best_finalist() == best
+
+
+def test_a_second_confirmation_trains_nothing_and_reads_nothing(confirmed, monkeypatch):
+    before = confirming()
+    monkeypatch.setattr(Entrants, "cohort", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("dsaccel.confirm.load_test", lambda *_, **__: pytest.fail("read again"))
+    after = run(confirming())
+    assert after.is_finished
+    assert after.readings == before.readings
+    assert after.record == before.record
+    # fewer are asked for: what is recorded stays
+    assert run(confirming(ConfirmConfig(top=1, num_seeds=1))).record == before.record
+
+
+def test_more_seeds_and_finalists_train_only_what_is_missing(confirmed, monkeypatch):
+    before = confirming()
+    old, old_read = measured(before), before.readings
+    trained: list[tuple[str, str, int]] = []
+    real = Entrants.cohort
+
+    def spying(self, entries, mode, data, own):
+        trained.extend((entry.name, mode, data.seed) for entry in entries)
+        return real(self, entries, mode, data, own)
+
+    monkeypatch.setattr(Entrants, "cohort", spying)
+    after = run(confirming(ConfirmConfig(top=3, num_seeds=3)))
+    new = set(measured(after)) - set(old)
+    # each new network is made twice: to be trained, and to be read
+    assert Counter(trained) == dict.fromkeys(new, 2)
+    assert {k: v for k, v in measured(after).items() if k in old} == old
+    assert after.readings[: len(old_read)] == old_read
+    assert set(read(after)) == set(measured(after))
+    assert {seed for *_, seed in measured(after)} == set(fresh_seeds(1, 3))
+    assert len([e for e in after.result.entries if "finalist" in e.roles]) == 3
+    assert len(after.record["decisions"]) == 2
+
+
+# 8 networks or tries of 2 epochs each, then 8 readings: in one's middle, after one, in between
+@pytest.mark.parametrize(("stop", "first"), [(1, [1]), (6, [0]), (19, [])])
+def test_a_confirmation_that_was_cut_off_goes_on_to_the_same(confirmed, monkeypatch, stop, first):
+    whole = confirming()
+    whole.study.set_user_attr("confirmation", None)
+    whole.study.set_user_attr("test_readings", [])
+    monkeypatch.setattr("dsaccel.confirm.CHECKPOINT_INTERVAL_S", -1.0)
+    cut = confirming()
+    running = cut.run()
+    for _ in range(stop):
+        next(running)
+    running.close()
+    kept = dict(measured(cut))
+    starts: list[int] = []
+    real = Cohort.rungs
+
+    def spying(self):
+        starts.append(self.step)
+        return real(self)
+
+    monkeypatch.setattr(Cohort, "rungs", spying)
+    resumed = run(confirming())
+    assert kept.items() <= measured(resumed).items()
+    assert without_dates(resumed.record) == without_dates(whole.record)
+    assert read(resumed) == read(whole)
+    assert starts[:1] == first
+    assert not list(StudyDir("tiny").path.rglob("*.pt"))
+
+
+def test_networks_whose_weights_are_gone_are_trained_again_to_the_same(confirmed):
+    whole = confirming()
+    whole.study.set_user_attr("confirmation", None)
+    whole.study.set_user_attr("test_readings", [])
+    cut = confirming()
+    for progress in cut.run():
+        if progress.phase == "test":
+            break
+    assert len(cut.readings) < len(measured(cut))
+    shutil.rmtree(StudyDir("tiny").confirmation)
+    resumed = run(confirming())
+    assert measured(resumed) == measured(whole)
+    assert read(resumed) == read(whole)
+
+
+def test_without_a_test_split_validation_alone_is_confirmed(study, monkeypatch):
+    monkeypatch.setattr("dsaccel.data.has_test", lambda _: False)
+    monkeypatch.setattr("dsaccel.confirm.load_test", lambda *_, **__: pytest.fail("read"))
+    confirm = run(confirming(ConfirmConfig(top=1, num_seeds=1, controls=False)))
+    assert confirm.is_finished
+    assert confirm.readings == []
+    assert confirm.result.best is not None
+    assert not list(StudyDir("tiny").path.rglob("*.pt"))
+
+
+def test_global_back_propagation_is_trained_with_its_tuned_settings(study):
+    asked = ConfirmConfig(top=1, num_seeds=1, controls=False, tuning_trials=2)
+    confirm = run(confirming(asked))
+    tuning = confirm.record["tuning"]
+    assert (tuning["num_trials"], tuning["num_layerwise"]) == (2, 1)
+    trials = open_study(
+        StudyDir("tiny-global"),
+        confirm.config.model_copy(update={"storage": "sqlite:///studies/tiny/study.db"}),
+    ).trials
+    assert trials[0].params == {"learning_rate": 2e-2, "dropout": 0.1}
+    best = max(trials, key=lambda t: (t.value, -t.number))
+    assert tuning["val_accuracy"] == best.value
+    assert (tuning["learning_rate"], tuning["dropout"]) == tuple(best.params.values())
+    # trained by hand with what was found, on the search's seed and on a fresh one
+    name, config = tuning["tuned_on"], confirm.config
+    for seed, trial in [(config.seed, t) for t in trials] + [(confirm.seeds[0], best)]:
+        training = Training(
+            RunConfig(
+                family="resnet18",
+                hierarchy=name,
+                mode="global",
+                seed=seed,
+                data=config.data,
+                network=config.network.model_copy(update={"dropout": trial.params["dropout"]}),
+                training=config.training.model_copy(
+                    update={"learning_rate": trial.params["learning_rate"]}
+                ),
+                runtime=config.runtime,
+            )
+        )
+        for _ in training.cohort.rungs():
+            pass
+        reached = training.result().val_accuracy
+        if seed == config.seed:
+            assert reached == trial.value
+        else:
+            assert reached == measured(confirm)[name, "global", seed]
+    with pytest.raises(ConfigError, match="tuning_trials must stay 2"):
+        confirming(asked.model_copy(update={"tuning_trials": 3}))
+    assert confirming(asked.model_copy(update={"tuning_trials": None})).is_finished
+
+
+def test_other_images_than_the_searchs_are_refused(study):
+    confirm = confirming()
+    confirm.study.set_user_attr("fingerprint", "0" * 32)
+    with pytest.raises(MismatchError, match="images are not those"):
+        confirming()
+
+
+# ------------------------------------------------------------------ commands
+
+
+def cli(*args: str):
+    return CliRunner().invoke(app, list(args))
+
+
+def test_the_command_shows_and_writes_the_confirmation(confirmed):
+    result = cli("confirm", "tiny", "--top", "2", "--seeds", "2", "--json")
+    assert result.exit_code == 0, result.output
+    assert "all of it is trained and read" in result.stderr
+    summary = json.loads(result.stdout)
+    stored = json.loads(Path("studies/tiny/confirmation.json").read_text())
+    assert {k: v for k, v in summary.items() if k != "files"} == stored
+    assert summary["seeds"] == fresh_seeds(1, 2)
+    assert len(summary["test_readings"]) == sum(
+        r["accuracy"]["test"]["n"] for r in summary["results"]
+    )
+    best = summary["results"][0]
+    assert best["accuracy"]["val"]["n"] == 2
+    rows = Path("studies/tiny/confirmation.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(summary["test_readings"])
+    assert len(Path("studies/tiny/test_readings.csv").read_text().splitlines()) == len(rows)
+    assert all(Path(path).is_file() for path in summary["files"].values())
+    shown = cli("confirm", "tiny", "--top", "2", "--seeds", "2", "-q")
+    assert shown.stderr == ""
+    assert "Decided on validation" in shown.stdout
+    page = Path("studies/tiny/report.html").read_text()
+    assert 'id="confirmation"' in page
+    assert "the test split was read for the confirmation alone" in page
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "named"),
+    [
+        (["confirm", "nothing"], 2, "must be one that was run"),
+        (["confirm", "tiny", "--top", "0"], 2, "top"),
+        (["confirm", "tiny", "--seeds", "0"], 2, "num_seeds"),
+        (["confirm", "tiny", "--resolution", "0"], 2, "above 0"),
+    ],
+)
+def test_bad_arguments_exit_2_with_the_value(study, args, code, named):
+    result = cli(*args)
+    assert result.exit_code == code, result.output
+    assert named in result.stderr
+
+
+def test_a_study_without_a_winner_is_not_confirmed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_study(Path("studies/tiny.toml"), **SMALL)
+    assert cli("search", "tiny", "--timeout", "0.001", "-q").exit_code == 0
+    result = cli("confirm", "tiny")
+    assert result.exit_code == NoResultError.exit_code
+    assert "needs a finished hierarchy" in result.stderr
+
+
+def test_search_confirms_at_its_end_when_asked_and_not_otherwise(study):
+    write_study(Path("studies/tiny.toml"), **SMALL)
+    without = json.loads(cli("search", "tiny", "--json").stdout)
+    assert "confirmation" not in without
+    few = [
+        "--set",
+        "confirm.top=1",
+        "--set",
+        "confirm.num_seeds=1",
+        "--set",
+        "confirm.controls=false",
+    ]
+    result = cli("search", "tiny", "--confirm", *few, "--json")
+    assert result.exit_code == 0, result.stderr
+    confirmation = json.loads(result.stdout)["confirmation"]
+    assert confirmation["seeds"] == fresh_seeds(1, 1)
+    assert confirmation["test_readings"][0]["command"] == "dsaccel search tiny --confirm"
+    assert "every lead is a tie" in " ".join(confirmation["sentences"])
+    # asked for on the command line, recorded beside the study, no other results
+    assert "enabled = true" in Path("studies/tiny/study.toml").read_text()
+    assert cli("search", "tiny", "--no-confirm").exit_code == 0

@@ -1,0 +1,111 @@
+"""Means, paired differences and what they can resolve, against closed forms and simulation."""
+
+import math
+
+import numpy as np
+import pytest
+
+from dsaccel.statistics import holm, paired, seeds_needed, smallest_detectable, summarise
+
+# from printed tables of Student's t
+T_975 = {1: 12.706, 2: 4.303, 4: 2.776, 9: 2.262}
+
+
+def series(*values: float) -> dict[int, float]:
+    return dict(enumerate(values))
+
+
+def test_a_summary_has_the_sample_standard_deviation():
+    summary = summarise([1.0, 2.0, 6.0])
+    assert (summary.mean, summary.std, summary.n) == (3.0, math.sqrt(14 / 2), 3)
+    assert summarise([0.5]).std is None
+
+
+def test_a_paired_difference_has_the_t_interval_of_its_differences():
+    result = paired(series(0.90, 0.92, 0.91, 0.95, 0.92), series(0.88, 0.91, 0.88, 0.93, 0.90))
+    assert result is not None
+    # differences 2 1 3 2 2 points: mean 2, variance (0 + 1 + 1 + 0 + 0) / 4
+    assert result.mean == pytest.approx(0.02)
+    assert result.std == pytest.approx(0.01 * math.sqrt(0.5))
+    half = T_975[4] * 0.01 * math.sqrt(0.5 / 5)
+    assert result.low == pytest.approx(0.02 - half, abs=5e-6)
+    assert result.high == pytest.approx(0.02 + half, abs=5e-6)
+
+
+def test_pairing_is_by_seed_and_not_by_order():
+    values, others = {1: 0.9, 2: 0.8, 3: 0.7, 9: 0.1}, {3: 0.6, 2: 0.7, 1: 0.8, 4: 0.0}
+    result = paired(values, others)
+    assert result is not None
+    assert (result.n, result.mean) == (3, pytest.approx(0.1))
+    assert result.std == pytest.approx(0, abs=1e-12)
+    assert paired({1: 0.5}, {2: 0.5}) is None
+
+
+def test_one_pair_has_a_difference_and_no_interval():
+    result = paired({1: 0.9}, {1: 0.8})
+    assert result is not None
+    assert result.mean == pytest.approx(0.1)
+    assert (result.std, result.low, result.p_value, result.detectable) == (None,) * 4
+
+
+def test_the_p_value_of_two_pairs_is_cauchys():
+    # t with one degree of freedom is Cauchy: p = 1 - 2 atan(t) / pi
+    result = paired(series(0.03, 0.01), series(0.0, 0.0))
+    assert result is not None
+    t = 0.02 / (math.sqrt(2) * 0.01 / math.sqrt(2))
+    assert result.p_value == pytest.approx(1 - 2 * math.atan(t) / math.pi)
+
+
+def test_equal_series_do_not_differ_and_a_constant_lead_is_certain():
+    same = paired(series(0.5, 0.6), series(0.5, 0.6))
+    lead = paired(series(0.75, 0.5), series(0.5, 0.25))
+    assert same is not None
+    assert lead is not None
+    assert (same.p_value, lead.p_value) == (1.0, 0.0)
+
+
+def test_the_interval_covers_the_true_difference_in_95_of_100_experiments():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(2000):
+        result = paired(series(*rng.normal(0.3, 1, 5)), series(*np.zeros(5)))
+        assert result is not None
+        assert result.low is not None
+        assert result.high is not None
+        covered += result.low <= 0.3 <= result.high
+    assert covered / 2000 == pytest.approx(0.95, abs=0.015)  # 3 standard errors
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_the_smallest_detectable_difference_is_found_in_80_of_100_experiments(n):
+    rng = np.random.default_rng(n)
+    delta = smallest_detectable(2.0, n)
+    x = rng.normal(delta, 2.0, (20_000, n))
+    t = x.mean(1) / (x.std(1, ddof=1) / math.sqrt(n))
+    critical = T_975[n - 1]
+    assert np.mean(np.abs(t) > critical) == pytest.approx(0.8, abs=0.01)
+
+
+def test_many_seeds_approach_the_normal_formula():
+    # (z_975 + z_80) / sqrt(n)
+    assert smallest_detectable(1.0, 4000) == pytest.approx(2.8016 / math.sqrt(4000), rel=1e-3)
+    with pytest.raises(ValueError, match="at least 2 pairs"):
+        smallest_detectable(1.0, 1)
+
+
+def test_as_many_seeds_as_needed_and_not_one_more():
+    for std, resolution in [(0.5, 0.5), (1.0, 0.5), (3.0, 0.5)]:
+        n = seeds_needed(std, resolution)
+        assert n is not None
+        assert smallest_detectable(std, n) <= resolution < smallest_detectable(std, n - 1)
+    assert seeds_needed(0.0, 0.5) == 2
+    assert seeds_needed(1000.0, 0.1) is None
+    with pytest.raises(ValueError, match="resolution must be above 0"):
+        seeds_needed(1.0, 0.0)
+
+
+def test_holm_adjusts_as_printed_in_textbooks():
+    # 4 x 0.005, 3 x 0.01, then 2 x 0.03; 0.04 may not fall below that
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

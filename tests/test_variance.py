@@ -1,0 +1,167 @@
+"""Variance components: moments against a second implementation, a simulation and hand counts."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from tiny_study import config
+from typer.testing import CliRunner
+
+from dsaccel.cli import app
+from dsaccel.hierarchy import parse_hierarchy
+from dsaccel.landscape import Landscape, Network, write_landscape
+from dsaccel.statistics import seeds_needed
+from dsaccel.variance import Components, variance_components
+
+TRUE = {"prefix": 4.0, "suffix": 1.0, "seed": 2.25, "prefix_seed": 0.49, "suffix_seed": 0.25}
+
+
+def simulated(rng, sizes, num_seeds, sigma2=TRUE):
+    """Draw from the model: hierarchies (prefix, suffix) with as many suffixes as `sizes` says."""
+    sd = {name: math.sqrt(value) for name, value in sigma2.items()}
+    seed = rng.normal(0, sd["seed"], num_seeds)
+    table = {}
+    for g, size in enumerate(sizes, 1):
+        prefix = rng.normal(0, sd["prefix"])
+        shared = rng.normal(0, sd["prefix_seed"], num_seeds)
+        for i in range(1, size + 1):
+            own = rng.normal(0, sd["suffix_seed"], num_seeds)
+            y = 5 + prefix + rng.normal(0, sd["suffix"]) + seed + shared + own
+            table[(g, i)] = dict(enumerate(y.tolist()))
+    return table
+
+
+def test_a_table_made_of_known_effects_is_taken_apart_by_hand():
+    # prefixes differ by 2, suffixes and seeds do nothing but for the seed's 1: H = PS = E = 0
+    table = {(g, i): {s: 2.0 * g + s for s in (0, 1)} for g in (1, 2) for i in (1, 2)}
+    parts = variance_components(table, 1)
+    assert parts is not None
+    # one degree of freedom each: variance of {2, 4} is 2, of {0, 1} is 0.5
+    assert (parts.prefix, parts.suffix) == (pytest.approx(2.0), 0.0)
+    assert (parts.seed, parts.prefix_seed, parts.suffix_seed) == (pytest.approx(0.5), 0.0, 0.0)
+    assert (parts.num_prefixes, parts.num_hierarchies, parts.num_seeds) == (2, 4, 2)
+
+
+@pytest.mark.parametrize("sizes", [(4,) * 6, (1, 2, 5, 9, 3, 4)])
+def test_estimates_are_unbiased_for_equal_and_unequal_groups(sizes, monkeypatch):
+    # unbiased before truncation: let negative estimates stand
+    monkeypatch.setattr("dsaccel.variance.max", lambda _, x: x, raising=False)
+    rng = np.random.default_rng(1)
+    num_draws = 1500
+    draws = {name: [] for name in TRUE}
+    for _ in range(num_draws):
+        parts = variance_components(simulated(rng, sizes, 4), 1)
+        assert parts is not None
+        for name, values in draws.items():
+            values.append(getattr(parts, name))
+    for name, values in draws.items():
+        error = np.std(values) / math.sqrt(num_draws)
+        assert abs(np.mean(values) - TRUE[name]) < 3.5 * error, name
+        assert error < 0.1 * TRUE[name], name
+
+
+def test_the_residual_is_what_pairs_of_siblings_say():
+    """Var(y_i - y_j over seeds) / 2 of two suffixes of one prefix, averaged over groups by df."""
+    table = simulated(np.random.default_rng(2), (3, 3, 3), 5)
+    parts = variance_components(table, 1)
+    assert parts is not None
+    halves = [
+        np.var([table[g, i][s] - table[g, j][s] for s in range(5)], ddof=1) / 2
+        for g in (1, 2, 3)
+        for i, j in itertools.combinations((1, 2, 3), 2)
+    ]
+    assert parts.suffix_seed == pytest.approx(np.mean(halves))
+    assert parts.paired_std_siblings == pytest.approx(math.sqrt(2 * np.mean(halves)))
+
+
+def test_negative_estimates_are_reported_as_zero_and_named():
+    # the suffixes cancel over seeds: their means are equal, their residuals are not
+    table = {(g, i): {0: 1.0 * g + i, 1: 1.0 * g - i} for g in (1, 2) for i in (1, 2)}
+    parts = variance_components(table, 1)
+    assert parts is not None
+    assert parts.suffix == 0
+    assert "suffix" in parts.truncated
+
+
+def test_seeds_missing_for_one_hierarchy_are_left_out_for_all():
+    table = simulated(np.random.default_rng(3), (2, 2), 4)
+    whole = variance_components({h: {s: y[s] for s in (0, 1, 2)} for h, y in table.items()}, 1)
+    del table[1, 1][3]
+    assert variance_components(table, 1) == whole
+
+
+@pytest.mark.parametrize("sizes", [(4,), (1, 1, 1)])
+def test_what_cannot_be_told_apart_has_no_components(sizes):
+    assert variance_components(simulated(np.random.default_rng(0), sizes, 3), 1) is None
+    assert variance_components(simulated(np.random.default_rng(0), (2, 2), 1), 1) is None
+
+
+def test_pairing_and_sharing_a_prefix_need_fewer_seeds():
+    parts = Components(9.0, 9.0, 1e-4, 0.5e-4, 0.25e-4, 2, 4, 3)
+    needed = parts.seeds_for(0.01)
+    assert needed == {
+        "siblings": seeds_needed(math.sqrt(0.5e-4), 0.01),
+        "paired": seeds_needed(math.sqrt(1.5e-4), 0.01),
+        "unpaired": seeds_needed(math.sqrt(3.5e-4), 0.01),
+    }
+    assert list(needed.values()) == sorted(n for n in needed.values() if n)
+
+
+# ------------------------------------------------------------------ the command
+
+
+def landscape_file(path, num_seeds=3):
+    """A 2 x 2 x 2 space whose accuracies are known: 3 points a first stage, 1 a last one."""
+    network = Network(1000, 1000, 0.5, True)
+    names = [f"{a}-{b}-{c}" for a in (1, 2) for b in (1, 2) for c in (1, 2)]
+    rng = np.random.default_rng(0)
+    accuracies = {
+        seed: {
+            name: {1: (0.1, 0.5 + 0.03 * int(name[0]) + 0.01 * int(name[-1]) + noise)}
+            for name, noise in zip(names, rng.normal(0, 0.002, len(names)).tolist(), strict=True)
+        }
+        for seed in range(1, num_seeds + 1)
+    }
+    study = config(training={"epochs": 1}, references=[])
+    networks = dict.fromkeys([*names, "1-1-3"], network)
+    networks["1-1-3"] = Network(1000, 1000, 0.5, False)
+    for table in accuracies.values():
+        table["1-1-3"] = {1: (0.1, 0.99)}
+    write_landscape(Landscape(study, 10, 360, networks, accuracies), path)
+    return accuracies
+
+
+def test_the_command_takes_a_landscape_apart_and_counts_seeds(tmp_path):
+    accuracies = landscape_file(tmp_path / "x.csv")
+    table = {
+        parse_hierarchy(name): {seed: accuracies[seed][name][1][-1] for seed in accuracies}
+        for name in accuracies[1]
+        if name != "1-1-3"  # infeasible
+    }
+    expected = variance_components(table, 1)
+    assert expected is not None
+    args = ["variance", str(tmp_path / "x.csv"), "--resolution", "0.25"]
+    summary = json.loads(CliRunner().invoke(app, [*args, "--json"]).stdout)
+    assert summary["suffix_seed"] == pytest.approx(expected.suffix_seed)
+    assert summary["prefix"] == pytest.approx(expected.prefix)
+    assert summary["seeds_needed"] == expected.seeds_for(0.0025)
+    shown = CliRunner().invoke(app, args).stdout
+    assert f"with {summary['seeds_needed']['paired']} seeds" in shown
+    assert "0.25 points" in shown
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "named"),
+    [
+        (["--resolution", "0"], 2, "above 0"),
+        (["--prefix-stages", "3"], 2, "within 1..2"),
+        ([], 3, "has 1 seeds"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_answer(tmp_path, args, code, named):
+    landscape_file(tmp_path / "x.csv", num_seeds=1)
+    result = CliRunner().invoke(app, ["variance", str(tmp_path / "x.csv"), *args])
+    assert result.exit_code == code
+    assert named in result.stderr

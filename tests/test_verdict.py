@@ -1,0 +1,217 @@
+"""What is said of a confirmation: leads, ties, controls, and the page."""
+
+import optuna
+import pytest
+from rich.console import Console
+
+from dsaccel.confirm_figure import confirmation_figure
+from dsaccel.confirm_report import confirmation_html
+from dsaccel.confirm_view import confirmation_table
+from dsaccel.confirmation import confirmation_of, read_confirmation
+from dsaccel.report import write_report
+from dsaccel.statistics import paired, seeds_needed
+from dsaccel.verdict import sentences
+
+TUNING = {
+    **{"learning_rate": 0.01, "dropout": 0.1, "val_accuracy": 0.9},
+    **{"num_trials": 4, "num_layerwise": 4, "tuned_on": "1-1-3"},
+}
+NOISE = (0.0, 0.002, -0.001, 0.001, -0.002)
+# other digits than NOISE, so that paired differences vary
+OTHER = (0.001, 0.0, 0.001, -0.002, 0.0)
+
+
+def record(means, best="1-1-3", noises=None, **changes):
+    """Entries (name -> roles, mean or (local, global) means) over five seeds."""
+    entries, results, readings = [], [], []
+    for number, (name, (roles, local, global_)) in enumerate(means.items()):
+        entries.append(
+            {
+                "name": name, "hierarchy": name.partition("@")[0], "roles": roles,
+                "settings": {"network.width": 0.3} if "@" in name else {},
+                "num_parameters": 1000 * (number + 1), "flops": 10, "num_local_losses": 7,
+            }
+        )  # fmt: skip
+        for mode, mean in (("local", local), ("global", global_)):
+            if mean is None:
+                continue
+            noise = (noises or {}).get(name, NOISE if number == 0 else OTHER)
+            for seed, shift in enumerate(noise):
+                common = {"name": name, "mode": mode, "seed": seed}
+                results.append(common | {"val_accuracy": mean + shift})
+                readings.append(common | {"accuracy": mean + shift - 0.02})
+    made = {
+        "entries": entries,
+        "results": results,
+        "decisions": [{"best": best}],
+        "reference": "2-2-2",
+        "tuning": TUNING,
+        "num_images": {"val": 500, "test": 1000},
+    }
+    return made | changes, readings
+
+
+MEANS = {
+    "1-1-3": (["finalist"], 0.900, 0.940),
+    "1-2-3": (["finalist"], 0.8995, 0.94),
+    "2-2-2": (["reference"], 0.880, 0.940),
+    "1-1-2": (["fewer parameters"], 0.890, None),
+    "2-2-2@0.3": (["widened to parameters", "widened to FLOPs"], 0.885, None),
+}
+
+
+def confirmation(means=MEANS, **changes):
+    return confirmation_of(*record(means, **changes))
+
+
+def said(made) -> str:
+    return "\n".join(sentences(made, 0.005))
+
+
+def test_a_lead_beyond_noise_is_a_lead_and_one_within_it_a_tie():
+    text = said(confirmation())
+    assert "Decided on validation: 1-1-3, 90.00 ± 0.16 % over 5 fresh seeds" in text
+    assert "Test, read once after that decision: 88.00 ± 0.16 %" in text
+    assert "Finalist 1-2-3 ties with the best finalist (-0.05 points" in text
+    assert "1-1-3 leads the reference 2-2-2 (+2.00 points, 95 % interval +1.7" in text
+    assert "on test a lead (+2.00 points" in text
+    assert "Layer-wise, 1-1-3 trails global back-propagation on the same network (-4.00" in text
+
+
+def test_every_control_is_told_with_its_role():
+    text = said(confirmation())
+    assert (
+        "The best with at most the reference's parameters, 1-1-2 (4.00 k parameters), leads the "
+        "reference (+1.00 points"
+    ) in text
+    for what in ("parameters", "FLOPs"):
+        assert (
+            f"The reference widened to the winner's {what}, 2-2-2@0.3 (5.00 k parameters), trails "
+            "the best finalist (-1.50 points"
+        ) in text
+
+
+def test_figures_are_those_of_the_paired_statistics():
+    made = confirmation()
+    row = {(r.entry.name, r.mode): r for r in made.results()}["1-2-3", "local"]
+    expected = paired(made.series("val", "1-2-3", "local"), made.series("val", "1-1-3", "local"))
+    assert row.comparisons["val", "best"].paired == expected
+    assert expected is not None
+    assert expected.low is not None
+    assert f"95 % interval {100 * expected.low:+.2f} to" in said(made)
+    stds = [
+        difference.std
+        for name in ("1-2-3", "2-2-2", "1-1-2", "2-2-2@0.3")
+        if (
+            difference := paired(
+                made.series("val", name, "local"), made.series("val", "1-1-3", "local")
+            )
+        )
+    ]
+    assert f"To find 0.5 points takes {seeds_needed(max(stds), 0.005)} seeds" in said(made)
+
+
+def test_a_difference_that_many_comparisons_explain_is_a_tie():
+    """p is below 5 % alone, and above after Holm among five."""
+    noise = (0.0, 0.0, 0.0, 0.0, 0.0)
+    trailing = (-0.004, -0.001, -0.003, -0.0005, -0.0015)
+    level = {f"1-{i}-9": (["finalist"], 0.9, None) for i in range(1, 5)}
+    means = {"1-1-3": (["finalist"], 0.9, None), **level, "1-2-3": (["finalist"], 0.9, None)}
+    noises = dict.fromkeys(level, (0.001, -0.001, 0.002, -0.002, 0.0))
+    made = confirmation(means, noises=noises | {"1-1-3": noise, "1-2-3": trailing})
+    rows = {r.entry.name: r for r in made.results()}
+    comparison = rows["1-2-3"].comparisons["val", "best"]
+    assert comparison.paired.p_value is not None
+    assert comparison.p_holm == pytest.approx(5 * comparison.paired.p_value)
+    assert comparison.paired.p_value < 0.05 < comparison.p_holm
+    assert comparison.is_tie
+    assert "Finalist 1-2-3 ties with" in said(made)
+    alone = {"1-1-3": means["1-1-3"], "1-2-3": means["1-2-3"]}
+    assert "Finalist 1-2-3 trails" in said(
+        confirmation(alone, noises={"1-1-3": noise, "1-2-3": trailing})
+    )
+
+
+def test_one_seed_has_no_interval_and_says_so():
+    one = dict.fromkeys(MEANS, (0.0,))
+    text = said(confirmation(noises=one))
+    assert "90.00 % over 1 fresh seed " in text
+    assert "1-1-3 cannot be told from the reference 2-2-2 (+2.00 points)" in text
+    assert "every lead is a tie until there are more" in text
+
+
+def test_how_both_sides_were_tuned_is_told():
+    assert "was tuned on 1-1-3 with the search's seed, 4 settings tried" in said(confirmation())
+    untuned = TUNING | {"num_trials": 1, "num_layerwise": 1}
+    text = said(confirmation(tuning=untuned))
+    assert "was not tuned (learning rate 0.01, dropout 0.1); the layer-wise side had 1" in text
+
+
+def test_the_reference_may_win_and_nothing_may_be_decided():
+    assert "The best finalist is the reference 2-2-2 itself" in said(confirmation(best="2-2-2"))
+    assert "Nothing is decided yet" in said(confirmation(decisions=[]))
+    made, _ = record(MEANS)
+    assert "No test split was read" in said(confirmation_of(made, []))
+
+
+def test_the_best_finalist_has_the_highest_mean_and_ties_go_to_the_first():
+    means = {n: (roles, 0.9, None) for n, (roles, _, _) in MEANS.items()}
+    assert confirmation(means, noises=dict.fromkeys(MEANS, NOISE)).best_finalist() == "1-1-3"
+    means["1-2-3"] = (["finalist"], 0.91, None)
+    means["2-2-2"] = (["reference"], 0.99, None)  # not a finalist
+    assert confirmation(means).best_finalist() == "1-2-3"
+
+
+def test_variance_components_come_from_entries_at_the_studys_settings():
+    parts = confirmation().components()
+    assert parts is not None
+    # prefix 1: 1-1-3, 1-2-3, 1-1-2; prefix 2: 2-2-2, and not its widened copy
+    assert (parts.num_prefixes, parts.num_hierarchies, parts.num_seeds) == (2, 4, 5)
+
+
+def test_the_table_has_a_row_for_each_network_and_mode():
+    console = Console(width=250)
+    with console.capture() as capture:
+        console.print(confirmation_table(confirmation()))
+    text = capture.get()
+    assert text.count("layer-wise") == 5
+    assert text.count("global") == 3
+    assert "2-2-2@0.3" in text
+    assert " tie" in text
+
+
+def test_the_picture_has_the_differences_and_half_their_intervals():
+    figure = confirmation_figure(confirmation())
+    traces = {trace.name: trace for trace in figure.data}
+    trace = traces["layer-wise, validation"]
+    at = list(trace.y).index("2-2-2")
+    assert trace.x[at] == pytest.approx(-2.0)
+    comparison = {r.entry.name: r for r in confirmation().results() if r.mode == "local"}[
+        "2-2-2"
+    ].comparisons["val", "best"]
+    assert comparison.paired.high is not None
+    assert trace.error_x["array"][at] == pytest.approx(
+        100 * (comparison.paired.high - comparison.paired.mean)
+    )
+    assert set(traces) == {
+        *("layer-wise, validation", "layer-wise, test", "global, validation", "global, test"),
+    }
+    assert not confirmation_figure(None).data
+    assert not confirmation_figure(confirmation(decisions=[])).data
+
+
+def test_a_page_shows_a_confirmation_escaped_and_none_where_there_is_none(tmp_path):
+    study = optuna.create_study(direction="maximize", study_name="page")
+    write_report(study, tmp_path / "none.html")
+    assert "Confirmation</h2>" not in (tmp_path / "none.html").read_text()
+    made, readings = record(MEANS)
+    made["entries"][1]["name"] = "<b>evil"
+    study.set_user_attr("confirmation", made)
+    study.set_user_attr("test_readings", readings)
+    write_report(study, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "Confirmation</h2>" in page
+    assert "<b>evil" not in page
+    assert "leads the reference 2-2-2" in page
+    assert read_confirmation(study) is not None
+    assert confirmation_html(None) == ""
