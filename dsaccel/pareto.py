@@ -4,7 +4,6 @@ The stored study keeps accuracy as its one objective, for Optuna prunes none tha
 front is read off its complete trials, by Optuna's own rule of dominance.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,49 +15,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from rich.table import Table
 from rich.text import Text
 
+from dsaccel.costs import COSTS, Cost
 from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.figures import BLUE, GREY, PERCENT, VERMILION, blank_figure, label
 from dsaccel.page import figure_html, table_html, write_page
 from dsaccel.tables import Row, count, number, percent, read_rows
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What is weighed against accuracy; less is better."""
-
-    title: str
-    attribute: str
-    """The trial's user attribute."""
-    text: Callable[[float | None], str]
-    needs: str = ""
-    """How a study comes to have it, where not every one has."""
-
-
-def _mebibytes(num_bytes: float | None) -> str:
-    return "-" if num_bytes is None else f"{num_bytes / 2**20:.0f} MiB"
-
-
-def _points(gap: float | None) -> str:
-    return "-" if gap is None else f"{100 * gap:.2f} points"
-
-
-COSTS = {
-    "parameters": Cost("parameters", "num_parameters", count),
-    "flops": Cost("forward FLOPs an image", "flops", count),
-    "losses": Cost("local losses", "num_local_losses", count),
-    "memory": Cost(
-        "peak memory of training",
-        "peak_memory_bytes",
-        _mebibytes,
-        "it is measured in a search with --against memory",
-    ),
-    "gap": Cost(
-        "gap to global back-propagation",
-        "gap_to_global",
-        _points,
-        "every hierarchy is trained by back-propagation too in a search with --against gap",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -97,7 +58,7 @@ def pareto_points(study: Study, cost: Cost) -> list[Point]:
     if not points:
         raise NoResultError(
             f"study {study.study_name} must have complete trials with their {cost.title}, but none "
-            f"has; {cost.needs or 'search it further'}"
+            f"has; {cost.needs}"
         )
     points.sort(key=lambda point: point[:2])
     plane = _plane([(-negative, value) for value, negative, _ in points])
@@ -132,10 +93,7 @@ def pareto_figure(points: list[Point], cost: Cost) -> go.Figure:
             mode="markers",
             name=name,
             marker={"color": color, "size": size},
-            hovertext=[
-                f"<b>{label(point.row)}</b>  {percent(point.accuracy)}<br>{cost.text(point.cost)}"
-                for point in group
-            ],
+            hovertext=[_hover(point, cost) for point in group],
             hoverinfo="text",
         )
     figure.add_scatter(
@@ -190,5 +148,19 @@ def write_front(points: list[Point], cost: Cost, study: str, path: Path) -> None
     write_page(path, f"Accuracy against {cost.title}", about, parts)
 
 
+def _hover(point: Point, cost: Cost) -> str:
+    text = cost_text(cost, point.cost)
+    return f"<b>{label(point.row)}</b>  {percent(point.accuracy)}<br>{text}"
+
+
 def _cells(point: Point, cost: Cost) -> tuple[str, ...]:
-    return point.row.hierarchy, percent(point.accuracy), cost.text(point.cost)
+    return point.row.hierarchy, percent(point.accuracy), cost_text(cost, point.cost)
+
+
+def cost_text(cost: Cost, value: float) -> str:
+    """As a reader wants it."""
+    if cost is COSTS["memory"]:
+        return f"{value / 2**20:.1f} MiB"
+    if cost is COSTS["gap"]:
+        return f"{100 * value:.2f} points"
+    return count(value)

@@ -15,8 +15,10 @@ from datetime import datetime
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from dsaccel.costs import Cost
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import Hierarchy, settings_of, with_settings
 from dsaccel.seeds import derive
@@ -60,6 +62,7 @@ def next_cohort(
     n_trials: int,
     seed: int,
     strategy: str = "tpe",
+    cost: Cost | None = None,
 ) -> list[Hierarchy]:
     """The hierarchies to train next: references that are due, then proposals; none at the end.
 
@@ -70,6 +73,7 @@ def next_cohort(
         n_trials: distinct hierarchies to train in all; harvested ones do not count.
         seed: the study's.
         strategy: as in `propose`.
+        cost: as in `propose`.
     """
     finished = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     asked = (t for t in finished if not t.user_attrs.get("harvested"))
@@ -78,7 +82,9 @@ def next_cohort(
     cohort = [h for h in space.references if h not in trained][: max(room, 0)]
     if len(cohort) < room:
         num = room - len(cohort)
-        cohort += propose(space, trials, num, seed=seed, exclude=cohort, strategy=strategy)
+        cohort += propose(
+            space, trials, num, seed=seed, exclude=cohort, strategy=strategy, cost=cost
+        )
     return cohort
 
 
@@ -90,6 +96,7 @@ def propose(
     seed: int,
     exclude: Collection[Hierarchy] = (),
     strategy: str = "tpe",
+    cost: Cost | None = None,
 ) -> list[Hierarchy]:
     """Propose up to `num` distinct feasible hierarchies that no finished trial has.
 
@@ -103,6 +110,7 @@ def propose(
         exclude: hierarchies that must not be proposed either, such as references to come.
         strategy: `exhaustive` or `beam` (lexicographic order: neighbours share most blocks),
             `random`, or one that learns.
+        cost: a second objective, which `nsga2` weighs against accuracy.
 
     Raises:
         ConfigError: if the strategy is unknown, or `exhaustive` in a space too large to list.
@@ -131,7 +139,9 @@ def propose(
         # numpy takes seeds of 32 bits
         sampler = SAMPLERS[strategy](derive(seed, "ask", len(values)) % 2**32)
         if isinstance(sampler, GPSampler | NSGAIISampler):
-            suggestions = _nearest_suggestions(_replay(space, finished, sampler), space, taken)
+            suggestions = _nearest_suggestions(
+                _replay(space, finished, sampler, cost), space, taken
+            )
         else:
             study = _rebuild(space, finished, sampler, derive(seed, "rejected"))
             suggestions = _suggestions(study, space, values, taken)
@@ -228,36 +238,45 @@ def _rebuild(
 
 
 def _replay(
-    space: SearchSpace, finished: Sequence[FrozenTrial], sampler: BaseSampler
+    space: SearchSpace,
+    finished: Sequence[FrozenTrial],
+    sampler: BaseSampler,
+    cost: Cost | None,
 ) -> optuna.Study:
     """A study in memory for samplers that read COMPLETE trials only.
 
     A pruned trial is told with the last accuracy that was read of it. NSGA-II counts only trials
     that it has noted a generation on, so there each is asked for again: generations are by order.
+    Given a cost the study has two objectives; the stored one never has, or nothing could be pruned.
     """
-    study = _new_study(sampler)
+    study = _new_study(sampler, cost)
     distributions = space.distributions()
     for trial in finished:
         read = trial.intermediate_values
         value = read.get(max(read, default=0))
         if trial.state == TrialState.COMPLETE:
             value = trial.value
-        if value is None:
+        known = [value] if cost is None else [value, trial.user_attrs.get(cost.attribute)]
+        values = [float(v) for v in known if v is not None]
+        if len(values) < len(known):
             continue
         params = space.to_params(space.from_params(trial.params))
         if isinstance(sampler, NSGAIISampler):
             study.enqueue_trial(params)
             asked = study.ask(distributions)
             sampler.get_trial_generation(study, study.get_trials(deepcopy=False)[asked.number])
-            study.tell(asked, value)
+            study.tell(asked, values)
         else:
-            study.add_trial(create_trial(value=value, params=params, distributions=distributions))
+            study.add_trial(create_trial(values=values, params=params, distributions=distributions))
     return study
 
 
-def _new_study(sampler: BaseSampler) -> optuna.Study:
+def _new_study(sampler: BaseSampler, cost: Cost | None = None) -> optuna.Study:
+    directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
     with _quiet():
-        return optuna.create_study(direction="maximize", sampler=sampler)
+        return optuna.create_study(
+            directions=directions[: 1 if cost is None else 2], sampler=sampler
+        )
 
 
 def _values(space: SearchSpace, finished: Sequence[FrozenTrial]) -> dict[Hierarchy, float | None]:

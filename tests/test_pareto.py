@@ -9,8 +9,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from dsaccel.cli import app
+from dsaccel.costs import COSTS
 from dsaccel.errors import NoResultError
-from dsaccel.pareto import COSTS, front_table, pareto_figure, pareto_points, write_front
+from dsaccel.pareto import front_table, pareto_figure, pareto_points, write_front
 from tests.tiny_study import searched
 
 PARAMETERS = COSTS["parameters"]

@@ -1,4 +1,5 @@
 import logging
+import statistics
 
 import optuna
 import pytest
@@ -7,6 +8,7 @@ from optuna.trial import TrialState, create_trial
 
 from dsaccel import proposals
 from dsaccel.config import SpaceConfig
+from dsaccel.costs import COSTS
 from dsaccel.errors import ConfigError
 from dsaccel.proposals import propose
 from dsaccel.space import Measures, SearchSpace
@@ -193,7 +195,7 @@ def test_optuna_is_silent_and_its_verbosity_is_the_user_s():
 
 
 def test_an_unknown_strategy_is_refused():
-    known = "exhaustive, tpe, gp, nsga2, random"
+    known = "exhaustive, beam, tpe, gp, nsga2, random"
     with pytest.raises(ConfigError, match=f"strategy must be one of {known}, but got 'grid'"):
         propose(make_space(), [], 1, seed=1, strategy="grid")
 
@@ -268,3 +270,27 @@ def test_the_nearest_unseen_feasible_hierarchy_is_found_from_anywhere(bounds):
     # outside the bounds, as a reference may be
     assert proposals._nearest(space, [], (99,) * len(bounds)) == (bounds[0][1],) * len(bounds)
     assert proposals._nearest(space, [], (*[3] * (len(bounds) // 2), *[2] * (len(bounds) // 2)))
+
+
+def test_nsga2_with_a_cost_follows_the_front_and_without_the_accuracy_alone():
+    """Accuracy grows with every block, and so does what is paid: all on the diagonal is optimal."""
+    space = make_space(((1, 6),) * 4, constraint="none")
+
+    def evaluated(cost):
+        trials = []
+        while len(trials) < 120:
+            for hierarchy in propose(space, trials, 10, seed=1, strategy="nsga2", cost=cost):
+                trial = create_trial(
+                    params=space.to_params(hierarchy),
+                    distributions=space.distributions(),
+                    value=sum(hierarchy),
+                    user_attrs={"num_parameters": sum(hierarchy)},
+                )
+                trial.number = len(trials)
+                trials.append(trial)
+        return [sum(h) for h in hierarchies(space, trials[60:])]
+
+    alone, weighed = evaluated(None), evaluated(COSTS["parameters"])
+    # alone it goes where accuracy is; where small is as good as accurate it stays spread
+    assert statistics.mean(alone) > statistics.mean(weighed) + 2
+    assert min(weighed) < 10

@@ -1,0 +1,29 @@
+"""What is weighed against accuracy: costs that a trial records, less is better."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cost:
+    title: str
+    attribute: str
+    """The trial's user attribute."""
+    needs: str = "search it further"
+    """How a study comes to have it."""
+
+
+COSTS = {
+    "parameters": Cost("parameters", "num_parameters"),
+    "flops": Cost("forward FLOPs an image", "flops"),
+    "losses": Cost("local losses", "num_local_losses"),
+    "memory": Cost(
+        "peak memory of training, bytes",
+        "peak_memory_bytes",
+        "it is measured in a search with --against memory",
+    ),
+    "gap": Cost(
+        "gap to global back-propagation",
+        "gap_to_global",
+        "every hierarchy is trained by back-propagation too in a search with --against gap",
+    ),
+}
