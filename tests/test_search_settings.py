@@ -19,7 +19,7 @@ from dsaccel.head_figures import stage_borders
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy, settings_of
 from dsaccel.landscape import record_landscape
 from dsaccel.results import write_results
-from dsaccel.tables import best_trial
+from dsaccel.tables import best_trial, find_trial
 from dsaccel.train import Training
 from dsaccel.trie import Trie
 
@@ -218,6 +218,19 @@ def test_any_trial_is_exported_by_its_name_and_the_best_of_its_counts(finished, 
         str(tmp_path / "x.toml"),
     ]
     assert CliRunner().invoke(app, absent).exit_code == 3
+
+
+def test_of_trials_with_equal_counts_the_best_is_found_and_any_by_its_whole_name():
+    study = optuna.create_study(direction="maximize")
+    for name, value in [("1-2", 0.1), ("1-1 width=0.5", 0.3), ("1-1 width=0.25", 0.5)]:
+        attributes = {"hierarchy": name, "flops": 1}
+        study.add_trial(optuna.create_trial(value=value, user_attrs=attributes))
+    found = {
+        name: find_trial(study, parse_hierarchy(name))
+        for name in ("1-1", "1-1 width=0.5", "1-2", "2-2", "1-1 width=1")
+    }
+    numbers = {name: trial and trial.number for name, trial in found.items()}
+    assert numbers == {"1-1": 2, "1-1 width=0.5": 1, "1-2": 0, "2-2": None, "1-1 width=1": None}
 
 
 def test_settings_on_the_command_line_are_those_of_the_network():
