@@ -239,7 +239,8 @@ def test_settings_on_the_command_line_are_those_of_the_network():
     one = invoke("train", "1-1-1", "--study", "tiny", *options)
     other = invoke("train", "1-1-1 loss=pred learning_rate=1e-3", "--study", "tiny")
     plain = invoke("train", "1-1-1", "--study", "tiny")
-    small = ("--data", "digits", "--epochs", "1", "--width", "0.03125", "--train-images", "140")
+    small = ("--data", "digits", "--train-images", "140", "--batch-size", "16", "--epochs", "2")
+    small += ("--learning-rate", "0.02", "--width", "0.0625")
     assert (
         invoke("train", "1-1-1 loss=mse", *small)["head_accuracies"]
         == invoke("train", "1-1-1", *small, "--loss", "mse")["head_accuracies"]
