@@ -19,7 +19,7 @@ from dsaccel.head_figures import stage_borders
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy, settings_of
 from dsaccel.landscape import record_landscape
 from dsaccel.results import write_results
-from dsaccel.tables import best_trial
+from dsaccel.tables import best_trial, find_trial
 from dsaccel.train import Training
 from dsaccel.trie import Trie
 
@@ -220,13 +220,27 @@ def test_any_trial_is_exported_by_its_name_and_the_best_of_its_counts(finished, 
     assert CliRunner().invoke(app, absent).exit_code == 3
 
 
+def test_of_trials_with_equal_counts_the_best_is_found_and_any_by_its_whole_name():
+    study = optuna.create_study(direction="maximize")
+    for name, value in [("1-2", 0.1), ("1-1 width=0.5", 0.3), ("1-1 width=0.25", 0.5)]:
+        attributes = {"hierarchy": name, "flops": 1}
+        study.add_trial(optuna.create_trial(value=value, user_attrs=attributes))
+    found = {
+        name: find_trial(study, parse_hierarchy(name))
+        for name in ("1-1", "1-1 width=0.5", "1-2", "2-2", "1-1 width=1")
+    }
+    numbers = {name: trial and trial.number for name, trial in found.items()}
+    assert numbers == {"1-1": 2, "1-1 width=0.5": 1, "1-2": 0, "2-2": None, "1-1 width=1": None}
+
+
 def test_settings_on_the_command_line_are_those_of_the_network():
     write_study(Path("studies/tiny.toml"), references=[], training={"epochs": 1})
     options = ("--learning-rate", "0.001", "--loss", "pred")
     one = invoke("train", "1-1-1", "--study", "tiny", *options)
     other = invoke("train", "1-1-1 loss=pred learning_rate=1e-3", "--study", "tiny")
     plain = invoke("train", "1-1-1", "--study", "tiny")
-    small = ("--data", "digits", "--epochs", "1", "--width", "0.03125", "--train-images", "140")
+    small = ("--data", "digits", "--train-images", "140", "--batch-size", "16", "--epochs", "2")
+    small += ("--learning-rate", "0.02", "--width", "0.0625")
     assert (
         invoke("train", "1-1-1 loss=mse", *small)["head_accuracies"]
         == invoke("train", "1-1-1", *small, "--loss", "mse")["head_accuracies"]
