@@ -50,7 +50,7 @@ def noisy(scale, **fixed):
     """Accuracies around 0.5 + 0.1 x (what is best: few blocks in stage 1), the noise named."""
 
     def accuracy(seed, hierarchy, epoch, part):
-        key = (seed, *hierarchy, epoch, {"head": 98, "output": 99}.get(part, part))
+        key = [seed, *hierarchy, epoch, {"head": 98, "output": 99}.get(part) or part]
         noise = np.random.default_rng(key).normal()
         return 0.5 - 0.1 * hierarchy[0] + 0.01 * hierarchy[2] + fixed.get(part, scale) * noise
 
