@@ -271,6 +271,23 @@ def test_what_loses_little_by_luck_alone_is_not_trusted():
     assert not is_trusted(setting, fidelity.noise)
 
 
+def test_a_ranking_that_is_no_better_than_chance_is_not_trusted_though_it_keeps_the_best():
+    best = {(1, 3, 3), (1, 3, 2), (1, 3, 1)}
+
+    def accuracy(seed, hierarchy, epoch, part):
+        if epoch == NUM_EPOCHS or hierarchy in best:
+            return true_value(hierarchy)
+        return 0.1 - true_value(hierarchy) / 10
+
+    fidelity = Fidelity(landscape_of(accuracy))
+    setting = simulate(fidelity, PruningConfig(grace_epochs=3))
+    assert is_trusted(setting, fidelity.noise)
+    tau = fidelity.own_tau(3, "head")
+    assert tau is not None
+    assert tau.high < 0
+    assert advise(fidelity).first == {"head": None, "output": None}
+
+
 def test_a_loss_beyond_the_noise_is_not_trusted():
     fidelity = Fidelity(landscape_of(lambda s, h, e, p: true_value(h)))
     setting = simulate(fidelity, PruningConfig(grace_epochs=3))
