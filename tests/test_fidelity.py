@@ -252,12 +252,14 @@ def test_a_simulation_prunes_as_a_search_does():
 
 def test_a_rung_that_is_wrong_later_is_not_trusted_before():
     def accuracy(seed, hierarchy, epoch, part):
-        wrong = epoch == 2 and part == "head"
+        wrong = epoch == 3 and part == "head"
         return -true_value(hierarchy) if wrong else true_value(hierarchy)
 
     fidelity = Fidelity(landscape_of(accuracy))
-    graces = [s.pruning.grace_epochs for s in trusted_settings(fidelity, "head", 2.0)]
-    assert graces == [3]
+    # pruned after the second epoch alone nothing is lost
+    early = simulate(fidelity, PruningConfig(grace_epochs=2))
+    assert is_trusted(early, fidelity.noise)
+    assert list(trusted_settings(fidelity, "head", 2.0)) == []
 
 
 def test_what_loses_little_by_luck_alone_is_not_trusted():
