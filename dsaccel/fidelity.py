@@ -137,6 +137,13 @@ class Fidelity:
         """
         return resampled(self._taus_other(self.final))
 
+    def own_tau(self, step: int, by: By) -> Interval | None:
+        """`Agreement.own` at a rung; None: see `at`."""
+        values = self.at(step, by)
+        if values is None:
+            return None
+        return resampled([_tau(x, y) for x, y in zip(values, self.final, strict=True)])
+
     def rungs(self) -> Iterator[RungAgreement]:
         """By the deepest head at each rung, and by the output layer where it is trained."""
         num = self.landscape.num_steps

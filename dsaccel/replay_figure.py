@@ -115,7 +115,7 @@ def _name(policy: Policy) -> str:
 
 def _cells(outcome: Outcome) -> tuple[str, ...]:
     return (
-        _name(outcome.policy) if outcome.policy.beam_width else outcome.policy.strategy,
+        " ".join(map(str, filter(None, (outcome.policy.strategy, outcome.policy.beam_width)))),
         str(outcome.policy.cohort_size),
         _interval(outcome.regret, 100, 2),
         _interval(outcome.found, 100, 0),

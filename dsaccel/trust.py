@@ -3,10 +3,11 @@
 The rule. Settings are trusted if they, and those with any later first rung, in the worst resample
 of the seeds
 
+- rank better than chance: tau-b with the final ranking of the same run is above 0 at each rung,
 - let a hierarchy go on to the end that is finally within the noise between seeds of the best, and
 - keep of the finally best tenth a share at least half-way between chance and all.
 
-The second keeps out what loses little only because good hierarchies are many. Of the trusted
+The last keeps out what loses little only because good hierarchies are many. Of the trusted
 settings the cheapest are advised.
 """
 
@@ -69,14 +70,15 @@ def trusted_settings(fidelity: Fidelity, by: By, factor: float) -> Iterator[Sett
     """Settings that are trusted, the latest first rung first, down to the first that is not."""
     for grace in _graces(fidelity):
         pruning = PruningConfig(by=by, reduction_factor=factor, grace_epochs=grace)
+        foretells = all(_foretells(fidelity, step, by) for step in _rungs(fidelity, pruning))
         setting = simulate(fidelity, pruning)
-        if not is_trusted(setting, fidelity.noise):
+        if not (foretells and is_trusted(setting, fidelity.noise)):
             return
         yield setting
 
 
 def is_trusted(setting: Setting, noise: float) -> bool:
-    """The rule for one setting.
+    """The rule for what a setting keeps.
 
     Args:
         setting: simulated on all seeds.
@@ -122,6 +124,11 @@ def _prune(
     prefixes = prefixes_at(step, names, fidelity.landscape.config.training)
     stopped = set(losers(dict(zip(names, values[living], strict=True)), pruning, prefixes))
     living &= [name not in stopped for name in fidelity.names]
+
+
+def _foretells(fidelity: Fidelity, step: int, by: By) -> bool:
+    tau = fidelity.own_tau(step, by)
+    return tau is not None and tau.low > 0
 
 
 def _rankings(fidelity: Fidelity) -> tuple[By, ...]:

@@ -69,9 +69,12 @@ def cohort(
     seed: int = 1,
     data: Batches | None = None,
     harvest: dict[str, Plan] | None = None,
+    looks_ahead: bool = False,
 ) -> Cohort:
     data = data or Batches()
-    return Cohort(networks, training, data, seed=seed, device=CPU, harvest=harvest)
+    return Cohort(
+        networks, training, data, seed=seed, device=CPU, harvest=harvest, looks_ahead=looks_ahead
+    )
 
 
 def trained(networks: dict[str, Plan], training: TrainingConfig = TRAINING, **kwargs) -> Cohort:

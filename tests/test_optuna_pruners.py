@@ -1,20 +1,24 @@
 """Optuna's own pruners in lock-step: made by name, asked in order, the same after a resume."""
 
 import itertools
+from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 from test_replay import NONE, SHORT, Oracle, Policy, course, synthetic
 from test_search import die_after
-from tiny_study import config, rows, searched, searching
+from tiny_study import config, rows, searched, searching, write_study
+from typer.testing import CliRunner
 
 from dsaccel import schedules
+from dsaccel.cli import app
 from dsaccel.config import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.landscape import record_landscape
 from dsaccel.optuna_pruners import OptunaJudge, make_pruner, pruner_names
 from dsaccel.pruners import prefixes_at, rung_steps
+from dsaccel.replay import Replay, policies
 from dsaccel.space import SearchSpace
 
 TRAINING = TrainingConfig(epochs=5)
@@ -251,6 +255,26 @@ def test_a_replay_ranks_by_the_output_layer_too():
     assert best["head"] == 0
     assert best["output"] > 0
     assert NONE.by == "head"
+
+
+def test_the_command_line_names_a_pruner_and_its_options():
+    write_study(Path("studies/tiny.toml"))
+    result = CliRunner().invoke(app, ["search", "tiny", "--pruning", "BestPruner"])
+    assert result.exit_code == 2
+    assert "one of Optuna's HyperbandPruner" in result.stderr
+    wrong = ["--pruning", "MedianPruner", "--set", "pruning.options.startup=4"]
+    result = CliRunner().invoke(app, ["search", "tiny", *wrong])
+    assert result.exit_code == 2
+    assert "but got startup = 4" in result.stderr
+
+
+def test_a_replay_takes_another_kind_than_its_study_had():
+    landscape = synthetic(pruning={"kind": "percentile", "percentile": 75.0})
+    given = {"kind": "MedianPruner", "options": {"n_startup_trials": 4}, "by": None}
+    (a_policy,) = policies(landscape, "random", "3", 9, given)
+    assert a_policy.pruning == optunas("MedianPruner", n_startup_trials=4)
+    with pytest.raises(ConfigError, match="but got BestPruner"):
+        Replay(Oracle(landscape), Policy("random", 3, 9, optunas("BestPruner")), 1)
 
 
 def test_optunas_pruners_are_asked_after_every_epoch_but_the_last():
