@@ -42,7 +42,9 @@ def finished_search(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        assert best_trial(searched(**SMALL).study).user_attrs["hierarchy"] != "2-2-2"
+        best = best_trial(searched(**SMALL).study)
+        assert best is not None
+        assert best.user_attrs["hierarchy"] != "2-2-2"
     return folder
 
 
