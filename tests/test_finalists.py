@@ -15,7 +15,7 @@ from dsaccel.finalists import (
     reference_hierarchies,
 )
 from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.tables import Row
+from dsaccel.tables import Kind, Row
 from dsaccel.tuning import layerwise_settings, tune
 
 CONFIG = config(references=["2-2-2"], network={"width": 0.25})
@@ -27,7 +27,7 @@ def plan(hierarchy, width):
     return build_plan("resnet18", parts, network, channels=1, side=8, num_classes=10)
 
 
-def row(hierarchy, accuracy, kind="complete", feasible=True):
+def row(hierarchy: str, accuracy: float, kind: Kind = "complete", feasible: bool = True) -> Row:
     return Row(0, hierarchy, kind, accuracy, 4, "epoch", feasible, None, None, None, None, [])
 
 
@@ -143,8 +143,8 @@ def test_tuning_begins_with_the_studys_settings_and_keeps_the_best():
     steps = tuned(study, 20)
     assert [step.number for step in steps] == list(range(1, 21))
     assert study.trials[0].params == {"learning_rate": 0.01, "dropout": 0.1}
-    values = [trial.value for trial in study.trials]
-    assert steps[-1].best.value == max(values) > values[0]
+    values = [trial.values[0] for trial in study.trials]
+    assert steps[-1].best.values[0] == max(values) > values[0]
     rates = [trial.params["learning_rate"] for trial in study.trials]
     assert 0.001 <= min(rates) < 0.01 < max(rates) <= 0.1
     assert len(set(rates)) == 20
@@ -174,12 +174,11 @@ def test_tuning_that_was_cut_off_goes_on_to_the_same():
 
 
 def test_the_layerwise_sides_settings_are_counted_over_finished_trials():
-    from optuna.distributions import FloatDistribution, IntDistribution
+    from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
     def trial(state=TrialState.COMPLETE, **params):
-        distributions = {"blocks": IntDistribution(1, 9)} | {
-            name: FloatDistribution(0, 1) for name in ("learning_rate", "dropout") if name in params
-        }
+        distributions: dict[str, BaseDistribution] = {"blocks": IntDistribution(1, 9)}
+        distributions |= {name: FloatDistribution(0, 1) for name in params}
         value = 0.5 if state == TrialState.COMPLETE else None
         return create_trial(
             state=state, value=value, params={"blocks": 1, **params}, distributions=distributions

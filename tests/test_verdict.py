@@ -1,5 +1,7 @@
 """What is said of a confirmation: leads, ties, controls, and the page."""
 
+from typing import Any
+
 import optuna
 import pytest
 from rich.console import Console
@@ -100,7 +102,7 @@ def test_figures_are_those_of_the_paired_statistics():
     assert expected.low is not None
     assert f"95 % interval {100 * expected.low:+.2f} to" in said(made)
     stds = [
-        difference.std
+        difference.std or 0.0
         for name in ("1-2-3", "2-2-2", "1-1-2", "2-2-2@0.3")
         if (
             difference := paired(
@@ -123,6 +125,7 @@ def test_a_difference_that_many_comparisons_explain_is_a_tie():
     comparison = rows["1-2-3"].comparisons["val", "best"]
     assert comparison.paired.p_value is not None
     assert comparison.p_holm == pytest.approx(5 * comparison.paired.p_value)
+    assert comparison.p_holm is not None
     assert comparison.paired.p_value < 0.05 < comparison.p_holm
     assert comparison.is_tie
     assert "Finalist 1-2-3 ties with" in said(made)
@@ -182,7 +185,8 @@ def test_the_table_has_a_row_for_each_network_and_mode():
 
 def test_the_picture_has_the_differences_and_half_their_intervals():
     figure = confirmation_figure(confirmation())
-    traces = {trace.name: trace for trace in figure.data}
+    drawn: list[Any] = list(figure.data)
+    traces = {trace.name: trace for trace in drawn}
     trace = traces["layer-wise, validation"]
     at = list(trace.y).index("2-2-2")
     assert trace.x[at] == pytest.approx(-2.0)
