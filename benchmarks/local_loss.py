@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from dsaccel.config import NetworkConfig
+
 REPOSITORY = "anokland/local-loss"
 
 NEEDED = {
@@ -114,6 +116,43 @@ def set_up_training(space: dict[str, Any], model: torch.nn.Module, learning_rate
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     space |= {"model": model, "optimizer": optimizer}
     return optimizer
+
+
+class Trainer:
+    """A network of the reference in fp32 and its own training loop, statistics switched off."""
+
+    def __init__(
+        self,
+        checkout: Checkout,
+        network: str,
+        blocks: Sequence[int],
+        config: NetworkConfig,
+        *,
+        channels: int,
+        side: int,
+        num_classes: int,
+        learning_rate: float = 3e-4,
+    ) -> None:
+        flags = {
+            "--model": network,
+            "--loss-sup": config.loss,
+            "--beta": config.beta,
+            "--nonlin": "leakyrelu",
+            "--feat-mult": config.width,
+            "--dim-in-decoder": round(config.decoder_size * config.width),
+            "--dropout": config.dropout,
+            "--lr": learning_rate,
+            "--no-print-stats": None,
+        }
+        self.learning_rate = learning_rate
+        self._space = load(checkout, flags)
+        shape = {"channels": channels, "side": side, "num_classes": num_classes}
+        model = build_network(self._space, network, blocks, **shape)
+        set_up_training(self._space, model, learning_rate)
+
+    def train(self, batches: Any) -> None:
+        """An epoch over batches of (B, C, H, W) and (B,); `batches.dataset` has their images."""
+        train(self._space, batches, self.learning_rate)
 
 
 def mended(block: Any) -> Any:
