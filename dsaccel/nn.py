@@ -17,6 +17,7 @@ from torch.nn.utils import skip_init
 from dsaccel.losses import label_similarity, one_hot_loss, similarity_loss
 from dsaccel.plan import Block, Head, Layer, Output, Segment
 from dsaccel.seeds import derive
+from dsaccel.winograd import Conv2d
 
 NEGATIVE_SLOPE = 0.01
 Weighted = TypeVar("Weighted", bound=nn.Conv2d | nn.Linear)
@@ -213,7 +214,7 @@ def _weights(layer: Layer, draw: "Draw") -> nn.Conv2d | nn.Linear:
         return draw("conv", nn.Linear, layer.in_channels, layer.out_channels, bias=layer.bias)
     return draw(
         "conv",
-        nn.Conv2d,
+        Conv2d,
         layer.in_channels,
         layer.out_channels,
         layer.kernel,
@@ -227,9 +228,7 @@ def _same_channels(role: str, head: Head, kernel: int, draw: "Draw") -> nn.Conv2
     """From features to as many features: a convolution, or a linear map of vectors."""
     if head.side is None:
         return draw(role, nn.Linear, head.channels, head.channels, bias=False)
-    return draw(
-        role, nn.Conv2d, head.channels, head.channels, kernel, padding=kernel // 2, bias=False
-    )
+    return draw(role, Conv2d, head.channels, head.channels, kernel, padding=kernel // 2, bias=False)
 
 
 @dataclass(frozen=True)
