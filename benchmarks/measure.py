@@ -5,6 +5,7 @@ on all sides. Processor time beside the time that passed: where the cores are sh
 steadier of the two.
 """
 
+import ctypes
 import datetime
 import gc
 import importlib.metadata
@@ -66,6 +67,14 @@ def interleave(sides: Mapping[str, Callable[[], object]], *, rounds: int, warm_u
             if number >= 0:
                 runs[name].append(run)
     return runs
+
+
+def forget_freed_memory() -> None:
+    """Undo `keep_freed_memory`: what the C library's own rule comes to where maps are large."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD: the most that it rises to by itself
+        libc.mallopt(-1, 64 * 2**20)  # M_TRIM_THRESHOLD: twice as much
 
 
 def time_once(side: Callable[[], object]) -> Run:

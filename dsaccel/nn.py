@@ -113,7 +113,7 @@ class LocalHead(nn.Module):
         if self.pred_conv is not None:
             h = self.pred_conv(h)
         if self.spec.pool != (1, 1):
-            h = F.avg_pool2d(h, self.spec.pool, ceil_mode=True)
+            h = average_pool(h, self.spec.pool)
         return self.classifier(h.flatten(1))
 
     def loss(self, h: Tensor, y_B: Tensor) -> Tensor:
@@ -132,6 +132,29 @@ class LocalHead(nn.Module):
         if self.spec.loss == "sim":
             return prediction + similarity
         return (1 - self.spec.beta) * prediction + self.spec.beta * similarity
+
+
+def average_pool(h: Tensor, kernel: tuple[int, int]) -> Tensor:
+    """Means over windows of `kernel`, smaller at the far edges: (B, C, H, W) -> (B, C, H', W')."""
+    if h.shape[2] % kernel[0] or h.shape[3] % kernel[1]:
+        return F.avg_pool2d(h, kernel, ceil_mode=True)
+    return AveragePool.apply(h, kernel)  # pyright: ignore[reportReturnType]
+
+
+class AveragePool(torch.autograd.Function):
+    """Means over windows that divide the map; torch's, with a backward faster on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, kernel: tuple[int, int]) -> Tensor:
+        ctx.kernel = kernel
+        return F.avg_pool2d(h, kernel)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        height, width = ctx.kernel
+        each_BHWC = (gradients[0] / (height * width)).permute(0, 2, 3, 1).contiguous()
+        windows = each_BHWC[:, :, None, :, None].expand(-1, -1, height, -1, width, -1)
+        return windows.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2), None
 
 
 class OutputLayer(nn.Module):
