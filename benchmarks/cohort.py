@@ -10,6 +10,7 @@ random; the time does not depend on what they show.
 
 import argparse
 import itertools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ import torch
 from PIL import Image
 from rich.console import Console
 from step import CHANNELS, NUM_CLASSES, SIDE, recipe
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
@@ -79,7 +79,8 @@ def main() -> None:
     for number in range(options.rounds):
         for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
             runs[name].append(sides[name]())
-            print(f"round {number + 1}, {name}: {runs[name][-1]}", flush=True)
+            run = runs[name][-1]
+            print(f"round {number + 1}, {name}: {run}", file=sys.stderr, flush=True)
 
     sharing = flop_ratio(plans)
     name = f"{options.network}-{options.blocks}-width{options.width:g}-{options.batch_size}"
@@ -179,7 +180,7 @@ def our_data(pixels: np.ndarray, labels: np.ndarray, batch_size: int) -> Data:
     )
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
+class Pictures(Dataset[Any]):
     """Images as torchvision's CIFAR-10 gives them: a picture each, transformed when asked for."""
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray) -> None:
@@ -196,7 +197,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Any, int]:
         return self.transform(Image.fromarray(self.pixels[index])), int(self.labels[index])
 
 

@@ -16,6 +16,7 @@ import random
 import resource
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -64,6 +65,7 @@ def interleave(sides: Mapping[str, Callable[[], object]], *, rounds: int, warm_u
     for number in range(-warm_up, rounds):
         for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
             run = time_once(sides[name])
+            print(f"round {number + 1} of {rounds}, {name}: {run}", file=sys.stderr, flush=True)
             if number >= 0:
                 runs[name].append(run)
     return runs
