@@ -10,25 +10,22 @@ CHECKOUT is a clone of anokland/local-loss. Its classes are read from there at r
 """
 
 import argparse
-import ast
 import contextlib
-import hashlib
 import importlib.metadata
-import io
 import itertools
 import json
 import math
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import CodeType
 from typing import Any, NamedTuple
 from unittest import mock
 
+import local_loss
 import torch
+from local_loss import Checkout
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -137,7 +134,7 @@ class Comparison:
 class Reference:
     """A network of the reference code and its own training loop."""
 
-    def __init__(self, code: CodeType, network: str, loss: str) -> None:
+    def __init__(self, checkout: Checkout, network: str, loss: str) -> None:
         flags = {
             "--model": network,
             "--loss-sup": loss,
@@ -147,20 +144,20 @@ class Reference:
             "--batch-size": BATCH_SIZE,
             "--lr": LEARNING_RATE,
         }
-        argv = [str(word) for pair in flags.items() for word in pair]
-        space: dict[str, Any] = {"__name__": "reference", "argv": argv}
-        # there is no module to import: the file parses arguments, loads data and trains at import
-        exec(code, space)
+        space = local_loss.load(checkout, flags)
         self.args = space["args"]
-        self.args.cuda = False
         space["torch"] = Widened()
         one_hot = space["to_one_hot"]
         space["to_one_hot"] = lambda y, num_classes: one_hot(y, num_classes).double()
-        space["num_classes"] = NUM_CLASSES
-        self.model = self._build(space, network).double()
-        self.model.set_learning_rate(LEARNING_RATE)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE)
-        space |= {"model": self.model, "optimizer": self.optimizer}
+        self.model = local_loss.build_network(
+            space,
+            network,
+            FAMILIES[network].standard,
+            channels=CHANNELS,
+            side=SIDE,
+            num_classes=NUM_CLASSES,
+        ).double()
+        self.optimizer = local_loss.set_up_training(space, self.model, LEARNING_RATE)
         self._space = space
 
     @property
@@ -188,19 +185,7 @@ class Reference:
         return [*modules, {"classifier": output}]
 
     def train(self, batches: Batches) -> None:
-        self._space["train_loader"] = batches
-        with contextlib.redirect_stdout(io.StringIO()):
-            self._space["train"](1, LEARNING_RATE)
-
-    @staticmethod
-    def _build(space: dict[str, Any], network: str) -> Any:
-        if network.startswith("vgg"):
-            return space["VGGn"](network, SIDE, CHANNELS, NUM_CLASSES, WIDTH)
-        block = space["BasicBlock" if network == "resnet18" else "Bottleneck"]
-        if network == "resnet18":
-            block = mended(block)
-        blocks = list(FAMILIES[network].standard)
-        return space["ResNet"](block, blocks, NUM_CLASSES, CHANNELS, WIDTH, SIDE)
+        local_loss.train(self._space, batches, LEARNING_RATE)
 
 
 class Widened:
@@ -214,20 +199,6 @@ class Widened:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
-
-
-def mended(block: Any) -> Any:
-    """The reference's basic block, with local classifiers of the size that its maps have.
-
-    It sizes them by the block's input side, and so a block with a stride cannot run.
-    """
-
-    class Mended(block):
-        def __init__(self, in_channels: int, channels: int, stride: int, *rest: int) -> None:
-            num_classes, side = rest
-            super().__init__(in_channels, channels, stride, num_classes, side // stride)
-
-    return Mended
 
 
 class Ours:
@@ -307,27 +278,26 @@ def main() -> None:
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
-    file = options.checkout / "train.py"
-    if not file.is_file():
-        parser.error(f"{options.checkout} must be a clone of anokland/local-loss; no {file.name}")
-    source = file.read_text(encoding="utf-8")
-    code = definitions(source)
+    try:
+        checkout = local_loss.read_checkout(options.checkout)
+    except ValueError as error:
+        parser.error(str(error))
     console = Console()
     comparisons = []
     with console.status("comparing") as status:
         for case in itertools.product(NETWORKS, LOSSES, STARTS):
             status.update(" ".join(case))
-            comparisons.append(compare(code, *case))
+            comparisons.append(compare(checkout, *case))
     console.print(as_table(comparisons))
-    text = json.dumps(as_record(comparisons, options.checkout, source), indent=2)
+    text = json.dumps(as_record(comparisons, checkout), indent=2)
     options.out.write_text(text + "\n", encoding="utf-8")
     sys.exit(not all(comparison.passed for comparison in comparisons))
 
 
-def compare(code: CodeType, network: str, loss: str, start: str) -> Comparison:
+def compare(checkout: Checkout, network: str, loss: str, start: str) -> Comparison:
     """Train both sides for a few steps from the same weights on the same batches."""
     torch.manual_seed(0)  # the reference draws from the global generator
-    reference = Reference(code, network, loss)
+    reference = Reference(checkout, network, loss)
     ours = Ours(network, loss, reference)
     theirs, own = named(reference.modules), named(ours.modules)
     shared = share_weights(theirs, own, loss, drawn=start == "drawn")
@@ -447,47 +417,6 @@ def as_tensors(losses: list[float]) -> tuple[Tensor, ...]:
     return torch.tensor(losses, dtype=torch.float64).unbind()
 
 
-def definitions(source: str) -> CodeType:
-    """The reference's networks, loop and arguments, without what its file does when imported.
-
-    Running them leaves `args`, parsed from `argv`, in the namespace.
-    """
-    needed = {
-        "LocalLossBlockLinear",
-        "LocalLossBlockConv",
-        "BasicBlock",
-        "Bottleneck",
-        "ResNet",
-        "Net",
-        "VGGn",
-        "to_one_hot",
-        "similarity_matrix",
-        "train",
-        "cfg",
-        "parser",
-    }
-    body: list[ast.stmt] = []
-    found: set[str] = set()
-    for node in ast.parse(source).body:
-        match node:
-            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) if name in needed:
-                found.add(name)
-            case ast.Assign(targets=[ast.Name(id=name)]) if name in needed:
-                found.add(name)
-            case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id="parser")))):
-                pass
-            case ast.Import() | ast.ImportFrom() if "torchvision" not in ast.unparse(node):
-                pass
-            case _:
-                continue
-        body.append(node)
-    if found != needed:
-        missing = ", ".join(sorted(needed - found))
-        raise ValueError(f"train.py of the checkout must define {missing}; is it local-loss?")
-    body += ast.parse("args = parser.parse_args(argv)").body
-    return compile(ast.Module(body, type_ignores=[]), "train.py", "exec")
-
-
 def as_table(comparisons: list[Comparison]) -> Table:
     """A row a network and loss: the larger difference of the two starts."""
     limits = ", ".join(f"{name} {limit:g}" for name, limit in LIMITS.items())
@@ -509,14 +438,10 @@ def as_table(comparisons: list[Comparison]) -> Table:
     return table
 
 
-def as_record(comparisons: list[Comparison], checkout: Path, source: str) -> dict[str, Any]:
+def as_record(comparisons: list[Comparison], checkout: Checkout) -> dict[str, Any]:
     """All figures and what they were made with."""
     return {
-        "reference": {
-            "repository": "anokland/local-loss",
-            "commit": find_commit(checkout),
-            "train_py_sha256": hashlib.sha256(source.encode()).hexdigest(),
-        },
+        "reference": checkout.record,
         "versions": {
             "dsaccel": importlib.metadata.version("dsaccel"),
             "python": platform.python_version(),
@@ -534,14 +459,6 @@ def as_record(comparisons: list[Comparison], checkout: Path, source: str) -> dic
         "limits": LIMITS,
         "comparisons": [asdict(c) | {"passed": c.passed} for c in comparisons],
     }
-
-
-def find_commit(checkout: Path) -> str | None:
-    """The commit of a clone; None for a copy without history."""
-    if not (checkout / ".git").exists():
-        return None
-    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

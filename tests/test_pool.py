@@ -1,0 +1,61 @@
+"""Average pooling before the local classifiers against torch's, and the memory that is kept."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from dsaccel.nn import AveragePool, average_pool
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("kernel", [(2, 2), (4, 2), (2, 4), (8, 8), (3, 3), (16, 8)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_average_pooling_and_its_gradient_are_torchs(kernel, memory_format):
+    h = normal(3, 5, 8, 8).contiguous(memory_format=memory_format).requires_grad_()
+    theirs = F.avg_pool2d(h, kernel, ceil_mode=True)
+    ours = average_pool(h, kernel)
+    assert torch.equal(ours, theirs)
+    gradient = normal(*theirs.shape, seed=1)
+    (expected,) = torch.autograd.grad(theirs, h, gradient)
+    (got,) = torch.autograd.grad(ours, h, gradient)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-15)
+
+
+def test_the_gradient_of_average_pooling_is_that_of_small_differences():
+    h = normal(2, 3, 4, 6).requires_grad_()
+    assert torch.autograd.gradcheck(lambda h: AveragePool.apply(h, (2, 3)), (h,))
+
+
+KEEP = """
+import resource, sys, torch
+from dsaccel.config import RuntimeConfig
+from dsaccel.runtime import start_runtime
+if sys.argv[1] == "keep":
+    start_runtime(RuntimeConfig(device="cpu", threads=1))
+for _ in range(6):
+    torch.ones(10 * 2**20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    torch.ones(10 * 2**20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_a_large_map_is_made_in_the_memory_of_the_one_before():
+    """40 MiB: 10240 pages, which the system would map anew each time."""
+
+    def page_faults(mode: str) -> int:
+        command = [sys.executable, "-c", KEEP, mode]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert page_faults("keep") < 100
+    assert page_faults("as it is") > 10_000

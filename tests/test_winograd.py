@@ -1,0 +1,129 @@
+"""Convolution by tiles against the direct one."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from dsaccel import winograd
+from dsaccel.config import NetworkConfig
+from dsaccel.learner import Learner
+from dsaccel.plan import Segment
+from dsaccel.winograd import Conv2d, Convolve, pays
+from tests.helpers import CPU, TRAINING, plan
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=dtype)
+
+
+@pytest.mark.parametrize("sides", [(4, 4), (8, 8), (12, 12), (4, 8), (12, 4)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_tiles_give_the_direct_convolution_and_its_gradients(sides, memory_format):
+    x = normal(3, 5, *sides).contiguous(memory_format=memory_format).requires_grad_()
+    weight = normal(7, 5, 3, 3, seed=1).contiguous(memory_format=memory_format).requires_grad_()
+    gradient = normal(3, 7, *sides, seed=2)
+    direct, tiled = F.conv2d(x, weight, padding=1), Convolve.apply(x, weight)
+    torch.testing.assert_close(tiled, direct, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        torch.autograd.grad(tiled, (x, weight), gradient),
+        torch.autograd.grad(direct, (x, weight), gradient),
+        rtol=0,
+        atol=1e-11,
+    )
+
+
+def test_the_gradient_of_tiles_is_that_of_small_differences():
+    x, weight = normal(1, 2, 8, 4).requires_grad_(), normal(2, 2, 3, 3, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(Convolve.apply, (x, weight))
+
+
+def test_in_single_precision_tiles_are_off_by_rounding():
+    x, weight = normal(16, 256, 4, 4), normal(256, 256, 3, 3, seed=1) / 48
+    exact = F.conv2d(x, weight, padding=1)
+    tiled = Convolve.apply(x.float(), weight.float())
+    assert (tiled - exact).abs().max() < 1e-4 * exact.std()
+
+
+def test_memory_stays_channels_last():
+    x = normal(2, 4, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = normal(4, 4, 3, 3, seed=1).contiguous(memory_format=torch.channels_last)
+    weight.requires_grad_()
+    y = Convolve.apply(x, weight)
+    assert isinstance(y, torch.Tensor)
+    y.sum().backward()
+    for tensor in (y, x.grad, weight.grad):
+        assert tensor is not None
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_frozen_inputs_and_weights_get_no_gradient():
+    x, weight = normal(1, 2, 4, 4), normal(2, 2, 3, 3, seed=1)
+    Convolve.apply(x, weight.requires_grad_()).sum().backward()
+    assert x.grad is None
+    weight = weight.detach()
+    Convolve.apply(x.requires_grad_(), weight).sum().backward()
+    assert weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "shape", "expected"),
+    [
+        ({}, (2, 256, 4, 4), True),
+        ({}, (2, 256, 8, 8), True),
+        ({}, (2, 256, 6, 8), False),
+        ({}, (2, 256, 8, 6), False),
+        ({"stride": 2}, (2, 256, 8, 8), False),
+        ({"padding": 0}, (2, 256, 8, 8), False),
+        ({"dilation": 2}, (2, 256, 8, 8), False),
+        ({"groups": 2}, (2, 256, 8, 8), False),
+        ({"kernel_size": 1, "padding": 0}, (2, 256, 4, 4), False),
+        ({"out_channels": 128}, (2, 256, 4, 4), False),
+        ({"in_channels": 128}, (2, 128, 4, 4), False),
+    ],
+)
+def test_only_wide_plain_convolutions_go_by_tiles(changes, shape, expected):
+    settings = {"in_channels": 256, "out_channels": 256, "kernel_size": 3, "padding": 1} | changes
+    with torch.device("meta"):
+        conv = Conv2d(**settings)
+    assert pays(conv, torch.empty(shape)) is expected
+
+
+def test_half_precision_convolves_directly():
+    with torch.device("meta"):
+        conv = Conv2d(256, 256, 3, padding=1)
+    assert not pays(conv, torch.empty(2, 256, 4, 4, dtype=torch.bfloat16))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not pays(conv, torch.empty(2, 256, 4, 4))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_is_the_same_function_either_way(monkeypatch, bias):
+    conv = Conv2d(3, 4, 3, padding=1, bias=bias).double()
+    x = normal(2, 3, 8, 8)
+    direct = conv(x)
+    monkeypatch.setattr(winograd, "MIN_CHANNELS", 1)
+    assert pays(conv, x)
+    torch.testing.assert_close(conv(x), direct, rtol=0, atol=1e-12)
+    assert not torch.equal(conv(x), direct)  # it did go by tiles
+
+
+def test_segments_learn_the_same_by_tiles_and_directly(monkeypatch):
+    network = NetworkConfig(width=1 / 16, dropout=0.2)
+
+    def learned(segments: tuple[Segment, ...]) -> list[torch.Tensor]:
+        x, y = normal(8, 3, 8, 8), torch.arange(8) % 4
+        weights: list[torch.Tensor] = []
+        for segment in segments:
+            learner = Learner(segment, TRAINING, seed=1, device=CPU, dtype=torch.float64)
+            learner.start_epoch(1)
+            x = learner.step(x, y)
+            weights += [p.detach() for unit in learner.units for p in unit.parameters()]
+        return weights
+
+    segments = plan("1-1-1", network=network).segments
+    direct = learned(segments)
+    monkeypatch.setattr(winograd, "MIN_CHANNELS", 1)
+    by_tiles = learned(segments)
+    torch.testing.assert_close(by_tiles, direct, rtol=0, atol=1e-9)
+    assert any(not torch.equal(a, b) for a, b in zip(by_tiles, direct, strict=True))
