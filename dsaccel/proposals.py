@@ -51,7 +51,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 
 WHOLE = ("exhaustive", "beam")
 """The strategies that propose all that is feasible."""
-STRATEGIES = (*WHOLE, *SAMPLERS, "random")
+STRATEGIES = ("exhaustive", *SAMPLERS, "random", "beam")
 
 
 def next_cohort(

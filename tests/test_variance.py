@@ -44,22 +44,35 @@ def test_a_table_made_of_known_effects_is_taken_apart_by_hand():
     assert (parts.num_prefixes, parts.num_hierarchies, parts.num_seeds) == (2, 4, 2)
 
 
-@pytest.mark.parametrize("sizes", [(4,) * 6, (1, 2, 5, 9, 3, 4)])
-def test_estimates_are_unbiased_for_equal_and_unequal_groups(sizes, monkeypatch):
+LEVELS = {
+    "prefix": lambda g, i, s: g,
+    "suffix": lambda g, i, s: (g, i),
+    "seed": lambda g, i, s: s,
+    "prefix_seed": lambda g, i, s: (g, s),
+    "suffix_seed": lambda g, i, s: (g, i, s),
+}
+"""Of each random effect: which draw an accuracy takes."""
+
+
+@pytest.mark.parametrize("effect", LEVELS)
+@pytest.mark.parametrize("sizes", [(3, 3, 3), (1, 2, 5, 4)])
+def test_estimates_are_unbiased_for_equal_and_unequal_groups(effect, sizes, monkeypatch):
+    """Exactly: an estimate is a quadratic form q, and for independent effects of variance 1 its
+    expectation is the sum of q over the tables in which one draw is 1 and all others are 0.
+    """
     # unbiased before truncation: let negative estimates stand
     monkeypatch.setattr("dsaccel.variance.max", lambda _, x: x, raising=False)
-    rng = np.random.default_rng(1)
-    num_draws = 1500
-    draws = {name: [] for name in TRUE}
-    for _ in range(num_draws):
-        parts = variance_components(simulated(rng, sizes, 4), 1)
+    cells = [(g, i, s) for g, n in enumerate(sizes) for i in range(n) for s in range(4)]
+    expected = dict.fromkeys(LEVELS, 0.0)
+    for draw in {LEVELS[effect](*cell) for cell in cells}:
+        table: dict[tuple[int, ...], dict[int, float]] = {}
+        for g, i, s in cells:
+            table.setdefault((g, i), {})[s] = float(LEVELS[effect](g, i, s) == draw)
+        parts = variance_components(table, 1)
         assert parts is not None
-        for name, values in draws.items():
-            values.append(getattr(parts, name))
-    for name, values in draws.items():
-        error = np.std(values) / math.sqrt(num_draws)
-        assert abs(np.mean(values) - TRUE[name]) < 3.5 * error, name
-        assert error < 0.1 * TRUE[name], name
+        for name in expected:
+            expected[name] += getattr(parts, name)
+    assert expected == pytest.approx({name: float(name == effect) for name in LEVELS}, abs=1e-12)
 
 
 def test_the_residual_is_what_pairs_of_siblings_say():
