@@ -43,6 +43,7 @@ def main() -> None:
     """Time all sides, print a table, write the figures."""
     options = parse()
     torch.set_num_threads(options.threads)
+    environment = measure.environment()
     hierarchies = list(itertools.product(range(1, options.blocks + 1), repeat=4))
     network = recipe(options.network, options.width)
     plans = {
@@ -109,6 +110,7 @@ def main() -> None:
         "reference": checkout.record if checkout else None,
         "flop_ratio": sharing,
         "trie_faster_than_one_by_one": trie_gains,
+        "environment": environment,
         **measure.record(runs),
     }
     print(measure.write(options.out or f"cohort-{name}", record))

@@ -103,7 +103,10 @@ def ratio(slow: list[Run], fast: list[Run], clock: str = "wall_s") -> Ratio:
 
 
 def environment() -> dict[str, Any]:
-    """Machine, versions, threads, commit and date: what a figure was taken with."""
+    """Machine, versions, threads, commit and date: what a figure was taken with.
+
+    Asked for before the runs, during which the commit may change.
+    """
     return {
         "cpu": _cpu_model(),
         "threads": torch.get_num_threads(),
@@ -125,10 +128,9 @@ def write(name: str, record: dict[str, Any]) -> Path:
 
 
 def record(runs: Runs) -> dict[str, Any]:
-    """All runs, how many times faster each side is than the first, and the machine."""
+    """All runs, and how many times faster each side is than the first."""
     base, *others = runs
     return {
-        "environment": environment(),
         "faster_than": base,
         "ratios": {
             name: {clock: ratio(runs[base], runs[name], clock) for clock in CLOCKS}

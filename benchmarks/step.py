@@ -31,6 +31,7 @@ def main() -> None:
     """Time all sides, print a table, write the figures."""
     options = parse()
     torch.set_num_threads(options.threads)
+    environment = measure.environment()
     hierarchy = parse_hierarchy(options.hierarchy)
     network = recipe(options.network, options.width)
     batch = make_batch(options.batch_size)
@@ -55,6 +56,7 @@ def main() -> None:
             "side": SIDE,
         },
         "reference": checkout.record if checkout else None,
+        "environment": environment,
         **measure.record(runs),
     }
     print(measure.write(options.out or f"step-{name}", record))
