@@ -258,7 +258,7 @@ def _plan(config: StudyConfig, hierarchy: Hierarchy, num_classes: int) -> Plan:
 
 def _portable(config: StudyConfig) -> StudyConfig:
     """Without paths, and without a storage URL, which may hold a password."""
-    data = config.data.model_copy(update={"dir": None})
+    data = config.data.model_copy(update={"dir": None, "name": Path(config.data.name).name})
     return config.model_copy(update={"data": data, "storage": None})
 
 
