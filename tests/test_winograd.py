@@ -2,14 +2,15 @@
 
 import pytest
 import torch
+from helpers import CPU, TRAINING, plan
 from torch.nn import functional as F
 
 from dsaccel import winograd
 from dsaccel.config import NetworkConfig
 from dsaccel.learner import Learner
+from dsaccel.nn import build_units
 from dsaccel.plan import Segment
 from dsaccel.winograd import Conv2d, Convolve, pays
-from tests.helpers import CPU, TRAINING, plan
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -51,10 +52,22 @@ def test_memory_stays_channels_last():
     weight.requires_grad_()
     y = Convolve.apply(x, weight)
     assert isinstance(y, torch.Tensor)
-    y.sum().backward()
-    for tensor in (y, x.grad, weight.grad):
-        assert tensor is not None
+    # not `x.grad`, which takes the memory format of `x` whatever it is made of
+    for tensor in (y, *torch.autograd.grad(y.square().sum(), (x, weight))):
         assert tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_every_3x3_convolution_may_go_by_tiles():
+    network = NetworkConfig(width=1 / 16, pred_conv=True)
+    kernels = [
+        module
+        for segment in plan("1-1-1", network=network).segments
+        for unit in build_units(segment, seed=1)
+        for module in unit.modules()
+        if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3)
+    ]
+    assert len(kernels) == 3 * 7  # the stem and 2 a block, each with its head's two
+    assert all(isinstance(kernel, Conv2d) for kernel in kernels)
 
 
 def test_frozen_inputs_and_weights_get_no_gradient():
