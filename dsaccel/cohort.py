@@ -4,7 +4,7 @@ A cohort can be saved at any rung and goes on from there bit for bit.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from dsaccel.feature_cache import FeatureCache
 from dsaccel.learner import Learner
 from dsaccel.plan import Plan
 from dsaccel.rung import Rung
-from dsaccel.schedules import Batches, simultaneous
+from dsaccel.schedules import Batches, drop_retired, simultaneous
 from dsaccel.sequential import sequential
 from dsaccel.trie import Node, Trie
 
@@ -39,10 +39,8 @@ class Cohort:
         self.harvested = [
             name for name, plan in (harvest or {}).items() if self.trie.add_harvest(name, plan)
         ]
-        self.learners: dict[Node, Learner] = {
-            node: Learner(node.segment, training, seed=seed, device=device)
-            for node in self.trie.nodes()
-        }
+        self.seed = seed
+        self.learners = self._make_learners()
         self.history: list[Rung] = []
         """The rungs so far, oldest first."""
         self.time_s: dict[str, float] = dict.fromkeys(self.trie.names, 0.0)
@@ -60,7 +58,17 @@ class Cohort:
         is_sequential = self.training.schedule == "sequential"
         return self.trie.num_stages if is_sequential else self.training.epochs
 
-    def rungs(self) -> Iterator[Rung]:
+    @property
+    def at_rest(self) -> bool:
+        """Whether what was yielded last is all that was trained: it can be saved or left off."""
+        return True
+
+    @property
+    def in_memory(self) -> list[str]:
+        """The networks that were asked for and are held to be trained."""
+        return self.trie.asked
+
+    def rungs(self) -> Generator[Rung]:
         """Train on to the last rung; networks may be retired between two rungs."""
         started = time.perf_counter()
         for rung in self._schedule():
@@ -85,7 +93,7 @@ class Cohort:
         trained: dict[str, int] = {}
         for name in self.trie.names:
             path = self.trie.path(name)
-            numbers = [n.number for n in path if not is_sequential or self.learners[n].is_frozen]
+            numbers = [n.number for n in path if not is_sequential or n.stage <= self.step]
             trained[name] = numbers[-1] if numbers else -1
         return trained
 
@@ -93,7 +101,8 @@ class Cohort:
         """Epochs that a network has learned for; if sequential, the sum over its units."""
         if self.training.schedule == "simultaneous":
             return self.step
-        num_units = sum(self.learners[node].num_frozen for node in self.trie.path(name))
+        trained = (node.segment for node in self.trie.path(name) if node.stage <= self.step)
+        num_units = sum(segment.num_units for segment in trained)
         return self.training.epochs * num_units
 
     def state_dict(self) -> dict[str, Any]:
@@ -103,7 +112,9 @@ class Cohort:
             "history": [(rung.step, rung.accuracies, rung.has_output) for rung in self.history],
             "time_s": self.time_s,
             "learners": {
-                node.number: self.learners[node].state_dict() for node in self.trie.nodes()
+                node.number: self.learners[node].state_dict()
+                for node in self.trie.nodes()
+                if node in self.learners
             },
         }
 
@@ -112,8 +123,15 @@ class Cohort:
         self.trie.retire(set(self.trie.asked) - set(state["living"]))
         self.history = [Rung(*fields) for fields in state["history"]]
         self.time_s = state["time_s"]
-        for node in self.trie.nodes():
-            self.learners[node].load_state_dict(state["learners"][node.number])
+        drop_retired(self.trie, self.learners)
+        for node, learner in self.learners.items():
+            learner.load_state_dict(state["learners"][node.number])
+
+    def _make_learners(self) -> dict[Node, Learner]:
+        return {
+            node: Learner(node.segment, self.training, seed=self.seed, device=self.device)
+            for node in self.trie.nodes()
+        }
 
     def _schedule(self) -> Iterator[Rung]:
         epochs, start = self.training.epochs, self.step

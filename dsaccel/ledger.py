@@ -24,6 +24,8 @@ class Ledger:
         self._space = space
         self._plan = plan
         self._open: dict[str, optuna.Trial] = {}
+        self._reported: dict[str, int] = {}
+        """The last step reported of each open trial: a cohort may go back to an earlier one."""
 
     def finished(self) -> dict[str, FrozenTrial]:
         """COMPLETE and PRUNED trials by hierarchy, harvested ones too."""
@@ -45,12 +47,14 @@ class Ledger:
             attributes["feasible"] = False
         self.study.enqueue_trial(self._space.to_params(hierarchy), user_attrs=attributes)
         self._open[name] = self.study.ask(dict(self._space.distributions()))
+        self._reported.pop(name, None)
 
     def report(self, step: int, values: Mapping[str, float]) -> None:
         """Store an intermediate value (step: epochs or stages, 1-based) of each open trial."""
         for name, value in values.items():
-            if name in self._open:
+            if name in self._open and step > self._reported.get(name, 0):
                 self._open[name].report(value, step)
+                self._reported[name] = step
 
     def tell(self, cohort: Cohort, name: str, state: TrialState) -> None:
         """Close a trial as COMPLETE or PRUNED; one told before a search was cut off stays."""

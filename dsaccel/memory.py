@@ -39,10 +39,7 @@ class Estimate:
     @property
     def total_bytes(self) -> int:
         return (
-            self.parameters_bytes
-            + self.optimizer_bytes
-            + self.activations_bytes
-            + self.cache_bytes
+            self.parameters_bytes + self.optimizer_bytes + self.activations_bytes + self.cache_bytes
         )
 
 

@@ -4,6 +4,7 @@ A search is an iterator of `Progress`, one a rung. What it knows is in the study
 cut off is continued by running it again, and proposes and reaches what it would have anyway.
 """
 
+import shutil
 import time
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
@@ -21,10 +22,16 @@ from dsaccel.families import build_plan, check_hierarchy
 from dsaccel.harvest import Harvest, add_harvest
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.ledger import Ledger
+from dsaccel.memory_limit import MemoryLimit
 from dsaccel.plan import Plan
 from dsaccel.proposals import SAMPLERS, next_cohort
 from dsaccel.pruners import losers, rung_steps
-from dsaccel.runtime import resolve_runtime, start_runtime
+from dsaccel.runtime import (
+    is_out_of_memory,
+    release_memory,
+    resolve_runtime,
+    start_runtime,
+)
 from dsaccel.space import Measures, SearchSpace
 from dsaccel.study_dir import (
     StudyDir,
@@ -172,13 +179,38 @@ class Search:
         return [format_hierarchy(hierarchy) for hierarchy in cohort]
 
     def _train_cohort(self, names: list[str]) -> Iterator[Progress]:
+        """Train a cohort, in smaller parts if the memory does not suffice after all."""
         self.study.set_user_attr("cohort", names)
         known = self.ledger.finished().keys()
-        done_before = len(self.ledger.trained().keys() - set(names))
-        cohort = self._make_cohort(names, known)
         for name in names:
             if name not in known:
                 self.ledger.open(name)
+        memory = self._memory_limit()
+        memory.check(
+            {name: self.plan(parse_hierarchy(name)) for name in names}, self.config.training
+        )
+        try:
+            while True:
+                attempt = self._train_attempt(names, known, memory)
+                try:
+                    yield from attempt
+                    return
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    memory.halve()
+                # not in the handler, whose traceback holds the learners
+                attempt.close()
+                del attempt
+                release_memory(self.device)
+        finally:
+            shutil.rmtree(self.directory.parts, ignore_errors=True)
+
+    def _train_attempt(
+        self, names: list[str], known: Collection[str], memory: MemoryLimit
+    ) -> Generator[Progress]:
+        done_before = len(self.ledger.trained().keys() - set(names))
+        cohort = self._make_cohort(names, known, memory)
         for rung in cohort.history:
             self.ledger.report(rung.step, {n: rung.deepest_head(n) for n in rung.accuracies})
         saved = time.perf_counter()
@@ -190,12 +222,14 @@ class Search:
                 self._prune(cohort, values)
             if rung.step == cohort.num_steps:
                 self._finish(cohort, known)
-            elif self._time_is_up() or time.perf_counter() - saved > CHECKPOINT_INTERVAL_S:
+            elif cohort.at_rest and (
+                self._time_is_up() or time.perf_counter() - saved > CHECKPOINT_INTERVAL_S
+            ):
                 save_checkpoint(self.directory.checkpoint, names, cohort)
                 saved = time.perf_counter()
             done = done_before + len(names) * rung.step / cohort.num_steps
             yield self._progress("search", cohort, done)
-            if self._time_is_up():
+            if cohort.at_rest and self._time_is_up():
                 return
 
     def _prune(self, cohort: Cohort, values: dict[str, float]) -> None:
@@ -209,15 +243,20 @@ class Search:
         living = self._living_harvest(cohort)
         self._write_harvest([row for row in read if row.hierarchy not in living])
 
-    def _make_cohort(self, names: list[str], known: Collection[str]) -> Cohort:
+    def _memory_limit(self) -> MemoryLimit:
+        memory_mib = self.config.runtime.memory_mib
+        return MemoryLimit(memory_mib, self.device, self.data.num_train)
+
+    def _make_cohort(self, names: list[str], known: Collection[str], memory: MemoryLimit) -> Cohort:
         hierarchies = [parse_hierarchy(name) for name in names]
-        cohort = Cohort(
+        cohort = memory.make_cohort(
             {name: self.plan(h) for name, h in zip(names, hierarchies, strict=True)},
             self.config.training,
             self.data,
             seed=self.config.seed,
             device=self.device,
             harvest=self._harvest(hierarchies, known),
+            split={"stops": self._prune_at, "folder": self.directory.parts},
         )
         load_checkpoint(self.directory.checkpoint, names, cohort)
         return cohort
@@ -284,10 +323,12 @@ class Search:
 
     def _train_baseline(self, winner: str) -> Iterator[Progress]:
         plan = self.plan(parse_hierarchy(winner), mode="global")
+        # with one unit the schedules are the same, and this one shows each epoch
+        training = self.config.training.model_copy(update={"schedule": "simultaneous"})
+        self._memory_limit().check({f"{winner} by back-propagation": plan}, training)
         cohort = Cohort(
             {winner: plan},
-            # with one unit the schedules are the same, and this one shows each epoch
-            self.config.training.model_copy(update={"schedule": "simultaneous"}),
+            training,
             self.data,
             seed=self.config.seed,
             device=self.device,

@@ -68,6 +68,11 @@ class StudyDir:
         return self.path / "checkpoint.pt"
 
     @property
+    def parts(self) -> Path:
+        """Learners of a cohort that is trained in parts, while others are trained."""
+        return self.path / "parts"
+
+    @property
     def exists(self) -> bool:
         """Whether a search was run here."""
         return self.config.is_file()
@@ -239,7 +244,10 @@ def _deciding(config: StudyConfig) -> StudyConfig:
     standard = {name: TrainingConfig.model_fields[name].default for name in free}
     training = config.training.model_copy(update=standard)
     budget = config.budget.model_copy(update={"n_trials": 1, "timeout_s": None, "baseline": True})
-    return config.model_copy(update={"training": training, "budget": budget, "storage": None})
+    runtime = config.runtime.model_copy(update={"memory_mib": None})
+    return config.model_copy(
+        update={"training": training, "budget": budget, "runtime": runtime, "storage": None}
+    )
 
 
 def _open_storage(url: str) -> optuna.storages.RDBStorage:
