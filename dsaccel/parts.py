@@ -6,6 +6,7 @@ ranking, pruning and harvest see one cohort. The price is time: what two parts s
 both, and learners wait on disk in between.
 """
 
+import copy
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -105,6 +106,8 @@ class SplitCohort(Cohort):
         last: int | None = None
         merged: dict[int, dict[str, tuple[float, ...]]] = {}
         has_output: dict[int, bool] = {}
+        # not yet in place of what waits: another part may begin with the same learners
+        trained: dict[int, Any] = {}
         for number, names in enumerate(self.parts()):
             self._in_memory = list(names)
             part = self._open(names)
@@ -120,8 +123,9 @@ class SplitCohort(Cohort):
                     if last is not None and rung.step >= last:
                         break
             last = last or self.num_steps
-            self._put_away(part, self._folder / f"{number}.pt")
+            trained |= self._put_away(part, self._folder / f"{number}.pt")
         assert last is not None
+        self._waiting = trained
         self._waiting_step = last
         for step in sorted(merged):
             yield Rung(step, merged[step], has_output[step])
@@ -139,15 +143,17 @@ class SplitCohort(Cohort):
         part.history = list(self.history)
         for node, number in self._numbers(part).items():
             if number in self._waiting:
-                part.learners[node].load_state_dict(self._waiting[number])
+                # a copy: Adam's averages are updated in place, and another part may read them too
+                part.learners[node].load_state_dict(copy.deepcopy(self._waiting[number]))
         return part
 
-    def _put_away(self, part: Cohort, path: Path) -> None:
+    def _put_away(self, part: Cohort, path: Path) -> dict[int, Any]:
+        """Save a part's learners; returns their states, which are read when they are needed."""
         numbers = self._numbers(part)
         temporary = path.with_suffix(".part")
         torch.save({n: part.learners[node].state_dict() for node, n in numbers.items()}, temporary)
         temporary.replace(path)
-        self._waiting |= torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
     def _numbers(self, part: Cohort) -> dict[Node, int]:
         """The numbers that a part's nodes have in the whole trie."""

@@ -125,7 +125,8 @@ def test_sequential_holds_adam_for_the_units_that_learn():
     def watch(self, *args):
         nonlocal most
         learn(self, *args)
-        states = (s for v in cohort.learners.values() for a in v.optimizers for s in a.state.values())
+        adams = [adam for learner in cohort.learners.values() for adam in learner.optimizers]
+        states = (state for adam in adams for state in adam.state.values())
         held = (s[key].nbytes for s in states for key in ("exp_avg", "exp_avg_sq"))
         most = max(most, sum(held))
 

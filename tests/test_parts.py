@@ -1,5 +1,7 @@
 """A cohort that is trained in parts gives what it gives as a whole."""
 
+import itertools
+
 import pytest
 import tiny_study
 import torch
@@ -129,9 +131,7 @@ def without_blocks(search):
 
 def limited(monkeypatch, num_networks):
     """So many networks fit."""
-    monkeypatch.setattr(
-        MemoryLimit, "_needed", lambda self, plans, training: len(plans) * 2**20
-    )
+    monkeypatch.setattr(MemoryLimit, "_needed", lambda self, plans, training: len(plans) * 2**20)
     return {"memory_mib": num_networks}
 
 
@@ -147,26 +147,31 @@ def test_a_search_in_little_memory_finds_what_it_finds_in_much(monkeypatch, memo
     assert not search.directory.parts.exists()
 
 
-def fail(monkeypatch, error, *, when):
-    """Learning raises `error` on the calls for which `when(number of learners, call)` is true."""
-    calls = 0
+def fail(monkeypatch, error, *, at_epoch=None):
+    """Training raises `error`, once in an epoch or always; returns the epochs that begin."""
+    epochs = []
     start = Learner.start_epoch
 
     def start_epoch(self, epoch):
-        nonlocal calls
-        calls += 1
-        if when(epoch, calls):
+        is_first = epoch not in epochs
+        epochs.append(epoch)
+        if at_epoch is None or (epoch == at_epoch and is_first):
+            if at_epoch is not None:
+                epochs.append(-1)
             raise error
         start(self, epoch)
 
     monkeypatch.setattr(Learner, "start_epoch", start_epoch)
+    return epochs
 
 
 ERRORS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
     MemoryError(),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't "
-                 "allocate memory: you tried to allocate 8 bytes."),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't "
+        "allocate memory: you tried to allocate 8 bytes."
+    ),
 ]
 
 
@@ -174,30 +179,19 @@ ERRORS = [
 def test_a_search_that_runs_out_of_memory_goes_on_in_parts(monkeypatch, error):
     expected = tiny_study.searched("much", **STUDY)
     monkeypatch.setattr("dsaccel.search.CHECKPOINT_INTERVAL_S", 0.0)
-    failed = []
-    fail(monkeypatch, error, when=lambda epoch, _: epoch == 3 and not failed and not failed.append(1))
-    epochs = []
-    evaluate = __import__("dsaccel.schedules", fromlist=["evaluate"]).evaluate
-    monkeypatch.setattr(
-        "dsaccel.schedules.evaluate", lambda *args: (epochs.append(1), evaluate(*args))[1]
-    )
+    epochs = fail(monkeypatch, error, at_epoch=3)
     search = tiny_study.searched("little", **STUDY)
-    assert failed
     assert tiny_study.rows(search) == tiny_study.rows(expected)
     # two epochs as a whole, and from the checkpoint on the other two in parts
-    assert len(epochs) > 4
+    assert [epoch for epoch, _ in itertools.groupby(epochs)][:5] == [1, 2, 3, -1, 3]
     assert search.study.user_attrs["blocks_trained"] > expected.study.user_attrs["blocks_trained"]
 
 
 def test_without_a_checkpoint_the_parts_start_from_the_beginning(monkeypatch):
     expected = tiny_study.searched("much", **STUDY)
-    failed = []
-    fail(
-        monkeypatch,
-        MemoryError(),
-        when=lambda epoch, _: epoch == 4 and not failed and not failed.append(1),
-    )
+    epochs = fail(monkeypatch, MemoryError(), at_epoch=4)
     search = tiny_study.searched("little", **STUDY)
+    assert [epoch for epoch, _ in itertools.groupby(epochs)][:6] == [1, 2, 3, 4, -1, 1]
     assert tiny_study.rows(search) == tiny_study.rows(expected)
 
 
@@ -218,20 +212,20 @@ def test_it_splits_again_until_it_fits(monkeypatch):
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
-    fail(monkeypatch, RuntimeError("a defect"), when=lambda *_: True)
+    fail(monkeypatch, RuntimeError("a defect"))
     with pytest.raises(RuntimeError, match="a defect"):
         tiny_study.searched(**STUDY)
 
 
 def test_a_network_that_fails_alone_is_an_error_that_says_what_to_do(monkeypatch):
-    fail(monkeypatch, MemoryError(), when=lambda *_: True)
+    fail(monkeypatch, MemoryError())
     with pytest.raises(NoMemoryError, match=r"ran out of memory .* alone .*batch_size"):
         tiny_study.searched(**STUDY)
     assert NoMemoryError.exit_code == 6
 
 
 def test_a_network_that_cannot_fit_is_refused_before_it_is_trained(monkeypatch):
-    fail(monkeypatch, AssertionError("trained"), when=lambda *_: True)
+    fail(monkeypatch, AssertionError("trained"))
     with pytest.raises(NoMemoryError, match=r"memory must be at least \d+ MiB to train .* 1 MiB"):
         tiny_study.searched(
             **STUDY, runtime={"memory_mib": 1}, network={"width": 0.5}, training={"batch_size": 32}
