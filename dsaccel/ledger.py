@@ -26,6 +26,8 @@ class Ledger:
         self._open: dict[str, optuna.Trial] = {}
         self._reported: dict[str, int] = {}
         """The last step reported of each open trial: a cohort may go back to an earlier one."""
+        self.num_told = 0
+        """Trials finished by this ledger: as long as it is equal, so are all results."""
 
     def finished(self) -> dict[str, FrozenTrial]:
         """COMPLETE and PRUNED trials by hierarchy, harvested ones too."""
@@ -61,6 +63,7 @@ class Ledger:
         trial = self._open.pop(name, None)
         if trial is None:
             return
+        self.num_told += 1
         for key, value in self._attributes(cohort, name).items():
             trial.set_user_attr(key, value)
         if state == TrialState.PRUNED:
@@ -70,6 +73,7 @@ class Ledger:
 
     def add_harvested(self, cohort: Cohort, name: str) -> None:
         """Store a network that was read off the trie without having been asked for."""
+        self.num_told += 1
         self.study.add_trial(
             optuna.create_trial(
                 value=cohort.history[-1].output(name),

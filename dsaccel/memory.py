@@ -60,7 +60,7 @@ def estimate(trie: Trie, training: TrainingConfig, *, num_images: int = 0) -> Es
         learning, cached = parameters, 0
         peaks = _simultaneous_peaks(trie.roots, sizes, held=images)
     else:
-        learning, cached = _largest_wave(trie), _cached_bytes(nodes, training, num_images, sizes)
+        learning, cached = _largest_wave(trie), _cached_bytes(trie, training, num_images, sizes)
         peaks = _sequential_peaks(trie.roots, sizes, held=images)
     return Estimate(
         parameters_bytes=FP32 * (parameters + statistics),
@@ -160,13 +160,17 @@ def _largest_wave(trie: Trie) -> int:
     return max(waves.values(), default=0)
 
 
-def _cached_bytes(
-    nodes: list[Node], training: TrainingConfig, num_images: int, sizes: _Sizes
-) -> int:
-    """All that frozen units pass on in all epochs, or the caches' size if that is less."""
+def _cached_bytes(trie: Trie, training: TrainingConfig, num_images: int, sizes: _Sizes) -> int:
+    """What the units to be trained next read in all epochs, or the caches' size if that is less."""
     room = (training.feature_cache_mib + training.feature_cache_host_mib) * 2**20
-    kept = sum(sum(_passed_on(node.segment)) for node in nodes if node.children)
+    kept = sum(_widest(root) for root in trie.roots)
     return min(room, kept * sizes.map_bytes * num_images * training.epochs)
+
+
+def _widest(node: Node) -> int:
+    """The most numbers of a sample that frozen units pass on in a subtree, none above another."""
+    own = max(_passed_on(node.segment), default=0)
+    return max(own, sum(_widest(child) for child in node.children))
 
 
 # ---------------------------------------------------------------------- the units of a segment

@@ -44,6 +44,8 @@ from dsaccel.study_dir import (
 from dsaccel.tables import best_trial
 
 CHECKPOINT_INTERVAL_S = 60.0
+CHECKPOINT_S = 0.6
+"""A checkpoint that takes longer is made less often: in one part of a hundred of the time."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class Search:
         self.ledger = Ledger(self.study, self.space, self.plan)
         self.started = time.perf_counter()
         self._pace: tuple[float, float] | None = None
+        self._standing: tuple[int, int, tuple[str, float] | None] | None = None
         with storage_errors(self.url):
             self._adopt()
         write_config(directory, self.config)
@@ -213,7 +216,7 @@ class Search:
         cohort = self._make_cohort(names, known, memory)
         for rung in cohort.history:
             self.ledger.report(rung.step, {n: rung.deepest_head(n) for n in rung.accuracies})
-        saved = time.perf_counter()
+        saved, pause_s = time.perf_counter(), CHECKPOINT_INTERVAL_S
         for rung in cohort.rungs():
             asked = [name for name in cohort.trie.asked if name in rung.accuracies]
             values = {name: rung.deepest_head(name) for name in asked}
@@ -222,11 +225,11 @@ class Search:
                 self._prune(cohort, values)
             if rung.step == cohort.num_steps:
                 self._finish(cohort, known)
-            elif cohort.at_rest and (
-                self._time_is_up() or time.perf_counter() - saved > CHECKPOINT_INTERVAL_S
-            ):
+            elif cohort.at_rest and (self._time_is_up() or time.perf_counter() - saved > pause_s):
+                started = time.perf_counter()
                 save_checkpoint(self.directory.checkpoint, names, cohort)
                 saved = time.perf_counter()
+                pause_s = CHECKPOINT_INTERVAL_S * max(1.0, (saved - started) / CHECKPOINT_S)
             done = done_before + len(names) * rung.step / cohort.num_steps
             yield self._progress("search", cohort, done)
             if cohort.at_rest and self._time_is_up():
@@ -410,19 +413,28 @@ class Search:
         without_head = [name for name in cohort.trie.asked if name not in rung.accuracies]
         ranked = [name for name in cohort.trie.asked if name in rung.accuracies]
         ranked.sort(key=rung.deepest_head, reverse=True)
-        best = best_trial(self.study)
+        num_trained, best = self._read_standing()
         return Progress(
             phase,
             cohort.training.step_name,
             rung.step,
             cohort.num_steps,
             (*ranked, *without_head),
-            self.num_trained,
+            num_trained,
             self.config.budget.n_trials,
-            None if best is None else (best.user_attrs["hierarchy"], best.values[0]),
+            best,
             (ranked[0], rung.deepest_head(ranked[0])) if ranked else None,
             self._time_left(done) if phase == "search" else None,
         )
+
+    def _read_standing(self) -> tuple[int, tuple[str, float] | None]:
+        """Hierarchies trained, and the best with its accuracy; read anew only after a tell."""
+        num_told = self.ledger.num_told
+        if self._standing is None or self._standing[0] != num_told:
+            trial = best_trial(self.study)
+            best = None if trial is None else (trial.user_attrs["hierarchy"], trial.values[0])
+            self._standing = num_told, self.num_trained, best
+        return self._standing[1:]
 
     def _time_left(self, done: float) -> float | None:
         """From the pace of this run since its first rung; None at that rung."""
