@@ -43,11 +43,13 @@ MIB = 2**20
 RESULTS = Path(__file__).parent / "results"
 CHANNELS, SIDE, NUM_CLASSES = 3, 32, 10
 NETWORKS: dict[str, tuple[str, str, dict[str, Any], Literal["fp32", "bf16"], bool]] = {
-    "resnet18": ("resnet18", "2-2-2-2", {}, "fp32", True),
-    "resnet18-bf16": ("resnet18", "2-2-2-2", {}, "bf16", False),
-    "vgg8b": ("vgg8b", "2-2-1-1", {}, "fp32", True),
-    "resnet50-sim1": ("resnet50", "3-4-6-3", {"sim_kernel": 1}, "fp32", False),
-    "resnet50": ("resnet50", "3-4-6-3", {}, "fp32", False),
+    "resnet18": ("resnet18", "2-2-2-2", {"dropout": 0.3}, "fp32", True),
+    "resnet18-bf16": ("resnet18", "2-2-2-2", {"dropout": 0.3}, "bf16", False),
+    "resnet18-no-dropout": ("resnet18", "2-2-2-2", {}, "fp32", False),
+    "resnet18-sim1": ("resnet18", "2-2-2-2", {"sim_kernel": 1}, "fp32", False),
+    "vgg8b": ("vgg8b", "2-2-1-1", {"dropout": 0.2}, "fp32", False),
+    "resnet50-sim1": ("resnet50", "3-4-6-3", {"dropout": 0.3, "sim_kernel": 1}, "fp32", False),
+    "resnet50": ("resnet50", "3-4-6-3", {"dropout": 0.3}, "fp32", False),
 }
 """Family, hierarchy, network settings, precision, and whether steps are timed on a CPU too."""
 
@@ -265,9 +267,9 @@ def _processor() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--depth-batch", type=int, default=32)
+    parser.add_argument("--depth-batch", type=int, default=16)
     parser.add_argument("--depths", type=int, nargs="*", default=[1, 2, 3, 4])
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=NETWORKS)

@@ -26,6 +26,6 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
     level = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
-        level += event.nbytes()
+        level += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
         peak = max(peak, level)
     return peak

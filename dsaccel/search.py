@@ -203,9 +203,9 @@ class Search:
                         raise
                     memory.halve()
                 # not in the handler, whose traceback holds the learners
-                attempt.close()
                 del attempt
                 release_memory(self.device)
+                self._pace = None
         finally:
             shutil.rmtree(self.directory.parts, ignore_errors=True)
 
