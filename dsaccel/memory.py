@@ -326,10 +326,10 @@ def _head_steps(head: Head, sizes: _Sizes) -> Iterator[_Step]:
         kernel = 1 if head.side is None else head.sim_kernel
         weights = kernel**2 * head.channels**2
         statistics = sizes.exact(elements)
-        # the convolution's output, centred (kept) and squared
+        # the convolution's output (kept), centred and squared in one map
         convolution = _map_step(weights, 0, 2 * features, sizes)
         yield convolution
-        yield _Step(statistics, forward=2 * statistics, backward=statistics)
+        yield _Step(statistics, forward=statistics, backward=statistics)
 
 
 def _output_step(output: Output, sizes: _Sizes) -> _Step:
