@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from dsaccel.cohort import Cohort
+from dsaccel.parts import SplitCohort
 
 
 def save_checkpoint(path: Path, names: Sequence[str], cohort: Cohort) -> None:
@@ -23,8 +24,11 @@ def load_checkpoint(path: Path, names: Sequence[str], cohort: Cohort) -> bool:
     """
     if not path.is_file():
         return False
+    # a split cohort does not fit into memory: it reads what it needs when it needs it
+    is_split = isinstance(cohort, SplitCohort)
+    place = "cpu" if is_split else cohort.device
     try:
-        state = torch.load(path, map_location=cohort.device, weights_only=True)
+        state = torch.load(path, map_location=place, weights_only=True, mmap=is_split)
     except Exception:  # torch raises many kinds for a damaged file
         return False
     if state["names"] != list(names):

@@ -4,7 +4,7 @@ A cohort can be saved at any rung and goes on from there bit for bit.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from dsaccel.feature_cache import FeatureCache
 from dsaccel.learner import Learner
 from dsaccel.plan import Plan
 from dsaccel.rung import Rung
-from dsaccel.schedules import Batches, simultaneous
+from dsaccel.schedules import Batches, drop_retired, simultaneous
 from dsaccel.sequential import sequential
 from dsaccel.trie import Node, Trie
 
@@ -51,17 +51,10 @@ class Cohort:
         self.harvested = [
             name for name, plan in (harvest or {}).items() if self.trie.add_harvest(name, plan)
         ]
-        self.learners: dict[Node, Learner] = {
-            node: Learner(node.segment, training, seed=seed, device=device)
-            for node in self.trie.nodes()
-        }
-        self._sizes = {
-            node.number: (node.num_blocks, len(learner.units))
-            for node, learner in self.learners.items()
-        }
-        """Blocks and units of each node, retired ones too."""
-        self._units_trained = dict.fromkeys(self._sizes, 0)
-        """The same way, if the schedule is sequential."""
+        self.seed = seed
+        self.learners = self._make_learners()
+        self._blocks_learned = 0.0
+        """Of a sequential schedule, retired nodes' too."""
         self.history: list[Rung] = []
         """The rungs so far, oldest first."""
         self.time_s: dict[str, float] = dict.fromkeys(self.trie.names, 0.0)
@@ -79,11 +72,23 @@ class Cohort:
         is_sequential = self.training.schedule == "sequential"
         return self.trie.num_stages if is_sequential else self.training.epochs
 
-    def rungs(self) -> Iterator[Rung]:
+    @property
+    def at_rest(self) -> bool:
+        """Whether what was yielded last is all that was trained: it can be saved or left off."""
+        return True
+
+    @property
+    def in_memory(self) -> list[str]:
+        """The networks that were asked for and are held to be trained."""
+        return self.trie.asked
+
+    def rungs(self) -> Generator[Rung]:
         """Train on to the last rung; networks may be retired between two rungs."""
         started = time.perf_counter()
         for rung in self._schedule():
-            self._share_time(time.perf_counter() - started, self._learned())
+            shares = self._learned(rung.step)
+            self._share_time(time.perf_counter() - started, shares)
+            self._count_blocks(shares)
             self.history.append(rung)
             yield rung
             started = time.perf_counter()
@@ -96,11 +101,8 @@ class Cohort:
         """
         if self.training.schedule == "simultaneous":
             return self.trie.blocks_trained
-        blocks = sum(
-            num_blocks * self._units_trained[number] / num_units
-            for number, (num_blocks, num_units) in self._sizes.items()
-        )
-        return int(blocks) if blocks == int(blocks) else blocks
+        blocks = self._blocks_learned
+        return int(blocks) if blocks.is_integer() else blocks
 
     def head_accuracies(self, name: str) -> list[list[float]]:
         """A network's accuracies (0..1): rungs x heads in order of depth, the output's last.
@@ -118,7 +120,7 @@ class Cohort:
         trained: dict[str, int] = {}
         for name in self.trie.names:
             path = self.trie.path(name)
-            numbers = [n.number for n in path if not is_sequential or self.learners[n].is_frozen]
+            numbers = [n.number for n in path if not is_sequential or n.stage <= self.step]
             trained[name] = numbers[-1] if numbers else -1
         return trained
 
@@ -126,7 +128,7 @@ class Cohort:
         """Epochs that a network has learned for; if sequential, the sum over its units."""
         if self.training.schedule == "simultaneous":
             return self.step
-        num_units = sum(self.learners[node].num_frozen for node in self.trie.path(name))
+        num_units = sum(self._num_trained(node, self.step) for node in self.trie.path(name))
         return self.training.epochs * num_units
 
     def state_dict(self) -> dict[str, Any]:
@@ -135,9 +137,11 @@ class Cohort:
             "living": self.trie.names,
             "history": [(rung.step, rung.accuracies, rung.has_output) for rung in self.history],
             "time_s": self.time_s,
-            "units_trained": self._units_trained,
+            "blocks_learned": self._blocks_learned,
             "learners": {
-                node.number: self.learners[node].state_dict() for node in self.trie.nodes()
+                node.number: self.learners[node].state_dict()
+                for node in self.trie.nodes()
+                if node in self.learners
             },
         }
 
@@ -146,9 +150,16 @@ class Cohort:
         self.trie.retire(set(self.trie.asked) - set(state["living"]))
         self.history = [Rung(*fields) for fields in state["history"]]
         self.time_s = state["time_s"]
-        self._units_trained = state["units_trained"]
-        for node in self.trie.nodes():
-            self.learners[node].load_state_dict(state["learners"][node.number])
+        self._blocks_learned = state["blocks_learned"]
+        drop_retired(self.trie, self.learners)
+        for node, learner in self.learners.items():
+            learner.load_state_dict(state["learners"][node.number])
+
+    def _make_learners(self) -> dict[Node, Learner]:
+        return {
+            node: Learner(node.segment, self.training, seed=self.seed, device=self.device)
+            for node in self.trie.nodes()
+        }
 
     def _schedule(self) -> Iterator[Rung]:
         epochs, start = self.training.epochs, self.step
@@ -169,18 +180,27 @@ class Cohort:
             looks_ahead=self._looks_ahead,
         )
 
-    def _learned(self) -> dict[Node, float]:
-        """The share of each node's units that learned since this was asked last."""
+    def _learned(self, step: int) -> dict[Node, float]:
+        """The share of each node's units that learned from the rung behind us to this one."""
         nodes = list(self.trie.nodes())
         if self.training.schedule == "simultaneous":
             return dict.fromkeys(nodes, 1.0)
-        shares: dict[Node, float] = {}
+        shares = {}
         for node in nodes:
-            before, now = self._units_trained[node.number], self.learners[node].num_frozen
-            self._units_trained[node.number] = now
-            if now > before:
-                shares[node] = (now - before) / self._sizes[node.number][1]
+            num = self._num_trained(node, step) - self._num_trained(node, self.step)
+            if num > 0:
+                shares[node] = num / node.segment.num_units
         return shares
+
+    def _num_trained(self, node: Node, step: int) -> int:
+        """Units that have learned at a rung of a sequential schedule."""
+        if node.stage <= step:
+            return node.segment.num_units
+        is_next = node.stage == step + 1 and (node.parent is None or node.parent.stage <= step)
+        return int(self._looks_ahead and step > 0 and is_next)
+
+    def _count_blocks(self, shares: Mapping[Node, float]) -> None:
+        self._blocks_learned += sum(node.num_blocks * share for node, share in shares.items())
 
     def _share_time(self, seconds: float, shares: Mapping[Node, float]) -> None:
         flops = {node: node.segment.flops * share for node, share in shares.items()}

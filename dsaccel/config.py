@@ -122,6 +122,9 @@ class RuntimeConfig(Section):
     """`auto` (CUDA where present), `cpu`, `cuda` or `cuda:1`."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; None: one a core. Another count changes results in the last bits."""
+    memory_mib: int | None = Field(default=None, ge=1)
+    """Memory for training, in MiB, beside the images; None: nine tenths of what the device has
+    free. A cohort that needs more is trained in parts, which changes no result but takes longer."""
 
 
 class SettingsConfig(Section):

@@ -23,6 +23,7 @@ from dsaccel.images import Images
 from dsaccel.seeds import derive
 
 EVAL_BATCH_SIZE = 512
+"""At most; no more than a training step's, so that evaluation needs less memory than training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +37,11 @@ class EvalSplit:
     mean: Tensor
     std: Tensor
     """(C,) float32, of pixels within 0..255."""
+    batch_size: int = EVAL_BATCH_SIZE
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All images: x (B, C, H, W) float32 and y (B,) int64; the last batch may be smaller."""
-        pixels_and_labels = self.pixels.split(EVAL_BATCH_SIZE), self.labels.split(EVAL_BATCH_SIZE)
+        pixels_and_labels = self.pixels.split(self.batch_size), self.labels.split(self.batch_size)
         for pixels_BHWC, y_B in zip(*pixels_and_labels, strict=True):
             yield _normalise(pixels_BHWC, self.mean, self.std), y_B
 
@@ -159,7 +161,7 @@ def load_data(
         batch_size=min(batch_size, len(train.labels)),
         train_pixels=F.pad(train_pixels, (0, 0, padding, padding, padding, padding)),
         train_labels=torch.from_numpy(train.labels).to(device),
-        val=_eval_split(val, mean, std, device),
+        val=_eval_split(val, mean, std, device, batch_size),
     )
 
 
@@ -175,16 +177,21 @@ def load_test(data: Data, *, download: bool = False) -> EvalSplit:
             f"{data.resolved.name} must hold test/<class>/ for a test accuracy, but has no test "
             f"folder: add one, or use the validation accuracy"
         )
-    return _eval_split(test, data.mean, data.std, data.train_pixels.device)
+    return _eval_split(test, data.mean, data.std, data.train_pixels.device, data.batch_size)
 
 
 def _eval_split(
-    images: Images, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+    images: Images,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    device: torch.device,
+    batch_size: int,
 ) -> EvalSplit:
     return EvalSplit(
         torch.tensor(images.images, device=device),  # a copy: arrays from a file may be read-only
         torch.tensor(images.labels, device=device),
         *(torch.tensor([255 * level for level in levels], device=device) for levels in (mean, std)),
+        batch_size=min(EVAL_BATCH_SIZE, batch_size),
     )
 
 

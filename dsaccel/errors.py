@@ -29,3 +29,9 @@ class MismatchError(UserError):
     """A study exists already, with settings that would give other results."""
 
     exit_code = 5
+
+
+class NoMemoryError(UserError):
+    """One network alone needs more memory than there is."""
+
+    exit_code = 6

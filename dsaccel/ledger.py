@@ -29,6 +29,10 @@ class Ledger:
         self._plan = plan
         self._by: Literal["head", "output"] = by
         self._open: dict[str, optuna.Trial] = {}
+        self._reported: dict[str, int] = {}
+        """The last step reported of each open trial: a cohort may go back to an earlier one."""
+        self.num_told = 0
+        """Trials finished by this ledger: as long as it is equal, so are all results."""
 
     def finished(self) -> dict[str, FrozenTrial]:
         """COMPLETE and PRUNED trials by hierarchy, harvested ones too."""
@@ -50,18 +54,21 @@ class Ledger:
             attributes["feasible"] = False
         self.study.enqueue_trial(self._space.to_params(hierarchy), user_attrs=attributes)
         self._open[name] = self.study.ask(dict(self._space.distributions()))
+        self._reported.pop(name, None)
 
     def report(self, step: int, values: Mapping[str, float]) -> None:
         """Store an intermediate value (step: epochs or stages, 1-based) of each open trial."""
         for name, value in values.items():
-            if name in self._open:
+            if name in self._open and step > self._reported.get(name, 0):
                 self._open[name].report(value, step)
+                self._reported[name] = step
 
     def tell(self, cohort: Cohort, name: str, state: TrialState) -> None:
         """Close a trial as COMPLETE or PRUNED; one told before a search was cut off stays."""
         trial = self._open.pop(name, None)
         if trial is None:
             return
+        self.num_told += 1
         for key, value in self._attributes(cohort, name).items():
             trial.set_user_attr(key, value)
         if state == TrialState.PRUNED:
@@ -71,6 +78,7 @@ class Ledger:
 
     def add_harvested(self, cohort: Cohort, name: str) -> None:
         """Store a network that was read off the trie without having been asked for."""
+        self.num_told += 1
         self.study.add_trial(
             optuna.create_trial(
                 value=cohort.history[-1].output(name),

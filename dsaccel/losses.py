@@ -30,17 +30,18 @@ class SpatialStd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor) -> Tensor:
         freedom = h.shape[2] * h.shape[3] - 1
-        centred = h - h.mean(dim=(2, 3), keepdim=True)
-        std_BC = (centred.square().sum(dim=(2, 3)) / freedom).sqrt()
-        ctx.save_for_backward(centred, std_BC)
+        mean_BC11 = h.mean(dim=(2, 3), keepdim=True)
+        std_BC = ((h - mean_BC11).square_().sum(dim=(2, 3)) / freedom).sqrt()
+        # not the centred features: a map less at the peak, for a subtraction more
+        ctx.save_for_backward(h, mean_BC11, std_BC)
         return std_BC
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        centred, std_BC = ctx.saved_tensors
-        freedom = centred.shape[2] * centred.shape[3] - 1
+        h, mean_BC11, std_BC = ctx.saved_tensors
+        freedom = h.shape[2] * h.shape[3] - 1
         factor_BC = (gradients[0] / (std_BC * freedom)).masked_fill(std_BC == 0, 0)
-        return centred * factor_BC[:, :, None, None]
+        return (h - mean_BC11).mul_(factor_BC[:, :, None, None])
 
 
 def similarity_matrix(x_BF: Tensor) -> Tensor:

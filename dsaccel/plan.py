@@ -180,6 +180,11 @@ class Segment:
     def heads(self) -> tuple[Head, ...]:
         return tuple(layer.head for layer in self.layers if layer.head is not None)
 
+    @property
+    def num_units(self) -> int:
+        """What is trained by one loss each: the output layer's is the last."""
+        return len(self.heads) + (self.output is not None)
+
     @cached_property
     def flops(self) -> int:
         """Forward FLOPs an image, local heads and output layer counted."""

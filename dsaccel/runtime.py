@@ -1,10 +1,13 @@
 """Where training runs: the device, the CPU threads, and what they cost in memory."""
 
 import ctypes
+import gc
+import math
 import os
 import platform
 import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -25,7 +28,7 @@ def resolve_runtime(runtime: RuntimeConfig) -> RuntimeConfig:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     _check_device(device)
-    return RuntimeConfig(device=device, threads=runtime.threads or _num_cores())
+    return runtime.model_copy(update={"device": device, "threads": runtime.threads or _num_cores()})
 
 
 def start_runtime(runtime: RuntimeConfig) -> torch.device:
@@ -58,6 +61,51 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def free_memory_bytes(device: torch.device) -> int:
+    """What could still be allocated: on a CPU in physical memory, within the container's limit."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + cached
+    return int(min(_available_bytes(), _container_bytes()))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator, the device's or the CPU's, had nothing left to give."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+def release_memory(device: torch.device) -> None:
+    """Hand back what an allocator keeps for later."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _available_bytes() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            name, _, value = line.partition(":")
+            if name == "MemAvailable":
+                return int(value.split()[0]) * 1024
+    except OSError:  # not Linux: all that the machine has
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _container_bytes() -> float:
+    """What the control group has left; infinite if it sets no limit."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+    except OSError:
+        return math.inf
+    return math.inf if limit == "max" else max(0, int(limit) - used)
 
 
 def _num_cores() -> int:

@@ -85,13 +85,20 @@ def evaluate(
     return {name: heads for name, heads in by_name.items() if heads}
 
 
-def _train(nodes: list[Node], learners: Mapping[Node, Learner], x: Tensor, y: Tensor) -> None:
-    for node in nodes:
-        _train(node.children, learners, learners[node].step(x, y), y)
+def _train(roots: list[Node], learners: Mapping[Node, Learner], x: Tensor, y: Tensor) -> None:
+    """One batch, depth first. Features live until the last child has read them, no longer: memory
+    grows with the branches that are open, not with depth.
+    """
+    stack = [(node, x) for node in reversed(roots)]
+    del x
+    while stack:
+        node, features = stack.pop()
+        features = learners[node].step(features, y)
+        stack += [(child, features) for child in reversed(node.children)]
 
 
 def _count_correct(
-    nodes: list[Node],
+    roots: list[Node],
     learners: Mapping[Node, Learner],
     trained: Collection[Node],
     x: Tensor,
@@ -99,10 +106,11 @@ def _count_correct(
     correct: dict[Node, Tensor],
 ) -> None:
     """Add the number of right answers of each head to `correct`, down the trie."""
-    for node in nodes:
-        if node not in trained:
-            continue
-        features, logits = learners[node].evaluate(x)
+    stack = [(node, x) for node in reversed(roots) if node in trained]
+    del x
+    while stack:
+        node, features = stack.pop()
+        features, logits = learners[node].evaluate(features)
         right = torch.stack([(out.argmax(dim=1) == y).sum() for out in logits])
         correct[node] = correct[node] + right if node in correct else right
-        _count_correct(node.children, learners, trained, features, y, correct)
+        stack += [(child, features) for child in reversed(node.children) if child in trained]

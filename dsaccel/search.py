@@ -4,6 +4,7 @@ A search is an iterator of `Progress`, one a rung. What it knows is in the study
 cut off is continued by running it again, and proposes and reaches what it would have anyway.
 """
 
+import shutil
 import time
 from collections.abc import Collection, Generator, Iterator
 from contextlib import suppress
@@ -23,11 +24,17 @@ from dsaccel.families import build_plan, check_hierarchy
 from dsaccel.harvest import Harvest, add_harvest
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.ledger import Ledger
+from dsaccel.memory_limit import MemoryLimit
 from dsaccel.optuna_pruners import OptunaJudge, make_pruner
 from dsaccel.plan import Plan
 from dsaccel.proposals import SAMPLERS, WHOLE, next_cohort
 from dsaccel.pruners import losers, rung_steps
-from dsaccel.runtime import resolve_runtime, start_runtime
+from dsaccel.runtime import (
+    is_out_of_memory,
+    release_memory,
+    resolve_runtime,
+    start_runtime,
+)
 from dsaccel.settings import with_own_settings
 from dsaccel.space import Measures, SearchSpace
 from dsaccel.study_dir import (
@@ -41,6 +48,8 @@ from dsaccel.study_dir import (
 from dsaccel.tables import best_trial
 
 CHECKPOINT_INTERVAL_S = 60.0
+CHECKPOINT_S = 0.6
+"""A checkpoint that takes longer is made less often: in one part of a hundred of the time."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,7 @@ class Search:
         self.ledger = Ledger(self.study, self.space, self.plan, config.pruning.by)
         self.started = time.perf_counter()
         self._pace: tuple[float, float] | None = None
+        self._standing: tuple[int, int, tuple[str, float] | None] | None = None
         with storage_errors(self.url):
             self._adopt()
         write_config(directory, self.config)
@@ -187,20 +197,45 @@ class Search:
         return [format_hierarchy(hierarchy) for hierarchy in cohort]
 
     def _train_cohort(self, names: list[str]) -> Iterator[Progress]:
+        """Train a cohort, in smaller parts if the memory does not suffice after all."""
         self.study.set_user_attr("cohort", names)
         known = self.ledger.finished().keys()
-        done_before = len(self.ledger.trained().keys() - set(names))
-        cohort = self._make_cohort(names, known)
         for name in names:
             if name not in known:
                 self.ledger.open(name)
+        memory = self._memory_limit()
+        memory.check(
+            {name: self.plan(parse_hierarchy(name)) for name in names}, self.config.training
+        )
+        try:
+            while True:
+                attempt = self._train_attempt(names, known, memory)
+                try:
+                    yield from attempt
+                    return
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    memory.halve()
+                # not in the handler, whose traceback holds the learners
+                del attempt
+                release_memory(self.device)
+                self._pace = None
+        finally:
+            shutil.rmtree(self.directory.parts, ignore_errors=True)
+
+    def _train_attempt(
+        self, names: list[str], known: Collection[str], memory: MemoryLimit
+    ) -> Generator[Progress]:
+        done_before = len(self.ledger.trained().keys() - set(names))
+        cohort = self._make_cohort(names, known, memory)
         by, judge = self.config.pruning.by, self._judge(names)
         for rung in cohort.history:
             values = {name: rung.ranked(name, by) for name in rung.accuracies}
             self.ledger.report(rung.step, values)
             if judge is not None:
                 judge.losers(rung.step, values)
-        saved = time.perf_counter()
+        saved, pause_s = time.perf_counter(), CHECKPOINT_INTERVAL_S
         for rung in cohort.rungs():
             asked = [name for name in cohort.trie.asked if name in rung.accuracies]
             values = {name: rung.ranked(name, by) for name in asked}
@@ -211,12 +246,14 @@ class Search:
                 self._retire(cohort, self._losers(cohort, rung.step, values))
             if rung.step == cohort.num_steps:
                 self._finish(cohort, known)
-            elif self._time_is_up() or time.perf_counter() - saved > CHECKPOINT_INTERVAL_S:
+            elif cohort.at_rest and (self._time_is_up() or time.perf_counter() - saved > pause_s):
+                started = time.perf_counter()
                 save_checkpoint(self.directory.checkpoint, names, cohort)
                 saved = time.perf_counter()
+                pause_s = CHECKPOINT_INTERVAL_S * max(1.0, (saved - started) / CHECKPOINT_S)
             done = done_before + len(names) * rung.step / cohort.num_steps
             yield self._progress("search", cohort, done)
-            if self._time_is_up():
+            if cohort.at_rest and self._time_is_up():
                 return
 
     def _judge(self, names: list[str]) -> OptunaJudge | None:
@@ -253,9 +290,13 @@ class Search:
         living = self._living_harvest(cohort)
         self._write_harvest([row for row in read if row.hierarchy not in living])
 
-    def _make_cohort(self, names: list[str], known: Collection[str]) -> Cohort:
+    def _memory_limit(self) -> MemoryLimit:
+        memory_mib = self.config.runtime.memory_mib
+        return MemoryLimit(memory_mib, self.device, self.data.num_train)
+
+    def _make_cohort(self, names: list[str], known: Collection[str], memory: MemoryLimit) -> Cohort:
         hierarchies = [parse_hierarchy(name) for name in names]
-        cohort = Cohort(
+        cohort = memory.make_cohort(
             {name: self.plan(h) for name, h in zip(names, hierarchies, strict=True)},
             self.config.training,
             self.data,
@@ -263,6 +304,7 @@ class Search:
             device=self.device,
             harvest=self._harvest(hierarchies, known),
             looks_ahead=self.config.budget.strategy == "beam",
+            split={"stops": self._prune_at, "folder": self.directory.parts},
         )
         load_checkpoint(self.directory.checkpoint, names, cohort)
         return cohort
@@ -336,10 +378,12 @@ class Search:
 
     def _train_baseline(self, winner: str) -> Iterator[Progress]:
         plan = self.plan(parse_hierarchy(winner), mode="global")
+        # with one unit the schedules are the same, and this one shows each epoch
+        training = self.config.training.model_copy(update={"schedule": "simultaneous"})
+        self._memory_limit().check({f"{winner} by back-propagation": plan}, training)
         cohort = Cohort(
             {winner: plan},
-            # with one unit the schedules are the same, and this one shows each epoch
-            self.config.training.model_copy(update={"schedule": "simultaneous"}),
+            training,
             self.data,
             seed=self.config.seed,
             device=self.device,
@@ -426,19 +470,28 @@ class Search:
         without_head = [name for name in cohort.trie.asked if name not in rung.accuracies]
         ranked = [name for name in cohort.trie.asked if name in rung.accuracies]
         ranked.sort(key=rung.deepest_head, reverse=True)
-        best = best_trial(self.study)
+        num_trained, best = self._read_standing()
         return Progress(
             phase,
             cohort.training.step_name,
             rung.step,
             cohort.num_steps,
             (*ranked, *without_head),
-            self.num_trained,
+            num_trained,
             self.config.budget.n_trials,
-            None if best is None else (best.user_attrs["hierarchy"], best.values[0]),
+            best,
             (ranked[0], rung.deepest_head(ranked[0])) if ranked else None,
             self._time_left(done) if phase == "search" else None,
         )
+
+    def _read_standing(self) -> tuple[int, tuple[str, float] | None]:
+        """Hierarchies trained, and the best with its accuracy; read anew only after a tell."""
+        num_told = self.ledger.num_told
+        if self._standing is None or self._standing[0] != num_told:
+            trial = best_trial(self.study)
+            best = None if trial is None else (trial.user_attrs["hierarchy"], trial.values[0])
+            self._standing = num_told, self.num_trained, best
+        return self._standing[1:]
 
     def _time_left(self, done: float) -> float | None:
         """From the pace of this run since its first rung; None at that rung."""

@@ -74,6 +74,11 @@ class StudyDir:
         return self.path / "checkpoint.pt"
 
     @property
+    def parts(self) -> Path:
+        """Learners of a cohort that is trained in parts, while others are trained."""
+        return self.path / "parts"
+
+    @property
     def exists(self) -> bool:
         """Whether a search was run here."""
         return self.config.is_file()
@@ -245,8 +250,15 @@ def _deciding(config: StudyConfig) -> StudyConfig:
     standard = {name: TrainingConfig.model_fields[name].default for name in free}
     training = config.training.model_copy(update=standard)
     budget = config.budget.model_copy(update={"n_trials": 1, "timeout_s": None, "baseline": True})
+    runtime = config.runtime.model_copy(update={"memory_mib": None})
     return config.model_copy(
-        update={"training": training, "budget": budget, "confirm": ConfirmConfig(), "storage": None}
+        update={
+            "training": training,
+            "budget": budget,
+            "confirm": ConfirmConfig(),
+            "runtime": runtime,
+            "storage": None,
+        }
     )
 
 

@@ -180,11 +180,16 @@ def test_fewer_images_than_a_batch_are_one_batch(load):
     assert sorted(batch[1].tolist()) == sorted(data.train_labels.tolist())
 
 
-def test_validation_images_are_all_seen_unchanged_in_batches_of_at_most_512(load):
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"), [(250, [250, 250, 100]), (512, [512, 88]), (600, [512, 88])]
+)
+def test_validation_images_are_all_seen_unchanged_in_batches_of_training_size(
+    load, batch_size, sizes
+):
     images = make_images((600, 600), channels=1)
-    data = load(images, val_fraction=0.5)
+    data = load(images, val_fraction=0.5, batch_size=batch_size)
     batches = list(data.val_batches())
-    assert [len(y) for _, y in batches] == [512, 88]
+    assert [len(y) for _, y in batches] == sizes
     x_NCHW, y_N = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
     expected = (data.val.pixels.numpy() / 255 - data.mean[0]) / data.std[0]
     np.testing.assert_allclose(as_nhwc(x_NCHW), expected, atol=1e-5)
@@ -292,7 +297,7 @@ def test_test_images_get_the_size_channels_and_normalisation_of_the_training(tmp
     data = load_data(config, seed=1, batch_size=4, device=CPU)
     assert len(list((tmp_path / "cache" / "images").glob("*x1.npz"))) == 1  # the training images
     test = load_test(data)
-    ((x, y),) = test.batches()
+    x, y = (torch.cat(parts) for parts in zip(*test.batches(), strict=True))
     assert x.shape == (8, 1, 12, 12)
     assert y.tolist() == [0] * 4 + [1] * 4
     expected = (test.pixels.numpy() / 255 - data.mean[0]) / data.std[0]

@@ -1,0 +1,177 @@
+"""The estimate of memory against what torch allocates, on hierarchies that it was not fitted on."""
+
+import math
+
+import pytest
+import torch
+from helpers import CPU, Batches, plan, plans
+
+from dsaccel.allocations import peak_bytes
+from dsaccel.cohort import Cohort
+from dsaccel.config import NetworkConfig, TrainingConfig
+from dsaccel.memory import estimate_plans, split_to_fit
+from dsaccel.runtime import free_memory_bytes, is_out_of_memory
+
+NETWORK = NetworkConfig(width=1 / 16, dropout=0.2)
+BATCH = 16
+
+
+def measured(networks, training, *, side=16):
+    """Activations at the peak of the second epoch, of which evaluation is a part."""
+    data = Batches(num_images=2 * BATCH, batch_size=BATCH, side=side)
+    cohort = Cohort(networks, training, data, seed=1, device=CPU)
+    rungs = cohort.rungs()
+    next(rungs)
+    peak = peak_bytes(lambda: next(rungs), CPU)
+    # beside what the data makes anew for an epoch: all its images
+    return peak - data.x.nbytes, cohort
+
+
+def training(**settings):
+    return TrainingConfig(batch_size=BATCH, epochs=2, learning_rate=1e-3, **settings)
+
+
+def test_the_meter_sees_the_peak_of_a_known_sequence():
+    def run():
+        a = torch.zeros(1000)
+        b = torch.zeros(500)
+        del a
+        return b + torch.zeros(500)
+
+    assert peak_bytes(run, CPU) == 4 * 1500
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("family", "names", "changes"),
+    [
+        ("resnet18", ["1-2-1"], {}),
+        ("resnet18", ["1-2-1"], {"loss": "pred", "dropout": 0.0}),
+        ("resnet18", ["1-1-1", "1-2-1", "2-1-1"], {}),
+        ("resnet18", ["2-1-2"], {"granularity": "stage"}),
+        ("resnet18", ["2-1-2"], {"granularity": "block", "loss": "sim"}),
+        ("resnet18", ["1-1-2"], {"first_loss": 2}),
+        ("resnet50", ["1-2-1"], {"sim_kernel": 1}),
+        ("vgg8b", ["1-2-1"], {"num_hidden": 2}),
+        ("vgg", ["2-1-1"], {"pred_conv": True}),
+    ],
+)
+def test_the_estimate_is_within_15_percent(family, names, changes, precision):
+    network = NETWORK.model_copy(update=changes)
+    networks = plans(*names, family=family, network=network, side=16)
+    settings = training(precision=precision)
+    peak, _ = measured(networks, settings)
+    assert estimate_plans(networks, settings).activations_bytes == pytest.approx(peak, rel=0.15)
+
+
+@pytest.mark.parametrize("family", ["resnet18", "vgg8b"])
+def test_the_estimate_of_back_propagation_is_within_15_percent(family):
+    networks = {"g": plan("1-2-1", family, NETWORK, side=16, mode="global")}
+    peak, _ = measured(networks, training())
+    assert estimate_plans(networks, training()).activations_bytes == pytest.approx(peak, rel=0.15)
+
+
+@pytest.mark.parametrize("family", ["resnet18", "resnet50", "vgg8b"])
+def test_parameters_statistics_and_optimizer_are_counted_exactly(family):
+    networks = plans("1-2-1", "1-1-2", family=family)
+    _, cohort = measured(networks, training(), side=8)
+    estimate = estimate_plans(networks, training())
+    learners = cohort.learners.values()
+    units = [unit for learner in learners for unit in learner.units]
+    held = [t for unit in units for t in (*unit.parameters(), *unit.buffers())]
+    adams = [adam for learner in learners for adam in learner.optimizers]
+    averages = [
+        value.nbytes
+        for adam in adams
+        for state in adam.state.values()
+        for key, value in state.items()
+        if key != "step"
+    ]
+    assert estimate.parameters_bytes == sum(t.nbytes for t in held if t.is_floating_point())
+    assert estimate.optimizer_bytes == sum(averages)
+
+
+def test_one_unit_alone_is_counted_as_on_paper():
+    """VGG's first convolution under `pred`, whose classifier reads 2x2 pooled maps."""
+    network = NetworkConfig(width=1 / 16, loss="pred", decoder_size=1024)
+    vgg = plan("1-1-1", "vgg", network, side=8)
+    layer = vgg.segments[0].layers[0]
+    assert (layer.out_channels, layer.head and layer.head.pool) == (4, (2, 2))
+    maps = 4 * BATCH * 4 * 8 * 8
+    images, pooled = 4 * BATCH * 3 * 8 * 8, maps // 4
+    weights = 4 * (3 * 9 * 4 + 4 + 4 + 4) + 4 * (64 * 4 + 4)
+    only = {"vgg": vgg.__class__("vgg", (1,), 8, 1, vgg.segments[:1])}
+    # convolved and activated maps are kept; three more while the normalisation goes backward
+    expected = images + 5 * maps + weights - 4 * 4 * 3 * 9
+    estimate = estimate_plans(only, training())
+    assert abs(estimate.activations_bytes - expected) <= pooled
+
+
+def test_the_peak_does_not_grow_with_depth():
+    for names in (["1-1-1", "4-4-4"],):
+        shallow, deep = (measured(plans(name, side=16), training())[0] for name in names)
+        assert deep == pytest.approx(shallow, rel=0.02)
+
+
+def test_sequential_holds_adam_for_the_units_that_learn():
+    networks = plans("1-1-1", "1-1-2")
+    sequential = training(schedule="sequential", feature_cache_mib=0, feature_cache_host_mib=0)
+    one, other = (estimate_plans(networks, t) for t in (training(), sequential))
+    assert other.optimizer_bytes < one.optimizer_bytes / 2
+    cohort = Cohort(networks, sequential, Batches(), seed=1, device=CPU)
+    most = 0
+    learn = type(next(iter(cohort.learners.values()))).learn
+
+    def watch(self, *args):
+        nonlocal most
+        learn(self, *args)
+        adams = [adam for learner in cohort.learners.values() for adam in learner.optimizers]
+        states = (state for adam in adams for state in adam.state.values())
+        held = (s[key].nbytes for s in states for key in ("exp_avg", "exp_avg_sq"))
+        most = max(most, sum(held))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dsaccel.learner.Learner.learn", watch)
+        for _ in cohort.rungs():
+            pass
+    assert other.optimizer_bytes == most
+
+
+@pytest.mark.parametrize("cache_mib", [0, 1, 8])
+def test_the_estimate_of_a_sequential_schedule_bounds_what_it_takes(cache_mib):
+    networks = plans("1-2-1", "2-1-1", side=16, network=NETWORK)
+    settings = training(
+        schedule="sequential", feature_cache_mib=cache_mib, feature_cache_host_mib=0
+    )
+    data = Batches(num_images=64, batch_size=BATCH, side=16)
+    cohort = Cohort(networks, settings, data, seed=1, device=CPU)
+    peak = peak_bytes(lambda: list(cohort.rungs()), CPU) - data.x.nbytes
+    estimate = estimate_plans(networks, settings, num_images=64)
+    expected = estimate.activations_bytes + estimate.cache_bytes + estimate.optimizer_bytes
+    if cache_mib < 8:
+        assert estimate.cache_bytes == cache_mib * 2**20
+    else:
+        assert 2**20 < estimate.cache_bytes < 8 * 2**20
+    assert peak <= expected <= 1.3 * peak
+
+
+def test_a_list_is_cut_into_the_fewest_runs_that_fit():
+    sizes = {"a": 3, "b": 3, "c": 5, "d": 1, "e": 9}
+    fits = lambda names: sum(sizes[name] for name in names) <= 6  # noqa: E731
+    assert split_to_fit(list("abcde"), fits) == [("a", "b"), ("c", "d"), ("e",)]
+    assert split_to_fit(list("ab"), fits) == [("a", "b")]
+    assert split_to_fit([], fits) == []
+
+
+def test_free_memory_is_some_and_below_what_a_machine_can_have():
+    assert 2**20 < free_memory_bytes(CPU) < 2**50
+    assert math.isfinite(free_memory_bytes(CPU))
+
+
+def test_the_cpu_allocators_own_error_is_recognised():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**55)
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

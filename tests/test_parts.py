@@ -1,0 +1,241 @@
+"""A cohort that is trained in parts gives what it gives as a whole."""
+
+import itertools
+
+import pytest
+import tiny_study
+import torch
+from helpers import CPU, TRAINING, Batches, plans
+
+from dsaccel.checkpoint import load_checkpoint, save_checkpoint
+from dsaccel.cohort import Cohort
+from dsaccel.errors import NoMemoryError
+from dsaccel.learner import Learner
+from dsaccel.memory_limit import MemoryLimit
+from dsaccel.parts import SplitCohort
+from dsaccel.trie import Trie
+
+NAMES = ("1-1-1", "1-1-2", "1-2-1", "2-1-1")
+HARVEST = ("2-1-2",)
+SEQUENTIAL = TRAINING.model_copy(update={"schedule": "sequential", "epochs": 1})
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def whole(training=TRAINING):
+    networks = plans("1-1-1", "1-1-2", "1-2-2", "2-1-2")
+    harvest = plans("1-2-1", "2-1-1")
+    return Cohort(networks, training, Batches(), seed=1, device=CPU, harvest=harvest)
+
+
+def split(folder, training=TRAINING, *, at_most=2, stops=()):
+    networks = plans("1-1-1", "1-1-2", "1-2-2", "2-1-2")
+    return SplitCohort(
+        networks,
+        training,
+        Batches(),
+        seed=1,
+        device=CPU,
+        harvest=plans("1-2-1", "2-1-1"),
+        fits=lambda names: len(names) <= at_most,
+        stops=stops,
+        folder=folder,
+    )
+
+
+@pytest.mark.parametrize("training", [TRAINING, SEQUENTIAL], ids=["simultaneous", "sequential"])
+@pytest.mark.parametrize("stride_s", [0.0, 1e9])
+def test_parts_give_the_rungs_of_the_whole(tmp_path, monkeypatch, training, stride_s):
+    monkeypatch.setattr("dsaccel.parts.STRIDE_S", stride_s)
+    expected, cohort = whole(training), split(tmp_path / "parts", training)
+    assert cohort.parts() == [("1-1-1", "1-1-2"), ("1-2-2", "2-1-2")]
+    assert cohort.harvested == expected.harvested == ["1-2-1", "2-1-1"]
+    for one, other in zip(expected.rungs(), cohort.rungs(), strict=True):
+        assert other == one
+    assert not cohort.learners
+
+
+def test_retired_networks_are_retired_from_their_parts(tmp_path):
+    expected, cohort = whole(), split(tmp_path, stops=(1,))
+    one, other = expected.rungs(), cohort.rungs()
+    assert next(other) == next(one)
+    for each in (expected, cohort):
+        each.trie.retire({"1-1-1", "2-1-2"})
+    assert cohort.parts() == [("1-1-2", "1-2-2")]
+    assert list(other) == list(one)
+
+
+def test_no_part_is_trained_beyond_a_stop_before_all_have_arrived(tmp_path, monkeypatch):
+    epochs = []
+    start = Learner.start_epoch
+    monkeypatch.setattr(
+        Learner, "start_epoch", lambda self, epoch: (epochs.append(epoch), start(self, epoch))[1]
+    )
+    rungs = split(tmp_path, stops=(2,)).rungs()
+    next(rungs)
+    assert max(epochs) == 2
+    next(rungs)
+    next(rungs)
+    assert max(epochs) == 3
+
+
+@pytest.mark.parametrize("saved_as", [whole, split], ids=["whole", "split"])
+@pytest.mark.parametrize("resumed_as", [whole, split], ids=["whole", "split"])
+def test_a_checkpoint_is_read_whole_or_split(tmp_path, monkeypatch, saved_as, resumed_as):
+    monkeypatch.setattr("dsaccel.parts.STRIDE_S", 0.0)
+    expected = list(whole().rungs())
+    make = {whole: lambda f: whole(), split: split}
+    path = tmp_path / "checkpoint.pt"
+    saved = make[saved_as](tmp_path / "a")
+    rungs = saved.rungs()
+    next(rungs)
+    next(rungs)
+    saved.trie.retire({"1-1-1"})
+    save_checkpoint(path, NAMES, saved)
+    resumed = make[resumed_as](tmp_path / "b")
+    assert load_checkpoint(path, NAMES, resumed)
+    assert resumed.history == expected[:2]
+    assert "1-1-1" not in resumed.trie.asked
+    (last,) = resumed.rungs()
+    assert last.accuracies == {n: a for n, a in expected[2].accuracies.items() if n != "1-1-1"}
+
+
+def test_a_split_cohort_rests_only_where_all_that_was_trained_is_told(tmp_path):
+    cohort = split(tmp_path, stops=(2,))
+    assert [cohort.at_rest for _ in cohort.rungs()] == [False, True, True]
+
+
+def test_what_parts_share_counts_as_trained_twice(tmp_path):
+    networks = plans("1-1-1", "1-1-2", "1-2-2", "2-1-2")
+    halves = [Trie({n: networks[n] for n in part}) for part in split(tmp_path).parts()]
+    assert split(tmp_path).trie.blocks_trained == sum(t.blocks_trained for t in halves)
+    assert whole().trie.blocks_trained < split(tmp_path).trie.blocks_trained
+
+
+# ---------------------------------------------------------------------- in a search
+
+STUDY = {
+    "budget": {"n_trials": 6, "cohort_size": 6, "baseline": False},
+    "pruning": {"grace_epochs": 2},
+}
+
+
+def without_blocks(search):
+    attrs = {k: v for k, v in search.study.user_attrs.items() if k not in ("time_s", "config")}
+    blocks = attrs.pop("blocks_trained")
+    return attrs, blocks
+
+
+def limited(monkeypatch, num_networks):
+    """So many networks fit."""
+    monkeypatch.setattr(MemoryLimit, "_needed", lambda self, plans, training: len(plans) * 2**20)
+    return {"memory_mib": num_networks}
+
+
+@pytest.mark.parametrize("memory", [1, 2, 4])
+def test_a_search_in_little_memory_finds_what_it_finds_in_much(monkeypatch, memory):
+    expected = tiny_study.searched("much", **STUDY)
+    runtime = limited(monkeypatch, memory)
+    search = tiny_study.searched("little", **STUDY, runtime=runtime)
+    assert tiny_study.rows(search) == tiny_study.rows(expected)
+    (attrs, blocks), (as_expected, fewer) = without_blocks(search), without_blocks(expected)
+    assert attrs == as_expected
+    assert blocks > fewer
+    assert not search.directory.parts.exists()
+
+
+def fail(monkeypatch, error, *, at_epoch=None):
+    """Training raises `error`, once in an epoch or always; returns the epochs that begin."""
+    epochs = []
+    start = Learner.start_epoch
+
+    def start_epoch(self, epoch):
+        is_first = epoch not in epochs
+        epochs.append(epoch)
+        if at_epoch is None or (epoch == at_epoch and is_first):
+            if at_epoch is not None:
+                epochs.append(-1)
+            raise error
+        start(self, epoch)
+
+    monkeypatch.setattr(Learner, "start_epoch", start_epoch)
+    return epochs
+
+
+ERRORS = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    MemoryError(),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't "
+        "allocate memory: you tried to allocate 8 bytes."
+    ),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["cuda", "python", "cpu"])
+def test_a_search_that_runs_out_of_memory_goes_on_in_parts(monkeypatch, error):
+    expected = tiny_study.searched("much", **STUDY)
+    monkeypatch.setattr("dsaccel.search.CHECKPOINT_INTERVAL_S", 0.0)
+    epochs = fail(monkeypatch, error, at_epoch=3)
+    search = tiny_study.searched("little", **STUDY)
+    assert tiny_study.rows(search) == tiny_study.rows(expected)
+    # two epochs as a whole, and from the checkpoint on the other two in parts
+    assert [epoch for epoch, _ in itertools.groupby(epochs)][:5] == [1, 2, 3, -1, 3]
+    assert search.study.user_attrs["blocks_trained"] > expected.study.user_attrs["blocks_trained"]
+
+
+def test_without_a_checkpoint_the_parts_start_from_the_beginning(monkeypatch):
+    expected = tiny_study.searched("much", **STUDY)
+    epochs = fail(monkeypatch, MemoryError(), at_epoch=4)
+    search = tiny_study.searched("little", **STUDY)
+    assert [epoch for epoch, _ in itertools.groupby(epochs)][:6] == [1, 2, 3, 4, -1, 1]
+    assert tiny_study.rows(search) == tiny_study.rows(expected)
+
+
+def test_it_splits_again_until_it_fits(monkeypatch):
+    """More learners than a network has never fit."""
+    expected = tiny_study.searched("much", **STUDY)
+    make = Cohort._make_learners
+    most = len(Trie(plans("2-2-2")).roots) + 7
+
+    def make_learners(self):
+        if len(list(self.trie.nodes())) > most:
+            raise MemoryError
+        return make(self)
+
+    monkeypatch.setattr(Cohort, "_make_learners", make_learners)
+    search = tiny_study.searched("little", **STUDY)
+    assert tiny_study.rows(search) == tiny_study.rows(expected)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
+    fail(monkeypatch, RuntimeError("a defect"))
+    with pytest.raises(RuntimeError, match="a defect"):
+        tiny_study.searched(**STUDY)
+
+
+def test_a_network_that_fails_alone_is_an_error_that_says_what_to_do(monkeypatch):
+    fail(monkeypatch, MemoryError())
+    with pytest.raises(NoMemoryError, match=r"ran out of memory .* alone .*batch_size"):
+        tiny_study.searched(**STUDY)
+    assert NoMemoryError.exit_code == 6
+
+
+def test_a_network_that_cannot_fit_is_refused_before_it_is_trained(monkeypatch):
+    fail(monkeypatch, AssertionError("trained"))
+    with pytest.raises(NoMemoryError, match=r"memory must be at least \d+ MiB to train .* 1 MiB"):
+        tiny_study.searched(
+            **STUDY, runtime={"memory_mib": 1}, network={"width": 0.5}, training={"batch_size": 32}
+        )
+    search = tiny_study.searching(
+        **STUDY, runtime={"memory_mib": 1}, network={"width": 0.5}, training={"batch_size": 32}
+    )
+    assert not [t for t in search.study.get_trials() if t.state.name == "RUNNING"]
+
+
+def test_a_study_goes_on_with_another_memory_limit():
+    tiny_study.searched(**STUDY, runtime={"memory_mib": 500})
+    assert tiny_study.searching(**STUDY, runtime={"memory_mib": 600}).is_finished
