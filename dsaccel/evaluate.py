@@ -55,7 +55,7 @@ def read_accuracy(
     weights = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
     if split == "test":
         for reading in recorded_readings(path):
-            if False and reading.split == "test":
+            if reading.weights == weights and reading.split == "test":
                 return reading, False
     training = Training(run, download=download)
     load_weights(path, training.units, run.family)
