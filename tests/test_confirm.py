@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import optuna
 import pytest
+import torch
 from tiny_study import searched, write_study
 from typer.testing import CliRunner
 
@@ -16,7 +17,7 @@ from dsaccel.cohort import Cohort
 from dsaccel.config import ConfirmConfig, RunConfig, StudyConfig
 from dsaccel.confirm import Confirm, fresh_seeds
 from dsaccel.data import load_test
-from dsaccel.entrants import Entrants
+from dsaccel.entrants import Entrants, GlobalSettings
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
 from dsaccel.schedules import evaluate
 from dsaccel.study_dir import StudyDir, open_study
@@ -197,6 +198,41 @@ def test_the_test_split_is_read_after_the_decision_and_once_for_each_network(stu
     assert not StudyDir("tiny").confirmation.exists()
 
 
+def test_the_networks_that_are_read_are_those_that_were_trained(confirmed, monkeypatch):
+    """Bit for bit: accuracies alone would not tell, so near to guessing as these are."""
+    forget()
+    seen: dict[str, list[dict[str, torch.Tensor]]] = {}
+
+    def spying(trie, learners, batches):
+        for name in trie.asked:
+            mode = "local" if len(trie.path(name)) > 1 else "global"
+            units = [unit for node in trie.path(name) for unit in learners[node].units]
+            seen[f"{name} {mode}"] = [unit.state_dict() for unit in units]
+        return evaluate(trie, learners, batches)
+
+    monkeypatch.setattr("dsaccel.confirm.evaluate", spying)
+    confirm = run(confirming(FEW))
+    config = confirm.config
+    for mode in ("local", "global"):
+        training = Training(
+            RunConfig(
+                family=config.space.family,
+                hierarchy="2-2-2",
+                mode=mode,
+                seed=confirm.seeds[0],
+                data=config.data,
+                network=config.network,
+                training=config.training,
+                runtime=config.runtime,
+            )
+        )
+        for _ in training.cohort.rungs():
+            pass
+        for unit, state in zip(training.units, seen[f"2-2-2 {mode}"], strict=True):
+            for key, tensor in unit.state_dict().items():
+                assert torch.equal(tensor, state[key]), key
+
+
 def test_the_decision_is_the_best_mean_on_validation_whatever_the_test_says(confirmed):
     confirm = confirming()
     by_name: dict[str, list[float]] = {}
@@ -312,6 +348,15 @@ def test_global_back_propagation_is_trained_with_its_tuned_settings(study):
     best = max(trials, key=lambda t: (t.value, -t.number))
     assert tuning["val_accuracy"] == best.value
     assert (tuning["learning_rate"], tuning["dropout"]) == tuple(best.params.values())
+    own, entry = GlobalSettings(*best.params.values()), confirm.result.entries[0]
+    assert confirm.entrants.training(entry, "global", own).learning_rate == own.learning_rate
+    assert confirm.entrants.training(entry, "local", own) == confirm.config.training
+    made = {
+        mode: confirm.entrants.cohort([entry], mode, confirm.entrants.load_data(1), own)
+        for mode in entry.modes
+    }
+    dropouts = {mode: c.trie.roots[0].segment.layers[0].dropout for mode, c in made.items()}
+    assert dropouts == {"local": 0.1, "global": own.dropout}
     # trained by hand with what was found, on the search's seed and on a fresh one
     name, config = tuning["tuned_on"], confirm.config
     for seed, trial in [(config.seed, t) for t in trials] + [(confirm.seeds[0], best)]:
