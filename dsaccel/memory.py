@@ -297,7 +297,7 @@ def _layer_steps(
         summands = {"none": 0, "identity": out, "projection": 2 * out}[block.shortcut]
     norms = 2 * FP32 * layer.out_channels
     # the classifier's gradient is not channels-last, and is copied before the normalisation's
-    copied = 0 if layer.head is None or layer.head.has_similarity else out
+    copied = 0 if layer.head is None else out
     yield _Step(out, forward=summands, backward=2 * out + copied, gradient=norms)
     if layer.dropout:
         yield _Step(out)
@@ -318,8 +318,8 @@ def _head_steps(head: Head, sizes: _Sizes) -> Iterator[_Step]:
     if head.pred_conv and head.loss != "sim" and head.side is not None:
         yield _map_step(9 * head.channels**2, features, 2 * features, sizes)
     gradient = FP32 * (head.num_features + 1) * head.num_classes
-    # backward: the pooled features' gradient is added to that of the similarity branch
-    passes = 0 if head.loss == "sim" else features
+    # backward: the pooled features' gradient, copied, is added to that of the similarity branch
+    passes = 0 if head.loss == "sim" else features * (1 if head.pool == (1, 1) else 2)
     pending = features if head.has_similarity else 0
     yield _Step(pooled, forward=pooled, backward=passes + pending, gradient=gradient)
     if head.has_similarity:
