@@ -1,9 +1,16 @@
 """Measure memory: the most tensor bytes that live at once while something runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
+
+from dsaccel.cohort import Cohort
+from dsaccel.config import TrainingConfig
+from dsaccel.plan import Plan
+from dsaccel.schedules import Batches
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
@@ -29,3 +36,31 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
         level += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
         peak = max(peak, level)
     return peak
+
+
+class FirstBatches:
+    """A pair of training batches and one of validation: enough to reach the peak of training."""
+
+    def __init__(self, data: Batches) -> None:
+        self.data = data
+
+    def train_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return islice(self.data.train_batches(epoch), 2)
+
+    def val_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return islice(self.data.val_batches(), 1)
+
+
+def training_peak_bytes(
+    plan: Plan, training: TrainingConfig, data: Batches, *, device: torch.device
+) -> int:
+    """The measured peak of training one network alone: two batches of its schedule, then read.
+
+    Weights and Adam's averages are in it, images are not; nor are the feature caches of a
+    sequential schedule, beyond what two batches fill of them.
+    """
+    short = training.model_copy(update={"epochs": 1})
+    batches = FirstBatches(data)
+    return peak_bytes(
+        lambda: list(Cohort({"": plan}, short, batches, seed=0, device=device).rungs()), device
+    )

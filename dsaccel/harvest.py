@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from dsaccel.cohort import Cohort
+from dsaccel.plan import Plan
+
 
 @dataclass(frozen=True)
 class Harvest:
@@ -25,6 +28,32 @@ class Harvest:
     flops: int
     why: str
     """Why it is not in the study."""
+
+
+def read_harvest(cohort: Cohort, name: str, plan: Plan, violation: str | None) -> Harvest:
+    """A harvested network as far as it is trained.
+
+    Args:
+        cohort: that it is read off.
+        name: its hierarchy.
+        plan: its network.
+        violation: why it is outside the space; None: it is inside.
+    """
+    rung, why = cohort.history[-1], violation
+    is_read = name in rung.accuracies
+    if rung.step < cohort.num_steps:
+        step = f"{cohort.training.step_name} {rung.step}"
+        cut = f"not trained to the end: what it is a part of was pruned at {step}"
+        why = cut if why is None else f"{why}; {cut}"
+    return Harvest(
+        hierarchy=name,
+        epochs=cohort.epochs_trained(name),
+        val_accuracy=rung.output(name) if is_read and rung.has_output else None,
+        head_accuracy=rung.deepest_head(name) if is_read else None,
+        num_parameters=plan.num_parameters,
+        flops=plan.flops,
+        why=why or "",
+    )
 
 
 def add_harvest(path: Path, rows: Sequence[Harvest], trials: Collection[str]) -> None:

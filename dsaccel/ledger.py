@@ -23,10 +23,12 @@ class Ledger:
         space: SearchSpace,
         plan: Callable[[Hierarchy], Plan],
         by: Literal["head", "output"] = "head",
+        costs: Callable[[Cohort, str], dict[str, float]] = lambda cohort, name: {},
     ) -> None:
         self.study = study
         self._space = space
         self._plan = plan
+        self._costs = costs
         self._by: Literal["head", "output"] = by
         self._open: dict[str, optuna.Trial] = {}
         self._reported: dict[str, int] = {}
@@ -118,4 +120,5 @@ class Ledger:
             "shallow_scale": plan.shallow_scale,
             "time_s": cohort.time_s[name],
             "epochs_trained": cohort.epochs_trained(name),
+            **self._costs(cohort, name),
         }

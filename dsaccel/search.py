@@ -14,20 +14,22 @@ from typing import Literal
 
 from optuna.trial import TrialState
 
+from dsaccel.allocations import training_peak_bytes
 from dsaccel.beam import beam_config, beam_losers
 from dsaccel.checkpoint import load_checkpoint, save_checkpoint
 from dsaccel.cohort import Cohort
-from dsaccel.config import BudgetConfig, StudyConfig
+from dsaccel.config import StudyConfig
+from dsaccel.costs import COSTS
 from dsaccel.data import load_data
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.families import build_plan, check_hierarchy
-from dsaccel.harvest import Harvest, add_harvest
+from dsaccel.harvest import Harvest, add_harvest, read_harvest
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.ledger import Ledger
 from dsaccel.memory_limit import MemoryLimit
 from dsaccel.optuna_pruners import OptunaJudge, make_pruner
 from dsaccel.plan import Plan
-from dsaccel.proposals import SAMPLERS, WHOLE, next_cohort
+from dsaccel.proposals import next_cohort
 from dsaccel.pruners import losers, rung_steps
 from dsaccel.runtime import (
     is_out_of_memory,
@@ -37,6 +39,7 @@ from dsaccel.runtime import (
 )
 from dsaccel.settings import with_own_settings
 from dsaccel.space import Measures, SearchSpace
+from dsaccel.strategy import check_strategy, resolve_budget
 from dsaccel.study_dir import (
     StudyDir,
     as_recorded,
@@ -117,8 +120,8 @@ class Search:
         if config.pruning.is_optunas:
             make_pruner(config.pruning)
         if recorded is None:
-            self._check_strategy(config.budget)
-        budget = self._resolve_budget(config.budget)
+            check_strategy(config.budget, self.space)
+        budget = resolve_budget(config.budget, self.space)
         self.config = config.model_copy(
             update={
                 "data": self.data.resolved,
@@ -129,12 +132,15 @@ class Search:
         )
         if recorded is not None:
             check_same(recorded, self.config)
+        self._cost = COSTS[budget.against] if budget.against else None
         self.directory = directory
         self.url = directory.storage_url(self.config)
         if self.config.storage is None:
             directory.path.mkdir(parents=True, exist_ok=True)
         self.study = open_study(directory, self.config, create=True)
-        self.ledger = Ledger(self.study, self.space, self.plan, config.pruning.by)
+        self.ledger = Ledger(
+            self.study, self.space, self.plan, config.pruning.by, self._measured_costs
+        )
         self.started = time.perf_counter()
         self._pace: tuple[float, float] | None = None
         self._standing: tuple[int, int, tuple[str, float] | None] | None = None
@@ -193,6 +199,7 @@ class Search:
             n_trials=self.config.budget.n_trials,
             seed=self.config.seed,
             strategy=self.config.budget.strategy or "tpe",
+            cost=self._cost,
         )
         return [format_hierarchy(hierarchy) for hierarchy in cohort]
 
@@ -245,6 +252,9 @@ class Search:
             elif rung.step in self._prune_at:
                 self._retire(cohort, self._losers(cohort, rung.step, values))
             if rung.step == cohort.num_steps:
+                if self.config.budget.against == "gap":
+                    for name in cohort.trie.asked:
+                        yield from self._train_globally(name)
                 self._finish(cohort, known)
             elif cohort.at_rest and (self._time_is_up() or time.perf_counter() - saved > pause_s):
                 started = time.perf_counter()
@@ -345,22 +355,8 @@ class Search:
 
     def _read_harvest(self, cohort: Cohort, name: str) -> Harvest:
         """A harvested network as far as it is trained, and why it is not in the study."""
-        rung, hierarchy = cohort.history[-1], parse_hierarchy(name)
-        plan, is_read = self.plan(hierarchy), name in rung.accuracies
-        why = self.space.violation(hierarchy)
-        if rung.step < cohort.num_steps:
-            step = f"{cohort.training.step_name} {rung.step}"
-            cut = f"not trained to the end: what it is a part of was pruned at {step}"
-            why = cut if why is None else f"{why}; {cut}"
-        return Harvest(
-            hierarchy=name,
-            epochs=cohort.epochs_trained(name),
-            val_accuracy=rung.output(name) if is_read and rung.has_output else None,
-            head_accuracy=rung.deepest_head(name) if is_read else None,
-            num_parameters=plan.num_parameters,
-            flops=plan.flops,
-            why=why or "",
-        )
+        hierarchy = parse_hierarchy(name)
+        return read_harvest(cohort, name, self.plan(hierarchy), self.space.violation(hierarchy))
 
     def _write_harvest(self, rows: list[Harvest]) -> None:
         add_harvest(self.directory.harvest, rows, self.ledger.finished().keys())
@@ -376,28 +372,47 @@ class Search:
         baseline = self.study.user_attrs.get("baseline", {})
         return None if baseline.get("hierarchy") == winner else winner
 
-    def _train_baseline(self, winner: str) -> Iterator[Progress]:
-        plan = self.plan(parse_hierarchy(winner), mode="global")
-        # with one unit the schedules are the same, and this one shows each epoch
-        training = self.config.training.model_copy(update={"schedule": "simultaneous"})
-        self._memory_limit().check({f"{winner} by back-propagation": plan}, training)
+    def _train_globally(self, name: str) -> Iterator[Progress]:
+        """Train a hierarchy by back-propagation, once; the study keeps what it reaches."""
+        known = self.study.user_attrs.get("global", {})
+        if name in known:
+            return
+        plan = self.plan(parse_hierarchy(name), mode="global")
         cohort = Cohort(
-            {winner: plan},
-            training,
+            {name: plan},
+            # with one unit the schedules are the same, and this one shows each epoch
+            self.config.training.model_copy(update={"schedule": "simultaneous"}),
             self.data,
             seed=self.config.seed,
             device=self.device,
         )
         for rung in cohort.rungs():
             if rung.step == cohort.num_steps:
-                baseline = {
-                    "hierarchy": winner,
-                    "val_accuracy": rung.output(winner),
+                reached = {
+                    "val_accuracy": rung.output(name),
                     "num_parameters": plan.num_parameters,
-                    "time_s": cohort.time_s[winner],
+                    "time_s": cohort.time_s[name],
                 }
-                self.study.set_user_attr("baseline", baseline)
+                self.study.set_user_attr("global", {**known, name: reached})
             yield self._progress("baseline", cohort, self.num_trained)
+
+    def _train_baseline(self, winner: str) -> Iterator[Progress]:
+        yield from self._train_globally(winner)
+        reached = self.study.user_attrs["global"][winner]
+        self.study.set_user_attr("baseline", {"hierarchy": winner, **reached})
+
+    def _measured_costs(self, cohort: Cohort, name: str) -> dict[str, float]:
+        """What a trial costs, where the study weighs it and it has to be measured."""
+        against = self.config.budget.against
+        if against == "memory":
+            plan = self.plan(parse_hierarchy(name))
+            peak = training_peak_bytes(plan, cohort.training, self.data, device=self.device)
+            return {COSTS[against].attribute: peak}
+        reached = self.study.user_attrs.get("global", {}).get(name)
+        if against == "gap" and reached:
+            gap = reached["val_accuracy"] - cohort.history[-1].output(name)
+            return {COSTS[against].attribute: gap}
+        return {}
 
     # ------------------------------------------------------------------ the study
 
@@ -413,51 +428,6 @@ class Search:
         self.study.set_user_attr("config", self.config.model_dump(mode="json"))
         self.study.set_user_attr("fingerprint", self.data.fingerprint)
         self.study.set_user_attr("num_val", self.data.num_val)
-
-    def _resolve_budget(self, budget: BudgetConfig) -> BudgetConfig:
-        """Choose strategy and cohort size where they are left to be chosen."""
-        strategy, cohort_size = budget.strategy, budget.cohort_size
-        quarter = _quarter(budget)
-        if strategy is None:
-            learning = "tpe" if (cohort_size or 1) <= quarter else "random"
-            strategy = "exhaustive" if self._fits(budget) else learning
-        if cohort_size is None:
-            cohort_size = {"gp": 1, **dict.fromkeys(WHOLE, budget.n_trials)}.get(strategy, quarter)
-        return budget.model_copy(update={"strategy": strategy, "cohort_size": cohort_size})
-
-    def _check_strategy(self, budget: BudgetConfig) -> None:
-        """Refuse a new study whose strategy is named and cannot do what its name says."""
-        if budget.strategy in WHOLE and not self._fits(budget):
-            feasible = self.space.feasible()
-            every = "every hierarchy of a space too large to list"
-            way_out = "narrow the space"
-            if feasible is not None:
-                needed = len({*feasible, *self.space.references})
-                every = f"all {needed} hierarchies (those of the space, and references)"
-                way_out = f"set --n-trials {needed}, narrow the space"
-            raise ConfigError(
-                f"strategy {budget.strategy} trains {every}, but got n_trials = {budget.n_trials}; "
-                f"{way_out}, or choose another --strategy"
-            )
-        if budget.strategy == "beam" and (budget.cohort_size or budget.n_trials) < budget.n_trials:
-            raise ConfigError(
-                "strategy beam compares all hierarchies with each other, so cohort_size must be "
-                f"n_trials = {budget.n_trials}, but got {budget.cohort_size}; leave it out"
-            )
-        quarter = _quarter(budget)
-        if budget.strategy in SAMPLERS and (budget.cohort_size or 1) > quarter:
-            raise ConfigError(
-                f"cohort_size must be at most {quarter}, a quarter of n_trials = "
-                f"{budget.n_trials}, for strategy {budget.strategy}, which learns from one cohort "
-                f"for the next and would be random search otherwise, but got {budget.cohort_size}; "
-                "leave it out, or choose --strategy random"
-            )
-
-    def _fits(self, budget: BudgetConfig) -> bool:
-        """Whether the budget is enough for the whole space and the references."""
-        feasible = self.space.feasible()
-        needed = None if feasible is None else len({*feasible, *self.space.references})
-        return needed is not None and needed <= budget.n_trials
 
     def _measure(self, hierarchy: Hierarchy) -> Measures:
         plan = self.plan(hierarchy)
@@ -511,8 +481,3 @@ class Search:
         total = self.study.user_attrs.get("time_s", 0.0) + now - self.started
         self.study.set_user_attr("time_s", total)
         self.started = now
-
-
-def _quarter(budget: BudgetConfig) -> int:
-    """The largest cohort that lets a strategy learn from four of them; at least one."""
-    return max(1, budget.n_trials // 4)

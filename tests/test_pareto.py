@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from dsaccel.cli import app
 from dsaccel.costs import COSTS
-from dsaccel.errors import NoResultError
+from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.pareto import front_table, pareto_figure, pareto_points, write_front
-from tests.tiny_study import searched
+from tests.tiny_study import searched, searching
 
 PARAMETERS = COSTS["parameters"]
 
@@ -101,3 +101,36 @@ def test_an_unknown_cost_is_refused(tmp_path, monkeypatch) -> None:
     result = CliRunner().invoke(app, ["pareto", "tiny", "--against", "beauty"])
     assert result.exit_code == 2
     assert "must be one of parameters, flops, losses, memory, gap" in result.stderr
+
+
+@pytest.mark.parametrize("against", ["memory", "gap"])
+def test_a_search_records_the_cost_that_it_weighs(tmp_path, monkeypatch, against) -> None:
+    monkeypatch.chdir(tmp_path)
+    budget = {"n_trials": 4, "cohort_size": 2, "strategy": "random", "against": against}
+    search = searched(budget=budget, training={"epochs": 1})
+    cost = COSTS[against].attribute
+    asked = [t for t in search.study.trials if not t.user_attrs.get("harvested")]
+    for trial in asked:
+        assert cost in trial.user_attrs
+        if against == "gap":
+            name = trial.user_attrs["hierarchy"]
+            reached = search.study.user_attrs["global"][name]["val_accuracy"]
+            assert trial.user_attrs[cost] == reached - trial.value
+    if against == "memory":
+        by_blocks = sorted(asked, key=lambda t: t.user_attrs["num_parameters"])
+        smallest, largest = by_blocks[0].user_attrs, by_blocks[-1].user_attrs
+        # weights and Adam's averages of the network at least, three numbers of 4 bytes each
+        assert smallest[cost] > 12 * smallest["num_parameters"]
+        assert largest[cost] > smallest[cost]
+
+
+def test_a_strategy_that_sees_accuracy_alone_is_not_given_a_cost(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="choose --strategy nsga2"):
+        searching(budget={"n_trials": 8, "cohort_size": 2, "strategy": "tpe", "against": "flops"})
+
+
+def test_a_study_that_weighs_a_cost_is_searched_by_nsga2(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    search = searching(budget={"n_trials": 4, "cohort_size": 1, "against": "flops"})
+    assert search.config.budget.strategy == "nsga2"

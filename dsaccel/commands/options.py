@@ -15,6 +15,7 @@ KEYS = {
     "n_trials": "budget.n_trials",
     "strategy": "budget.strategy",
     "cohort_size": "budget.cohort_size",
+    "against": "budget.against",
     "pruning": "pruning.kind",
     "timeout": "budget.timeout_s",
     "epochs": "training.epochs",

@@ -35,6 +35,12 @@ def search(
         str | None,
         typer.Option(help="halving, percentile, none, or an Optuna pruner, as MedianPruner."),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Weigh accuracy against parameters, flops, losses, memory or gap (to global)."
+        ),
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
