@@ -19,6 +19,7 @@ import local_loss
 import measure
 import numpy as np
 import torch
+from flops import training_flops, trie_flops
 from PIL import Image
 from rich.console import Console
 from step import CHANNELS, NUM_CLASSES, SIDE, recipe
@@ -30,7 +31,7 @@ from dsaccel.config import DataConfig, NetworkConfig, TrainingConfig
 from dsaccel.data import Data, EvalSplit
 from dsaccel.families import build_plan
 from dsaccel.hierarchy import Hierarchy, format_hierarchy
-from dsaccel.plan import Plan, Segment
+from dsaccel.plan import Plan
 from dsaccel.runtime import keep_freed_memory
 from dsaccel.trie import Trie
 
@@ -119,14 +120,7 @@ def main() -> None:
 def flop_ratio(plans: dict[str, Plan]) -> float:
     """Training FLOPs of all networks on their own over those of their trie."""
     separate = sum(training_flops(s) for plan in plans.values() for s in plan.segments)
-    return separate / sum(training_flops(node.segment) for node in Trie(plans).nodes())
-
-
-def training_flops(segment: Segment) -> int:
-    """Of a step, an image: heads pass gradients to their input, the layers below them do not."""
-    output = segment.output.flops if segment.output else 0
-    layers = sum(block.flops for block in segment.blocks)
-    return 2 * (layers + output) + 3 * sum(head.flops for head in segment.heads)
+    return separate / trie_flops(Trie(plans))
 
 
 def our_epoch(plans: dict[str, Plan], training: TrainingConfig, data: Data) -> measure.Run:

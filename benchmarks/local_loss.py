@@ -148,7 +148,13 @@ class Trainer:
         self._space = load(checkout, flags)
         shape = {"channels": channels, "side": side, "num_classes": num_classes}
         model = build_network(self._space, network, blocks, **shape)
+        self._model = model
         set_up_training(self._space, model, learning_rate)
+
+    def move_to(self, device: torch.device) -> None:
+        """Train there; the parameters stay those that the optimizers have."""
+        self._model.to(device)
+        self._space["args"].cuda = device.type == "cuda"
 
     def train(self, batches: Any) -> None:
         """An epoch over batches of (B, C, H, W) and (B,); `batches.dataset` has their images."""

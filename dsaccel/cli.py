@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from dsaccel.commands.calibrate import calibrate
 from dsaccel.commands.confirm import confirm
@@ -70,14 +72,46 @@ def _terminate(_signal: int, _frame: object) -> None:
     raise Terminated
 
 
+class Outlines(TyperGroup):
+    """Reads a command's options when it is called: `--help` lists names and first lines only, and
+    reading all options would take it as long as all else that is ours.
+    """
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """A name, the command in full, and the arguments that are left for it."""
+        name, outline, rest = super().resolve_command(ctx, args)
+        return name, None if outline is None else _in_full(str(name)), rest
+
+
+def _outline(command: Callable[..., None]) -> Callable[[], None]:
+    """What the list of commands shows of it."""
+
+    def outline() -> None:
+        raise AssertionError("unreachable")
+
+    outline.__name__, outline.__doc__ = command.__name__, command.__doc__
+    return outline
+
+
+def _in_full(name: str) -> Any:
+    command = next(command for command in COMMANDS if command.__name__ == name)
+    alone = typer.Typer(add_completion=False, **PLAIN)
+    alone.command()(guarded(command))
+    return get_command(alone)
+
+
+PLAIN: dict[str, Any] = {
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,  # plain help: drawing it with rich takes as long as all else
+}
 app = typer.Typer(
+    cls=Outlines,
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: drawing it with rich takes as long as all else
     help="Search the hierarchy (blocks per stage) that learns best layer-wise.",
+    **PLAIN,
 )
 for command in COMMANDS:
-    app.command()(guarded(command))
+    app.command()(_outline(command))
 
 
 def main() -> None:

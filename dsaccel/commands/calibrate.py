@@ -1,6 +1,5 @@
 """`dsaccel calibrate`: from which rung on pruning can be trusted."""
 
-import json
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dsaccel.commands import options
-from dsaccel.commands.common import consoles
+from dsaccel.commands.common import consoles, print_json
 from dsaccel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def calibrate(
             write_landscape(landscape, files["landscape"])
     shown = {label: path.as_posix() for label, path in files.items()}
     if as_json:
-        print(json.dumps(calibration_summary(result) | {"files": shown}))
+        print_json(calibration_summary(result) | {"files": shown})
         return
     out.print(calibration_tables(result))
     for sentence in verdict(result):

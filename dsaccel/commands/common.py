@@ -1,6 +1,6 @@
 """What several commands need: a study by name, consoles."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,13 @@ def consoles(as_json: bool) -> tuple["Console", "Console"]:
 
     progress = Console(stderr=True)
     return progress, progress if as_json else Console()
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    import json
+
+    print(json.dumps(value))
 
 
 def stored_study(study: str) -> tuple["StudyDir", "StudyConfig", "Study"]:

@@ -1,13 +1,12 @@
 """`dsaccel confirm`: a study's winner, trained again with fresh seeds."""
 
-import json
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dsaccel.commands import options
-from dsaccel.commands.common import StudyName, consoles, stored_study
+from dsaccel.commands.common import StudyName, consoles, print_json, stored_study
 from dsaccel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def show_confirmation(
     files = write_confirmation(confirming, resolution)
     files["report"] = confirming.directory.report.as_posix()
     if as_json:
-        print(json.dumps(confirmation_summary(confirming, resolution) | {"files": files}))
+        print_json(confirmation_summary(confirming, resolution) | {"files": files})
         return
     out.print(confirmation_table(confirming.result))
     for line in sentences(confirming.result, resolution):

@@ -1,12 +1,11 @@
 """`dsaccel describe`: what a hierarchy is and costs."""
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from dsaccel.commands import options
-from dsaccel.commands.common import consoles
+from dsaccel.commands.common import consoles, print_json
 
 
 def describe(
@@ -43,6 +42,6 @@ def describe(
         num_classes=num_classes,
     )
     if as_json:
-        print(json.dumps(describe_plan(plan)))
+        print_json(describe_plan(plan))
     else:
         consoles(as_json)[1].print(description_table(plan))

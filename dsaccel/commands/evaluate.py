@@ -1,6 +1,5 @@
 """`dsaccel evaluate`: the accuracy of trained weights."""
 
-import json
 import sys
 from dataclasses import asdict
 from typing import Annotated, Literal, cast
@@ -8,7 +7,7 @@ from typing import Annotated, Literal, cast
 import typer
 
 from dsaccel.commands import options
-from dsaccel.commands.common import consoles
+from dsaccel.commands.common import consoles, print_json
 from dsaccel.errors import ConfigError
 
 
@@ -53,7 +52,7 @@ def evaluate(
             file=sys.stderr,
         )
     if as_json:
-        print(json.dumps(asdict(reading)))
+        print_json(asdict(reading))
         return
     out = consoles(as_json)[1]
     out.print(reading_table(reading))

@@ -1,13 +1,12 @@
 """`dsaccel pareto`: accuracy against what it costs."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dsaccel.commands import options
-from dsaccel.commands.common import StudyName, consoles, stored_study
+from dsaccel.commands.common import StudyName, consoles, print_json, stored_study
 from dsaccel.errors import ConfigError
 
 
@@ -34,7 +33,7 @@ def pareto(
     if output is not None:
         write_front(points, cost, directory.name, output)
     if as_json:
-        print(json.dumps(front_summary(points, directory.name, against)))
+        print_json(front_summary(points, directory.name, against))
         return
     consoles(as_json)[1].print(front_table(points, cost))
     if output is not None:

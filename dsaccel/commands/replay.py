@@ -1,6 +1,5 @@
 """`dsaccel replay`: searches on a landscape, without training."""
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dsaccel.commands import options
-from dsaccel.commands.common import consoles
+from dsaccel.commands.common import consoles, print_json
 from dsaccel.errors import ConfigError
 
 
@@ -71,9 +70,7 @@ def replay(
     if output is not None:
         write_replay(outcomes, table.name, output)
     if as_json:
-        print(
-            json.dumps({"landscape": str(table), "outcomes": list(map(outcome_summary, outcomes))})
-        )
+        print_json({"landscape": str(table), "outcomes": list(map(outcome_summary, outcomes))})
         return
     out.print(outcome_table(outcomes))
     if output is not None:

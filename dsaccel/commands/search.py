@@ -1,13 +1,12 @@
 """`dsaccel search`: run or continue a study."""
 
-import json
 from contextlib import closing
 from typing import Annotated
 
 import typer
 
 from dsaccel.commands import options
-from dsaccel.commands.common import StudyName, consoles
+from dsaccel.commands.common import StudyName, consoles, print_json
 
 
 def search(
@@ -117,7 +116,7 @@ def search(
         summary = search_summary(searching, files)
         if confirming is not None:
             summary["confirmation"] = confirmation_summary(confirming, RESOLUTION)
-        print(json.dumps(summary))
+        print_json(summary)
         return
     out.print(trials_table(searching.study))
     out.print(headline(searching.study))

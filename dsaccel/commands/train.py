@@ -1,6 +1,5 @@
 """`dsaccel train`: one hierarchy, or an exported config."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dsaccel.commands import options
-from dsaccel.commands.common import consoles
+from dsaccel.commands.common import consoles, print_json
 from dsaccel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def train(
         reached = {"val_accuracy": result.val_accuracy, "num_parameters": result.num_parameters}
         save_weights(output, training.units, training.run.model_copy(update={"result": reached}))
     if as_json:
-        print(json.dumps(asdict(result)))
+        print_json(asdict(result))
     else:
         out.print(result_table(result))
         if output is not None:

@@ -1,13 +1,12 @@
 """`dsaccel variance`: where accuracies differ, and how many seeds that asks for."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dsaccel.commands import options
-from dsaccel.commands.common import consoles
+from dsaccel.commands.common import consoles, print_json
 from dsaccel.errors import ConfigError, NoResultError
 
 
@@ -50,7 +49,7 @@ def variance(
             f"{len(recorded.networks)} hierarchies; give dsaccel landscape studies of more seeds"
         )
     if as_json:
-        print(json.dumps(variance_summary(components, resolution / 100)))
+        print_json(variance_summary(components, resolution / 100))
         return
     out = consoles(as_json)[1]
     out.print(variance_table(components))
