@@ -307,7 +307,7 @@ def main() -> None:
             network = (family, hierarchy, settings, side, training)
             rows.append(measure(*network, width=args.width, device=device, timed=timed))
             write()
-    console = Console()
+    console = Console(width=130)
     console.print(networks_table(rows))
     console.print(depths_table(depths, args.depth_batch))
 

@@ -169,7 +169,10 @@ def _cached_bytes(trie: Trie, training: TrainingConfig, num_images: int, sizes: 
 
 def _widest(node: Node) -> int:
     """The most numbers of a sample that frozen units pass on in a subtree, none above another."""
-    own = max(_passed_on(node.segment), default=0)
+    ends = [unit.layers[-1] for unit in _units(node.segment) if unit.layers]
+    # within a block its input is kept too, for the shortcut
+    shortcuts = (0 if layer is b.layers[-1] else _in(b.layers[0]) for b, layer in ends)
+    own = max((_out(end[1]) + skip for end, skip in zip(ends, shortcuts, strict=True)), default=0)
     return max(own, sum(_widest(child) for child in node.children))
 
 
