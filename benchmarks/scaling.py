@@ -18,8 +18,6 @@ from pathlib import Path
 import measure
 import plotly.graph_objects as go
 import torch
-from dsaccel.allocations import peak_bytes
-from dsaccel.memory import estimate
 from flops import trie_flops
 from plotly.subplots import make_subplots
 from rich.console import Console
@@ -27,10 +25,12 @@ from rich.table import Table
 from step import CHANNELS, NUM_CLASSES, recipe
 from torch import Tensor
 
+from dsaccel.allocations import peak_bytes
 from dsaccel.config import TrainingConfig
 from dsaccel.families import build_plan
 from dsaccel.hierarchy import format_hierarchy
 from dsaccel.learner import Learner
+from dsaccel.memory import estimate
 from dsaccel.page import figure_html, section_html, table_html, write_page
 from dsaccel.trie import Node, Trie
 

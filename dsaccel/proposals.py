@@ -241,7 +241,7 @@ def _replay(
     space: SearchSpace,
     finished: Sequence[FrozenTrial],
     sampler: BaseSampler,
-    cost: Cost | None,
+    cost: Cost | None = None,
 ) -> optuna.Study:
     """A study in memory for samplers that read COMPLETE trials only.
 
