@@ -177,7 +177,7 @@ def measure(
     peak = peak_bytes(step, device) + network.x.nbytes
     held = network.parameter_bytes + network.optimizer_bytes
     gradients = 0 if side == "layer-wise" else 4 * plan.num_parameters_training
-    guess = estimate(network.trie, training).total_bytes
+    guess = estimate(network.trie, training, device=device.type).total_bytes
     return Row(
         family,
         hierarchy,

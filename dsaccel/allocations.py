@@ -1,5 +1,6 @@
 """Measure memory: the most tensor bytes that live at once while something runs."""
 
+import gc
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -19,6 +20,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     On CUDA as the allocator counts; on a CPU from the profiler's record of each allocation and
     release, which slows `run` down but is exact. Libraries' own buffers are not counted.
     """
+    gc.collect()  # what is garbage already must not be released, and subtracted, in between
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -18,6 +18,8 @@ from dsaccel.trie import Node, Trie
 
 FP32 = 4
 BF16 = 2
+TILE, WINDOW, MIN_CHANNELS = 4, 6, 256
+"""Of the convolutions that run by tiles on a CPU: dsaccel/winograd.py."""
 INDEX = 8
 """Bytes of a position that a max-pool keeps."""
 
@@ -43,15 +45,21 @@ class Estimate:
         )
 
 
-def estimate(trie: Trie, training: TrainingConfig, *, num_images: int = 0) -> Estimate:
+def estimate(
+    trie: Trie, training: TrainingConfig, *, num_images: int = 0, device: str = "cpu"
+) -> Estimate:
     """The peak of training a trie.
 
     Args:
         trie: the networks.
         training: batch size, precision and schedule.
         num_images: training images; for the feature caches of the sequential schedule.
+        device: its type; on a CPU wide convolutions run by tiles, and hold more.
     """
-    sizes = _Sizes(training.batch_size, FP32 if training.precision == "fp32" else BF16)
+    is_exact = training.precision == "fp32"
+    sizes = _Sizes(
+        training.batch_size, FP32 if is_exact else BF16, tiles=is_exact and device == "cpu"
+    )
     nodes = list(trie.nodes())
     parameters = sum(_parameters(node.segment) for node in nodes)
     statistics = sum(_statistics(node.segment) for node in nodes)
@@ -98,10 +106,14 @@ def split_to_fit(
 
 
 def estimate_plans(
-    plans: Mapping[str, Plan], training: TrainingConfig, *, num_images: int = 0
+    plans: Mapping[str, Plan],
+    training: TrainingConfig,
+    *,
+    num_images: int = 0,
+    device: str = "cpu",
 ) -> Estimate:
     """The peak of training some networks as one trie."""
-    return estimate(Trie(plans), training, num_images=num_images)
+    return estimate(Trie(plans), training, num_images=num_images, device=device)
 
 
 # ---------------------------------------------------------------------- the trie
@@ -112,6 +124,8 @@ class _Sizes:
     batch: int
     map_bytes: int
     """Of a number in a feature map."""
+    tiles: bool
+    """Whether wide 3x3 convolutions run by tiles."""
 
     def map(self, elements: int) -> int:
         return self.batch * self.map_bytes * elements
@@ -288,8 +302,13 @@ def _layer_steps(
             yield _Step(into, forward=positions)
     if layer.kind == "linear" and block.pool:
         yield _Step(into)  # flattened: a copy, as maps are channels-last
-    weights = layer.num_parameters - 2 * layer.out_channels
-    yield _map_step(weights, out, out + (into if passes_gradient else 0), sizes)
+    entering = into if passes_gradient else 0
+    if layer.kernel == 3 and layer.stride == 1 and layer.kind == "conv":
+        channels = layer.in_channels, layer.out_channels
+        yield _conv3_step(*channels, layer.side, out, entering, sizes)
+    else:
+        weights = layer.num_parameters - 2 * layer.out_channels
+        yield _map_step(weights, out, out + entering, sizes)
     weights, elements = _shortcut(block, layer)
     if weights:
         entering = sizes.map(elements) if passes_gradient else 0
@@ -314,24 +333,50 @@ def _map_step(weights: int, kept: int, backward: int, sizes: _Sizes) -> _Step:
     return _Step(kept + cast, backward=backward, gradient=FP32 * weights)
 
 
+def _conv3_step(
+    channels: int, out_channels: int, side: int, kept: int, entering: int, sizes: _Sizes
+) -> _Step:
+    """A 3x3 convolution that keeps the side. By tiles, windows of the input and kernels in another
+    basis are kept, and as many products held.
+    """
+    weights = 9 * channels * out_channels
+    out = sizes.map(out_channels * side**2)
+    if not sizes.tiles or side % TILE or min(channels, out_channels) < MIN_CHANNELS:
+        return _map_step(weights, kept, out + entering, sizes)
+    products = WINDOW**2 / TILE**2
+    windows = int(products * sizes.map(channels * side**2))
+    kernel = WINDOW**2 * FP32 * channels * out_channels
+    padded = sizes.map(channels * (side + 2) ** 2)
+    gradient = FP32 * weights
+    forward = max(padded + windows, int(products * out) + 2 * out) - kept
+    to_input = 3 * windows if entering else 0
+    to_weights = entering + kernel + gradient
+    return _Step(
+        kept + windows + kernel,
+        forward=max(0, forward),
+        backward=out + int(products * out) + max(to_input, to_weights),
+        gradient=gradient,
+    )
+
+
 def _head_steps(head: Head, sizes: _Sizes) -> Iterator[_Step]:
     elements = head.channels * (1 if head.side is None else head.side**2)
     features = sizes.map(elements)
     pooled = sizes.map(head.num_features)
     if head.pred_conv and head.loss != "sim" and head.side is not None:
-        yield _map_step(9 * head.channels**2, features, 2 * features, sizes)
+        yield _conv3_step(head.channels, head.channels, head.side, features, features, sizes)
     gradient = FP32 * (head.num_features + 1) * head.num_classes
     # backward: the pooled features' gradient, copied, is added to that of the similarity branch
     passes = 0 if head.loss == "sim" else features * (1 if head.pool == (1, 1) else 2)
     pending = features if head.has_similarity else 0
     yield _Step(pooled, forward=pooled, backward=passes + pending, gradient=gradient)
     if head.has_similarity:
-        kernel = 1 if head.side is None else head.sim_kernel
-        weights = kernel**2 * head.channels**2
         statistics = sizes.exact(elements)
         # the convolution's output (kept), centred and squared in one map
-        convolution = _map_step(weights, 0, 2 * features, sizes)
-        yield convolution
+        if head.side is None or head.sim_kernel == 1:
+            yield _map_step(head.channels**2, 0, 2 * features, sizes)
+        else:
+            yield _conv3_step(head.channels, head.channels, head.side, 0, features, sizes)
         yield _Step(statistics, forward=statistics, backward=statistics)
 
 

@@ -31,6 +31,7 @@ class MemoryLimit:
     def __init__(self, memory_mib: int | None, device: torch.device, num_images: int) -> None:
         free = SHARE * free_memory_bytes(device) if memory_mib is None else memory_mib * MIB
         self.limit_bytes = int(free)
+        self._device = device.type
         self._num_images = num_images
         self._plans: Mapping[str, Plan] = {}
         self._training = TrainingConfig()
@@ -91,7 +92,8 @@ class MemoryLimit:
         self.limit_bytes = needed // 2
 
     def _needed(self, plans: Mapping[str, Plan], training: TrainingConfig) -> int:
-        return estimate_plans(plans, training, num_images=self._num_images).total_bytes
+        images, device = self._num_images, self._device
+        return estimate_plans(plans, training, num_images=images, device=device).total_bytes
 
 
 _WAY_OUT = "use a smaller training.batch_size or network.width, or network.sim_kernel = 1"

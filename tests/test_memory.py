@@ -175,7 +175,33 @@ def test_the_estimate_is_within_15_percent_on_a_gpu(precision):
 
     step()
     peak = peak_bytes(step, device) + x.nbytes
-    assert estimate_plans(networks, settings).activations_bytes == pytest.approx(peak, rel=0.15)
+    estimate = estimate_plans(networks, settings, device="cuda")
+    assert estimate.activations_bytes == pytest.approx(peak, rel=0.15)
+
+
+@pytest.mark.parametrize("mode", ["local", "global"])
+@pytest.mark.parametrize("batch", [4, 32])
+def test_convolutions_by_tiles_are_estimated_within_15_percent(mode, batch):
+    """Stages of 256 channels: at batch 4 their kernels in another basis set the peak."""
+    pytest.importorskip("dsaccel.winograd")
+    network = NetworkConfig(width=1 / 2)
+    networks = {"wide": plan("1-1-1-2", network=network, side=32, mode=mode)}
+    settings = TrainingConfig(batch_size=batch)
+    cohort = Cohort(networks, settings, Batches(), seed=1, device=CPU)
+    for learner in cohort.learners.values():
+        learner.start_epoch(1)
+    x = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    y = torch.arange(batch) % 4
+
+    def step():
+        _train(cohort.trie.roots, cohort.learners, x, y)
+
+    step()
+    peak = peak_bytes(step, CPU) + x.nbytes
+    estimate = estimate_plans(networks, settings)
+    assert estimate.activations_bytes == pytest.approx(peak, rel=0.15)
+    on_a_gpu = estimate_plans(networks, settings, device="cuda")
+    assert batch == 32 or on_a_gpu.activations_bytes < peak / 1.5
 
 
 def test_a_list_is_cut_into_the_fewest_runs_that_fit():
