@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: search test test-gpu check format clean
+.PHONY: search test test-gpu bench check format clean
 
 search: .venv/installed  ## search the best hierarchy for handwritten digits
 	$(BIN)/dsaccel search
@@ -12,6 +12,16 @@ test: .venv/tested  ## the fast tests
 
 test-gpu: .venv/tested  ## tests that need CUDA; skipped without it
 	$(BIN)/python -m pytest -m gpu
+
+bench: .venv/installed  ## all benchmarks, quickly; figures into benchmarks/results/
+	$(BIN)/python benchmarks/startup.py --rounds 20
+	$(BIN)/python benchmarks/loader.py --rounds 5
+	$(BIN)/python benchmarks/step.py --rounds 5 --warm-up 1
+	$(BIN)/python benchmarks/cohort.py --width 0.25 --batches 1 --rounds 3
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/memory.py --width 0.25 --out benchmarks/results/memory-quick.json
+	$(BIN)/python benchmarks/overhead.py --rungs 20
+	$(BIN)/python benchmarks/gpu.py
 
 check: .venv/checked  ## linters: style, types, imports
 	$(BIN)/ruff check .

@@ -1,0 +1,175 @@
+"""The benchmarks' own arithmetic, and that they run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import NETWORK, plan, plans
+from torch.utils.flop_counter import FlopCounterMode
+
+from dsaccel.config import TrainingConfig
+from dsaccel.learner import Learner
+from dsaccel.trie import Trie
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import flops  # noqa: E402
+import gpu  # noqa: E402
+import guard  # noqa: E402
+import startup  # noqa: E402
+from measure import Run  # noqa: E402
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def counted_flops(segment, batch_size: int) -> int:
+    """Those of one step, as torch counts them operation by operation."""
+    training = TrainingConfig(batch_size=batch_size)
+    learner = Learner(segment, training, seed=1, device=torch.device("cpu"))
+    learner.start_epoch(1)
+    layer = segment.layers[0] if segment.blocks else None
+    shape = (
+        (layer.in_channels, *[layer.side * layer.stride] * 2)
+        if layer
+        else (segment.output.num_features, 1, 1)
+    )
+    with FlopCounterMode(display=False) as counter:
+        learner.step(torch.randn(batch_size, *shape), torch.arange(batch_size) % 4)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("granularity", ["conv", "block", "stage"])
+def test_training_flops_are_those_that_torch_counts(granularity):
+    network = NETWORK.model_copy(update={"granularity": granularity, "loss": "pred"})
+    for segment in plan("1-2-1", network=network).segments:
+        assert flops.training_flops(segment) * 16 == counted_flops(segment, 16)
+
+
+def test_training_flops_of_back_propagation_are_those_that_torch_counts():
+    (segment,) = plan("1-2-1", mode="global").segments
+    assert flops.training_flops(segment) * 16 == counted_flops(segment, 16)
+
+
+def test_a_trie_counts_what_is_shared_once():
+    one, two = plans("1-1-1"), plans("1-1-1", "1-1-2")
+    added = flops.trie_flops(Trie(two)) - flops.trie_flops(Trie(one))
+    last_block, output = two["1-1-2"].segments[-2:]
+    assert added == flops.training_flops(last_block) + flops.training_flops(output)
+
+
+def test_an_epoch_is_extrapolated_in_proportion():
+    assert flops.extrapolate(3.0, batches=10, epoch_batches=390) == pytest.approx(117)
+    assert flops.share_of_peak(4e12, 2.0, 8e12) == pytest.approx(0.25)
+
+
+def section(run, least_s=0.0, most_s=100.0):
+    return guard.Section(run, least_s, most_s)
+
+
+def test_a_section_that_does_not_fit_is_not_reached():
+    clock, limits = Clock(), []
+
+    def slow(limit):
+        limits.append(limit.left_s)
+        clock.now += 8
+        return {"figure": 1}
+
+    def out_of_time(limit):
+        clock.now += 3
+        limit.check()
+        return {}
+
+    sections = {
+        "slow": section(slow, most_s=5),
+        "late": section(lambda _: {}, least_s=3),
+        "cut": section(out_of_time),
+    }
+    saved = []
+    limit = guard.Guard.lasting(10, clock)
+    records = guard.run_sections(sections, limit, lambda done: saved.append(list(done)))
+    assert limits == [5]
+    assert [record["status"] for record in records.values()] == [
+        "measured",
+        "not reached",
+        "not reached",
+    ]
+    assert records["slow"]["figure"] == 1
+    assert saved == [["slow"], ["slow", "late"], ["slow", "late", "cut"]]
+
+
+def test_a_section_that_fails_does_not_stop_the_next(capsys):
+    def broken(_):
+        raise ValueError("no")
+
+    def too_large(_):
+        raise torch.OutOfMemoryError
+
+    sections = {"a": section(broken), "b": section(too_large), "c": section(lambda _: {})}
+    records = guard.run_sections(sections, guard.Guard.lasting(10, Clock()), lambda _: None)
+    assert [record["status"] for record in records.values()] == [
+        "failed: ValueError: no",
+        "failed: out of memory",
+        "measured",
+    ]
+    assert "ValueError" in capsys.readouterr().err
+
+
+def test_rounds_end_with_the_time_and_sides_have_as_many():
+    clock = Clock()
+
+    def side():
+        clock.now += 1
+
+    limit = guard.Guard.lasting(7, clock)
+    runs = guard.interleave({"a": side, "b": side}, limit, most=99)
+    assert len(runs["a"]) == len(runs["b"]) == 3
+    with pytest.raises(guard.NotReachedError):
+        guard.interleave({"a": side}, limit, most=99)
+
+
+def test_gradients_of_back_propagation_are_no_activations():
+    compared = gpu.compare_peaks(gpu.Peak(100, 300), gpu.Peak(50, 650))
+    assert compared["activations, times less"] == 2
+    assert compared["in all, times less"] == pytest.approx(800 / 600)
+
+
+def test_the_largest_difference_of_any_weight_is_found():
+    a = [torch.zeros(2), torch.tensor([1, 2])]
+    assert gpu.difference(a, a) == 0
+    assert gpu.difference(a, [torch.tensor([0.0, -3.0]), torch.tensor([1, 3])]) == 3
+
+
+def test_a_start_is_told_in_units_of_an_empty_python():
+    own = [Run(6, 3, 0), Run(8, 4, 0), Run(30, 9, 0)]
+    empty = [Run(2, 1, 0), Run(1, 1, 0), Run(2, 1, 0)]
+    figures = startup.share(own, empty, "wall_s")
+    assert figures.medians.ratio == 4
+    assert figures.minima == 6
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says so without CUDA only")
+def test_without_cuda_nothing_is_measured(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    assert gpu.main() == 0
+    assert capsys.readouterr().out == "no CUDA device: not measured\n"
+
+
+@pytest.mark.slow
+def test_the_gpu_list_can_be_rehearsed_on_a_cpu(tmp_path):
+    file = tmp_path / "figures"
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--device", "cpu", "--tiny"]
+    subprocess.run([*command, "--out", str(file)], check=True, stdout=subprocess.DEVNULL)
+    record = json.loads(file.with_suffix(".json").read_text())
+    assert record["rehearsal"]
+    assert {section["status"] for section in record["sections"].values()} == {"measured"}
+    assert record["sections"]["exactness"]["fp32 deterministic"]["trie against alone"] == 0
