@@ -30,6 +30,9 @@ MAX_REJECTIONS = 50
 """After this many rejected suggestions in a row one hierarchy is drawn uniformly."""
 MAX_DRAWS = 10_000
 """Points looked at for one unseen feasible hierarchy, in a space too large to list."""
+POOL = 3
+"""Suggestions asked for each place in a cohort; those that share most are taken. On the shipped
+landscape that lowers the regret at equal blocks (benchmarks/prefix_choice.py, studies/LOG.md)."""
 REJECTIONS_PER_TRIAL = 2
 """Points drawn for each trained hierarchy to stand for the rejected suggestions before it."""
 
@@ -82,10 +85,46 @@ def next_cohort(
     cohort = [h for h in space.references if h not in trained][: max(room, 0)]
     if len(cohort) < room:
         num = room - len(cohort)
-        cohort += propose(
-            space, trials, num, seed=seed, exclude=cohort, strategy=strategy, cost=cost
+        # who proposes everything, or nothing yet knowingly, is not asked for more
+        pool = 1 if strategy in WHOLE or not trained else POOL
+        pooled = propose(
+            space,
+            trials,
+            num if num == 1 else pool * num,
+            seed=seed,
+            exclude=cohort,
+            strategy=strategy,
+            cost=cost,
         )
+        cohort += _sharing(pooled, num, cohort)
     return cohort
+
+
+def _sharing(pooled: list[Hierarchy], num: int, cohort: Sequence[Hierarchy]) -> list[Hierarchy]:
+    """Of suggestions, best first: the first one, then whichever adds the fewest blocks to those
+    taken; of equals the earlier one.
+    """
+    if len(pooled) <= num:
+        return pooled
+    taken, rest = pooled[:1], pooled[1:]
+    while len(taken) < num:
+        costs = [sum(h) - max(shared_blocks(h, t) for t in (*cohort, *taken)) for h in rest]
+        taken.append(rest.pop(costs.index(min(costs))))
+    return taken
+
+
+def shared_blocks(a: Hierarchy, b: Hierarchy) -> int:
+    """Blocks that two hierarchies have in common from the bottom up; none if their settings
+    differ, though such may share some.
+    """
+    if settings_of(a) != settings_of(b):
+        return 0
+    shared = 0
+    for blocks_a, blocks_b in zip(a, b, strict=True):
+        shared += min(blocks_a, blocks_b)
+        if blocks_a != blocks_b:
+            break
+    return shared
 
 
 def propose(

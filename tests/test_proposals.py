@@ -1,3 +1,4 @@
+import itertools
 import logging
 import statistics
 
@@ -7,11 +8,13 @@ import torch
 from optuna.trial import TrialState, create_trial
 
 from dsaccel import proposals
-from dsaccel.config import SpaceConfig
+from dsaccel.config import NetworkConfig, SpaceConfig
 from dsaccel.costs import COSTS
 from dsaccel.errors import ConfigError
-from dsaccel.proposals import propose
+from dsaccel.families import build_plan
+from dsaccel.proposals import next_cohort, propose, shared_blocks
 from dsaccel.space import Measures, SearchSpace
+from dsaccel.trie import Trie
 
 
 def make_space(bounds=((1, 4),) * 4, **settings):
@@ -195,7 +198,7 @@ def test_optuna_is_silent_and_its_verbosity_is_the_user_s():
 
 
 def test_an_unknown_strategy_is_refused():
-    known = "exhaustive, beam, tpe, gp, nsga2, random"
+    known = "exhaustive, tpe, gp, nsga2, random, beam"
     with pytest.raises(ConfigError, match=f"strategy must be one of {known}, but got 'grid'"):
         propose(make_space(), [], 1, seed=1, strategy="grid")
 
@@ -294,3 +297,43 @@ def test_nsga2_with_a_cost_follows_the_front_and_without_the_accuracy_alone():
     # alone it goes where accuracy is; where small is as good as accurate it stays spread
     assert statistics.mean(alone) > statistics.mean(weighed) + 2
     assert min(weighed) < 10
+
+
+def test_shared_blocks_are_those_of_the_trie():
+    space = make_space(((1, 3),) * 3, constraint="none")
+    net = NetworkConfig(width=1 / 16)
+    plan = {
+        h: build_plan("resnet18", h, net, channels=1, side=8, num_classes=2)
+        for h in space.feasible()
+    }
+    for a, b in itertools.combinations(space.feasible(), 2):
+        trie = Trie({"a": plan[a], "b": plan[b]})
+        # the stem is shared always, and is no block that a hierarchy counts
+        assert shared_blocks(a, b) == trie.blocks_separate - trie.blocks_trained - 1
+
+
+def test_a_cohort_takes_the_first_suggestion_and_then_those_that_share_most():
+    space = make_space(constraint="none")
+    trials = search(space, 20, 4, strategy="tpe")
+    asked = propose(space, trials, 3 * 6, seed=1)
+    cohort = next_cohort(space, trials, cohort_size=6, n_trials=99, seed=1)
+    references = [h for h in space.references if h in cohort]
+    assert cohort[len(references)] == asked[0]
+    assert set(cohort) - set(references) <= set(asked)
+
+    def num_blocks(hierarchies):
+        met = set()
+        for h in hierarchies:
+            for stage, num in enumerate(h):
+                met |= {(*h[:stage], n) for n in range(1, num + 1)}
+        return len(met)
+
+    assert num_blocks(cohort) < num_blocks(asked[: len(cohort)])
+
+
+def test_the_last_hierarchies_of_a_space_are_all_proposed():
+    space = make_space(((1, 3),) * 3)
+    trials = []
+    while cohort := next_cohort(space, trials, cohort_size=4, n_trials=99, seed=1):
+        trials += [make_trial(space, h, len(trials) + i) for i, h in enumerate(cohort)]
+    assert sorted(hierarchies(space, trials)) == sorted(space.feasible())
