@@ -22,7 +22,7 @@ from optuna.trial import create_trial
 
 from dsaccel.config import SpaceConfig
 from dsaccel.hierarchy import Hierarchy
-from dsaccel.proposals import propose
+from dsaccel.proposals import next_cohort
 from dsaccel.space import Measures, SearchSpace
 
 NUM_EVALUATIONS = 40
@@ -75,8 +75,15 @@ def search(seed: int, cohort_size: int, strategy: str = "tpe") -> tuple[int | No
     seen: list[Hierarchy] = []
     trials = []
     while len(seen) < NUM_EVALUATIONS:
-        num = min(cohort_size, NUM_EVALUATIONS - len(seen))
-        for hierarchy in propose(space, trials, num, seed=seed, strategy=strategy):
+        cohort = next_cohort(
+            space,
+            trials,
+            cohort_size=cohort_size,
+            n_trials=NUM_EVALUATIONS,
+            seed=seed,
+            strategy=strategy,
+        )
+        for hierarchy in cohort:
             trial = create_trial(
                 params=space.to_params(hierarchy),
                 distributions=space.distributions(),
