@@ -11,7 +11,7 @@ from dsaccel.config import NetworkConfig, StudyConfig, TrainingConfig
 from dsaccel.confirmation import Entry, Mode
 from dsaccel.data import Data, load_data
 from dsaccel.families import build_plan
-from dsaccel.hierarchy import parse_hierarchy
+from dsaccel.hierarchy import Hierarchy, parse_hierarchy, settings_of, with_settings
 from dsaccel.plan import Plan
 from dsaccel.runtime import resolve_runtime, start_runtime
 
@@ -93,23 +93,32 @@ class Entrants:
     def plan_at(self, hierarchy: str, width: float) -> Plan:
         """A hierarchy at a width, cut as in the search."""
         network = self.config.network.model_copy(update={"width": width})
-        return self._build(hierarchy, network, "local")
+        return self._build(_without(hierarchy, "width"), network, "local")
 
     def _plan(self, entry: Entry, mode: Mode, own: GlobalSettings) -> Plan:
         network = self.settings(entry).network
+        replaced = [key.split(".")[1] for key in entry.settings]
         if mode == "global":
             network = network.model_copy(update={"dropout": own.dropout})
-        return self._build(entry.hierarchy, network, mode)
+            replaced += ["learning_rate", "dropout"]
+        return self._build(_without(entry.hierarchy, *replaced), network, mode)
 
-    def _build(self, hierarchy: str, network: NetworkConfig, mode: Mode) -> Plan:
+    def _build(self, hierarchy: Hierarchy, network: NetworkConfig, mode: Mode) -> Plan:
         return build_plan(
             self.config.space.family,
-            parse_hierarchy(hierarchy),
+            hierarchy,
             network,
             mode=mode,
             output_weight=self.config.training.output_weight,
             **self._shape,
         )
+
+
+def _without(name: str, *settings: str) -> Hierarchy:
+    """A hierarchy without some of the settings that it brings along: others take their place."""
+    hierarchy = parse_hierarchy(name)
+    kept = {n: value for n, value in settings_of(hierarchy).items() if n not in settings}
+    return with_settings(tuple(hierarchy), kept)
 
 
 def save_networks(path: Path, cohort: Cohort) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import optuna
 import pytest
 import torch
+from tiny_study import config as tiny_config
 from tiny_study import searched, write_study
 from typer.testing import CliRunner
 
@@ -16,6 +17,7 @@ from dsaccel.cli import app
 from dsaccel.cohort import Cohort
 from dsaccel.config import ConfirmConfig, RunConfig, StudyConfig
 from dsaccel.confirm import Confirm, fresh_seeds
+from dsaccel.confirmation import Entry
 from dsaccel.data import load_test
 from dsaccel.entrants import Entrants, GlobalSettings
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
@@ -470,3 +472,32 @@ def test_search_confirms_at_its_end_when_asked_and_not_otherwise(study):
     # asked for on the command line, recorded beside the study, no other results
     assert "enabled = true" in Path("studies/tiny/study.toml").read_text()
     assert cli("search", "tiny", "--no-confirm").exit_code == 0
+
+
+def test_global_settings_and_a_width_take_the_place_of_those_that_were_searched():
+    searched_settings = {
+        "family": "resnet18",
+        "num_blocks": [[1, 2]] * 3,
+        "settings": {
+            "learning_rate": {"choices": [0.01, 0.02]},
+            "dropout": {"choices": [0.0, 0.2]},
+            "width": {"choices": [0.0625, 0.125]},
+        },
+    }
+    config = tiny_config(**{**SMALL, "space": searched_settings, "references": []})
+    entrants = Entrants(config)
+    name = "1-1-2 learning_rate=0.02 dropout=0.2 width=0.0625"
+    entry = Entry(name, name, {}, ("finalist",), 1, 1, 1)
+    own = GlobalSettings(learning_rate=0.005, dropout=0.3)
+    data = entrants.load_data(1)
+
+    def trained_with(mode):
+        cohort = entrants.cohort([entry], mode, data, own)
+        segments = [node.segment for node in cohort.trie.path(name)]
+        rates = {learner.learning_rate for learner in cohort.learners.values()}
+        return rates, max(layer.dropout for s in segments for layer in s.layers)
+
+    assert trained_with("local") == ({0.02}, 0.2)
+    assert trained_with("global") == ({0.005}, 0.3)
+    narrow, wide = entrants.plan_at(name, 0.0625), entrants.plan_at(name, 0.25)
+    assert wide.num_parameters > 4 * narrow.num_parameters
