@@ -248,7 +248,9 @@ def table(rows: list[Row]) -> Table:
 
 def figure(rows: list[Row]) -> go.Figure:
     """Time above, memory below; a column a sweep, logarithmic."""
-    result = make_subplots(rows=2, cols=3, vertical_spacing=0.14, horizontal_spacing=0.07)
+    result = make_subplots(
+        rows=2, cols=3, shared_yaxes=True, vertical_spacing=0.14, horizontal_spacing=0.07
+    )
     for column, (sweep, label) in enumerate(SWEEPS.items(), 1):
         own = [row for row in rows if row.sweep == sweep]
         x = [varied(row) for row in own]
