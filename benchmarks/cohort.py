@@ -1,8 +1,8 @@
 """All hierarchies of a small space: as a trie, one by one, and one by one in the reference code.
 
-    python benchmarks/cohort.py --reference CHECKOUT --precision fp32 bf16 --batches 2
+    python benchmarks/cohort.py --reference CHECKOUT --precision fp32 bf16 --batches 2 --epochs 1
 
-An epoch of each network over a few batches, data loading included: ours from the images in memory,
+A few epochs of each network over a few batches, data loading included: ours from the images in memory,
 the reference's through the data loader and the transformations that it uses itself. Building the
 networks is not timed; evaluation is left out, but for ours of 8 images. The images are
 random; the time does not depend on what they show.
@@ -64,7 +64,7 @@ def main() -> None:
     if checkout is not None:
         loader = reference_loader(pixels, labels, options.batch_size)
         sides["reference one by one"] = lambda: sum_runs(
-            reference_epoch(checkout, options.network, hierarchy, network, loader)
+            reference_epochs(checkout, options.network, hierarchy, network, loader, options.epochs)
             for hierarchy in hierarchies
         )
     data = our_data(pixels, labels, options.batch_size)
@@ -73,9 +73,11 @@ def main() -> None:
             {"batch_size": options.batch_size, "precision": precision}
         )
         sides[f"{precision} one by one"] = lambda training=training: sum_runs(
-            our_epoch({name: plan}, training, data) for name, plan in plans.items()
+            our_epochs({name: plan}, training, data, options.epochs) for name, plan in plans.items()
         )
-        sides[f"{precision} trie"] = lambda training=training: our_epoch(plans, training, data)
+        sides[f"{precision} trie"] = lambda training=training: our_epochs(
+            plans, training, data, options.epochs
+        )
 
     runs: measure.Runs = {name: [] for name in sides}
     for number in range(options.rounds):
@@ -106,6 +108,7 @@ def main() -> None:
             **network.model_dump(include={"width", "loss", "granularity", "dropout"}),
             "batch_size": options.batch_size,
             "batches_an_epoch": options.batches,
+            "epochs": options.epochs,
             "side": SIDE,
         },
         "reference": checkout.record if checkout else None,
@@ -123,26 +126,29 @@ def flop_ratio(plans: dict[str, Plan]) -> float:
     return separate / trie_flops(Trie(plans))
 
 
-def our_epoch(plans: dict[str, Plan], training: TrainingConfig, data: Data) -> measure.Run:
-    """The first epoch of a new cohort."""
+def our_epochs(
+    plans: dict[str, Plan], training: TrainingConfig, data: Data, epochs: int
+) -> measure.Run:
+    """The first epochs of a new cohort."""
     keep_freed_memory()
     rungs = Cohort(plans, training, data, seed=1, device=torch.device("cpu")).rungs()
-    return measure.time_once(lambda: next(rungs))
+    return measure.time_once(lambda: list(itertools.islice(rungs, epochs)))
 
 
-def reference_epoch(
+def reference_epochs(
     checkout: local_loss.Checkout,
     network: str,
     hierarchy: Hierarchy,
     config: NetworkConfig,
     loader: Any,
+    epochs: int,
 ) -> measure.Run:
-    """The first epoch of a new network of the reference, its statistics switched off."""
+    """The first epochs of a new network of the reference, its statistics switched off."""
     measure.forget_freed_memory()
     trainer = local_loss.Trainer(
         checkout, network, hierarchy, config, channels=CHANNELS, side=SIDE, num_classes=NUM_CLASSES
     )
-    return measure.time_once(lambda: trainer.train(loader))
+    return measure.time_once(lambda: [trainer.train(loader) for _ in range(epochs)])
 
 
 def sum_runs(runs: Any) -> measure.Run:
@@ -212,6 +218,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--batches", type=int, default=2, help="batches an epoch")
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--precision", nargs="+", default=["fp32"], choices=("fp32", "bf16"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)

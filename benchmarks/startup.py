@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 TARGET = 7.0
-"""Most times as long as the empty program, in issue 5."""
+"""Most times as long as the empty program."""
 SKELETON = """
 import typer
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
