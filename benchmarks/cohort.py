@@ -2,10 +2,10 @@
 
     python benchmarks/cohort.py --reference CHECKOUT --precision fp32 bf16 --batches 2 --epochs 1
 
-A few epochs of each network over a few batches, data loading included: ours from the images in memory,
-the reference's through the data loader and the transformations that it uses itself. Building the
-networks is not timed; evaluation is left out, but for ours of 8 images. The images are
-random; the time does not depend on what they show.
+A few epochs of each network over a few batches, data loading included: ours from the images in
+memory, the reference's through the data loader and the transformations that it uses itself. Making
+the networks is not timed; evaluation is left out, but for ours of 8 images. The images are random;
+the time does not depend on what they show.
 """
 
 import argparse
