@@ -26,14 +26,14 @@ from step import CHANNELS, NUM_CLASSES, SIDE, recipe
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from dsaccel.cohort import Cohort
 from dsaccel.config import DataConfig, NetworkConfig, TrainingConfig
-from dsaccel.data import Data, EvalSplit
-from dsaccel.families import build_plan
+from dsaccel.data.batches import Data, EvalSplit
 from dsaccel.hierarchy import Hierarchy, format_hierarchy
-from dsaccel.plan import Plan
-from dsaccel.runtime import keep_freed_memory
-from dsaccel.trie import Trie
+from dsaccel.networks.families import build_plan
+from dsaccel.networks.plan import Plan
+from dsaccel.networks.trie import Trie
+from dsaccel.training.cohort import Cohort
+from dsaccel.training.runtime import keep_freed_memory
 
 PADDING = 4
 MEAN, STD = (0.424, 0.415, 0.384), (0.283, 0.278, 0.284)

@@ -8,8 +8,8 @@ their forward FLOPs. Heads, and all further layers of a unit, cost three times.
 
 from collections.abc import Iterator
 
-from dsaccel.plan import Block, Layer, Segment
-from dsaccel.trie import Trie
+from dsaccel.networks.plan import Block, Layer, Segment
+from dsaccel.networks.trie import Trie
 
 
 def training_flops(segment: Segment) -> int:

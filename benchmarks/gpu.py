@@ -36,12 +36,12 @@ from step import CHANNELS, NUM_CLASSES, SIDE, recipe
 from torch import Tensor
 
 from dsaccel.config import NetworkConfig, TrainingConfig
-from dsaccel.data import Data
-from dsaccel.families import build_plan
+from dsaccel.data.batches import Data
 from dsaccel.hierarchy import Hierarchy, format_hierarchy
-from dsaccel.learner import Learner
-from dsaccel.plan import Plan
-from dsaccel.trie import Node, Trie
+from dsaccel.networks.families import build_plan
+from dsaccel.networks.plan import Plan
+from dsaccel.networks.trie import Node, Trie
+from dsaccel.training.learner import Learner
 
 MIB = 2**20
 STANDARD = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}

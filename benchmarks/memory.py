@@ -27,16 +27,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from dsaccel.allocations import peak_bytes
 from dsaccel.config import NetworkConfig, TrainingConfig
-from dsaccel.families import build_plan
 from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.learner import Learner
-from dsaccel.memory import estimate
-from dsaccel.nn import LayerModule, OutputLayer, Unit
-from dsaccel.plan import Plan
-from dsaccel.schedules import _train
-from dsaccel.trie import Trie
+from dsaccel.networks.families import build_plan
+from dsaccel.networks.memory import estimate
+from dsaccel.networks.nn import LayerModule, OutputLayer, Unit
+from dsaccel.networks.plan import Plan
+from dsaccel.networks.trie import Trie
+from dsaccel.training.allocations import peak_bytes
+from dsaccel.training.learner import Learner
+from dsaccel.training.schedules import _train
 
 Side = Literal["layer-wise", "global", "checkpointed"]
 MIB = 2**20

@@ -24,15 +24,15 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from rich.console import Console
 from rich.table import Table
 
-from dsaccel.checkpoint import save_checkpoint
-from dsaccel.cohort import Cohort
 from dsaccel.config import StudyConfig, parse_config
-from dsaccel.families import build_plan
 from dsaccel.hierarchy import format_hierarchy
-from dsaccel.memory import estimate_plans
-from dsaccel.space import Measures, SearchSpace
-from dsaccel.study_dir import StudyDir, find_study, open_study
-from dsaccel.tables import best_trial
+from dsaccel.networks.families import build_plan
+from dsaccel.networks.memory import estimate_plans
+from dsaccel.search.space import Measures, SearchSpace
+from dsaccel.search.study_dir import StudyDir, find_study, open_study
+from dsaccel.search.tables import best_trial
+from dsaccel.training.checkpoint import save_checkpoint
+from dsaccel.training.cohort import Cohort
 
 RESULTS = Path(__file__).parent / "results"
 NUM_LOSSES = 18

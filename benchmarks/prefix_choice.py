@@ -14,10 +14,10 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from dsaccel import proposals
 from dsaccel.config import PruningConfig
-from dsaccel.landscape import read_landscape
-from dsaccel.replay import Estimate, Oracle, Policy, Replay, bootstrap
+from dsaccel.landscapes.landscape import read_landscape
+from dsaccel.landscapes.replay import Estimate, Oracle, Policy, Replay, bootstrap
+from dsaccel.search import proposals
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of the blocks of the whole space in one trie: where the regrets are compared."""

@@ -22,8 +22,8 @@ from optuna.trial import create_trial
 
 from dsaccel.config import SpaceConfig
 from dsaccel.hierarchy import Hierarchy
-from dsaccel.proposals import next_cohort
-from dsaccel.space import Measures, SearchSpace
+from dsaccel.search.proposals import next_cohort
+from dsaccel.search.space import Measures, SearchSpace
 
 NUM_EVALUATIONS = 40
 

@@ -33,11 +33,11 @@ from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from dsaccel.config import NetworkConfig, TrainingConfig
-from dsaccel.families import FAMILIES, build_plan
-from dsaccel.learner import Learner
-from dsaccel.nn import LayerModule, LocalHead, OutputLayer, Unit
-from dsaccel.schedules import simultaneous
-from dsaccel.trie import Trie
+from dsaccel.networks.families import FAMILIES, build_plan
+from dsaccel.networks.nn import LayerModule, LocalHead, OutputLayer, Unit
+from dsaccel.networks.trie import Trie
+from dsaccel.training.learner import Learner
+from dsaccel.training.schedules import simultaneous
 
 NETWORKS = ("vgg8b", "resnet18", "resnet50")
 LOSSES = ("pred", "sim", "predsim")

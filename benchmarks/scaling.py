@@ -26,14 +26,14 @@ from rich.table import Table
 from step import CHANNELS, NUM_CLASSES, recipe
 from torch import Tensor
 
-from dsaccel.allocations import peak_bytes
 from dsaccel.config import TrainingConfig
-from dsaccel.families import build_plan
 from dsaccel.hierarchy import format_hierarchy
-from dsaccel.learner import Learner
-from dsaccel.memory import estimate
-from dsaccel.page import figure_html, section_html, table_html, write_page
-from dsaccel.trie import Node, Trie
+from dsaccel.networks.families import build_plan
+from dsaccel.networks.memory import estimate
+from dsaccel.networks.trie import Node, Trie
+from dsaccel.plots.page import figure_html, section_html, table_html, write_page
+from dsaccel.training.allocations import peak_bytes
+from dsaccel.training.learner import Learner
 
 MIB = 2**20
 DOCS = Path(__file__).parent.parent / "docs"

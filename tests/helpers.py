@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsaccel.cohort import Cohort
 from dsaccel.config import NetworkConfig, TrainingConfig
-from dsaccel.families import build_plan
 from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.plan import Plan
+from dsaccel.networks.families import build_plan
+from dsaccel.networks.plan import Plan
 from dsaccel.seeds import derive
+from dsaccel.training.cohort import Cohort
 
 CPU = torch.device("cpu")
 NETWORK = NetworkConfig(width=1 / 16, dropout=0.2)

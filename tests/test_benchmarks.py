@@ -11,8 +11,8 @@ from helpers import NETWORK, plan, plans
 from torch.utils.flop_counter import FlopCounterMode
 
 from dsaccel.config import TrainingConfig
-from dsaccel.learner import Learner
-from dsaccel.trie import Trie
+from dsaccel.networks.trie import Trie
+from dsaccel.training.learner import Learner
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))

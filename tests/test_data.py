@@ -3,10 +3,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dsaccel import data as data_module
 from dsaccel.config import ConfigError, DataConfig
-from dsaccel.data import load_data, load_test
-from dsaccel.images import Images
+from dsaccel.data import batches as data_module
+from dsaccel.data.batches import load_data, load_test
+from dsaccel.data.images import Images
 from dsaccel.seeds import derive
 
 CPU = torch.device("cpu")

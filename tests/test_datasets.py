@@ -11,9 +11,9 @@ import torchvision
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from dsaccel import datasets, folders
 from dsaccel.config import ConfigError, DataConfig
-from dsaccel.datasets import default_flip, has_test, read_test, read_train
+from dsaccel.data import datasets, folders
+from dsaccel.data.datasets import default_flip, has_test, read_test, read_train
 
 
 @pytest.fixture(autouse=True)

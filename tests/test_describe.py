@@ -7,7 +7,7 @@ from helpers import plan
 from rich.console import Console
 
 from dsaccel.config import NetworkConfig
-from dsaccel.describe import describe_plan, description_table
+from dsaccel.reports.describe import describe_plan, description_table
 
 FULL = NetworkConfig()
 

@@ -11,9 +11,9 @@ from torchvision.models import resnet, vgg
 
 from dsaccel.config import NetworkConfig
 from dsaccel.errors import ConfigError
-from dsaccel.families import FAMILIES, build_plan
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
-from dsaccel.plan import Plan
+from dsaccel.networks.families import FAMILIES, build_plan
+from dsaccel.networks.plan import Plan
 
 NETWORK = NetworkConfig()
 

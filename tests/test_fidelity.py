@@ -12,10 +12,9 @@ import pytest
 from scipy.stats import kendalltau
 from test_replay import synthetic
 
-from dsaccel.config import PruningConfig, StudyConfig, parse_config
-from dsaccel.errors import ConfigError
-from dsaccel.fidelity import Fidelity, resampled, resamples, share_of_best, tau_b
-from dsaccel.fidelity_view import (
+from dsaccel.calibration.fidelity import Fidelity, resampled, resamples, share_of_best, tau_b
+from dsaccel.calibration.trust import advise, is_trusted, simulate, trusted_settings
+from dsaccel.calibration.view import (
     calibrated,
     calibration_summary,
     calibration_tables,
@@ -24,9 +23,10 @@ from dsaccel.fidelity_view import (
     write_calibration,
     write_pruning,
 )
+from dsaccel.config import PruningConfig, StudyConfig, parse_config
+from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.landscape import Landscape
-from dsaccel.trust import advise, is_trusted, simulate, trusted_settings
+from dsaccel.landscapes.landscape import Landscape
 
 NUM_EPOCHS = 4
 

@@ -5,18 +5,18 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from tiny_study import config
 
-from dsaccel.entrants import GlobalSettings
-from dsaccel.errors import NoResultError
-from dsaccel.families import build_plan
-from dsaccel.finalists import (
+from dsaccel.confirm.entrants import GlobalSettings
+from dsaccel.confirm.finalists import (
     choose_entries,
     matching_width,
     merge_entries,
     reference_hierarchies,
 )
+from dsaccel.confirm.tuning import layerwise_settings, tune
+from dsaccel.errors import NoResultError
 from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.tables import Kind, Row
-from dsaccel.tuning import layerwise_settings, tune
+from dsaccel.networks.families import build_plan
+from dsaccel.search.tables import Kind, Row
 
 CONFIG = config(references=["2-2-2"], network={"width": 0.25})
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import TRAINING, Batches, plans
 
-from dsaccel.cohort import Cohort
+from dsaccel.training.cohort import Cohort
 
 pytestmark = [
     pytest.mark.gpu,

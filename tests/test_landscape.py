@@ -11,7 +11,12 @@ from tiny_study import searched
 
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
 from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.landscape import check_output, read_landscape, record_landscape, write_landscape
+from dsaccel.landscapes.landscape import (
+    check_output,
+    read_landscape,
+    record_landscape,
+    write_landscape,
+)
 
 EXHAUSTIVE = {
     "pruning": {"kind": "none"},

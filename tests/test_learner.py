@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dsaccel.config import NetworkConfig, TrainingConfig
-from dsaccel.learner import Learner
-from dsaccel.losses import label_similarity, similarity_loss
-from dsaccel.nn import LayerModule, LocalHead, Unit
-from dsaccel.plan import Plan, Segment
+from dsaccel.networks.losses import label_similarity, similarity_loss
+from dsaccel.networks.nn import LayerModule, LocalHead, Unit
+from dsaccel.networks.plan import Plan, Segment
+from dsaccel.training.learner import Learner
 
 TRAINING = TrainingConfig(epochs=4, learning_rate=1e-2)
 PLAIN = NETWORK.model_copy(update={"dropout": 0.0})

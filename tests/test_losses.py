@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dsaccel.losses import (
+from dsaccel.networks.losses import (
     SpatialStd,
     label_similarity,
     one_hot_loss,
@@ -19,8 +19,8 @@ from dsaccel.losses import (
     similarity_loss,
     similarity_matrix,
 )
-from dsaccel.nn import LocalHead, Position
-from dsaccel.plan import Head, Loss
+from dsaccel.networks.nn import LocalHead, Position
+from dsaccel.networks.plan import Head, Loss
 
 K = 5
 BETA = 0.9

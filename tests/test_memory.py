@@ -6,12 +6,12 @@ import pytest
 import torch
 from helpers import CPU, Batches, plan, plans
 
-from dsaccel.allocations import peak_bytes
-from dsaccel.cohort import Cohort
 from dsaccel.config import NetworkConfig, TrainingConfig
-from dsaccel.memory import estimate_plans, split_to_fit
-from dsaccel.runtime import free_memory_bytes, is_out_of_memory
-from dsaccel.schedules import _train
+from dsaccel.networks.memory import estimate_plans, split_to_fit
+from dsaccel.training.allocations import peak_bytes
+from dsaccel.training.cohort import Cohort
+from dsaccel.training.runtime import free_memory_bytes, is_out_of_memory
+from dsaccel.training.schedules import _train
 
 NETWORK = NetworkConfig(width=1 / 16, dropout=0.2)
 BATCH = 16
@@ -132,7 +132,7 @@ def test_sequential_holds_adam_for_the_units_that_learn():
         most = max(most, sum(held))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dsaccel.learner.Learner.learn", watch)
+        patch.setattr("dsaccel.training.learner.Learner.learn", watch)
         for _ in cohort.rungs():
             pass
     assert other.optimizer_bytes == most
@@ -183,7 +183,7 @@ def test_the_estimate_is_within_15_percent_on_a_gpu(precision):
 @pytest.mark.parametrize("batch", [4, 32])
 def test_convolutions_by_tiles_are_estimated_within_15_percent(mode, batch):
     """Stages of 256 channels: at batch 4 their kernels in another basis set the peak."""
-    pytest.importorskip("dsaccel.winograd")
+    pytest.importorskip("dsaccel.networks.winograd")
     network = NetworkConfig(width=1 / 2)
     networks = {"wide": plan("1-1-1-2", network=network, side=32, mode=mode)}
     settings = TrainingConfig(batch_size=batch)

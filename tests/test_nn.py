@@ -10,8 +10,16 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 
 from dsaccel.config import NetworkConfig
-from dsaccel.nn import LayerModule, LocalHead, OutputLayer, Position, Unit, build_units, positions
-from dsaccel.plan import Block, Head, Layer, Output, Plan
+from dsaccel.networks.nn import (
+    LayerModule,
+    LocalHead,
+    OutputLayer,
+    Position,
+    Unit,
+    build_units,
+    positions,
+)
+from dsaccel.networks.plan import Block, Head, Layer, Output, Plan
 
 B = 6
 

@@ -11,15 +11,15 @@ from test_search import die_after
 from tiny_study import config, rows, searched, searching, write_study
 from typer.testing import CliRunner
 
-from dsaccel import schedules
 from dsaccel.cli import app
 from dsaccel.config import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
-from dsaccel.landscape import record_landscape
-from dsaccel.optuna_pruners import OptunaJudge, make_pruner, pruner_names
-from dsaccel.pruners import prefixes_at, rung_steps
-from dsaccel.replay import Replay, policies
-from dsaccel.space import SearchSpace
+from dsaccel.landscapes.landscape import record_landscape
+from dsaccel.landscapes.replay import Replay, policies
+from dsaccel.search.optuna_pruners import OptunaJudge, make_pruner, pruner_names
+from dsaccel.search.pruners import prefixes_at, rung_steps
+from dsaccel.search.space import SearchSpace
+from dsaccel.training import schedules
 
 TRAINING = TrainingConfig(epochs=5)
 SPACE = SearchSpace(config().space, lambda _: pytest.fail("no measured bounds"))
@@ -203,7 +203,7 @@ def test_a_search_and_its_replay_prune_alike_and_so_does_a_resumed_one(pruning, 
         (t.state, t.params, t.intermediate_values) for t in whole.study.trials
     ]
     # cut off within the second cohort, at a checkpoint
-    monkeypatch.setattr("dsaccel.search.CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr("dsaccel.search.search.CHECKPOINT_INTERVAL_S", 0.0)
     died = searching("died", budget=BUDGET, pruning=pruning, **SHORT)
     die_after(died, 5, monkeypatch)
     again = searched("died", budget=BUDGET, pruning=pruning, **SHORT)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from dsaccel.config import NetworkConfig, TrainingConfig
-from dsaccel.families import Mode, build_plan, check_hierarchy
 from dsaccel.hierarchy import Hierarchy, parse_hierarchy
-from dsaccel.learner import Learner
-from dsaccel.plan import Plan
+from dsaccel.networks.families import Mode, build_plan, check_hierarchy
+from dsaccel.networks.plan import Plan
+from dsaccel.training.learner import Learner
 
 CPU = torch.device("cpu")
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100}

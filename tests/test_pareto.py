@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from dsaccel.cli import app
 from dsaccel.costs import COSTS
 from dsaccel.errors import ConfigError, NoResultError
-from dsaccel.pareto import front_table, pareto_figure, pareto_points, write_front
+from dsaccel.reports.pareto import front_table, pareto_figure, pareto_points, write_front
 from tests.tiny_study import searched, searching
 
 PARAMETERS = COSTS["parameters"]

@@ -7,13 +7,13 @@ import tiny_study
 import torch
 from helpers import CPU, TRAINING, Batches, plans
 
-from dsaccel.checkpoint import load_checkpoint, save_checkpoint
-from dsaccel.cohort import Cohort
 from dsaccel.errors import NoMemoryError
-from dsaccel.learner import Learner
-from dsaccel.memory_limit import MemoryLimit
-from dsaccel.parts import SplitCohort
-from dsaccel.trie import Trie
+from dsaccel.networks.trie import Trie
+from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
+from dsaccel.training.cohort import Cohort
+from dsaccel.training.learner import Learner
+from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.parts import SplitCohort
 
 NAMES = ("1-1-1", "1-1-2", "1-2-1", "2-1-1")
 HARVEST = ("2-1-2",)
@@ -49,7 +49,7 @@ def split(folder, training=TRAINING, *, at_most=2, stops=()):
 @pytest.mark.parametrize("training", [TRAINING, SEQUENTIAL], ids=["simultaneous", "sequential"])
 @pytest.mark.parametrize("stride_s", [0.0, 1e9])
 def test_parts_give_the_rungs_of_the_whole(tmp_path, monkeypatch, training, stride_s):
-    monkeypatch.setattr("dsaccel.parts.STRIDE_S", stride_s)
+    monkeypatch.setattr("dsaccel.training.parts.STRIDE_S", stride_s)
     expected, cohort = whole(training), split(tmp_path / "parts", training)
     assert cohort.parts() == [("1-1-1", "1-1-2"), ("1-2-2", "2-1-2")]
     assert cohort.harvested == expected.harvested == ["1-2-1", "2-1-1"]
@@ -85,7 +85,7 @@ def test_no_part_is_trained_beyond_a_stop_before_all_have_arrived(tmp_path, monk
 @pytest.mark.parametrize("saved_as", [whole, split], ids=["whole", "split"])
 @pytest.mark.parametrize("resumed_as", [whole, split], ids=["whole", "split"])
 def test_a_checkpoint_is_read_whole_or_split(tmp_path, monkeypatch, saved_as, resumed_as):
-    monkeypatch.setattr("dsaccel.parts.STRIDE_S", 0.0)
+    monkeypatch.setattr("dsaccel.training.parts.STRIDE_S", 0.0)
     expected = list(whole().rungs())
     make = {whole: lambda f: whole(), split: split}
     path = tmp_path / "checkpoint.pt"
@@ -178,7 +178,7 @@ ERRORS = [
 @pytest.mark.parametrize("error", ERRORS, ids=["cuda", "python", "cpu"])
 def test_a_search_that_runs_out_of_memory_goes_on_in_parts(monkeypatch, error):
     expected = tiny_study.searched("much", **STUDY)
-    monkeypatch.setattr("dsaccel.search.CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr("dsaccel.search.search.CHECKPOINT_INTERVAL_S", 0.0)
     epochs = fail(monkeypatch, error, at_epoch=3)
     search = tiny_study.searched("little", **STUDY)
     assert tiny_study.rows(search) == tiny_study.rows(expected)

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from dsaccel.config import NetworkConfig
-from dsaccel.families import FAMILIES
-from dsaccel.nn import LocalHead, Unit, build_units
-from dsaccel.plan import Plan, pool_kernel
+from dsaccel.networks.families import FAMILIES
+from dsaccel.networks.nn import LocalHead, Unit, build_units
+from dsaccel.networks.plan import Plan, pool_kernel
 
 SMALL = NetworkConfig(width=1 / 32)
 HIERARCHIES = {

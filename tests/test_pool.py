@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dsaccel.nn import AveragePool, average_pool
+from dsaccel.networks.nn import AveragePool, average_pool
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -37,7 +37,7 @@ def test_the_gradient_of_average_pooling_is_that_of_small_differences():
 KEEP = """
 import resource, sys, torch
 from dsaccel.config import RuntimeConfig
-from dsaccel.runtime import start_runtime
+from dsaccel.training.runtime import start_runtime
 if sys.argv[1] == "keep":
     start_runtime(RuntimeConfig(device="cpu", threads=1))
 for _ in range(6):

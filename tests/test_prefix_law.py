@@ -4,9 +4,9 @@ import pytest
 import torch
 from helpers import NETWORK, TRAINING, cohort, differing, plan, plans, tensors, trained
 
-from dsaccel import learner as learner_module
-from dsaccel import nn as nn_module
+from dsaccel.networks import nn as nn_module
 from dsaccel.seeds import derive
+from dsaccel.training import learner as learner_module
 
 NAMES = ("1-1-2", "1-2-1", "2-1-1", "1-1-1")
 SETTINGS = {

@@ -7,14 +7,14 @@ import pytest
 import torch
 from optuna.trial import TrialState, create_trial
 
-from dsaccel import proposals
 from dsaccel.config import NetworkConfig, SpaceConfig
 from dsaccel.costs import COSTS
 from dsaccel.errors import ConfigError
-from dsaccel.families import build_plan
-from dsaccel.proposals import next_cohort, propose, shared_blocks
-from dsaccel.space import Measures, SearchSpace
-from dsaccel.trie import Trie
+from dsaccel.networks.families import build_plan
+from dsaccel.networks.trie import Trie
+from dsaccel.search import proposals
+from dsaccel.search.proposals import next_cohort, propose, shared_blocks
+from dsaccel.search.space import Measures, SearchSpace
 
 
 def make_space(bounds=((1, 4),) * 4, **settings):

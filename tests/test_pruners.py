@@ -5,7 +5,7 @@ import pytest
 
 from dsaccel.config import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
-from dsaccel.pruners import losers, rung_epochs, rung_steps
+from dsaccel.search.pruners import losers, rung_epochs, rung_steps
 
 
 def test_the_first_rung_is_the_epoch_after_the_first_decay():

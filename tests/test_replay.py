@@ -11,10 +11,9 @@ from tiny_study import config, searched
 
 from dsaccel.config import PruningConfig, StudyConfig
 from dsaccel.errors import ConfigError
-from dsaccel.families import build_plan
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
-from dsaccel.landscape import Landscape, Network, record_landscape
-from dsaccel.replay import (
+from dsaccel.landscapes.landscape import Landscape, Network, record_landscape
+from dsaccel.landscapes.replay import (
     Oracle,
     Policy,
     Replay,
@@ -24,8 +23,9 @@ from dsaccel.replay import (
     replay_policy,
     wilson,
 )
-from dsaccel.replay_figure import outcome_summary, replay_figure, write_replay
-from dsaccel.space import SearchSpace
+from dsaccel.landscapes.replay_figure import outcome_summary, replay_figure, write_replay
+from dsaccel.networks.families import build_plan
+from dsaccel.search.space import SearchSpace
 
 NONE = PruningConfig(kind="none")
 HALVING = PruningConfig(kind="halving", grace_epochs=2)
@@ -107,7 +107,7 @@ def test_a_replay_proposes_and_reads_what_the_real_search_does(
     tmp_path, monkeypatch, tiny_landscape, cohort_size, pruning
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dsaccel.proposals.NUM_STARTUP", 2)  # so that TPE is asked, too
+    monkeypatch.setattr("dsaccel.search.proposals.NUM_STARTUP", 2)  # so that TPE is asked, too
     search = searched(
         "real",
         budget={"n_trials": 6, "cohort_size": cohort_size, "baseline": False},

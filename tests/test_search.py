@@ -10,16 +10,16 @@ import tiny_study
 from optuna.trial import TrialState
 from tiny_study import config, rows, searched, searching
 
-from dsaccel import schedules
 from dsaccel.errors import ConfigError, MismatchError, StorageError
-from dsaccel.export import run_config
 from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.ledger import Ledger
-from dsaccel.pruners import rung_epochs
-from dsaccel.search import Search
-from dsaccel.study_dir import StudyDir
-from dsaccel.train import Training
-from dsaccel.trie import Trie
+from dsaccel.networks.trie import Trie
+from dsaccel.reports.export import run_config
+from dsaccel.search.ledger import Ledger
+from dsaccel.search.pruners import rung_epochs
+from dsaccel.search.search import Search
+from dsaccel.search.study_dir import StudyDir
+from dsaccel.training import schedules
+from dsaccel.training.train import Training
 
 SHORTEST = {"training": {"epochs": 1}}
 ASKED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -199,7 +199,7 @@ def die_after(search: Search, num_rungs: int, monkeypatch) -> None:
 @pytest.mark.parametrize("num_rungs", [1, 3, 5, 7])
 def test_a_search_that_died_goes_on_as_if_it_had_not(num_rungs, checkpoints, monkeypatch):
     whole = rows(searched("whole"))
-    monkeypatch.setattr("dsaccel.search.CHECKPOINT_INTERVAL_S", 0 if checkpoints else 1e9)
+    monkeypatch.setattr("dsaccel.search.search.CHECKPOINT_INTERVAL_S", 0 if checkpoints else 1e9)
     dying = searching("dying")
     die_after(dying, num_rungs, monkeypatch)
     states = [t.state for t in dying.study.trials]
@@ -218,7 +218,7 @@ def test_a_search_that_died_goes_on_as_if_it_had_not(num_rungs, checkpoints, mon
 
 def test_a_damaged_checkpoint_costs_time_but_no_result(monkeypatch):
     whole = rows(searched("whole"))
-    monkeypatch.setattr("dsaccel.search.CHECKPOINT_INTERVAL_S", 0)
+    monkeypatch.setattr("dsaccel.search.search.CHECKPOINT_INTERVAL_S", 0)
     dying = searching("dying")
     die_after(dying, 2, monkeypatch)
     checkpoint = dying.directory.checkpoint
@@ -307,7 +307,7 @@ def test_the_strategy_proposes_and_is_kept_when_the_study_is_continued(monkeypat
         asked_for.append(strategy)
         return []
 
-    monkeypatch.setattr("dsaccel.proposals.propose", propose)
+    monkeypatch.setattr("dsaccel.search.proposals.propose", propose)
     few = {"n_trials": 4, "cohort_size": None}
     assert searching("kept", budget={**few, "strategy": "nsga2"})._next_cohort() == ["2-1-1"]
     continued = searching("kept", budget={**few, "n_trials": 100})
@@ -346,7 +346,7 @@ def search_for(cohort, monkeypatch, n_trials, **sections):
     """A study in which these hierarchies are proposed."""
     left = list(cohort)
     all_left = lambda *_, **__: [left.pop(0) for _ in left[:]]  # noqa: E731
-    monkeypatch.setattr("dsaccel.proposals.propose", all_left)
+    monkeypatch.setattr("dsaccel.search.proposals.propose", all_left)
     budget = {"n_trials": n_trials, "cohort_size": 2, "baseline": False}
     return searching("asked", references=[], budget=budget, **sections)
 

@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 from dsaccel.cli import app
 from dsaccel.config import RunConfig, parse_config, read_toml
 from dsaccel.errors import ConfigError, MismatchError
-from dsaccel.export import run_config
-from dsaccel.head_figures import stage_borders
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy, settings_of
-from dsaccel.landscape import record_landscape
-from dsaccel.results import write_results
-from dsaccel.tables import best_trial, find_trial
-from dsaccel.train import Training
-from dsaccel.trie import Trie
+from dsaccel.landscapes.landscape import record_landscape
+from dsaccel.networks.trie import Trie
+from dsaccel.plots.head_figures import stage_borders
+from dsaccel.reports.export import run_config
+from dsaccel.reports.results import write_results
+from dsaccel.search.tables import best_trial, find_trial
+from dsaccel.training.train import Training
 
 JOINT: dict[str, Any] = {
     "learning_rate": {"low": 1e-3, "high": 1e-1, "log": True},

@@ -10,16 +10,16 @@ from test_prefix_law import nameless
 from torch import nn
 from torch.nn import functional as F
 
-from dsaccel import learner as learner_module
 from dsaccel.config import StudyConfig, TrainingConfig
-from dsaccel.feature_cache import FeatureCache, Key
-from dsaccel.learner import Learner
-from dsaccel.nn import Features
-from dsaccel.search import Search
+from dsaccel.networks.nn import Features
+from dsaccel.networks.trie import Trie
+from dsaccel.search.search import Search
+from dsaccel.search.study_dir import StudyDir, check_same
 from dsaccel.seeds import derive
-from dsaccel.sequential import sequential
-from dsaccel.study_dir import StudyDir, check_same
-from dsaccel.trie import Trie
+from dsaccel.training import learner as learner_module
+from dsaccel.training.feature_cache import FeatureCache, Key
+from dsaccel.training.learner import Learner
+from dsaccel.training.sequential import sequential
 
 TRAINING = TrainingConfig(
     schedule="sequential", epochs=2, batch_size=16, learning_rate=1e-2, lr_milestones=(0.5,)

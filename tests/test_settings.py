@@ -12,9 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import create_trial
 
 from dsaccel.config import NetworkConfig, SpaceConfig, StudyConfig, parse_config
-from dsaccel.dimensions import Dimensions
 from dsaccel.errors import ConfigError
-from dsaccel.families import build_plan
 from dsaccel.hierarchy import (
     Candidate,
     format_hierarchy,
@@ -22,9 +20,11 @@ from dsaccel.hierarchy import (
     settings_of,
     with_settings,
 )
-from dsaccel.proposals import propose
+from dsaccel.networks.families import build_plan
+from dsaccel.search.dimensions import Dimensions
+from dsaccel.search.proposals import propose
+from dsaccel.search.space import Measures, SearchSpace
 from dsaccel.settings import network_of, with_own_settings
-from dsaccel.space import Measures, SearchSpace
 
 RATE = {"low": 1e-4, "high": 1e-2, "log": True}
 DROPOUT = {"low": 0.0, "high": 0.4, "step": 0.1}
@@ -264,9 +264,9 @@ def test_the_feasible_ones_are_the_product_with_neighbours_that_share_side_by_si
 def test_a_space_with_a_continuous_setting_or_too_many_values_cannot_be_listed(monkeypatch):
     assert make_space({"learning_rate": RATE}).size is None
     assert make_space({"dropout": {"low": 0.0, "high": 0.4}}).feasible() is None
-    monkeypatch.setattr("dsaccel.space.MAX_ENUMERATED", 27 * 5)
+    monkeypatch.setattr("dsaccel.search.space.MAX_ENUMERATED", 27 * 5)
     assert make_space({"dropout": DROPOUT}).size == 14 * 5
-    monkeypatch.setattr("dsaccel.space.MAX_ENUMERATED", 27 * 5 - 1)
+    monkeypatch.setattr("dsaccel.search.space.MAX_ENUMERATED", 27 * 5 - 1)
     assert make_space({"dropout": DROPOUT}).size is None
 
 

@@ -8,7 +8,7 @@ import pytest
 from dsaccel.config import SpaceConfig, StudyConfig, parse_config, read_toml
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.space import Measures, SearchSpace
+from dsaccel.search.space import Measures, SearchSpace
 
 ROOT = Path(__file__).parent.parent
 SPACES = sorted((ROOT / "search_spaces").glob("*.toml"))
@@ -191,7 +191,7 @@ def test_a_space_without_a_hierarchy_is_refused_with_a_way_out(settings, message
 
 
 def test_the_module_needs_neither_torch_nor_optuna():
-    code = "import sys, dsaccel.space; assert not {'torch', 'optuna'} & set(sys.modules)"
+    code = "import sys, dsaccel.search.space; assert not {'torch', 'optuna'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

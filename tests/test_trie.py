@@ -5,7 +5,7 @@ from helpers import NETWORK, plan, plans
 
 from dsaccel.config import NetworkConfig
 from dsaccel.hierarchy import format_hierarchy
-from dsaccel.trie import Trie
+from dsaccel.networks.trie import Trie
 
 
 def space(low, high, stages=4):

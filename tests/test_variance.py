@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from dsaccel.cli import app
 from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.landscape import Landscape, Network, write_landscape
+from dsaccel.landscapes.landscape import Landscape, Network, write_landscape
+from dsaccel.landscapes.variance import Components, variance_components
 from dsaccel.statistics import seeds_needed
-from dsaccel.variance import Components, variance_components
 
 TRUE = {"prefix": 4.0, "suffix": 1.0, "seed": 2.25, "prefix_seed": 0.49, "suffix_seed": 0.25}
 
@@ -61,7 +61,7 @@ def test_estimates_are_unbiased_for_equal_and_unequal_groups(effect, sizes, monk
     expectation is the sum of q over the tables in which one draw is 1 and all others are 0.
     """
     # unbiased before truncation: let negative estimates stand
-    monkeypatch.setattr("dsaccel.variance.max", lambda _, x: x, raising=False)
+    monkeypatch.setattr("dsaccel.landscapes.variance.max", lambda _, x: x, raising=False)
     cells = [(g, i, s) for g, n in enumerate(sizes) for i in range(n) for s in range(4)]
     expected = dict.fromkeys(LEVELS, 0.0)
     for draw in {LEVELS[effect](*cell) for cell in cells}:

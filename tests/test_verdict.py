@@ -6,13 +6,13 @@ import optuna
 import pytest
 from rich.console import Console
 
-from dsaccel.confirm_figure import confirmation_figure
-from dsaccel.confirm_report import confirmation_html
-from dsaccel.confirm_view import confirmation_table
-from dsaccel.confirmation import confirmation_of, read_confirmation
-from dsaccel.report import write_report
+from dsaccel.confirm.confirmation import confirmation_of, read_confirmation
+from dsaccel.confirm.figure import confirmation_figure
+from dsaccel.confirm.report import confirmation_html
+from dsaccel.confirm.verdict import sentences
+from dsaccel.confirm.view import confirmation_table
+from dsaccel.reports.report import write_report
 from dsaccel.statistics import paired, seeds_needed
-from dsaccel.verdict import sentences
 
 TUNING = {
     **{"learning_rate": 0.01, "dropout": 0.1, "val_accuracy": 0.9},

@@ -16,15 +16,15 @@ from torchvision.models.vgg import make_layers
 from typer.testing import CliRunner
 
 from dsaccel.cli import app
-from dsaccel.cohort import Cohort
 from dsaccel.config import NetworkConfig, RunConfig, parse_config
 from dsaccel.errors import ConfigError
-from dsaccel.evaluate import readings_path
-from dsaccel.families import Mode, build_plan
 from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.nn import Unit
-from dsaccel.train import Training
-from dsaccel.weights import load_weights, named_tensors, read_config, save_weights
+from dsaccel.networks.families import Mode, build_plan
+from dsaccel.networks.nn import Unit
+from dsaccel.networks.weights import load_weights, named_tensors, read_config, save_weights
+from dsaccel.training.cohort import Cohort
+from dsaccel.training.evaluate import readings_path
+from dsaccel.training.train import Training
 
 
 def tiny_run(**changes) -> RunConfig:
@@ -221,7 +221,9 @@ def test_the_test_split_is_read_once_for_weights_and_the_reading_is_recorded(
     assert reading["num_images"] > 0
 
     with monkeypatch.context() as patch:
-        patch.setattr("dsaccel.evaluate.load_test", lambda *_, **__: pytest.fail("read again"))
+        patch.setattr(
+            "dsaccel.training.evaluate.load_test", lambda *_, **__: pytest.fail("read again")
+        )
         again = cli("evaluate", "best.safetensors", "--json")
     assert json.loads(again.stdout) == reading
     assert "that reading is shown" in again.stderr
@@ -237,7 +239,7 @@ def test_the_test_accuracy_is_that_of_the_test_images(config_file):
     """Against a normalisation and a count of its own."""
     training = trained(tiny_run())
     save_weights(Path("best.safetensors"), training.units, training.run)
-    from dsaccel.data import load_test
+    from dsaccel.data.batches import load_test
 
     test = load_test(training.data)
     x = test.pixels.permute(0, 3, 1, 2).float()

@@ -5,12 +5,12 @@ import torch
 from helpers import CPU, TRAINING, plan
 from torch.nn import functional as F
 
-from dsaccel import winograd
 from dsaccel.config import NetworkConfig
-from dsaccel.learner import Learner
-from dsaccel.nn import build_units
-from dsaccel.plan import Segment
-from dsaccel.winograd import Conv2d, Convolve, pays
+from dsaccel.networks import winograd
+from dsaccel.networks.nn import build_units
+from dsaccel.networks.plan import Segment
+from dsaccel.networks.winograd import Conv2d, Convolve, pays
+from dsaccel.training.learner import Learner
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from dsaccel.config import StudyConfig, parse_config
-from dsaccel.search import Search
-from dsaccel.study_dir import StudyDir
+from dsaccel.search.search import Search
+from dsaccel.search.study_dir import StudyDir
 
 TABLES: dict[str, Any] = {
     "space": {"family": "resnet18", "num_blocks": [[1, 2], [1, 2], [1, 2]], "constraint": "none"},

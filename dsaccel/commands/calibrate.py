@@ -13,7 +13,7 @@ from dsaccel.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dsaccel.landscape import Landscape
+    from dsaccel.landscapes.landscape import Landscape
 
 
 def calibrate(
@@ -54,8 +54,8 @@ def calibrate(
 ) -> None:
     """Train without pruning, with several seeds: how well do rungs foretell the end?"""
     given = dict(locals())
-    from dsaccel.fidelity import Fidelity
-    from dsaccel.fidelity_view import (
+    from dsaccel.calibration.fidelity import Fidelity
+    from dsaccel.calibration.view import (
         calibrated,
         calibration_summary,
         calibration_tables,
@@ -64,7 +64,7 @@ def calibrate(
         write_calibration,
         write_pruning,
     )
-    from dsaccel.landscape import read_landscape, write_landscape
+    from dsaccel.landscapes.landscape import read_landscape, write_landscape
 
     if output is not None and not output.is_dir():
         raise ConfigError(f"output must be a folder that exists, but got {output}")
@@ -102,10 +102,10 @@ def _train(
     target: str, num_seeds: int, given: dict[str, Any], console: "Console"
 ) -> tuple["Landscape", Path]:
     """Train the cohort with each seed; the landscape, and the folder for the outcome."""
-    from dsaccel.calibration import Calibration
+    from dsaccel.calibration.calibration import Calibration
     from dsaccel.config import StudyConfig, parse_config
-    from dsaccel.study_dir import find_study, quiet_optuna
-    from dsaccel.view import ProgressView
+    from dsaccel.reports.progress import ProgressView
+    from dsaccel.search.study_dir import find_study, quiet_optuna
 
     name, tables = find_study(target)
     options.apply(tables, given)

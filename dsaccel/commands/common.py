@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dsaccel.config import StudyConfig
-    from dsaccel.study_dir import StudyDir
+    from dsaccel.search.study_dir import StudyDir
 
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study file, its name, or a study that was run.")
@@ -35,7 +35,7 @@ def print_json(value: Any) -> None:
 
 def stored_study(study: str) -> tuple["StudyDir", "StudyConfig", "Study"]:
     """A study that was run: its folder, settings and Optuna study."""
-    from dsaccel.study_dir import StudyDir, find_study, open_study
+    from dsaccel.search.study_dir import StudyDir, find_study, open_study
 
     name = study if "/" not in study and not study.endswith(".toml") else find_study(study)[0]
     directory = StudyDir(name)

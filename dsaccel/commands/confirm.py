@@ -12,8 +12,8 @@ from dsaccel.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dsaccel.confirm import Confirm
-    from dsaccel.search import Search
+    from dsaccel.confirm.confirm import Confirm
+    from dsaccel.search.search import Search
 
 
 def confirm(
@@ -47,9 +47,9 @@ def confirm(
     if not resolution > 0:
         raise ConfigError(f"--resolution must be above 0 points, but got {resolution}")
     from dsaccel.config import ConfirmConfig, parse_config
-    from dsaccel.confirm import Confirm
-    from dsaccel.report import write_report
-    from dsaccel.study_dir import quiet_optuna
+    from dsaccel.confirm.confirm import Confirm
+    from dsaccel.reports.report import write_report
+    from dsaccel.search.study_dir import quiet_optuna
 
     quiet_optuna()
     directory, config, stored = stored_study(study)
@@ -74,8 +74,8 @@ def confirm_search(
     searching: "Search", console: "Console", *, download: bool, quiet: bool
 ) -> "Confirm":
     """Confirm a search that has just been finished."""
-    from dsaccel.confirm import Confirm
-    from dsaccel.verdict import RESOLUTION
+    from dsaccel.confirm.confirm import Confirm
+    from dsaccel.confirm.verdict import RESOLUTION
 
     confirming = Confirm(
         searching.config,
@@ -93,7 +93,7 @@ def run_confirmation(
     confirming: "Confirm", console: "Console", resolution: float, *, quiet: bool
 ) -> None:
     """Run with progress; files are written as far as it came, also when it is cut off."""
-    from dsaccel.confirm_view import progress_line, write_confirmation
+    from dsaccel.confirm.view import progress_line, write_confirmation
 
     if confirming.is_finished:
         if not quiet:
@@ -113,8 +113,8 @@ def show_confirmation(
     confirming: "Confirm", out: "Console", resolution: float, *, as_json: bool
 ) -> None:
     """The outcome, as JSON or as a table with sentences."""
-    from dsaccel.confirm_view import confirmation_summary, confirmation_table, write_confirmation
-    from dsaccel.verdict import sentences
+    from dsaccel.confirm.verdict import sentences
+    from dsaccel.confirm.view import confirmation_summary, confirmation_table, write_confirmation
 
     files = write_confirmation(confirming, resolution)
     files["report"] = confirming.directory.report.as_posix()

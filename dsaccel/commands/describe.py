@@ -25,9 +25,9 @@ def describe(
     """Show a hierarchy stage by stage, and what it costs; trains nothing."""
     given = dict(locals()) | {"family": None}
     from dsaccel.config import NetworkConfig, parse_config
-    from dsaccel.describe import describe_plan, description_table
-    from dsaccel.families import build_plan, find_family
     from dsaccel.hierarchy import parse_hierarchy
+    from dsaccel.networks.families import build_plan, find_family
+    from dsaccel.reports.describe import describe_plan, description_table
 
     tables: dict[str, Any] = {}
     options.apply(tables, given)

@@ -33,9 +33,9 @@ def evaluate(
         raise ConfigError(f"split must be test or val, but got {split!r}")
 
     from dsaccel.config import RunConfig, parse_config
-    from dsaccel.evaluate import read_accuracy, readings_path, weights_path
-    from dsaccel.results import reading_table
-    from dsaccel.weights import read_config
+    from dsaccel.networks.weights import read_config
+    from dsaccel.reports.results import reading_table
+    from dsaccel.training.evaluate import read_accuracy, readings_path, weights_path
 
     path = weights_path(target)
     tables = read_config(path).model_dump(mode="json", exclude_none=True)

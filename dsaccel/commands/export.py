@@ -17,9 +17,9 @@ def export(
     force: Annotated[bool, typer.Option(help="Write over an existing file.")] = False,
 ) -> None:
     """Write the best hierarchy as a config for `dsaccel train`."""
-    from dsaccel.export import export_trial
     from dsaccel.hierarchy import parse_hierarchy
-    from dsaccel.tables import best_trial, find_trial
+    from dsaccel.reports.export import export_trial
+    from dsaccel.search.tables import best_trial, find_trial
 
     directory, config, stored = stored_study(study)
     if output.exists() and not force:

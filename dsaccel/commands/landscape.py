@@ -21,7 +21,7 @@ def landscape(
     ] = None,
 ) -> None:
     """Write an exhaustive study as a table of every accuracy, for `dsaccel replay`."""
-    from dsaccel.landscape import check_output, record_landscape, write_landscape
+    from dsaccel.landscapes.landscape import check_output, record_landscape, write_landscape
 
     path = output or Path("landscape.csv.gz")
     check_output(path)

@@ -21,8 +21,14 @@ def pareto(
     as_json: options.Json = False,
 ) -> None:
     """Show which hierarchies nothing beats in accuracy and cost."""
-    from dsaccel.pareto import find_cost, front_summary, front_table, pareto_points, write_front
-    from dsaccel.study_dir import quiet_optuna
+    from dsaccel.reports.pareto import (
+        find_cost,
+        front_summary,
+        front_table,
+        pareto_points,
+        write_front,
+    )
+    from dsaccel.search.study_dir import quiet_optuna
 
     cost = find_cost(against)
     if output is not None and not output.parent.is_dir():

@@ -45,9 +45,9 @@ def replay(
 ) -> None:
     """Replay searches on a landscape without training: regret against blocks."""
     from dsaccel.config import parse_override
-    from dsaccel.landscape import read_landscape
-    from dsaccel.replay import policies, replay_policies
-    from dsaccel.replay_figure import outcome_summary, outcome_table, write_replay
+    from dsaccel.landscapes.landscape import read_landscape
+    from dsaccel.landscapes.replay import policies, replay_policies
+    from dsaccel.landscapes.replay_figure import outcome_summary, outcome_table, write_replay
 
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")

@@ -16,8 +16,8 @@ def report(
     ] = None,
 ) -> None:
     """Write a study's report: one HTML page that needs no network."""
-    from dsaccel.report import write_report
-    from dsaccel.tables import headline
+    from dsaccel.reports.report import write_report
+    from dsaccel.search.tables import headline
 
     directory, _, stored = stored_study(study)
     path = output or directory.report

@@ -70,7 +70,7 @@ def search(
     """Search the best hierarchy; run again to continue. Default: handwritten digits."""
     given = dict(locals())
     from dsaccel.config import StudyConfig, parse_config
-    from dsaccel.study_dir import StudyDir, find_space, find_study
+    from dsaccel.search.study_dir import StudyDir, find_space, find_study
 
     name, tables = find_study(study)
     directory = StudyDir(study_name or name)
@@ -80,13 +80,13 @@ def search(
     config = parse_config(StudyConfig, tables, study)
 
     from dsaccel.commands.confirm import confirm_search, show_confirmation
-    from dsaccel.confirm_view import confirmation_summary
-    from dsaccel.results import search_summary, write_results
-    from dsaccel.search import Search
-    from dsaccel.study_dir import quiet_optuna
-    from dsaccel.tables import headline, trials_table
-    from dsaccel.verdict import RESOLUTION
-    from dsaccel.view import ProgressView
+    from dsaccel.confirm.verdict import RESOLUTION
+    from dsaccel.confirm.view import confirmation_summary
+    from dsaccel.reports.progress import ProgressView
+    from dsaccel.reports.results import search_summary, write_results
+    from dsaccel.search.search import Search
+    from dsaccel.search.study_dir import quiet_optuna
+    from dsaccel.search.tables import headline, trials_table
 
     console, out = consoles(as_json)
     quiet_optuna()

@@ -59,9 +59,9 @@ def train(
     if output is not None:
         _check_output(output, force)
 
-    from dsaccel.results import result_table
-    from dsaccel.tables import percent
-    from dsaccel.train import Training
+    from dsaccel.reports.results import result_table
+    from dsaccel.search.tables import percent
+    from dsaccel.training.train import Training
 
     console, out = consoles(as_json)
     training = Training(run, download=download)
@@ -73,7 +73,7 @@ def train(
             console.print(f"{step}  {shown}", highlight=False)
     result = training.result()
     if output is not None:
-        from dsaccel.weights import save_weights
+        from dsaccel.networks.weights import save_weights
 
         reached = {"val_accuracy": result.val_accuracy, "num_parameters": result.num_parameters}
         save_weights(output, training.units, training.run.model_copy(update={"result": reached}))
@@ -100,8 +100,8 @@ def _run_config(
 ) -> "RunConfig":
     """The settings of `dsaccel train`: an exported config's, a study's, or the defaults."""
     from dsaccel.config import RunConfig, parse_config, read_toml, set_value
-    from dsaccel.export import run_config
     from dsaccel.hierarchy import format_hierarchy, parse_hierarchy, settings_of
+    from dsaccel.reports.export import run_config
     from dsaccel.settings import section_of
 
     if target.endswith(".toml"):
@@ -130,7 +130,7 @@ def _run_config(
 def _study_config(study: str) -> "StudyConfig":
     """A study's settings: as it was run, otherwise as its file says."""
     from dsaccel.config import StudyConfig, parse_config
-    from dsaccel.study_dir import StudyDir, find_study
+    from dsaccel.search.study_dir import StudyDir, find_study
 
     if "/" not in study and not study.endswith(".toml") and StudyDir(study).exists:
         return StudyDir(study).read_config()

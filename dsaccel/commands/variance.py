@@ -24,9 +24,9 @@ def variance(
     as_json: options.Json = False,
 ) -> None:
     """Take a landscape's variance apart: prefix, suffix, seed; count the seeds that it asks for."""
-    from dsaccel.landscape import read_landscape
-    from dsaccel.variance import variance_components
-    from dsaccel.variance_view import (
+    from dsaccel.landscapes.landscape import read_landscape
+    from dsaccel.landscapes.variance import variance_components
+    from dsaccel.landscapes.variance_view import (
         objectives,
         variance_sentences,
         variance_summary,

@@ -1,0 +1,1 @@
+"""From which rung on pruning can be trusted."""

@@ -1,0 +1,346 @@
+"""A calibration in words, as tables, as JSON, as settings, as one page that needs no network."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import tomli_w
+from plotly.io import to_html
+from plotly.offline import get_plotlyjs
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from dsaccel.calibration.fidelity import (
+    MIN_SEEDS,
+    Agreement,
+    By,
+    Fidelity,
+    Importance,
+    Interval,
+    RungAgreement,
+    StageAgreement,
+)
+from dsaccel.calibration.trust import Advice, advise
+from dsaccel.plots.figures import BLUE, FONT, GREEN, VERMILION, blank_figure, whole_numbers
+
+MAX_ROWS = 8
+"""Rungs in a terminal; the page and the JSON have all."""
+NAMES: dict[By, str] = {"head": "the deepest local head", "output": "the output layer"}
+COLORS: dict[By, str] = {"head": BLUE, "output": VERMILION}
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """All that a calibration comes to."""
+
+    fidelity: Fidelity
+    ceiling: Interval
+    rungs: list[RungAgreement]
+    stages: list[StageAgreement]
+    importances: list[Importance]
+    advice: Advice
+
+
+def calibrated(fidelity: Fidelity) -> Calibrated:
+    """Compute everything; seconds."""
+    return Calibrated(
+        fidelity,
+        fidelity.ceiling(),
+        list(fidelity.rungs()),
+        list(fidelity.stages()),
+        list(fidelity.importances()),
+        advise(fidelity),
+    )
+
+
+def pruning_table(result: Calibrated) -> dict[str, Any]:
+    """The section `pruning` of a study file that follows."""
+    setting = result.advice.setting
+    if setting is None:
+        return {"kind": "none"}
+    keys = {"kind", "by", "reduction_factor", "grace_epochs"}
+    return setting.pruning.model_dump(mode="json", include=keys, exclude_none=True)
+
+
+def write_pruning(result: Calibrated, path: Path) -> None:
+    """Write the settings as a piece of a study file."""
+    words = "".join(f"# {sentence}\n" for sentence in verdict(result))
+    path.write_text(words + tomli_w.dumps({"pruning": pruning_table(result)}), encoding="utf-8")
+
+
+def verdict(result: Calibrated) -> list[str]:
+    """What it means, in sentences."""
+    fidelity, advice = result.fidelity, result.advice
+    num_seeds, step = len(fidelity.seeds), fidelity.step_name
+    words = [
+        f"{len(fidelity.names)} hierarchies, {num_seeds} seeds; the best {fidelity.num_top} of a "
+        "final ranking count as its top."
+    ]
+    if num_seeds < MIN_SEEDS:
+        return [*words, f"Nothing is called trustworthy on fewer than {MIN_SEEDS} seeds."]
+    words += [
+        f"Intervals come from resampling {num_seeds} seeds. With so few they are about the range "
+        f"of the single values, and miss the median of all seeds {_miss(num_seeds)} of the time.",
+        f"A seed moves a hierarchy's final accuracy by {100 * fidelity.noise:.2f} points (standard "
+        f"deviation), and final rankings of different seeds agree with tau-b "
+        f"{_interval(result.ceiling)}: no rung can tell much more of another run.",
+    ]
+    for by, first in advice.first.items():
+        on = f"from {step} {first} on" if first is not None else f"at no {step}"
+        words.append(f"Ranked by {NAMES[by]}, halving can be trusted {on}.")
+    if advice.setting is None:
+        words.append("No settings that were tried can be trusted: do not prune.")
+    else:
+        setting = advice.setting
+        words.append(
+            f"The settings below would have trained {100 * setting.work:.0f} % of all and kept "
+            f"{_interval(setting.kept)} of the top; their best trails the best of all by "
+            f"{_interval(setting.loss, 100)} points. They were chosen on these same runs."
+        )
+    for row in result.stages[:-1]:
+        words.append(_stage_words(row))
+    return words
+
+
+def calibration_tables(result: Calibrated) -> Group:
+    """What `dsaccel calibrate` prints."""
+    step = result.fidelity.step_name
+    hidden = 4  # for the width of a terminal
+    tables = [
+        _table(
+            f"Rungs, ranked by {NAMES[by]}",
+            _agreement_headings(step, result.fidelity.num_top),
+            [(str(row.step), *_cells(row.agreement)) for row in _few(rows)],
+            hidden,
+        )
+        for by, rows in _by_ranking(result)
+    ]
+    tables.append(
+        _table(
+            "Last head of each stage, fully trained",
+            _agreement_headings("stage", result.fidelity.num_top),
+            [(str(row.stage), *_cells(row.agreement)) for row in result.stages],
+            hidden,
+        )
+    )
+    tables.append(
+        _table(
+            "Importance of stages for the final accuracy",
+            ("stage", "share of variance", "by chance", "one more block, points"),
+            [_importance_cells(row) for row in result.importances],
+        )
+    )
+    return Group(*tables)
+
+
+def calibration_summary(result: Calibrated) -> dict[str, Any]:
+    """What `dsaccel calibrate --json` prints; intervals as mean, low and high."""
+    fidelity, advice = result.fidelity, result.advice
+    return {
+        "seeds": list(fidelity.seeds),
+        "num_hierarchies": len(fidelity.names),
+        "num_top": fidelity.num_top,
+        "noise": fidelity.noise,
+        "ceiling": asdict(result.ceiling),
+        "rungs": [asdict(row) for row in result.rungs],
+        "stages": [asdict(row) for row in result.stages],
+        "importances": [asdict(row) for row in result.importances],
+        "trusted_from": dict(advice.first),
+        "pruning": pruning_table(result),
+        "expected": advice.setting
+        and {
+            "loss": asdict(advice.setting.loss),
+            "kept": asdict(advice.setting.kept),
+            "work": advice.setting.work,
+        },
+        "verdict": verdict(result),
+    }
+
+
+def write_calibration(result: Calibrated, name: str, path: Path) -> None:
+    """Write the page, whole or not at all."""
+    figures = {
+        "Agreement with the final ranking": rungs_figure(result),
+        "Last head of each stage": stages_figure(result),
+        "What one more block does": importance_figure(result),
+    }
+    pictures = "".join(
+        f"<h2>{title}</h2>" + to_html(
+            figure,
+            full_html=False,
+            include_plotlyjs=False,
+            div_id=f"figure-{i}",
+            config={"responsive": True, "displaylogo": False, "modeBarButtons": [["toImage"]]},
+        )
+        for i, (title, figure) in enumerate(figures.items())
+    )  # fmt: skip
+    step = result.fidelity.step_name
+    headings = _agreement_headings(step, result.fidelity.num_top)
+    tables = "".join(
+        f"<h2>Ranked by {NAMES[by]}</h2>"
+        + _html_table(headings, [(str(r.step), *_cells(r.agreement)) for r in rows])
+        for by, rows in _by_ranking(result)
+    )
+    words = "".join(f"<p>{escape(sentence)}</p>" for sentence in verdict(result))
+    settings = escape(tomli_w.dumps({"pruning": pruning_table(result)}))
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width"><title>Calibration</title>'
+        f"<style>body{{font-family:{FONT};max-width:64rem;margin:2rem auto;padding:0 1rem}}"
+        "td,th{padding:.2rem .8rem;text-align:right}td:first-child,th:first-child{text-align:left}"
+        f"</style><script>{get_plotlyjs()}</script><h1>How far pruning can be trusted: "
+        f"{escape(name)}</h1>{words}<pre>{settings}</pre>{pictures}{tables}</html>"
+    )
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(path)
+
+
+def rungs_figure(result: Calibrated) -> go.Figure:
+    """Tau-b over the rungs: with the run's own end (bands: intervals) and with other seeds'."""
+    figure = blank_figure(result.fidelity.step_name, "tau-b with the final ranking", height=460)
+    figure.update_xaxes(**whole_numbers(result.fidelity.landscape.num_steps))
+    for by, rows in _by_ranking(result):
+        x = [row.step for row in rows]
+        own = [row.agreement.own for row in rows]
+        figure.add_scatter(
+            x=x + x[::-1],
+            y=[i.high for i in own] + [i.low for i in own][::-1],
+            fill="toself", fillcolor=COLORS[by], opacity=0.15, line={"width": 0},
+            hoverinfo="skip", showlegend=False,
+        )  # fmt: skip
+        for what, values, dash in (
+            ("its own run", own, "solid"),
+            ("the other seeds", [row.agreement.other for row in rows], "dot"),
+        ):
+            figure.add_scatter(
+                x=x,
+                y=[interval.mean for interval in values],
+                mode="lines+markers",
+                line={"color": COLORS[by], "dash": dash},
+                name=f"{NAMES[by]}: {what}",
+            )
+    return figure
+
+
+def stages_figure(result: Calibrated) -> go.Figure:
+    """Tau-b of each stage's last head with the final ranking."""
+    figure = blank_figure("stage", "tau-b with the final ranking", height=380)
+    figure.update_xaxes(dtick=1)
+    stages = [row.stage for row in result.stages]
+    own = [row.agreement.own for row in result.stages]
+    _add_points(figure, stages, own, BLUE, "its own run")
+    other = [row.agreement.other for row in result.stages]
+    _add_points(figure, [stage + 0.08 for stage in stages], other, GREEN, "the other seeds")
+    return figure
+
+
+def importance_figure(result: Calibrated) -> go.Figure:
+    """Accuracy gained by one more block in each stage."""
+    figure = blank_figure("stage", "accuracy gained by one more block", height=380)
+    figure.update_xaxes(dtick=1)
+    figure.update_yaxes(tickformat=".2~%", zeroline=True)
+    rows = result.importances
+    _add_points(figure, [r.stage for r in rows], [r.slope for r in rows], VERMILION, "slope")
+    return figure
+
+
+def _add_points(
+    figure: go.Figure, x: Sequence[float], values: list[Interval], color: str, name: str
+) -> None:
+    error = {
+        "array": [i.high - i.mean for i in values],
+        "arrayminus": [i.mean - i.low for i in values],
+    }
+    figure.add_scatter(
+        x=list(x),
+        y=[interval.mean for interval in values],
+        error_y=error,
+        mode="markers",
+        marker={"color": color, "size": 9},
+        name=name,
+    )
+
+
+def _by_ranking(result: Calibrated) -> list[tuple[By, list[RungAgreement]]]:
+    """The rungs of each ranking that has more than the last one."""
+    groups: list[tuple[By, list[RungAgreement]]] = []
+    for by in ("head", "output"):
+        rows = [row for row in result.rungs if row.by == by]
+        if len(rows) > 1 or result.fidelity.landscape.num_steps == 1:
+            groups.append((by, rows))
+    return groups
+
+
+def _few(rows: list[RungAgreement]) -> list[RungAgreement]:
+    """At most so many as a terminal shows, the first and the last among them."""
+    if len(rows) <= MAX_ROWS:
+        return rows
+    places = {round(i * (len(rows) - 1) / (MAX_ROWS - 1)) for i in range(MAX_ROWS)}
+    return [rows[place] for place in sorted(places)]
+
+
+def _stage_words(row: StageAgreement) -> str:
+    own = row.agreement.own
+    if own.high < 0:
+        verb = "misleads: what ranks high there ends low"
+    elif own.low <= 0:
+        verb = "says nothing of the final ranking"
+    else:
+        verb = "foretells the final ranking in part"
+    return f"The last head of stage {row.stage} {verb} (tau-b {_interval(own)})."
+
+
+def _miss(num_seeds: int) -> str:
+    """How often all of so many values lie on one side of the median."""
+    return f"{100 * 0.5 ** (num_seeds - 1):.0f} %"
+
+
+def _agreement_headings(what: str, num_top: int) -> tuple[str, ...]:
+    return (
+        what,
+        "tau-b, own run",
+        "tau-b, other seeds",
+        f"top {num_top} recalled",
+        "in better half",
+        "halving loses, points",
+    )
+
+
+def _cells(a: Agreement) -> tuple[str, ...]:
+    shares = (_interval(i) for i in (a.own, a.other, a.recall, a.kept))
+    return (*shares, _interval(a.loss, 100))
+
+
+def _importance_cells(row: Importance) -> tuple[str, ...]:
+    share, slope = _interval(row.share), _interval(row.slope, 100)
+    return (str(row.stage), share, f"{row.chance:.2f}", slope)
+
+
+def _interval(interval: Interval, factor: float = 1) -> str:
+    mean, low, high = (factor * v for v in (interval.mean, interval.low, interval.high))
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _table(
+    title: str, headings: Sequence[str], rows: list[tuple[str, ...]], hidden: int | None = None
+) -> Table:
+    """A table without its column `hidden`."""
+    shown = [i for i in range(len(headings)) if i != hidden]
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i in shown:
+        table.add_column(headings[i], justify="right")
+    for row in rows:
+        table.add_row(*(Text(row[i]) for i in shown))
+    return table
+
+
+def _html_table(headings: Sequence[str], rows: list[tuple[str, ...]]) -> str:
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"

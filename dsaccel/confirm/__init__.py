@@ -1,0 +1,1 @@
+"""Fresh seeds, controls and the test split: which leads are noise."""

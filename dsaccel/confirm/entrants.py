@@ -1,0 +1,140 @@
+"""Train the entries of a confirmation: data, cohorts and settings for a seed and a mode."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from dsaccel.config import NetworkConfig, StudyConfig, TrainingConfig
+from dsaccel.confirm.confirmation import Entry, Mode
+from dsaccel.data.batches import Data, load_data
+from dsaccel.hierarchy import Hierarchy, parse_hierarchy, settings_of, with_settings
+from dsaccel.networks.families import build_plan
+from dsaccel.networks.plan import Plan
+from dsaccel.training.cohort import Cohort
+from dsaccel.training.runtime import resolve_runtime, start_runtime
+
+
+class GlobalSettings(NamedTuple):
+    """What global back-propagation has of its own."""
+
+    learning_rate: float
+    dropout: float
+
+
+class Entrants:
+    """A study's settings, made into cohorts for any seed."""
+
+    def __init__(self, config: StudyConfig, *, download: bool = False) -> None:
+        """Read the data with the search's seed.
+
+        Raises:
+            ConfigError: if data or device cannot be used.
+        """
+        self.config = config
+        self.device = start_runtime(resolve_runtime(config.runtime))
+        self._download = download
+        self._data: Data | None = None
+        data = self.load_data(config.seed)
+        self.fingerprint = data.fingerprint
+        self.num_val = data.num_val
+        self.has_test = data.has_test
+        self._shape = {
+            "channels": data.channels,
+            "side": data.side,
+            "num_classes": data.num_classes,
+        }
+
+    def load_data(self, seed: int) -> Data:
+        """The images with the split, order and augmentation of a seed; the last are kept."""
+        if self._data is None or self._data.seed != seed:
+            self._data = None  # not two data sets at once on the device
+            self._data = load_data(
+                self.config.data,
+                seed=seed,
+                batch_size=self.config.training.batch_size,
+                device=self.device,
+                download=self._download,
+            )
+        return self._data
+
+    def cohort(
+        self, entries: Sequence[Entry], mode: Mode, data: Data, own: GlobalSettings
+    ) -> Cohort:
+        """Networks with the same training settings, untrained; `data` brings the seed."""
+        return Cohort(
+            {entry.name: self._plan(entry, mode, own) for entry in entries},
+            self.training(entries[0], mode, own),
+            data,
+            seed=data.seed,
+            device=self.device,
+        )
+
+    def training(self, entry: Entry, mode: Mode, own: GlobalSettings) -> TrainingConfig:
+        """How an entry is trained."""
+        training = self.settings(entry).training
+        if mode == "local":
+            return training
+        # with one unit the schedules are the same, and this one shows each epoch
+        return training.model_copy(
+            update={"schedule": "simultaneous", "learning_rate": own.learning_rate}
+        )
+
+    def settings(self, entry: Entry) -> StudyConfig:
+        """The study's settings with the entry's own."""
+        config = self.config
+        for key, value in entry.settings.items():
+            section, name = key.split(".")
+            changed = getattr(config, section).model_copy(update={name: value})
+            config = config.model_copy(update={section: changed})
+        return config
+
+    def plan_at(self, hierarchy: str, width: float) -> Plan:
+        """A hierarchy at a width, cut as in the search."""
+        network = self.config.network.model_copy(update={"width": width})
+        return self._build(_without(hierarchy, "width"), network, "local")
+
+    def _plan(self, entry: Entry, mode: Mode, own: GlobalSettings) -> Plan:
+        network = self.settings(entry).network
+        replaced = [key.split(".")[1] for key in entry.settings]
+        if mode == "global":
+            network = network.model_copy(update={"dropout": own.dropout})
+            replaced += ["learning_rate", "dropout"]
+        return self._build(_without(entry.hierarchy, *replaced), network, mode)
+
+    def _build(self, hierarchy: Hierarchy, network: NetworkConfig, mode: Mode) -> Plan:
+        return build_plan(
+            self.config.space.family,
+            hierarchy,
+            network,
+            mode=mode,
+            output_weight=self.config.training.output_weight,
+            **self._shape,
+        )
+
+
+def _without(name: str, *settings: str) -> Hierarchy:
+    """A hierarchy without some of the settings that it brings along: others take their place."""
+    hierarchy = parse_hierarchy(name)
+    kept = {n: value for n, value in settings_of(hierarchy).items() if n not in settings}
+    return with_settings(tuple(hierarchy), kept)
+
+
+def save_networks(path: Path, cohort: Cohort) -> None:
+    """Write a cohort's weights, what is shared once; whole or not at all."""
+    units = {
+        node.number: [unit.state_dict() for unit in cohort.learners[node].units]
+        for node in cohort.trie.nodes()
+    }
+    temporary = path.with_name(path.name + ".part")
+    torch.save(units, temporary)
+    temporary.replace(path)
+
+
+def load_networks(path: Path, cohort: Cohort) -> None:
+    """Put saved weights into a cohort of the same networks in the same order."""
+    saved = torch.load(path, map_location=cohort.device, weights_only=True)
+    for node in cohort.trie.nodes():
+        for unit, state in zip(cohort.learners[node].units, saved[node.number], strict=True):
+            unit.load_state_dict(state)

@@ -1,0 +1,88 @@
+"""Learning rate and dropout for global back-propagation, tuned as much as the layer-wise side was.
+
+A comparison is unfair if one side was tuned and the other takes its settings over. The tuning is
+an Optuna study of its own, NAME-global, in the study's storage: it can be continued and looked at.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from dsaccel.confirm.entrants import GlobalSettings
+from dsaccel.seeds import derive
+
+RATE_FACTOR = 10.0
+"""Rates are tried from a tenth of the study's to ten times it."""
+MAX_DROPOUT = 0.5
+
+SUFFIX = "-global"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The tuning after a trial."""
+
+    number: int
+    """Complete trials."""
+    best: FrozenTrial
+    """The highest value, of equals the earliest."""
+
+
+def layerwise_settings(trials: Iterable[FrozenTrial]) -> int:
+    """How many distinct (learning rate, dropout) a search has tried layer-wise; 1 if fixed."""
+    finished = (t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED))
+    tried = {(t.params.get("learning_rate"), t.params.get("dropout")) for t in finished}
+    return max(1, len(tried))
+
+
+def tune(
+    study: optuna.Study,
+    train: Callable[[GlobalSettings], float],
+    start: GlobalSettings,
+    n_trials: int,
+    *,
+    seed: int,
+) -> Iterator[Tuned]:
+    """Try settings until the study has so many; yields at once what it has, then each trial.
+
+    The first are `start`, so tuning never ends below them on what it is tuned on. A trial that was
+    cut off is told FAIL and made again: the same settings, for they depend on the seed and the
+    complete trials alone.
+
+    Args:
+        study: where trials are kept.
+        train: settings -> validation accuracy (0..1) of global back-propagation.
+        start: the study's settings.
+        n_trials: complete trials in all.
+        seed: of the proposals.
+    """
+    rate = start.learning_rate
+    distributions = {
+        "learning_rate": FloatDistribution(rate / RATE_FACTOR, rate * RATE_FACTOR, log=True),
+        "dropout": FloatDistribution(0.0, max(MAX_DROPOUT, start.dropout)),
+    }
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+    if done := _complete(study):
+        yield Tuned(len(done), _best(done))
+    while len(done) < n_trials:
+        # a TPE sampler of Optuna takes 32 bits
+        study.sampler = TPESampler(seed=derive(seed, "tuning", len(done)) % 2**32)
+        if not done and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            study.enqueue_trial(start._asdict())
+        trial = study.ask(dict(distributions))
+        study.tell(trial, train(GlobalSettings(**trial.params)))
+        done = _complete(study)
+        yield Tuned(len(done), _best(done))
+
+
+def _complete(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def _best(trials: list[FrozenTrial]) -> FrozenTrial:
+    return max(trials, key=lambda trial: (trial.values[0], -trial.number))

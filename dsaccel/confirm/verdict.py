@@ -1,0 +1,198 @@
+"""A confirmation in words: what was decided, what is a lead and what is a tie."""
+
+from collections.abc import Iterator
+
+from dsaccel.confirm.confirmation import Against, Comparison, Confirmation, Result, Role, Split
+from dsaccel.search.tables import count
+from dsaccel.statistics import Summary, seeds_needed
+
+RESOLUTION = 0.005
+"""The difference whose price in seeds is told, where no other is asked for."""
+
+ROLES: dict[Role, str] = {
+    "finalist": "finalist",
+    "reference": "reference",
+    "fewer parameters": "best with at most the reference's parameters",
+    "fewer losses": "best with at most the reference's local losses",
+    "widened to parameters": "reference widened to the winner's parameters",
+    "widened to FLOPs": "reference widened to the winner's FLOPs",
+}
+SPLIT_NAMES: dict[Split, str] = {"val": "validation", "test": "test"}
+
+
+def sentences(confirmation: Confirmation, resolution: float) -> list[str]:
+    """The outcome, one statement a line.
+
+    Args:
+        confirmation: what was measured.
+        resolution: a difference (0..1) whose price in seeds is to be told.
+    """
+    rows = [result for result in confirmation.results() if result.mode == "local"]
+    best = next((row for row in rows if row.entry.name == confirmation.best), None)
+    if best is None:
+        return ["Nothing is decided yet: the confirmation is not finished."]
+    return [
+        *_winner(confirmation, best),
+        *_against_finalists(best, rows),
+        *_against_reference(confirmation, best, rows),
+        *_against_global(best),
+        *_how_fine(best, rows, resolution),
+        *_how_tuned(confirmation),
+        "Intervals are 95 % t intervals of paired differences, each for itself; a lead is called "
+        "one only if it is significant at 5 % after Holm's correction for all networks that are "
+        "compared with the same one in the same mode.",
+    ]
+
+
+def summary_text(summary: Summary | None) -> str:
+    """`91.20 ± 0.31 %`."""
+    if summary is None:
+        return "-"
+    spread = "" if summary.std is None else f" ± {100 * summary.std:.2f}"
+    return f"{100 * summary.mean:.2f}{spread} %"
+
+
+def difference_text(comparison: Comparison | None) -> str:
+    """`+0.40 (-0.21 to +1.01) tie`: points, 95 % interval."""
+    if comparison is None:
+        return "-"
+    d = comparison.paired
+    interval = (
+        "" if d.low is None or d.high is None else f" ({_points(d.low)} to {_points(d.high)})"
+    )
+    return f"{_points(d.mean)}{interval}{' tie' if comparison.is_tie else ''}"
+
+
+def role_text(result: Result) -> str:
+    return ", ".join(ROLES[role] for role in result.entry.roles)
+
+
+def _winner(confirmation: Confirmation, best: Result) -> Iterator[str]:
+    val, test = best.accuracies["val"], best.accuracies.get("test")
+    yield (
+        f"Decided on validation: {best.entry.name}, {summary_text(val)} over {val.n} fresh "
+        f"{_plural('seed', val.n)} (mean ± standard deviation; each seed has its own split of "
+        f"{confirmation.num_images['val']:,} validation images)."
+    )
+    if test is not None:
+        yield (
+            f"Test, read once after that decision: {summary_text(test)} over {test.n} "
+            f"{_plural('seed', test.n)} ({confirmation.num_images['test']:,} images)."
+        )
+    else:
+        yield "No test split was read: all figures are validation accuracies."
+
+
+def _against_finalists(best: Result, rows: list[Result]) -> Iterator[str]:
+    for result in rows:
+        if result.entry.name != best.entry.name and "finalist" in result.entry.roles:
+            yield from _told(result, "best", f"Finalist {result.entry.name}", "the best finalist")
+
+
+def _against_reference(
+    confirmation: Confirmation, best: Result, rows: list[Result]
+) -> Iterator[str]:
+    if best.entry.name == confirmation.reference:
+        yield f"The best finalist is the reference {best.entry.name} itself."
+        return
+    yield from _told(best, "reference", best.entry.name, f"the reference {confirmation.reference}")
+    for result in rows:
+        for role in result.entry.roles:
+            if role in ("finalist", "reference"):
+                continue
+            name = f"The {ROLES[role]}, {result.entry.name} "
+            name += f"({count(result.entry.num_parameters)} parameters),"
+            if role.startswith("widened"):
+                yield from _told(result, "best", name, "the best finalist")
+            else:
+                yield from _told(result, "reference", name, "the reference")
+
+
+def _against_global(best: Result) -> Iterator[str]:
+    network = "global back-propagation on the same network"
+    yield from _told(best, "global", f"Layer-wise, {best.entry.name}", network)
+
+
+def _how_fine(best: Result, rows: list[Result], resolution: float) -> Iterator[str]:
+    """What so many seeds can find, judged by the noisiest layer-wise difference from the best."""
+    noisiest = max(
+        (
+            comparison.paired
+            for result in rows
+            if (comparison := result.comparisons.get(("val", "best")))
+            and comparison.paired.std is not None
+        ),
+        key=lambda difference: difference.std or 0.0,
+        default=None,
+    )
+    if noisiest is None or noisiest.std is None or noisiest.detectable is None:
+        yield (
+            f"With {best.accuracies['val'].n} {_plural('seed', best.accuracies['val'].n)} there is "
+            "no interval: every lead is a tie until there are more."
+        )
+        return
+    needed = seeds_needed(noisiest.std, resolution)
+    seeds = "more than 10,000" if needed is None else f"{needed}"
+    yield (
+        f"Smallest detectable difference: {100 * noisiest.detectable:.2f} points, the true "
+        f"difference that a two-sided paired t-test with {noisiest.n} seeds finds at the 5 % "
+        f"level in 80 % of such experiments, at the largest standard deviation of a difference "
+        f"from the best ({100 * noisiest.std:.2f} points). To find {100 * resolution:g} points "
+        f"takes {seeds} seeds."
+    )
+
+
+def _how_tuned(confirmation: Confirmation) -> Iterator[str]:
+    tuning = confirmation.tuning
+    if tuning is None:
+        return
+    trials, layerwise = tuning["num_trials"], tuning["num_layerwise"]
+    settings = f"learning rate {tuning['learning_rate']:.3g}, dropout {tuning['dropout']:.3g}"
+    if trials == 1:
+        how = "was not tuned"
+    else:
+        how = f"was tuned on {tuning['tuned_on']} with the search's seed, {trials} settings tried"
+    side = "1 setting, the study's" if layerwise == 1 else f"{layerwise} settings"
+    yield f"Global back-propagation {how} ({settings}); the layer-wise side had {side}."
+
+
+def _told(result: Result, against: Against, name: str, other: str) -> Iterator[str]:
+    """One comparison on validation, and on test where it was read."""
+    val = result.comparisons.get(("val", against))
+    if val is None:
+        return
+    parts = [f"{name} {_verb(val)} {other}{_figures(val)}"]
+    test = result.comparisons.get(("test", against))
+    if test is not None:
+        parts.append(f"on test {_noun(test)}{_figures(test)}")
+    yield "; ".join(parts) + "."
+
+
+def _verb(comparison: Comparison) -> str:
+    if comparison.is_tie:
+        return "ties with" if comparison.paired.low is not None else "cannot be told from"
+    return "leads" if comparison.paired.mean > 0 else "trails"
+
+
+def _noun(comparison: Comparison) -> str:
+    if comparison.is_tie:
+        return "a tie"
+    return "a lead" if comparison.paired.mean > 0 else "behind"
+
+
+def _figures(comparison: Comparison) -> str:
+    d = comparison.paired
+    text = f" ({_points(d.mean)} points"
+    if d.low is not None and d.high is not None:
+        text += f", 95 % interval {_points(d.low)} to {_points(d.high)}"
+    if comparison.p_holm is not None:
+        text += f", p = {comparison.p_holm:.2g} after Holm"
+    return text + ")"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f}"
+
+
+def _plural(word: str, num: int) -> str:
+    return word if num == 1 else word + "s"

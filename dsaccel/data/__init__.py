@@ -1,0 +1,1 @@
+"""Images on the device, from a named data set or a folder."""

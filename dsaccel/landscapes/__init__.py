@@ -1,0 +1,1 @@
+"""Exhaustive studies as tables, and what is read off them: replays, variance."""

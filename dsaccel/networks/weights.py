@@ -1,0 +1,159 @@
+"""A network's weights in a file, with its settings; names of other programs are mapped here only.
+
+The names are torchvision's: a network of `resnet18` loads into torchvision's ResNet (with a 3x3
+stem, no max-pool and leaky ReLU), one of `vgg` into its `features`. What torchvision does not have
+keeps apart: local heads are `heads.NAME.classifier`, `.similarity`, `.pred_conv`, where NAME is the
+convolution that they follow.
+"""
+
+import importlib.metadata
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dsaccel.config import RunConfig
+from dsaccel.errors import ConfigError
+from dsaccel.networks.families import find_family
+from dsaccel.networks.nn import LayerModule, LocalHead, Unit
+
+SUFFIX = ".safetensors"
+
+
+class LayerNames(NamedTuple):
+    """What torchvision calls the parts of a layer."""
+
+    weight: str
+    norm: str
+    shortcut: str
+
+
+def save_weights(path: Path, units: Iterable[Unit], run: RunConfig) -> None:
+    """Write a network's weights and buffers, whole or not at all, with the settings beside them.
+
+    Where the data lay is left out: the file may be given away.
+    """
+    data = run.data.model_copy(update={"dir": None})
+    portable = run.model_copy(update={"data": data})
+    metadata = {
+        "format": "pt",
+        "config": portable.model_dump_json(exclude_none=True),
+        "version": importlib.metadata.version("dsaccel"),
+    }
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in named_tensors(units, run.family).items()
+    }
+    temporary = path.with_name(path.name + ".part")
+    save_file(tensors, temporary, metadata)
+    temporary.replace(path)
+
+
+def read_config(path: Path) -> RunConfig:
+    """The settings that a file's weights were trained with.
+
+    Raises:
+        ConfigError: if the file cannot be read, or was not written by `save_weights`.
+    """
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get("config")
+    if text is None:
+        raise _not_ours(path, "it has no settings in its metadata")
+    try:
+        return RunConfig.model_validate_json(text)
+    except ValueError as error:
+        raise _not_ours(path, str(error).splitlines()[0]) from None
+
+
+def load_weights(path: Path, units: Iterable[Unit], family: str) -> None:
+    """Put a file's weights into a network, bit for bit.
+
+    Raises:
+        ConfigError: if names or shapes are not the network's.
+    """
+    targets = named_tensors(units, family)
+    with _opened(path) as file, torch.no_grad():
+        unlike = sorted(set(file.keys()) ^ set(targets))
+        if unlike:
+            raise _not_ours(path, f"only one of file and network has {', '.join(unlike[:3])}")
+        for name, target in targets.items():
+            tensor = file.get_tensor(name)
+            if tensor.shape != target.shape:
+                raise _not_ours(path, f"{name} has shape {tuple(tensor.shape)}")
+            target.copy_(tensor)  # in place: memory format and device stay
+
+
+def named_tensors(units: Iterable[Unit], family: str) -> dict[str, Tensor]:
+    """All weights and buffers by their outside names; they are the network's own, not copies."""
+    units = list(units)
+    layers = [layer for unit in units for layer in unit.layers if isinstance(layer, LayerModule)]
+    named = _resnet_names if find_family(family).is_residual else _vgg_names
+    names = dict(zip(layers, named(layers), strict=True))
+    num_hidden = sum(not layer.is_map for layer in layers)
+    output = "fc" if find_family(family).is_residual else f"classifier.{4 * num_hidden}"
+    tensors: dict[str, Tensor] = {}
+    for unit in units:
+        for layer in unit.layers:
+            assert isinstance(layer, LayerModule)
+            name = names[layer]
+            tensors |= _under(name.weight, layer.weight)
+            tensors |= _under(name.norm, layer.norm)
+            if layer.shortcut is not None:
+                tensors |= _under(name.shortcut, layer.shortcut)
+        if isinstance(unit.head, LocalHead):
+            last = unit.layers[-1]
+            assert isinstance(last, LayerModule)
+            tensors |= _under(f"heads.{names[last].weight}", unit.head)
+        else:
+            tensors |= _under(output, unit.head.classifier)
+    return tensors
+
+
+def _under(name: str, module: torch.nn.Module) -> Mapping[str, Tensor]:
+    return {f"{name}.{key}": tensor for key, tensor in module.state_dict().items()}
+
+
+def _resnet_names(layers: list[LayerModule]) -> Iterator[LayerNames]:
+    for layer in layers:
+        stage, block, unit = layer.position
+        if stage == 0:
+            yield LayerNames("conv1", "bn1", "")
+        else:
+            place = f"layer{stage}.{block - 1}"
+            yield LayerNames(f"{place}.conv{unit}", f"{place}.bn{unit}", f"{place}.downsample")
+
+
+def _vgg_names(layers: list[LayerModule]) -> Iterator[LayerNames]:
+    """Places in torchvision's `Sequential`s: max-pool, convolution, normalisation, ReLU.
+
+    A fully connected unit is linear map, normalisation, ReLU, dropout.
+    """
+    feature = hidden = 0
+    for layer in layers:
+        if layer.is_map:
+            feature += int(layer.pool)
+            yield LayerNames(f"features.{feature}", f"features.{feature + 1}", "")
+            feature += 3
+        else:
+            yield LayerNames(f"classifier.{hidden}", f"classifier.{hidden + 1}", "")
+            hidden += 4
+
+
+def _opened(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        if not path.is_file():
+            raise ConfigError(
+                f"{path} must be weights, but is not there; write them with: "
+                f"dsaccel train CONFIG --output {path}"
+            ) from None
+        raise _not_ours(path, str(error)) from None
+
+
+def _not_ours(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"{path} must hold weights that dsaccel train --output wrote, but: {why}")

@@ -1,0 +1,1 @@
+"""What a study leaves behind: pages, tables, exported configs."""

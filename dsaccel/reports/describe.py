@@ -1,0 +1,99 @@
+"""A plan in figures and words, stage by stage."""
+
+from itertools import groupby
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from dsaccel.hierarchy import format_hierarchy
+from dsaccel.networks.plan import Block, Plan
+from dsaccel.search.tables import count
+
+
+def describe_plan(plan: Plan) -> dict[str, Any]:
+    """What `dsaccel describe --json` prints."""
+    return {
+        "family": plan.family,
+        "hierarchy": format_hierarchy(plan.hierarchy),
+        "num_parameters": plan.num_parameters,
+        "num_parameters_training": plan.num_parameters_training,
+        "num_local_losses": plan.num_local_losses,
+        "flops": plan.flops,
+        "shallow_scale": plan.shallow_scale,
+        "stages": [
+            {
+                "resolution": blocks[-1].layers[-1].side,
+                "widths": [block.out_channels for block in blocks],
+                "num_blocks": len(blocks),
+            }
+            for stage, blocks in _stages(plan)
+            if 1 <= stage <= len(plan.hierarchy)
+        ],
+    }
+
+
+def description_table(plan: Plan) -> Table:
+    """A row a stage: resolution, widths, blocks, local losses, parameters, FLOPs."""
+    table = Table(
+        title=f"{plan.family} {format_hierarchy(plan.hierarchy)}",
+        caption=(
+            "↓ downsampling; losses: local ones; parameters and FLOPs (forward, an image): "
+            "without heads\n"
+            f"shallow scale {plan.shallow_scale:.3f}: mean side of the first "
+            f"{plan.shallow_convs} convolutions' maps over the input's (eq. 8)"
+        ),
+        show_footer=True,
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    columns = [
+        ("stage", ""),
+        ("resolution", ""),
+        ("widths", ""),
+        ("blocks", str(sum(plan.hierarchy))),
+        ("losses", str(plan.num_local_losses)),
+        ("parameters", count(plan.num_parameters)),
+        ("with heads", count(plan.num_parameters_training)),
+        ("FLOPs", count(plan.flops)),
+    ]
+    for name, footer in columns:
+        text = name in ("stage", "resolution", "widths")
+        table.add_column(
+            name, footer, justify="left" if text else "right", no_wrap=name != "widths"
+        )
+    side = plan.side
+    for stage, members in _stages(plan):
+        before, side = side, members[-1].layers[-1].side
+        is_counted = 1 <= stage <= len(plan.hierarchy)
+        heads = [layer.head for block in members for layer in block.layers if layer.head]
+        num_parameters = sum(block.num_parameters for block in members)
+        table.add_row(
+            _name(plan, stage),
+            f"{side}x{side}" if before == side else f"{side}x{side} ↓",
+            _widths(members),
+            str(len(members)) if is_counted else "",
+            str(len(heads)),
+            count(num_parameters),
+            count(num_parameters + sum(head.num_parameters for head in heads)),
+            count(sum(block.flops for block in members)),
+        )
+    output = plan.output
+    size = count(output.num_parameters)
+    table.add_row("output", "", str(output.num_classes), "", "", size, size, count(output.flops))
+    return table
+
+
+def _stages(plan: Plan) -> list[tuple[int, list[Block]]]:
+    return [(stage, list(blocks)) for stage, blocks in groupby(plan.blocks, lambda b: b.stage)]
+
+
+def _name(plan: Plan, stage: int) -> str:
+    if stage == 0:
+        return "stem"
+    return str(stage) if stage <= len(plan.hierarchy) else "hidden"
+
+
+def _widths(blocks: list[Block]) -> str:
+    runs = [(width, len(list(run))) for width, run in groupby(b.out_channels for b in blocks)]
+    return ", ".join(f"{width}" + (f" x{times}" if times > 1 else "") for width, times in runs)

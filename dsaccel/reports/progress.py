@@ -1,0 +1,78 @@
+"""What a search shows while it runs: a live line on a terminal, a line a rung elsewhere."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from dsaccel.search.search import Progress
+from dsaccel.search.tables import duration, percent
+
+NUM_SHOWN = 6
+
+
+class ProgressView:
+    """A context manager; `update` after each rung."""
+
+    def __init__(self, console: Console, *, quiet: bool = False, verbose: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._verbose = verbose
+        live = console.is_terminal and not quiet
+        self._live = Live(console=console, transient=True) if live else None
+
+    def __enter__(self) -> "ProgressView":
+        if self._live is not None:
+            self._live.start()
+            self._live.update("training up to the first rung ...")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, progress: Progress) -> None:
+        if self._live is not None:
+            self._live.update(_panel(progress))
+        if not self._quiet and (self._live is None or self._verbose):
+            self._console.print(_line(progress), highlight=False)
+
+
+def _panel(progress: Progress) -> Table:
+    table = Table.grid(padding=(0, 2))
+    what = "search" if progress.phase == "search" else "baseline: global back-propagation"
+    table.add_row("[bold]" + what, f"{progress.step_name} {progress.step} of {progress.num_steps}")
+    table.add_row("trained", f"{progress.num_trained} of {progress.n_trials} hierarchies")
+    table.add_row("live trials", f"{len(progress.living)}: {_shown(progress.living)}")
+    if progress.best is not None:
+        hierarchy, accuracy = progress.best
+        table.add_row("best so far", f"[green]{hierarchy}[/]  {percent(accuracy)}")
+    elif progress.leader is not None:
+        hierarchy, accuracy = progress.leader
+        table.add_row("leading", f"{hierarchy}  {percent(accuracy)} (deepest local head)")
+    if progress.time_left_s is not None:
+        table.add_row("time left", f"about {duration(progress.time_left_s)}")
+    return table
+
+
+def _line(progress: Progress) -> str:
+    parts = [f"{progress.phase} {progress.step_name} {progress.step}/{progress.num_steps}"]
+    parts.append(f"live {len(progress.living)}")
+    parts.append(f"trained {progress.num_trained}/{progress.n_trials}")
+    shown = progress.best or progress.leader
+    if shown is not None:
+        parts.append(f"{'best' if progress.best else 'leading'} {shown[0]} {percent(shown[1])}")
+    if progress.time_left_s is not None:
+        parts.append(f"left {duration(progress.time_left_s)}")
+    return "  ".join(parts)
+
+
+def _shown(names: tuple[str, ...]) -> str:
+    more = len(names) - NUM_SHOWN
+    return "  ".join(names[:NUM_SHOWN]) + (f"  and {more} more" if more > 0 else "")

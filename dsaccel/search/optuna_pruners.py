@@ -1,0 +1,156 @@
+"""Optuna's own pruners, asked for a cohort in lock-step.
+
+They judge one trial against others, so what they say depends on what has been told by then. At a
+rung all values of the cohort are reported first and then each trial is asked, in the order in which
+the hierarchies were proposed. The judge keeps a study in memory that is rebuilt for each cohort
+from the stored trials: a search that was cut off judges as it would have, and so does a replay.
+"""
+
+import inspect
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
+from optuna.trial import FrozenTrial, TrialState
+
+from dsaccel.config import PruningConfig, TrainingConfig
+from dsaccel.errors import ConfigError
+from dsaccel.search.pruners import prefixes_at
+
+WRAPPERS = ("PatientPruner",)
+"""Need another pruner as an argument, which a study file cannot hold."""
+
+
+def pruner_names() -> list[str]:
+    """The pruners that can be named."""
+    return [
+        name
+        for name, value in vars(optuna.pruners).items()
+        if inspect.isclass(value)
+        and issubclass(value, BasePruner)
+        and not inspect.isabstract(value)
+        and name not in WRAPPERS
+    ]
+
+
+def make_pruner(pruning: PruningConfig) -> BasePruner:
+    """The pruner that a study names, with its options.
+
+    Raises:
+        ConfigError: if there is none of this name, or it does not take the options.
+    """
+    known = pruner_names()
+    if pruning.kind not in known:
+        raise ConfigError(
+            "pruning.kind must be halving, percentile, none or one of Optuna's "
+            f"{', '.join(known)}, but got {pruning.kind}"
+        )
+    make: Any = getattr(optuna.pruners, pruning.kind)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return make(**pruning.options)
+    except (TypeError, ValueError) as error:
+        accepted = ", ".join(inspect.signature(make).parameters)
+        given = ", ".join(f"{key} = {value!r}" for key, value in pruning.options.items())
+        raise ConfigError(
+            f"pruning.options must be arguments of Optuna's {pruning.kind} ({accepted}), but got "
+            f"{given or 'none'}: {error}"
+        ) from None
+
+
+class OptunaJudge:
+    """Asks a pruner about one cohort, rung by rung.
+
+    Args:
+        pruning: names the pruner.
+        finished: the stored COMPLETE and PRUNED trials of earlier cohorts, in their order.
+        names: the cohort's hierarchies, in the order in which they are asked.
+        distributions: of the study's parameters.
+        training: its schedule.
+        prune_at: the rungs at which the pruner is asked.
+        references: hierarchies that are compared with, but never stop.
+
+    Raises:
+        ConfigError: as `make_pruner`.
+    """
+
+    def __init__(
+        self,
+        pruning: PruningConfig,
+        finished: Sequence[FrozenTrial],
+        names: Sequence[str],
+        distributions: Mapping[str, BaseDistribution],
+        *,
+        training: TrainingConfig,
+        prune_at: Collection[int],
+        references: Collection[str],
+    ) -> None:
+        self._training = training
+        self._prune_at = prune_at
+        self._references = references
+        self._distributions = dict(distributions)
+        pruner = make_pruner(pruning)
+        self._study = _new_study(pruner)
+        for trial in finished:
+            if isinstance(pruner, SuccessiveHalvingPruner | HyperbandPruner):
+                self._repeat(trial)
+            else:
+                self._study.add_trial(trial)
+        self._living = {name: self._ask({}) for name in names}
+
+    def losers(self, step: int, values: Mapping[str, float]) -> list[str]:
+        """Report a rung; those who stop at it, in the order in which they are asked.
+
+        Who are one network so far go on together if one of them does.
+
+        Args:
+            step: the rung, which must be the one after the last; the pruner may not be asked at it.
+            values: accuracy (higher is better) of those who are trained; others are passed over.
+        """
+        asked = [name for name in self._living if name in values]
+        for name in asked:
+            self._living[name].report(values[name], step)
+        if step not in self._prune_at:
+            return []
+        told = {name: self._living[name].should_prune() for name in asked}
+        prefixes = prefixes_at(step, asked, self._training)
+        going_on = {prefixes[n] for n in asked if not told[n] or n in self._references}
+        stopped = [name for name in asked if prefixes[name] not in going_on]
+        for name in stopped:
+            self._study.tell(self._living.pop(name), state=TrialState.PRUNED)
+        return stopped
+
+    def _repeat(self, trial: FrozenTrial) -> None:
+        """Let a pruner that takes notes on trials see a finished one again."""
+        again = self._ask(trial.params)
+        for step, value in sorted(trial.intermediate_values.items()):
+            again.report(value, step)
+            if step in self._prune_at:
+                again.should_prune()
+        if trial.state == TrialState.COMPLETE:
+            self._study.tell(again, trial.value)
+        else:
+            self._study.tell(again, state=TrialState.PRUNED)
+
+    def _ask(self, params: Mapping[str, Any]) -> optuna.Trial:
+        self._study.enqueue_trial(dict(params))
+        return self._study.ask(self._distributions)
+
+
+def _new_study(pruner: BasePruner) -> optuna.Study:
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
+    try:
+        return optuna.create_study(
+            study_name="cohort",  # Hyperband's brackets depend on it
+            direction="maximize",
+            pruner=pruner,
+            sampler=optuna.samplers.RandomSampler(seed=0),
+        )
+    finally:
+        optuna.logging.set_verbosity(verbosity)

@@ -1,0 +1,483 @@
+"""Search: propose a cohort, train it as one trie, prune at rungs, tell Optuna, go on.
+
+A search is an iterator of `Progress`, one a rung. What it knows is in the study: a search that was
+cut off is continued by running it again, and proposes and reaches what it would have anyway.
+"""
+
+import shutil
+import time
+from collections.abc import Collection, Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from optuna.trial import TrialState
+
+from dsaccel.config import StudyConfig
+from dsaccel.costs import COSTS
+from dsaccel.data.batches import load_data
+from dsaccel.errors import ConfigError, MismatchError
+from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
+from dsaccel.networks.families import build_plan, check_hierarchy
+from dsaccel.networks.plan import Plan
+from dsaccel.search.beam import beam_config, beam_losers
+from dsaccel.search.harvest import Harvest, add_harvest, read_harvest
+from dsaccel.search.ledger import Ledger
+from dsaccel.search.optuna_pruners import OptunaJudge, make_pruner
+from dsaccel.search.proposals import next_cohort
+from dsaccel.search.pruners import losers, rung_steps
+from dsaccel.search.space import Measures, SearchSpace
+from dsaccel.search.strategy import check_strategy, resolve_budget
+from dsaccel.search.study_dir import (
+    StudyDir,
+    as_recorded,
+    check_same,
+    open_study,
+    storage_errors,
+    write_config,
+)
+from dsaccel.search.tables import best_trial
+from dsaccel.settings import with_own_settings
+from dsaccel.training.allocations import training_peak_bytes
+from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
+from dsaccel.training.cohort import Cohort
+from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.runtime import (
+    is_out_of_memory,
+    release_memory,
+    resolve_runtime,
+    start_runtime,
+)
+
+CHECKPOINT_INTERVAL_S = 60.0
+CHECKPOINT_S = 0.6
+"""A checkpoint that takes longer is made less often: in one part of a hundred of the time."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a search stands after a rung."""
+
+    phase: Literal["search", "baseline"]
+    step_name: Literal["epoch", "stage"]
+    step: int
+    num_steps: int
+    living: tuple[str, ...]
+    """The hierarchies of the cohort that are still trained, the most accurate head first;
+    at the end those without a trained head."""
+    num_trained: int
+    """Distinct hierarchies that the study has trained to their end."""
+    n_trials: int
+    best: tuple[str, float] | None
+    """The best hierarchy so far and its validation accuracy."""
+    leader: tuple[str, float] | None
+    """The leading hierarchy of the cohort and its deepest local head's accuracy."""
+    time_left_s: float | None
+
+
+class Search:
+    """One study, from wherever it stands to its budget."""
+
+    def __init__(self, config: StudyConfig, directory: StudyDir, *, download: bool = False) -> None:
+        """Read the data, check everything, open the study; trains nothing.
+
+        Raises:
+            ConfigError: settings, data or a space that cannot be used.
+            MismatchError: the study exists with settings that would give other results.
+            StorageError: the storage cannot be reached.
+        """
+        recorded = directory.read_config() if directory.exists else None
+        if recorded is not None:
+            config = as_recorded(config, recorded)
+        if config.budget.strategy == "beam":
+            config = beam_config(config)
+        check_hierarchy(config.space.family, tuple(low for low, _ in config.space.num_blocks))
+        runtime = resolve_runtime(config.runtime)
+        self.device = start_runtime(runtime)
+        self.data = load_data(
+            config.data,
+            seed=config.seed,
+            batch_size=config.training.batch_size,
+            device=self.device,
+            download=download,
+        )
+        self.plan = partial(
+            build_plan,
+            config.space.family,
+            network=config.network,
+            channels=self.data.channels,
+            side=self.data.side,
+            num_classes=self.data.num_classes,
+            output_weight=config.training.output_weight,
+        )
+        references = [with_own_settings(parse_hierarchy(t), config) for t in config.references]
+        self.space = SearchSpace(config.space, self._measure, references)
+        num_stages = len(config.space.num_blocks)
+        self._prune_at = rung_steps(config.pruning, config.training, num_stages)
+        if config.budget.strategy == "beam":
+            self._prune_at = tuple(range(1, num_stages))
+        if config.pruning.is_optunas:
+            make_pruner(config.pruning)
+        if recorded is None:
+            check_strategy(config.budget, self.space)
+        budget = resolve_budget(config.budget, self.space)
+        self.config = config.model_copy(
+            update={
+                "data": self.data.resolved,
+                "runtime": runtime,
+                "budget": budget,
+                "references": tuple(map(format_hierarchy, references)),
+            }
+        )
+        if recorded is not None:
+            check_same(recorded, self.config)
+        self._cost = COSTS[budget.against] if budget.against else None
+        self.directory = directory
+        self.url = directory.storage_url(self.config)
+        if self.config.storage is None:
+            directory.path.mkdir(parents=True, exist_ok=True)
+        self.study = open_study(directory, self.config, create=True)
+        self.ledger = Ledger(
+            self.study, self.space, self.plan, config.pruning.by, self._measured_costs
+        )
+        self.started = time.perf_counter()
+        self._pace: tuple[float, float] | None = None
+        self._standing: tuple[int, int, tuple[str, float] | None] | None = None
+        with storage_errors(self.url):
+            self._adopt()
+        write_config(directory, self.config)
+
+    @property
+    def num_trained(self) -> int:
+        """Distinct hierarchies trained to their end or pruned; harvested ones do not count."""
+        return len(self.ledger.trained())
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every feasible hierarchy is trained, harvested ones too."""
+        feasible = self.space.feasible()
+        if feasible is None:
+            return False
+        return self.ledger.finished().keys() >= {format_hierarchy(h) for h in feasible}
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return not self._next_cohort() and self._baseline_due() is None
+
+    def run(self) -> Generator[Progress]:
+        """Train until the budget is spent, the space is exhausted or the time is up.
+
+        What runs when the iterator is closed or interrupted is told FAIL, and trained again by the
+        next search.
+        """
+        with storage_errors(self.url):
+            try:
+                while names := self._next_cohort():
+                    yield from self._train_cohort(names)
+                    if self._time_is_up():
+                        return
+                if winner := self._baseline_due():
+                    yield from self._train_baseline(winner)
+            finally:
+                self._add_time()
+                self.ledger.fail_unfinished()
+
+    # ------------------------------------------------------------------ cohorts
+
+    def _next_cohort(self) -> list[str]:
+        """The hierarchies to train next; the same ones again after a cohort that was cut off."""
+        trained = self.ledger.trained()
+        unfinished = self.study.user_attrs.get("cohort", [])
+        if not set(unfinished) <= trained.keys():
+            return unfinished
+        cohort = next_cohort(
+            self.space,
+            self.study.get_trials(deepcopy=False),
+            cohort_size=self.config.budget.cohort_size or 1,
+            n_trials=self.config.budget.n_trials,
+            seed=self.config.seed,
+            strategy=self.config.budget.strategy or "tpe",
+            cost=self._cost,
+        )
+        return [format_hierarchy(hierarchy) for hierarchy in cohort]
+
+    def _train_cohort(self, names: list[str]) -> Iterator[Progress]:
+        """Train a cohort, in smaller parts if the memory does not suffice after all."""
+        self.study.set_user_attr("cohort", names)
+        known = self.ledger.finished().keys()
+        for name in names:
+            if name not in known:
+                self.ledger.open(name)
+        memory = self._memory_limit()
+        memory.check(
+            {name: self.plan(parse_hierarchy(name)) for name in names}, self.config.training
+        )
+        try:
+            while True:
+                attempt = self._train_attempt(names, known, memory)
+                try:
+                    yield from attempt
+                    return
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    memory.halve()
+                # not in the handler, whose traceback holds the learners
+                del attempt
+                release_memory(self.device)
+                self._pace = None
+        finally:
+            shutil.rmtree(self.directory.parts, ignore_errors=True)
+
+    def _train_attempt(
+        self, names: list[str], known: Collection[str], memory: MemoryLimit
+    ) -> Generator[Progress]:
+        done_before = len(self.ledger.trained().keys() - set(names))
+        cohort = self._make_cohort(names, known, memory)
+        by, judge = self.config.pruning.by, self._judge(names)
+        for rung in cohort.history:
+            values = {name: rung.ranked(name, by) for name in rung.accuracies}
+            self.ledger.report(rung.step, values)
+            if judge is not None:
+                judge.losers(rung.step, values)
+        saved, pause_s = time.perf_counter(), CHECKPOINT_INTERVAL_S
+        for rung in cohort.rungs():
+            asked = [name for name in cohort.trie.asked if name in rung.accuracies]
+            values = {name: rung.ranked(name, by) for name in asked}
+            self.ledger.report(rung.step, values)
+            if judge is not None:
+                self._retire(cohort, judge.losers(rung.step, values))
+            elif rung.step in self._prune_at:
+                self._retire(cohort, self._losers(cohort, rung.step, values))
+            if rung.step == cohort.num_steps:
+                if self.config.budget.against == "gap":
+                    for name in cohort.trie.asked:
+                        yield from self._train_globally(name)
+                self._finish(cohort, known)
+            elif cohort.at_rest and (self._time_is_up() or time.perf_counter() - saved > pause_s):
+                started = time.perf_counter()
+                save_checkpoint(self.directory.checkpoint, names, cohort)
+                saved = time.perf_counter()
+                pause_s = CHECKPOINT_INTERVAL_S * max(1.0, (saved - started) / CHECKPOINT_S)
+            done = done_before + len(names) * rung.step / cohort.num_steps
+            yield self._progress("search", cohort, done)
+            if cohort.at_rest and self._time_is_up():
+                return
+
+    def _judge(self, names: list[str]) -> OptunaJudge | None:
+        """Where one of Optuna's pruners decides on a cohort."""
+        if not self.config.pruning.is_optunas:
+            return None
+        finished = sorted(self.ledger.finished().values(), key=lambda trial: trial.number)
+        return OptunaJudge(
+            self.config.pruning,
+            [trial for trial in finished if trial.user_attrs["hierarchy"] not in names],
+            names,
+            self.space.distributions(),
+            training=self.config.training,
+            prune_at=self._prune_at,
+            references=self.config.references,
+        )
+
+    def _losers(self, cohort: Cohort, step: int, values: dict[str, float]) -> list[str]:
+        """References are never pruned; a beam holds them if they are feasible."""
+        if self.config.budget.strategy == "beam":
+            feasible = [n for n in values if self.space.violation(parse_hierarchy(n)) is None]
+            in_space = {name: values[name] for name in feasible}
+            stopped = beam_losers(in_space, step, self.config.budget.beam_width)
+            return [name for name in stopped if name not in self.config.references]
+        ranked = {n: v for n, v in values.items() if n not in self.config.references}
+        return losers(ranked, self.config.pruning, cohort.prefixes())
+
+    def _retire(self, cohort: Cohort, pruned: list[str]) -> None:
+        """Take the losers of a rung out of the cohort, and keep what was read on the way."""
+        for name in pruned:
+            self.ledger.tell(cohort, name, TrialState.PRUNED)
+        read = [self._read_harvest(cohort, name) for name in self._living_harvest(cohort)]
+        cohort.trie.retire(set(pruned))
+        living = self._living_harvest(cohort)
+        self._write_harvest([row for row in read if row.hierarchy not in living])
+
+    def _memory_limit(self) -> MemoryLimit:
+        memory_mib = self.config.runtime.memory_mib
+        return MemoryLimit(memory_mib, self.device, self.data.num_train)
+
+    def _make_cohort(self, names: list[str], known: Collection[str], memory: MemoryLimit) -> Cohort:
+        hierarchies = [parse_hierarchy(name) for name in names]
+        cohort = memory.make_cohort(
+            {name: self.plan(h) for name, h in zip(names, hierarchies, strict=True)},
+            self.config.training,
+            self.data,
+            seed=self.config.seed,
+            device=self.device,
+            harvest=self._harvest(hierarchies, known),
+            looks_ahead=self.config.budget.strategy == "beam",
+            split={"stops": self._prune_at, "folder": self.directory.parts},
+        )
+        load_checkpoint(self.directory.checkpoint, names, cohort)
+        return cohort
+
+    def _harvest(self, hierarchies: list[Hierarchy], known: Collection[str]) -> dict[str, Plan]:
+        """Networks that end on the way to these: fewer blocks in the last stage."""
+        plans: dict[str, Plan] = {}
+        for hierarchy in self.space.on_the_way(hierarchies):
+            # one may end before its first loss: no network
+            with suppress(ConfigError):
+                plans[format_hierarchy(hierarchy)] = self.plan(hierarchy)
+        return {name: plan for name, plan in plans.items() if name not in known}
+
+    def _finish(self, cohort: Cohort, known: Collection[str]) -> None:
+        """Tell the cohort's results, and those that were read on the way."""
+        for name in cohort.trie.asked:
+            self.ledger.tell(cohort, name, TrialState.COMPLETE)
+        outside: list[Harvest] = []
+        for name in self._living_harvest(cohort):
+            if self.space.violation(parse_hierarchy(name)) is not None:
+                outside.append(self._read_harvest(cohort, name))
+            elif name not in known:
+                self.ledger.add_harvested(cohort, name)
+        self._write_harvest(outside)
+        blocks = {
+            "blocks_trained": cohort.blocks_trained,
+            "blocks_separate": cohort.trie.blocks_separate,
+        }
+        for key, num in blocks.items():
+            self.study.set_user_attr(key, self.study.user_attrs.get(key, 0) + num)
+        self.directory.checkpoint.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------ harvest
+
+    def _living_harvest(self, cohort: Cohort) -> list[str]:
+        living = set(cohort.trie.names)
+        return [name for name in cohort.harvested if name in living]
+
+    def _read_harvest(self, cohort: Cohort, name: str) -> Harvest:
+        """A harvested network as far as it is trained, and why it is not in the study."""
+        hierarchy = parse_hierarchy(name)
+        return read_harvest(cohort, name, self.plan(hierarchy), self.space.violation(hierarchy))
+
+    def _write_harvest(self, rows: list[Harvest]) -> None:
+        add_harvest(self.directory.harvest, rows, self.ledger.finished().keys())
+
+    # ------------------------------------------------------------------ baseline
+
+    def _baseline_due(self) -> str | None:
+        """The winner, if it has not been trained by global back-propagation yet."""
+        best = best_trial(self.study)
+        if best is None or not self.config.budget.baseline:
+            return None
+        winner = best.user_attrs["hierarchy"]
+        baseline = self.study.user_attrs.get("baseline", {})
+        return None if baseline.get("hierarchy") == winner else winner
+
+    def _train_globally(self, name: str) -> Iterator[Progress]:
+        """Train a hierarchy by back-propagation, once; the study keeps what it reaches."""
+        known = self.study.user_attrs.get("global", {})
+        if name in known:
+            return
+        plan = self.plan(parse_hierarchy(name), mode="global")
+        cohort = Cohort(
+            {name: plan},
+            # with one unit the schedules are the same, and this one shows each epoch
+            self.config.training.model_copy(update={"schedule": "simultaneous"}),
+            self.data,
+            seed=self.config.seed,
+            device=self.device,
+        )
+        for rung in cohort.rungs():
+            if rung.step == cohort.num_steps:
+                reached = {
+                    "val_accuracy": rung.output(name),
+                    "num_parameters": plan.num_parameters,
+                    "time_s": cohort.time_s[name],
+                }
+                self.study.set_user_attr("global", {**known, name: reached})
+            yield self._progress("baseline", cohort, self.num_trained)
+
+    def _train_baseline(self, winner: str) -> Iterator[Progress]:
+        yield from self._train_globally(winner)
+        reached = self.study.user_attrs["global"][winner]
+        self.study.set_user_attr("baseline", {"hierarchy": winner, **reached})
+
+    def _measured_costs(self, cohort: Cohort, name: str) -> dict[str, float]:
+        """What a trial costs, where the study weighs it and it has to be measured."""
+        against = self.config.budget.against
+        if against == "memory":
+            plan = self.plan(parse_hierarchy(name))
+            peak = training_peak_bytes(plan, cohort.training, self.data, device=self.device)
+            return {COSTS[against].attribute: peak}
+        reached = self.study.user_attrs.get("global", {}).get(name)
+        if against == "gap" and reached:
+            gap = reached["val_accuracy"] - cohort.history[-1].output(name)
+            return {COSTS[against].attribute: gap}
+        return {}
+
+    # ------------------------------------------------------------------ the study
+
+    def _adopt(self) -> None:
+        """Bring a new or an interrupted study into order."""
+        recorded = self.study.user_attrs.get("fingerprint", self.data.fingerprint)
+        if recorded != self.data.fingerprint:
+            raise MismatchError(
+                "data: the images are not those that the study was begun with "
+                f"(fingerprint {recorded[:12]} in the study, {self.data.fingerprint[:12]} now)"
+            )
+        self.ledger.fail_unfinished()
+        self.study.set_user_attr("config", self.config.model_dump(mode="json"))
+        self.study.set_user_attr("fingerprint", self.data.fingerprint)
+        self.study.set_user_attr("num_val", self.data.num_val)
+
+    def _measure(self, hierarchy: Hierarchy) -> Measures:
+        plan = self.plan(hierarchy)
+        return Measures(plan.num_parameters, plan.flops, plan.shallow_scale)
+
+    def _progress(
+        self, phase: Literal["search", "baseline"], cohort: Cohort, done: float
+    ) -> Progress:
+        rung = cohort.history[-1]
+        without_head = [name for name in cohort.trie.asked if name not in rung.accuracies]
+        ranked = [name for name in cohort.trie.asked if name in rung.accuracies]
+        ranked.sort(key=rung.deepest_head, reverse=True)
+        num_trained, best = self._read_standing()
+        return Progress(
+            phase,
+            cohort.training.step_name,
+            rung.step,
+            cohort.num_steps,
+            (*ranked, *without_head),
+            num_trained,
+            self.config.budget.n_trials,
+            best,
+            (ranked[0], rung.deepest_head(ranked[0])) if ranked else None,
+            self._time_left(done) if phase == "search" else None,
+        )
+
+    def _read_standing(self) -> tuple[int, tuple[str, float] | None]:
+        """Hierarchies trained, and the best with its accuracy; read anew only after a tell."""
+        num_told = self.ledger.num_told
+        if self._standing is None or self._standing[0] != num_told:
+            trial = best_trial(self.study)
+            best = None if trial is None else (trial.user_attrs["hierarchy"], trial.values[0])
+            self._standing = num_told, self.num_trained, best
+        return self._standing[1:]
+
+    def _time_left(self, done: float) -> float | None:
+        """From the pace of this run since its first rung; None at that rung."""
+        if self._pace is None:
+            self._pace = done, time.perf_counter()
+            return None
+        first, since = self._pace
+        per_trial = (time.perf_counter() - since) / (done - first)
+        return per_trial * max(0.0, self.config.budget.n_trials - done)
+
+    def _time_is_up(self) -> bool:
+        timeout_s = self.config.budget.timeout_s
+        return timeout_s is not None and time.perf_counter() - self.started > timeout_s
+
+    def _add_time(self) -> None:
+        now = time.perf_counter()
+        total = self.study.user_attrs.get("time_s", 0.0) + now - self.started
+        self.study.set_user_attr("time_s", total)
+        self.started = now

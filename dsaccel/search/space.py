@@ -1,0 +1,314 @@
+"""The search space: which hierarchies may be proposed, and which may be called the best.
+
+Bounds and constraint are hard here (Optuna knows soft ones only). References are free of both: they
+widen the ranges of the Optuna parameters, so that every stored trial fits, and nothing else.
+Where settings are searched too, a hierarchy is one with values for them (`with_settings`).
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dsaccel.config import SpaceConfig
+from dsaccel.errors import ConfigError
+from dsaccel.hierarchy import Hierarchy, format_hierarchy, settings_of, with_settings
+from dsaccel.search.dimensions import Dimensions
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+MAX_ENUMERATED = 100_000
+"""Larger boxes of bounds are not listed: proposals are drawn and rejected instead."""
+MEASURED = ("width", "granularity", "first_loss")
+"""The settings that decide what a network costs, and whether there is one."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a hierarchy costs, known without training it."""
+
+    num_parameters: int
+    """Weights of the network, local heads not counted."""
+    flops: int
+    """Forward FLOPs an image (2 a multiply-add), local heads not counted."""
+    shallow_scale: float
+    """Mean side of the first feature maps over the input's, in (0, 1] (eq. 8)."""
+
+
+class SearchSpace:
+    """The hierarchies within the bounds, the constraint and the measured bounds of a config.
+
+    Args:
+        config: bounds and constraint.
+        measure: parameters, FLOPs and shallow scale of a hierarchy; called only where the config
+            bounds one of them, and once a hierarchy.
+        references: hierarchies that are trained whatever the bounds say.
+
+    Raises:
+        ConfigError: if no hierarchy is feasible, `shallow_stages` leaves no deep stage, or a
+            reference has another number of stages or a setting that is not searched.
+    """
+
+    def __init__(
+        self,
+        config: SpaceConfig,
+        measure: Callable[[Hierarchy], Measures],
+        references: Sequence[Hierarchy] = (),
+    ) -> None:
+        self.config = config
+        self.num_stages = len(config.num_blocks)
+        self.num_shallow = config.shallow_stages or self.num_stages // 2
+        self.references = tuple(references)
+        self.dimensions = Dimensions(config.settings, self.num_stages)
+        self._measure = functools.cache(measure)
+        self._check_stages()
+        self._check_not_empty()
+
+    @property
+    def size(self) -> int | None:
+        """How many hierarchies are feasible; None: too many to list."""
+        return None if self._feasible is None else len(self._feasible)
+
+    def feasible(self) -> list[Hierarchy] | None:
+        """Every feasible hierarchy in lexicographic order; None: too many to list."""
+        return None if self._feasible is None else list(self._feasible)
+
+    def on_the_way(self, hierarchies: Collection[Hierarchy]) -> list[Hierarchy]:
+        """Hierarchies whose networks end on the way to these: fewer blocks in the last stage.
+
+        References are none of them, for they are trained in their own right.
+        """
+        shorter = {
+            with_settings((*h[:-1], last), settings_of(h)): None
+            for h in sorted(hierarchies)
+            for last in range(1, h[-1])
+        }
+        asked = {*hierarchies, *self.references}
+        return sorted(h for h in shorter if h not in asked)
+
+    def harvestable(self, hierarchies: Collection[Hierarchy]) -> list[Hierarchy]:
+        """Those on the way that are feasible, and so become trials."""
+        return [h for h in self.on_the_way(hierarchies) if self.violation(h) is None]
+
+    def violation(self, hierarchy: Hierarchy) -> str | None:
+        """Why a hierarchy is outside the space, in one sentence; None: it is inside."""
+        return next(
+            itertools.chain(
+                self._outside_bounds(hierarchy),
+                self.dimensions.outside(settings_of(hierarchy)),
+                self._against_constraint(hierarchy),
+                self._outside_measured_bounds(hierarchy),
+            ),
+            None,
+        )
+
+    def distributions(self) -> dict[str, "BaseDistribution"]:
+        """The Optuna parameters, shallowest stage first: the bounds, widened for references."""
+        from optuna.distributions import IntDistribution
+
+        rows = [*zip(*self.config.num_blocks, strict=True), *self.references]
+        counts = {
+            _parameter(stage): IntDistribution(min(num_blocks), max(num_blocks))
+            for stage, num_blocks in enumerate(zip(*rows, strict=True), 1)
+        }
+        return {**counts, **self.dimensions.distributions()}
+
+    def to_params(self, hierarchy: Hierarchy) -> dict[str, Any]:
+        """The Optuna parameters of a hierarchy."""
+        counts = {_parameter(stage): num_blocks for stage, num_blocks in enumerate(hierarchy, 1)}
+        return counts | self.dimensions.to_params(settings_of(hierarchy))
+
+    def from_params(self, params: Mapping[str, Any]) -> Hierarchy:
+        """The hierarchy of a trial's Optuna parameters; other parameters are left alone."""
+        counts = tuple(int(params[_parameter(stage)]) for stage in range(1, self.num_stages + 1))
+        return with_settings(counts, self.dimensions.from_params(params))
+
+    def suggested(self, params: Mapping[str, Any]) -> Hierarchy:
+        """The hierarchy that is trained where a sampler suggests these parameters."""
+        hierarchy = self.from_params(params)
+        return with_settings(hierarchy, self.dimensions.rounded(settings_of(hierarchy)))
+
+    def box(self) -> Iterator[Hierarchy]:
+        """Every hierarchy within the bounds of the stages, in lexicographic order."""
+        return itertools.product(*(range(low, high + 1) for low, high in self.config.num_blocks))
+
+    @functools.cached_property
+    def _feasible(self) -> tuple[Hierarchy, ...] | None:
+        num_settings = self.dimensions.size
+        num_hierarchies = math.prod(high - low + 1 for low, high in self.config.num_blocks)
+        if num_settings is None or num_hierarchies * num_settings > MAX_ENUMERATED:
+            return None
+        return tuple(h for h in self._points() if self.violation(h) is None)
+
+    def _points(self) -> Iterator[Hierarchy]:
+        """The box for each combination of settings: neighbours share most blocks."""
+        for settings in self.dimensions.combinations():
+            for hierarchy in self.box():
+                yield with_settings(hierarchy, settings)
+
+    def _outside_bounds(self, hierarchy: Hierarchy) -> Iterator[str]:
+        text = format_hierarchy(hierarchy)
+        if len(hierarchy) != self.num_stages:
+            yield f"a hierarchy must have {self.num_stages} stages, but got {text}"
+            return
+        for stage, (num_blocks, (low, high)) in enumerate(
+            zip(hierarchy, self.config.num_blocks, strict=True), 1
+        ):
+            if not low <= num_blocks <= high:
+                yield f"num_blocks of stage {stage} must be within {low}..{high}, but got {text}"
+        lowest, highest = self.config.min_total_blocks, self.config.max_total_blocks
+        yield from _outside("total blocks", sum(hierarchy), lowest, highest, text)
+
+    def _against_constraint(self, hierarchy: Hierarchy) -> Iterator[str]:
+        if _satisfies(self.config.constraint, hierarchy, self.num_shallow):
+            return
+        rule = {
+            "accelerated": "no shallow stage may have more blocks than a deep one",
+            "strict": "every shallow stage must have fewer blocks than every deep one",
+            "total": "the deep stages must have at least as many blocks as the shallow ones",
+        }[self.config.constraint]
+        yield (
+            f"constraint {self.config.constraint}: {rule} "
+            f"(shallow: the first {self.num_shallow}), but got {format_hierarchy(hierarchy)}"
+        )
+
+    def _outside_measured_bounds(self, hierarchy: Hierarchy) -> Iterator[str]:
+        bounds = self._measured_bounds()
+        if not bounds and "first_loss" not in self.dimensions.names:
+            return
+        try:
+            measures = self._measured(hierarchy)
+        except ConfigError as error:  # a first loss beyond the last unit
+            yield str(error)
+            return
+        for name, lowest, highest in bounds:
+            value = getattr(measures, name)
+            yield from _outside(name, value, lowest, highest, format_hierarchy(hierarchy))
+
+    def _measured(self, hierarchy: Hierarchy) -> Measures:
+        """Once for all settings that change nothing of it."""
+        settings = {n: v for n, v in settings_of(hierarchy).items() if n in MEASURED}
+        return self._measure(with_settings(hierarchy, settings))
+
+    def _measured_bounds(self) -> list[tuple[str, float | None, float | None]]:
+        """Name in `Measures`, lowest and highest value, of those that the config bounds."""
+        config = self.config
+        bounds = [
+            ("num_parameters", config.min_parameters, config.max_parameters),
+            ("flops", config.min_flops, config.max_flops),
+            ("shallow_scale", None, config.max_shallow_scale),
+        ]
+        return [(name, low, high) for name, low, high in bounds if (low, high) != (None, None)]
+
+    def _check_stages(self) -> None:
+        if not 1 <= self.num_shallow < self.num_stages:
+            raise ConfigError(
+                f"shallow_stages must be within 1..{self.num_stages - 1} for {self.num_stages} "
+                f"stages, but got {self.num_shallow}"
+            )
+        for reference in self.references:
+            if len(reference) != self.num_stages:
+                raise ConfigError(
+                    f"a reference must have {self.num_stages} stages as {self.config.family} in "
+                    f"this space, but got {format_hierarchy(reference)}; change references or "
+                    "num_blocks"
+                )
+            for problem in self.dimensions.outside(settings_of(reference)):
+                raise ConfigError(
+                    f"a reference is trained with the study's own settings, and {problem} in "
+                    f"{format_hierarchy(reference)}; change it, space.settings or references"
+                )
+
+    def _check_not_empty(self) -> None:
+        bounds = self.config.num_blocks
+        fewest, most = (sum(column) for column in zip(*bounds, strict=True))
+        lowest = max(fewest, self.config.min_total_blocks or fewest)
+        highest = min(most, self.config.max_total_blocks or most)
+        if lowest > highest:
+            raise ConfigError(
+                f"no hierarchy satisfies the bounds: num_blocks allow {fewest}..{most} blocks in "
+                f"all, but got min_total_blocks = {self.config.min_total_blocks} and "
+                f"max_total_blocks = {self.config.max_total_blocks}; widen one of them"
+            )
+        # every constraint favours few blocks in shallow stages and many in deep ones
+        best = tuple(
+            low if stage < self.num_shallow else high for stage, (low, high) in enumerate(bounds)
+        )
+        if any(self._against_constraint(best)):
+            raise ConfigError(self._excludes_all())
+        if self.size == 0:
+            raise ConfigError(self._why_empty())
+
+    def _why_empty(self) -> str:
+        """Which of constraint and measured bounds leaves nothing, and the way out."""
+        candidates = [
+            hierarchy
+            for hierarchy in self._points()
+            if not any(self._outside_bounds(hierarchy))
+            and not any(self._against_constraint(hierarchy))
+        ]
+        if not candidates:
+            return self._excludes_all()
+        measures: list[Measures] = []
+        for hierarchy in candidates:
+            with suppress(ConfigError):
+                measures.append(self._measured(hierarchy))
+        if not measures:
+            return f"no hierarchy is possible: {self.violation(candidates[-1])}"
+        measured = []
+        for name, lowest, highest in self._measured_bounds():
+            values = [getattr(measure, name) for measure in measures]
+            measured.append(
+                f"{name} {_range(lowest, highest)}, but they have {min(values)}..{max(values)}"
+            )
+        return (
+            f"none of the {len(measures)} hierarchies within num_blocks and constraint satisfies "
+            f"the measured bounds: must have {'; must have '.join(measured)}; widen one of them"
+        )
+
+    def _excludes_all(self) -> str:
+        ranges = ", ".join(f"{low}..{high}" for low, high in self.config.num_blocks)
+        return (
+            f"constraint {self.config.constraint} with {self.num_shallow} shallow stages "
+            f"excludes every hierarchy within num_blocks {ranges}{self._total_bounds()}; allow "
+            "fewer blocks in shallow stages, more in deep ones, or set constraint = 'none'"
+        )
+
+    def _total_bounds(self) -> str:
+        lowest, highest = self.config.min_total_blocks, self.config.max_total_blocks
+        if lowest is None and highest is None:
+            return ""
+        return f" with {_range(lowest, highest)} blocks in all"
+
+
+def _satisfies(constraint: str, hierarchy: Hierarchy, num_shallow: int) -> bool:
+    shallow, deep = hierarchy[:num_shallow], hierarchy[num_shallow:]
+    match constraint:
+        case "accelerated":
+            return max(shallow) <= min(deep)
+        case "strict":
+            return max(shallow) < min(deep)
+        case "total":
+            return sum(deep) >= sum(shallow)
+    return True
+
+
+def _outside(
+    name: str, value: float, lowest: float | None, highest: float | None, text: str
+) -> Iterator[str]:
+    if (lowest is not None and value < lowest) or (highest is not None and value > highest):
+        yield f"{name} must be {_range(lowest, highest)}, but {text} has {value}"
+
+
+def _range(lowest: float | None, highest: float | None) -> str:
+    if lowest is None:
+        return f"at most {highest}"
+    return f"at least {lowest}" if highest is None else f"within {lowest}..{highest}"
+
+
+def _parameter(stage: int) -> str:
+    return f"num_blocks_s{stage}"

@@ -1,0 +1,1 @@
+"""Train a trie: learners, schedules, cohorts, and what memory allows."""

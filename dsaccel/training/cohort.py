@@ -1,0 +1,210 @@
+"""Networks trained together: a trie, a learner for each of its nodes, and what they have reached.
+
+A cohort can be saved at any rung and goes on from there bit for bit.
+"""
+
+import time
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from dsaccel.config import TrainingConfig
+from dsaccel.networks.plan import Plan
+from dsaccel.networks.trie import Node, Trie
+from dsaccel.training.feature_cache import FeatureCache
+from dsaccel.training.learner import Learner
+from dsaccel.training.rung import Rung
+from dsaccel.training.schedules import Batches, drop_retired, simultaneous
+from dsaccel.training.sequential import sequential
+
+
+class Cohort:
+    """The networks of `plans` by name; those of `harvest` are read on the way where possible."""
+
+    def __init__(
+        self,
+        plans: Mapping[str, Plan],
+        training: TrainingConfig,
+        data: Batches,
+        *,
+        seed: int,
+        device: torch.device,
+        harvest: Mapping[str, Plan] | None = None,
+        looks_ahead: bool = False,
+    ) -> None:
+        """
+        Args:
+            plans: the networks that are asked for.
+            training: schedule, epochs, learning rate.
+            data: batches on the device.
+            seed: of all random numbers.
+            device: where the learners are.
+            harvest: networks that are read on the way where possible.
+            looks_ahead: as in `sequential`.
+        """
+        self.training = training
+        self._looks_ahead = looks_ahead
+        self.data = data
+        self.device = device
+        self.trie = Trie(plans)
+        self.harvested = [
+            name for name, plan in (harvest or {}).items() if self.trie.add_harvest(name, plan)
+        ]
+        self.seed = seed
+        self.learners = self._make_learners()
+        self._blocks_learned = 0.0
+        """Of a sequential schedule, retired nodes' too."""
+        self.history: list[Rung] = []
+        """The rungs so far, oldest first."""
+        self.time_s: dict[str, float] = dict.fromkeys(self.trie.names, 0.0)
+        """Each network's share of the training time: a node's time, which is taken to be in
+        proportion to its FLOPs, is shared equally by the networks that pass through it."""
+
+    @property
+    def step(self) -> int:
+        """The rung behind us: epochs, or stages if the schedule is sequential."""
+        return self.history[-1].step if self.history else 0
+
+    @property
+    def num_steps(self) -> int:
+        """The last rung."""
+        is_sequential = self.training.schedule == "sequential"
+        return self.trie.num_stages if is_sequential else self.training.epochs
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether what was yielded last is all that was trained: it can be saved or left off."""
+        return True
+
+    @property
+    def in_memory(self) -> list[str]:
+        """The networks that were asked for and are held to be trained."""
+        return self.trie.asked
+
+    def rungs(self) -> Generator[Rung]:
+        """Train on to the last rung; networks may be retired between two rungs."""
+        started = time.perf_counter()
+        for rung in self._schedule():
+            shares = self._learned(rung.step)
+            self._share_time(time.perf_counter() - started, shares)
+            self._count_blocks(shares)
+            self.history.append(rung)
+            yield rung
+            started = time.perf_counter()
+
+    @property
+    def blocks_trained(self) -> float:
+        """Blocks (stem counted) that have learned, those of retired nodes too. If the schedule is
+        sequential a retired network's last blocks were never trained, and a block of two units of
+        which one was counts a half.
+        """
+        if self.training.schedule == "simultaneous":
+            return self.trie.blocks_trained
+        blocks = self._blocks_learned
+        return int(blocks) if blocks.is_integer() else blocks
+
+    def head_accuracies(self, name: str) -> list[list[float]]:
+        """A network's accuracies (0..1): rungs x heads in order of depth, the output's last.
+
+        Ragged if the schedule is sequential: a rung has the heads trained so far, the last one has
+        the output layer.
+        """
+        return [list(rung.accuracies[name]) for rung in self.history if name in rung.accuracies]
+
+    def prefixes(self) -> dict[str, int]:
+        """The number of each network's last trained node: equal for those who share all that is
+        trained so far. If the schedule is simultaneous, no two do.
+        """
+        is_sequential = self.training.schedule == "sequential"
+        trained: dict[str, int] = {}
+        for name in self.trie.names:
+            path = self.trie.path(name)
+            numbers = [n.number for n in path if not is_sequential or n.stage <= self.step]
+            trained[name] = numbers[-1] if numbers else -1
+        return trained
+
+    def epochs_trained(self, name: str) -> int:
+        """Epochs that a network has learned for; if sequential, the sum over its units."""
+        if self.training.schedule == "simultaneous":
+            return self.step
+        num_units = sum(self._num_trained(node, self.step) for node in self.trie.path(name))
+        return self.training.epochs * num_units
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a cohort of the same networks goes on from; plain numbers and tensors."""
+        return {
+            "living": self.trie.names,
+            "history": [(rung.step, rung.accuracies, rung.has_output) for rung in self.history],
+            "time_s": self.time_s,
+            "blocks_learned": self._blocks_learned,
+            "learners": {
+                node.number: self.learners[node].state_dict()
+                for node in self.trie.nodes()
+                if node in self.learners
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a cohort of the same networks was saved."""
+        self.trie.retire(set(self.trie.asked) - set(state["living"]))
+        self.history = [Rung(*fields) for fields in state["history"]]
+        self.time_s = state["time_s"]
+        self._blocks_learned = state["blocks_learned"]
+        drop_retired(self.trie, self.learners)
+        for node, learner in self.learners.items():
+            learner.load_state_dict(state["learners"][node.number])
+
+    def _make_learners(self) -> dict[Node, Learner]:
+        return {
+            node: Learner(node.segment, self.training, seed=self.seed, device=self.device)
+            for node in self.trie.nodes()
+        }
+
+    def _schedule(self) -> Iterator[Rung]:
+        epochs, start = self.training.epochs, self.step
+        if self.training.schedule == "simultaneous":
+            return simultaneous(self.trie, self.learners, self.data, epochs, start=start)
+        cache = FeatureCache(
+            self.device,
+            device_bytes=self.training.feature_cache_mib * 2**20,
+            host_bytes=self.training.feature_cache_host_mib * 2**20,
+        )
+        return sequential(
+            self.trie,
+            self.learners,
+            self.data,
+            epochs,
+            cache=cache,
+            start=start,
+            looks_ahead=self._looks_ahead,
+        )
+
+    def _learned(self, step: int) -> dict[Node, float]:
+        """The share of each node's units that learned from the rung behind us to this one."""
+        nodes = list(self.trie.nodes())
+        if self.training.schedule == "simultaneous":
+            return dict.fromkeys(nodes, 1.0)
+        shares = {}
+        for node in nodes:
+            num = self._num_trained(node, step) - self._num_trained(node, self.step)
+            if num > 0:
+                shares[node] = num / node.segment.num_units
+        return shares
+
+    def _num_trained(self, node: Node, step: int) -> int:
+        """Units that have learned at a rung of a sequential schedule."""
+        if node.stage <= step:
+            return node.segment.num_units
+        is_next = node.stage == step + 1 and (node.parent is None or node.parent.stage <= step)
+        return int(self._looks_ahead and step > 0 and is_next)
+
+    def _count_blocks(self, shares: Mapping[Node, float]) -> None:
+        self._blocks_learned += sum(node.num_blocks * share for node, share in shares.items())
+
+    def _share_time(self, seconds: float, shares: Mapping[Node, float]) -> None:
+        flops = {node: node.segment.flops * share for node, share in shares.items()}
+        per_flop = seconds / sum(flops.values())
+        for node in shares:
+            for name in node.asked:
+                self.time_s[name] += per_flop * flops[node] / len(node.asked)

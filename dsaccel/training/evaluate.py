@@ -1,0 +1,144 @@
+"""Read the accuracy of trained weights; a reading of the test split is made once, and recorded."""
+
+import csv
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from dsaccel.config import RunConfig
+from dsaccel.data.batches import load_test
+from dsaccel.errors import ConfigError
+from dsaccel.networks.weights import SUFFIX, load_weights
+from dsaccel.training.schedules import evaluate
+from dsaccel.training.train import Training
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One look at a split."""
+
+    date: str
+    """ISO 8601, UTC."""
+    command: str
+    weights: str
+    """First half of the file's SHA-256, in hexadecimal."""
+    hierarchy: str
+    mode: str
+    seed: int
+    split: Literal["val", "test"]
+    num_images: int
+    accuracy: float
+    """Of the output layer, 0..1."""
+    head_accuracies: list[float]
+    """In order of depth, the output layer's last."""
+
+
+def read_accuracy(
+    path: Path,
+    run: RunConfig,
+    split: Literal["val", "test"],
+    *,
+    command: str,
+    download: bool = False,
+) -> tuple[Reading, bool]:
+    """The accuracy of weights on a split, and whether it was read now.
+
+    A test reading is appended to `readings_path(path)`, and never made again: the recorded one is
+    returned for the same weights.
+
+    Raises:
+        ConfigError: if the weights do not fit their settings, or there is no such split.
+    """
+    weights = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    if split == "test":
+        for reading in recorded_readings(path):
+            if reading.weights == weights and reading.split == "test":
+                return reading, False
+    training = Training(run, download=download)
+    load_weights(path, training.units, run.family)
+    images = training.data.val if split == "val" else load_test(training.data, download=download)
+    heads = evaluate(training.cohort.trie, training.cohort.learners, images.batches())[
+        run.hierarchy
+    ]
+    reading = Reading(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        weights=weights,
+        hierarchy=run.hierarchy,
+        mode=run.mode,
+        seed=run.seed,
+        split=split,
+        num_images=len(images.labels),
+        accuracy=heads[-1],
+        head_accuracies=list(heads),
+    )
+    if split == "test":
+        _append(readings_path(path), reading)
+    return reading, True
+
+
+def readings_path(path: Path) -> Path:
+    """`model.readings.csv`, beside the weights."""
+    return path.with_suffix(".readings.csv")
+
+
+def recorded_readings(path: Path) -> list[Reading]:
+    """The readings of the test split recorded beside weights, oldest first."""
+    record = readings_path(path)
+    if not record.is_file():
+        return []
+    with record.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        return [_from_row(row) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{record} must be the readings that dsaccel evaluate recorded, but: {error}"
+        ) from None
+
+
+def weights_path(target: str) -> Path:
+    """Weights as they are given, or those that lie beside a config: `x.toml`, `x.safetensors`."""
+    path = Path(target)
+    if path.suffix == SUFFIX:
+        return path
+    beside = path.with_suffix(SUFFIX)
+    if path.suffix != ".toml":
+        raise ConfigError(f"expected weights ({SUFFIX}) or a config (.toml), but got {target!r}")
+    if not beside.is_file():
+        raise ConfigError(
+            f"{path} must have its weights beside it, but {beside} is not there; train them with: "
+            f"dsaccel train {path} --output {beside}"
+        )
+    return beside
+
+
+def _append(path: Path, reading: Reading) -> None:
+    row = asdict(reading) | {"head_accuracies": json.dumps(reading.head_accuracies)}
+    is_new = not path.is_file()
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, row, lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def _from_row(row: dict[str, str]) -> Reading:
+    split = row["split"]
+    if split not in ("val", "test"):
+        raise ValueError(f"split {split!r}")
+    return Reading(
+        date=row["date"],
+        command=row["command"],
+        weights=row["weights"],
+        hierarchy=row["hierarchy"],
+        mode=row["mode"],
+        seed=int(row["seed"]),
+        split=split,
+        num_images=int(row["num_images"]),
+        accuracy=float(row["accuracy"]),
+        head_accuracies=json.loads(row["head_accuracies"]),
+    )

@@ -1,0 +1,148 @@
+"""Train one segment. The learner is the only caller of `backward` and of an optimizer's `step`."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dsaccel.config import TrainingConfig
+from dsaccel.networks.nn import Features, build_units, positions
+from dsaccel.networks.plan import Segment
+from dsaccel.seeds import derive
+
+
+class Learner:
+    """One segment's units, an Adam each, and their named random numbers.
+
+    Each unit's forward, backward and step happen at once and its graph is released before the next
+    unit begins: this is what makes layer-wise learning cheap in memory. All units learn on each
+    batch (`step`), or one after another (`learn`, `freeze`, `pass_on`).
+    """
+
+    def __init__(
+        self,
+        segment: Segment,
+        training: TrainingConfig,
+        *,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.training = training
+        self.learning_rate = segment.learning_rate or training.learning_rate
+        """Before the first decay."""
+        self.seed = seed
+        self.device = device
+        self.units = build_units(segment, seed)
+        for unit in self.units:
+            unit.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.optimizers = [
+            torch.optim.Adam(
+                unit.parameters(), lr=self.learning_rate, eps=training.adam_eps, fused=True
+            )
+            for unit in self.units
+        ]
+        self.num_frozen = 0
+        """The first units, which have finished learning."""
+        self.generators = {position: torch.Generator(device) for position in positions(self.units)}
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no unit is left to learn."""
+        return self.num_frozen == len(self.units)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set learning rate, random numbers and training mode for an epoch (1-based)."""
+        learning_rate = self.training.learning_rate_at(epoch, self.learning_rate)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+        for position, generator in self.generators.items():
+            generator.manual_seed(derive(self.seed, "dropout", *position, epoch))
+        for unit in self.units[self.num_frozen :]:
+            unit.train()
+
+    def start_evaluation(self) -> None:
+        """Switch to running statistics and no dropout."""
+        for unit in self.units:
+            unit.eval()
+
+    def step(self, x: Tensor, y_B: Tensor) -> Tensor:
+        """Learn from a batch; returns the detached features that the next segment gets."""
+        features = Features(x, None)
+        for index in range(len(self.units)):
+            features = self._learn(index, features, y_B)
+        return features.x
+
+    def learn(self, features: Features, y_B: Tensor) -> None:
+        """Train the first unit that is not frozen on a batch of what the unit below passes on."""
+        self._learn(self.num_frozen, features, y_B)
+
+    def freeze(self) -> None:
+        """End the learning of the first unit that is not frozen, and free its optimizer."""
+        self.optimizers[self.num_frozen].state.clear()
+        self.num_frozen += 1
+        self._set_frozen()
+
+    @torch.no_grad()
+    def pass_on(self, index: int, features: Features, *, epoch: int, batch: int) -> Features:
+        """What a frozen unit makes of a training batch: running statistics, channels dropped.
+
+        The random numbers are named by batch too: features that are looked up draw none, and must
+        leave those of the next batch as they are.
+        """
+        unit = self.units[index]
+        for position in positions([unit]):
+            seed = derive(self.seed, "dropout", *position, epoch, batch)
+            self.generators[position].manual_seed(seed)
+        with self._autocast():
+            _, x, skip = unit(*features, self.generators)
+        return Features(x, None if index + 1 == len(self.units) else skip)
+
+    @torch.no_grad()
+    def evaluate(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features for the next segment, and the logits (B, K) of each unit's head."""
+        skip = None
+        logits: list[Tensor] = []
+        for unit in self.units:
+            with self._autocast():
+                h, x, skip = unit(x, skip, None)
+                logits.append(unit.head.logits(h))
+        return x, logits
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training goes on from after a rung; random numbers restart by epoch."""
+        return {
+            "num_frozen": self.num_frozen,
+            "units": [unit.state_dict() for unit in self.units],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state, bit for bit, memory format included."""
+        self.num_frozen = state["num_frozen"]
+        self._set_frozen()
+        for unit, values in zip(self.units, state["units"], strict=True):
+            unit.load_state_dict(values)
+        for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+
+    def _learn(self, index: int, features: Features, y_B: Tensor) -> Features:
+        """Train a unit on a batch; returns what it passes on, detached."""
+        unit, optimizer = self.units[index], self.optimizers[index]
+        # one autocast context a unit: a longer one would reuse weights cast before the step
+        with self._autocast():
+            h, x, skip = unit(*features, self.generators)
+            loss = unit.head.loss(h, y_B)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return Features(x.detach(), None if skip is None else skip.detach())
+
+    def _set_frozen(self) -> None:
+        for unit in self.units[: self.num_frozen]:
+            unit.eval()
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.training.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)

@@ -1,0 +1,181 @@
+"""A cohort that does not fit into memory, trained in parts one after another; results are the same.
+
+Between two of its stops all parts are trained, each as an ordinary cohort, to the same rung; their
+rungs are then merged. By the prefix law each network trains as it would have with all others, so
+ranking, pruning and harvest see one cohort. The price is time: what two parts share is trained in
+both, and learners wait on disk in between.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dsaccel.config import TrainingConfig
+from dsaccel.hierarchy import parse_hierarchy
+from dsaccel.networks.memory import split_to_fit
+from dsaccel.networks.plan import Plan
+from dsaccel.networks.trie import Node, Trie
+from dsaccel.training.cohort import Cohort
+from dsaccel.training.learner import Learner
+from dsaccel.training.rung import Rung
+from dsaccel.training.schedules import Batches
+
+STRIDE_S = 300.0
+"""The first part is trained at least this long before the others catch up: the shorter, the more
+time goes into reading and writing learners; the longer, the more is lost to an interruption."""
+
+
+class SplitCohort(Cohort):
+    """A cohort whose parts are trained in turn.
+
+    Args:
+        plans: by hierarchy.
+        fits: whether networks can be trained together.
+        stops: the rungs after which networks may be retired: no part is trained beyond one before
+            all have arrived.
+        folder: learners are kept here while others are trained; who makes a cohort empties it.
+        training, data, seed, device, harvest, looks_ahead: as of a cohort.
+    """
+
+    def __init__(
+        self,
+        plans: Mapping[str, Plan],
+        training: TrainingConfig,
+        data: Batches,
+        *,
+        seed: int,
+        device: torch.device,
+        harvest: Mapping[str, Plan] | None = None,
+        looks_ahead: bool = False,
+        fits: Callable[[Sequence[str]], bool],
+        stops: Collection[int],
+        folder: Path,
+    ) -> None:
+        super().__init__(
+            plans,
+            training,
+            data,
+            seed=seed,
+            device=device,
+            harvest=harvest,
+            looks_ahead=looks_ahead,
+        )
+        self._plans = dict(plans)
+        self._harvest = dict(harvest or {})
+        self._fits = fits
+        self._stops = stops
+        self._waiting: dict[int, Any] = {}
+        """Learners' states by node number, in files that are mapped into memory."""
+        self._waiting_step = 0
+        self._blocks_of_parts = 0.0
+        self._in_memory: list[str] = []
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        tries = [Trie({name: plans[name] for name in part}) for part in self.parts()]
+        self.trie.blocks_trained = sum(trie.blocks_trained for trie in tries)
+
+    @property
+    def at_rest(self) -> bool:
+        """Not while rungs are left that all parts have passed already."""
+        return self.step == self._waiting_step
+
+    @property
+    def in_memory(self) -> list[str]:
+        """The part that is being trained."""
+        return self._in_memory
+
+    def parts(self) -> list[tuple[str, ...]]:
+        """The living networks in runs that fit; neighbours in order share the longest prefixes."""
+        return split_to_fit(sorted(self.trie.asked, key=parse_hierarchy), self._fits)
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        living = {node.number for node in self.trie.nodes()}
+        return {**state, "learners": {n: s for n, s in self._waiting.items() if n in living}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a cohort of the same networks, split or not, was saved."""
+        super().load_state_dict({**state, "learners": {}})
+        self._waiting = dict(state["learners"])
+        self._waiting_step = self.step
+
+    def _count_blocks(self, shares: Mapping[Node, float]) -> None:
+        """What two parts share is trained in both."""
+        self._blocks_learned += self._blocks_of_parts
+        self._blocks_of_parts = 0.0
+
+    def _make_learners(self) -> dict[Node, Learner]:
+        return {}
+
+    def _schedule(self) -> Iterator[Rung]:
+        while self.step < self.num_steps:
+            yield from self._advance()
+
+    def _advance(self) -> Iterator[Rung]:
+        """Train all parts to the same rung."""
+        last: int | None = None
+        merged: dict[int, dict[str, tuple[float, ...]]] = {}
+        has_output: dict[int, bool] = {}
+        # not yet in place of what waits: another part may begin with the same learners
+        trained: dict[int, Any] = {}
+        for number, names in enumerate(self.parts()):
+            self._in_memory = list(names)
+            part = self._open(names)
+            started = time.perf_counter()
+            with closing(part.rungs()) as rungs:
+                for rung in rungs:
+                    if last is None or rung.step <= last:
+                        merged.setdefault(rung.step, {}).update(rung.accuracies)
+                        has_output[rung.step] = rung.has_output
+                    is_late = time.perf_counter() - started > STRIDE_S
+                    if last is None and (is_late or rung.step in self._stops):
+                        last = rung.step
+                    if last is not None and rung.step >= last:
+                        break
+            last = last or self.num_steps
+            self._blocks_of_parts += part.blocks_trained
+            trained |= self._put_away(part, self._folder / f"{number}.pt")
+        assert last is not None
+        self._waiting = trained
+        self._waiting_step = last
+        for step in sorted(merged):
+            yield Rung(step, merged[step], has_output[step])
+
+    def _open(self, names: Sequence[str]) -> Cohort:
+        """A part as it was left."""
+        part = Cohort(
+            {name: self._plans[name] for name in names},
+            self.training,
+            self.data,
+            seed=self.seed,
+            device=self.device,
+            harvest={n: p for n, p in self._harvest.items() if n in self.trie.names},
+            looks_ahead=self._looks_ahead,
+        )
+        part.history = list(self.history)
+        for node, number in self._numbers(part).items():
+            if number in self._waiting:
+                # a copy: Adam's averages are updated in place, and another part may read them too
+                part.learners[node].load_state_dict(copy.deepcopy(self._waiting[number]))
+        return part
+
+    def _put_away(self, part: Cohort, path: Path) -> dict[int, Any]:
+        """Save a part's learners; returns their states, which are read when they are needed."""
+        numbers = self._numbers(part)
+        temporary = path.with_suffix(".part")
+        torch.save({n: part.learners[node].state_dict() for node, n in numbers.items()}, temporary)
+        temporary.replace(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+
+    def _numbers(self, part: Cohort) -> dict[Node, int]:
+        """The numbers that a part's nodes have in the whole trie."""
+        return {
+            node: whole.number
+            for name in part.trie.names
+            for node, whole in zip(part.trie.path(name), self.trie.path(name), strict=True)
+        }

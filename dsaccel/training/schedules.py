@@ -1,0 +1,116 @@
+"""Train a trie. A schedule yields rungs and decides nothing: who retires is decided between two."""
+
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dsaccel.networks.trie import Node, Trie
+from dsaccel.training.learner import Learner
+from dsaccel.training.rung import Rung
+
+
+class Batches(Protocol):
+    """What a schedule needs of the data."""
+
+    def train_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+    def val_batches(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+def simultaneous(
+    trie: Trie,
+    learners: MutableMapping[Node, Learner],
+    data: Batches,
+    epochs: int,
+    *,
+    start: int = 0,
+) -> Iterator[Rung]:
+    """Every unit learns on every batch; a rung after each epoch.
+
+    Args:
+        trie: the networks; what retires between two rungs is trained no further.
+        learners: one a node; those of retired nodes are dropped, which frees their memory.
+        data: batches of images and labels on the learners' device.
+        epochs: the last epoch (1-based).
+        start: epochs that the learners have behind them.
+    """
+    for epoch in range(start + 1, epochs + 1):
+        drop_retired(trie, learners)
+        for learner in learners.values():
+            learner.start_epoch(epoch)
+        for x, y in data.train_batches(epoch):
+            _train(trie.roots, learners, x, y)
+        yield Rung(epoch, evaluate(trie, learners, data.val_batches()))
+
+
+def drop_retired(trie: Trie, learners: MutableMapping[Node, Learner]) -> None:
+    """Free the learners of the nodes that are no longer in the trie."""
+    for node in set(learners) - set(trie.nodes()):
+        del learners[node]
+
+
+def evaluate(
+    trie: Trie,
+    learners: Mapping[Node, Learner],
+    batches: Iterator[tuple[Tensor, Tensor]],
+    trained: Collection[Node] | None = None,
+) -> dict[str, tuple[float, ...]]:
+    """Accuracy (0..1) of all heads of each living network, the output layer's last.
+
+    One descent reads all heads of all networks; the device is asked for figures once, at the end.
+    Given the nodes that are trained so far, only their heads are read, and networks that have none
+    are left out.
+    """
+    trained = set(trie.nodes()) if trained is None else trained
+    for learner in learners.values():
+        learner.start_evaluation()
+    correct: dict[Node, Tensor] = {}
+    num_images = 0
+    for x, y in batches:
+        _count_correct(trie.roots, learners, trained, x, y, correct)
+        num_images += len(y)
+    nodes = list(correct)
+    counts = torch.cat([correct[node] for node in nodes]).tolist()
+    accuracies: dict[Node, tuple[float, ...]] = {}
+    for node in nodes:
+        num_heads = len(correct[node])
+        accuracies[node] = tuple(count / num_images for count in counts[:num_heads])
+        counts = counts[num_heads:]
+    by_name = {
+        name: tuple(a for node in trie.path(name) for a in accuracies.get(node, ()))
+        for name in trie.names
+    }
+    return {name: heads for name, heads in by_name.items() if heads}
+
+
+def _train(roots: list[Node], learners: Mapping[Node, Learner], x: Tensor, y: Tensor) -> None:
+    """One batch, depth first. Features live until the last child has read them, no longer: memory
+    grows with the branches that are open, not with depth.
+    """
+    stack = [(node, x) for node in reversed(roots)]
+    del x
+    while stack:
+        node, features = stack.pop()
+        features = learners[node].step(features, y)
+        stack += [(child, features) for child in reversed(node.children)]
+
+
+def _count_correct(
+    roots: list[Node],
+    learners: Mapping[Node, Learner],
+    trained: Collection[Node],
+    x: Tensor,
+    y: Tensor,
+    correct: dict[Node, Tensor],
+) -> None:
+    """Add the number of right answers of each head to `correct`, down the trie."""
+    stack = [(node, x) for node in reversed(roots) if node in trained]
+    del x
+    while stack:
+        node, features = stack.pop()
+        features, logits = learners[node].evaluate(features)
+        right = torch.stack([(out.argmax(dim=1) == y).sum() for out in logits])
+        correct[node] = correct[node] + right if node in correct else right
+        stack += [(child, features) for child in reversed(node.children) if child in trained]

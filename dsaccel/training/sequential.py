@@ -1,0 +1,182 @@
+"""Train a trie unit after unit, from the bottom up: Algorithm 1 of the paper.
+
+A unit learns for all epochs on the features of the frozen units below it, on a learning-rate
+schedule of its own, and is then frozen. Frozen units use running statistics, but still drop
+channels for those above. Every unit sees the same epochs: order, augmentation and dropped channels
+are named by position and epoch (a frozen unit's channels by batch too, so that any batch can be
+computed on its own).
+
+A *wave* trains the next unit of every living network at once, so that what they share below runs
+once a batch. Networks wait for each other at the end of each stage: there is a rung. The yielded
+rungs decide nothing.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dsaccel.networks.nn import Features
+from dsaccel.networks.trie import Node, Trie
+from dsaccel.training.feature_cache import FeatureCache, Key
+from dsaccel.training.learner import Learner
+from dsaccel.training.rung import Rung
+from dsaccel.training.schedules import Batches, drop_retired, evaluate
+
+
+def sequential(
+    trie: Trie,
+    learners: MutableMapping[Node, Learner],
+    data: Batches,
+    epochs: int,
+    *,
+    cache: FeatureCache,
+    start: int = 0,
+    looks_ahead: bool = False,
+) -> Iterator[Rung]:
+    """Every unit learns alone, from the bottom up; a rung after each stage.
+
+    The stem belongs to the first stage, fully connected units and output layers to the last: its
+    rung is the last one, and the only one with output layers. Where no network has a trained head
+    yet (the first local loss lies deeper, or all is one segment) there is no rung.
+
+    Args:
+        trie: the networks; what retires between two rungs is trained no further.
+        learners: one a node; those of retired nodes are dropped, which frees their memory.
+        data: batches of images and labels on the learners' device.
+        epochs: of each unit.
+        cache: an empty one; its size changes the time it takes, no result.
+        start: stages that the learners have behind them.
+        looks_ahead: the rung of a stage comes after the first unit of the next one, whose head is
+            then the deepest (`dsaccel.search.beam`). Changes no unit.
+    """
+    num_stages = trie.num_stages
+    for stage in range(start + 1, num_stages + 1):
+        drop_retired(trie, learners)
+        while wave := set(_ready(trie.roots, learners, stage)):
+            _train_wave(wave, trie, learners, data, epochs, cache)
+        if looks_ahead and stage < num_stages:
+            wave = set(_ready(trie.roots, learners, stage + 1))
+            _train_wave(wave, trie, learners, data, epochs, cache)
+        if trained := {node for node in trie.nodes() if learners[node].num_frozen}:
+            accuracies = evaluate(trie, learners, data.val_batches(), trained)
+            # of a node of which only some units are trained, the other heads are read, too
+            accuracies = {
+                name: heads[: sum(learners[node].num_frozen for node in trie.path(name))]
+                for name, heads in accuracies.items()
+            }
+            yield Rung(stage, accuracies, has_output=stage == num_stages)
+
+
+def _train_wave(
+    wave: set[Node],
+    trie: Trie,
+    learners: MutableMapping[Node, Learner],
+    data: Batches,
+    epochs: int,
+    cache: FeatureCache,
+) -> None:
+    """Train the next unit of each of these nodes, and freeze it."""
+    open_nodes = _open(trie, learners)
+    cache.retain(open_nodes)
+    for epoch in range(1, epochs + 1):
+        for node in wave:
+            learners[node].start_epoch(epoch)
+        for batch, (x, y) in enumerate(data.train_batches(epoch)):
+            ascent = _Ascent(learners, cache, wave, open_nodes, epoch, batch, y)
+            ascent.start(trie.roots, x)
+    for node in wave:
+        learners[node].freeze()
+
+
+def _ready(nodes: list[Node], learners: Mapping[Node, Learner], stage: int) -> Iterator[Node]:
+    """The nodes up to a stage that have units left to train, and none left below them."""
+    for node in nodes:
+        if learners[node].is_frozen:
+            yield from _ready(node.children, learners, stage)
+        elif node.stage <= stage:
+            yield node
+
+
+def _open(trie: Trie, learners: Mapping[Node, Learner]) -> set[Node]:
+    """The nodes with units left to train, and all below those."""
+    nodes: set[Node] = set()
+    for end in trie.nodes():
+        node = None if learners[end].is_frozen else end
+        while node is not None and node not in nodes:
+            nodes.add(node)
+            node = node.parent
+    return nodes
+
+
+@dataclass(frozen=True)
+class _Ascent:
+    """A batch on its way up the trie: frozen units pass it on, those of the wave learn from it.
+
+    Features are kept in the cache where an untrained unit reads them, and as the nearest thing to
+    start from where its own did not fit.
+    """
+
+    learners: Mapping[Node, Learner]
+    cache: FeatureCache
+    wave: set[Node]
+    open_nodes: set[Node]
+    epoch: int
+    batch: int
+    y: Tensor
+
+    def start(self, roots: list[Node], x: Tensor) -> None:
+        for node in self._opened(roots):
+            self._visit(node, 0, lambda: Features(x, None))
+
+    def _visit(self, node: Node, unit: int, read: Callable[[], Features]) -> bool:
+        """Go on to a unit whose input is what `read` returns; returns if it is needed once more."""
+        learner = self.learners[node]
+        if unit < learner.num_frozen:
+            return self._pass_on(node, unit, read)
+        if node not in self.wave:
+            return True
+        learner.learn(read(), self.y)
+        return any(True for _ in self._above(node, unit))
+
+    def _pass_on(self, node: Node, unit: int, read: Callable[[], Features]) -> bool:
+        """Like `_visit`, for a frozen unit."""
+        key = Key(node, unit, self.epoch, self.batch)
+        output = _Output(self.learners[node], key, self.cache, read)
+        above = [self._visit(*following, output.get) for following in self._above(node, unit)]
+        if not any(above):
+            self.cache.drop(key)
+            return False
+        if output.features is None:
+            return key not in self.cache
+        return not self.cache.put(key, output.features)
+
+    def _above(self, node: Node, unit: int) -> Iterator[tuple[Node, int]]:
+        """The units that read a unit's features and have training at or above them."""
+        if unit + 1 < len(self.learners[node].units):
+            yield node, unit + 1
+        else:
+            for child in self._opened(node.children):
+                yield child, 0
+
+    def _opened(self, nodes: Iterable[Node]) -> Iterator[Node]:
+        return (node for node in nodes if node in self.open_nodes)
+
+
+@dataclass
+class _Output:
+    """What a frozen unit passes on, looked up or computed once somebody asks for it."""
+
+    learner: Learner
+    key: Key
+    cache: FeatureCache
+    read: Callable[[], Features]
+    features: Features | None = None
+
+    def get(self) -> Features:
+        if self.features is None:
+            self.features = self.cache.pop(self.key)
+        if self.features is None:
+            _, unit, epoch, batch = self.key
+            self.features = self.learner.pass_on(unit, self.read(), epoch=epoch, batch=batch)
+        return self.features
