@@ -4,10 +4,10 @@
 
 Measured one after the other: the peak of bf16 matrix products; ResNet18 2-2-2-2 under `predsim` on
 every convolution, bf16, batch 128, a step and an epoch of 50,000 images of CIFAR's shape, against
-the reference's own step and loop; a trie against alone, bit by bit; peak memory layer-wise against
-back-propagation; and the space of all 256 hierarchies 4x(1..4), some batches of it. What does not
-fit into the time is "not reached"; without CUDA nothing is measured, which is said, and the exit
-code is 0.
+the reference's own step and loop; peak memory layer-wise against back-propagation; a trie against
+alone, bit by bit; and the space of all 256 hierarchies 4x(1..4), some batches of it. Steps are
+measured as they are and recorded as one CUDA graph (`training.cuda_graph`). What does not fit into
+the time is "not reached"; without CUDA nothing is measured, which is said, and the exit code is 0.
 
 `--device cpu --tiny` is a rehearsal: all of it in small on a CPU, to see that the script works. Its
 figures mean nothing and its file is none to keep. Images are random; times do not depend on them.
@@ -21,6 +21,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,12 +42,15 @@ from dsaccel.hierarchy import Hierarchy, format_hierarchy
 from dsaccel.networks.families import build_plan
 from dsaccel.networks.plan import Plan
 from dsaccel.networks.trie import Node, Trie
+from dsaccel.training.graphs import NUM_EAGER, CudaGraphs, RecordedStep, Step
 from dsaccel.training.learner import Learner
+from dsaccel.training.schedules import train_batch
 
 MIB = 2**20
 STANDARD = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 PRODUCTS = 10
 """Matrix products of a round."""
+NEEDS_CUDA = {"status": "needs CUDA"}
 EPOCH_TARGET_S, SPACE_TARGET_S = 1.2, 50.0
 
 
@@ -70,7 +74,7 @@ class Size:
 FULL = Size(
     width=1.0, batch_size=128, num_images=50_000, matrix=16384, blocks=4, steps=10, rounds=40
 )
-TINY = Size(width=1 / 16, batch_size=8, num_images=32, matrix=256, blocks=2, steps=1, rounds=2)
+TINY = Size(width=1 / 16, batch_size=8, num_images=32, matrix=256, blocks=2, steps=1, rounds=1)
 
 
 class Bench:
@@ -91,11 +95,15 @@ class Bench:
         """In the order of their worth: what is last is what may not be reached."""
         return {
             "matmul": Section(self.matmul, least_s=5, most_s=20),
-            "step": Section(self.step, least_s=20, most_s=90),
-            "epoch": Section(self.epoch, least_s=20, most_s=60),
-            "space": Section(self.space, least_s=60, most_s=150),
-            "memory": Section(self.memory, least_s=20, most_s=60),
-            "exactness": Section(self.exactness, least_s=20, most_s=60),
+            "step": Section(self.step, least_s=20, most_s=60),
+            "epoch": Section(self.epoch, least_s=20, most_s=50),
+            "step, graph": Section(self.graph_step, least_s=15, most_s=40),
+            "epoch, graph": Section(partial(self.epoch, recorded=True), least_s=15, most_s=40),
+            "space, graph": Section(partial(self.space, recorded=True), least_s=40, most_s=100),
+            "exactness, graph": Section(self.graph_exactness, least_s=10, most_s=30),
+            "memory": Section(self.memory, least_s=20, most_s=50),
+            "exactness": Section(self.exactness, least_s=20, most_s=50),
+            "space": Section(self.space, least_s=40, most_s=100),
         }
 
     def matmul(self, guard: Guard) -> dict[str, Any]:
@@ -113,8 +121,8 @@ class Bench:
         """Steps of ResNet18 on one batch, ours and the reference's, interleaved."""
         x, y = self._batch()
         trie, learners = self._ready({"": self._plan("resnet18")})
-        num = self.size.steps
-        ours = self._timed(lambda: [learn(trie.roots, learners, x, y) for _ in range(num)])
+        num, step = self.size.steps, self._stepper(trie, learners)
+        ours = self._timed(lambda: [step(x, y) for _ in range(num)])
         sides: dict[str, Callable[[], object]] = {"bf16": ours}
         if self.checkout is not None:
             theirs = self._reference()
@@ -131,16 +139,39 @@ class Bench:
             "runs": runs,
         }
 
-    def epoch(self, guard: Guard) -> dict[str, Any]:
+    def graph_step(self, guard: Guard) -> dict[str, Any]:
+        """The same, recorded against as it is."""
+        if self.device.type != "cuda":
+            return NEEDS_CUDA
+        x, y = self._batch()
+        num, sides = self.size.steps, {}
+        for name, recorded in (("as it is", False), ("graph", True)):
+            trie, learners = self._ready({"": self._plan("resnet18")})
+            step = self._stepper(trie, learners, recorded=recorded)
+            sides[name] = self._timed(lambda step=step: [step(x, y) for _ in range(num)])
+        runs = interleave(sides, guard, most=self.size.rounds, warm_up=2)
+        seconds = {name: measure.median(own) / num for name, own in runs.items()}
+        return {
+            "step_s": seconds,
+            "share_of_peak": self._share(trie_flops(trie), seconds["graph"]),
+            "faster_than_as_it_is": measure.ratio(runs["as it is"], runs["graph"]),
+            "runs": runs,
+        }
+
+    def epoch(self, guard: Guard, *, recorded: bool = False) -> dict[str, Any]:
         """A whole epoch with the data, and the reference's with its own loader, extrapolated."""
+        if recorded and self.device.type != "cuda":
+            return NEEDS_CUDA
         data, (pixels, labels) = self._data()
         trie, learners = self._ready({"": self._plan("resnet18")})
+        step = self._stepper(trie, learners, recorded=recorded)
 
         def train() -> None:
             for x, y in data.train_batches(1):
-                learn(trie.roots, learners, x, y)
+                step(x, y)
 
-        runs = interleave({"": self._timed(train)}, guard.part(guard.left_s / 2), most=5)[""]
+        part = guard if recorded else guard.part(guard.left_s / 2)
+        runs = interleave({"": self._timed(train)}, part, most=5)[""]
         seconds = measure.median(runs)
         record: dict[str, Any] = {
             "images": self.size.num_images,
@@ -148,7 +179,7 @@ class Bench:
             "target_s": EPOCH_TARGET_S,
             "share_of_peak": self._share(trie_flops(trie), seconds / data.num_steps),
         }
-        if self.checkout is not None:
+        if self.checkout is not None and not recorded:
             batches = min(40, data.num_steps)
             num = batches * self.size.batch_size
             loader = reference_loader(pixels[:num], labels[:num], self.size.batch_size)
@@ -162,8 +193,10 @@ class Bench:
             }
         return record
 
-    def space(self, guard: Guard) -> dict[str, Any]:
+    def space(self, guard: Guard, *, recorded: bool = False) -> dict[str, Any]:
         """Some batches of all hierarchies of 4x(1..n), each round on from the one before."""
+        if recorded and self.device.type != "cuda":
+            return NEEDS_CUDA
         plans = {
             format_hierarchy(hierarchy): self._plan("resnet18", hierarchy)
             for hierarchy in itertools.product(range(1, self.size.blocks + 1), repeat=4)
@@ -172,12 +205,10 @@ class Bench:
         trie, learners = self._ready(plans)
         guard.check()
         batches = itertools.cycle(data.train_batches(1))
-
-        def train() -> None:
-            x, y = next(batches)
-            learn(trie.roots, learners, x, y)
-
-        runs = interleave({"": self._timed(train)}, guard, most=self.size.rounds, warm_up=3)[""]
+        step = self._stepper(trie, learners, recorded=recorded)
+        warm_up = NUM_EAGER + 2 if recorded else 3
+        one_batch = self._timed(lambda: step(*next(batches)))
+        runs = interleave({"": one_batch}, guard, most=self.size.rounds, warm_up=warm_up)[""]
         seconds = measure.median(runs)
         epoch = extrapolate(seconds, batches=1, epoch_batches=data.num_steps)
         flops = trie_flops(trie)
@@ -214,6 +245,23 @@ class Bench:
                 backprop = self._peak(plan, training)
                 rows[name] = compare_peaks(layerwise, backprop)
         return {"peaks": rows}
+
+    def graph_exactness(self, guard: Guard) -> dict[str, Any]:
+        """Largest difference of any weight between recorded steps and steps as they are."""
+        if self.device.type != "cuda":
+            return NEEDS_CUDA
+        plans = {"1-1-1-2": self._plan("resnet18", (1, 1, 1, 2))}
+        record: dict[str, Any] = {"steps": NUM_EAGER + 5}
+        for precision in ("fp32", "bf16"):
+            guard.check()
+            training = self.training.model_copy(update={"precision": precision})
+            with deterministic(True):
+                plain, recorded = (
+                    self._trained(plans, training, steps=NUM_EAGER + 5, recorded=recorded)
+                    for recorded in (False, True)
+                )
+            record[precision] = difference(plain["1-1-1-2"], recorded["1-1-1-2"])
+        return record
 
     def exactness(self, guard: Guard) -> dict[str, Any]:
         """Largest difference of any weight between networks in a trie and trained alone."""
@@ -263,6 +311,19 @@ class Bench:
             learner.start_epoch(1)
         return trie, learners
 
+    def _stepper(
+        self, trie: Trie, learners: dict[Node, Learner], *, recorded: bool = False
+    ) -> Step:
+        """A training step of all networks of a trie."""
+
+        def step(x: Tensor, y: Tensor) -> None:
+            train_batch(trie.roots, learners, x, y)
+
+        if not recorded:
+            return step
+        generators = (g for learner in learners.values() for g in learner.generators.values())
+        return RecordedStep(step, generators, CudaGraphs(self.device))
+
     def _batch(self) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(self.size.batch_size, CHANNELS, SIDE, SIDE, generator=generator)
@@ -274,10 +335,8 @@ class Bench:
         """On the device; and the images that it is of."""
         images = make_images(self.size.num_images)
         data = our_data(*images, self.size.batch_size)
-        val = {
-            field.name: getattr(data.val, field.name).to(self.device)
-            for field in dataclasses.fields(data.val)
-        }
+        fields = {f.name: getattr(data.val, f.name) for f in dataclasses.fields(data.val)}
+        val = {n: v.to(self.device) for n, v in fields.items() if isinstance(v, Tensor)}
         return dataclasses.replace(
             data,
             train_pixels=data.train_pixels.to(self.device),
@@ -321,23 +380,32 @@ class Bench:
     def _peak(self, plan: Plan, training: TrainingConfig) -> "Peak":
         trie, learners = self._ready({"": plan}, training)
         x, y = self._batch()
-        learn(trie.roots, learners, x, y)  # Adam's averages are made in the first step
+        step = self._stepper(trie, learners)
+        step(x, y)  # Adam's averages are made in the first step
         parameters = 4 * plan.num_parameters_training
         if self.device.type != "cuda":
             return Peak(parameters, None)
         self._synchronize()
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        learn(trie.roots, learners, x, y)
+        step(x, y)
         self._synchronize()
         return Peak(parameters, torch.cuda.max_memory_allocated(self.device) - before)
 
-    def _trained(self, plans: dict[str, Plan], training: TrainingConfig) -> dict[str, list[Tensor]]:
+    def _trained(
+        self,
+        plans: dict[str, Plan],
+        training: TrainingConfig,
+        *,
+        steps: int | None = None,
+        recorded: bool = False,
+    ) -> dict[str, list[Tensor]]:
         """All weights and statistics of each network after some batches."""
         trie, learners = self._ready(plans, training)
+        step = self._stepper(trie, learners, recorded=recorded)
         x, y = self._batch()
-        for shift in range(self.size.steps):
-            learn(trie.roots, learners, x.roll(shift, dims=0), y.roll(shift))
+        for shift in range(steps or self.size.steps):
+            step(x.roll(shift, dims=0), y.roll(shift))
         return {
             name: [
                 value.detach().clone()
@@ -366,7 +434,7 @@ def compare_peaks(layerwise: Peak, backprop: Peak) -> dict[str, Any]:
     Adam's two averages.
     """
     if layerwise.rise is None or backprop.rise is None:
-        return {"status": "needs CUDA"}
+        return NEEDS_CUDA
     activations = layerwise.rise, backprop.rise - backprop.parameters
     in_all = layerwise.rise + 3 * layerwise.parameters, backprop.rise + 3 * backprop.parameters
     return {
@@ -386,12 +454,6 @@ class Batches(list[tuple[Tensor, Tensor]]):
     def dataset(self) -> list[Tensor]:
         """As long as the images are many."""
         return [label for _, y in self for label in y]
-
-
-def learn(nodes: list[Node], learners: dict[Node, Learner], x: Tensor, y: Tensor) -> None:
-    """One batch down a trie."""
-    for node in nodes:
-        learn(node.children, learners, learners[node].step(x, y), y)
 
 
 def difference(a: list[Tensor], b: list[Tensor]) -> float:

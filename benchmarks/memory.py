@@ -36,7 +36,7 @@ from dsaccel.networks.plan import Plan
 from dsaccel.networks.trie import Trie
 from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.learner import Learner
-from dsaccel.training.schedules import _train
+from dsaccel.training.schedules import train_batch
 
 Side = Literal["layer-wise", "global", "checkpointed"]
 MIB = 2**20
@@ -96,7 +96,7 @@ class Measured:
         self.y = torch.arange(training.batch_size, device=device) % NUM_CLASSES
 
     def step(self) -> None:
-        _train(self.trie.roots, self.learners, self.x, self.y)
+        train_batch(self.trie.roots, self.learners, self.x, self.y)
 
     def checkpointed_step(self) -> None:
         """Back-propagation that keeps the inputs of blocks only and computes the rest again."""

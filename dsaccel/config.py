@@ -93,6 +93,9 @@ class TrainingConfig(Section):
     computed again otherwise. Changes no result."""
     feature_cache_host_mib: int = Field(default=2048, ge=0)
     """The same in host memory, used when the device's share is full. Changes no result."""
+    cuda_graph: bool = False
+    """On CUDA, `simultaneous`: launch a step of all networks as one recorded graph. Off, because it
+    has not run on a GPU yet."""
 
     @property
     def step_name(self) -> Literal["epoch", "stage"]:

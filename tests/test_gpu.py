@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from helpers import TRAINING, Batches, plans
+from helpers import TRAINING, Batches, differing, plans, tensors
 
+from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 
 pytestmark = [
@@ -18,6 +19,49 @@ class OnDevice(Batches):
 
     def val_batches(self):
         return ((x.cuda(), y.cuda()) for x, y in super().val_batches())
+
+
+@pytest.fixture
+def deterministic(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_graph_trains_as_single_launches_do(precision):
+    """Through dropout, decays of the learning rate and a retirement, bit for bit."""
+    data = OnDevice(num_images=160)
+    ends = []
+    for cuda_graph in (False, True):
+        training = TRAINING.model_copy(update={"precision": precision, "cuda_graph": cuda_graph})
+        networks = plans("1-1-2", "1-2-1", "2-1-1")
+        cohort = Cohort(networks, training, data, seed=1, device=torch.device("cuda"))
+        rungs = cohort.rungs()
+        next(rungs)
+        cohort.trie.retire({"2-1-1"})
+        *_, last = rungs
+        ends.append((last.accuracies, tensors(cohort, "1-1-2"), tensors(cohort, "1-2-1")))
+    (accuracies, *plain), (accuracies_recorded, *recorded) = ends
+    assert accuracies_recorded == accuracies
+    assert [differing(a, b) for a, b in zip(plain, recorded, strict=True)] == [[], []]
+
+
+def test_a_cohort_goes_on_from_a_checkpoint_on_a_gpu(tmp_path):
+    """The learning rate is a tensor there, and what is saved may be read to another place."""
+    device, path = torch.device("cuda"), tmp_path / "checkpoint.pt"
+    networks = plans("1-1-2", "1-2-1")
+    whole, begun, resumed = (
+        Cohort(networks, TRAINING, OnDevice(), seed=1, device=device) for _ in range(3)
+    )
+    *_, last = whole.rungs()
+    next(begun.rungs())
+    save_checkpoint(path, list(networks), begun)
+    assert load_checkpoint(path, list(networks), resumed)
+    *_, again = resumed.rungs()
+    assert again.accuracies == last.accuracies
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

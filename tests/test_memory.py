@@ -11,7 +11,7 @@ from dsaccel.networks.memory import estimate_plans, split_to_fit
 from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.runtime import free_memory_bytes, is_out_of_memory
-from dsaccel.training.schedules import _train
+from dsaccel.training.schedules import train_batch
 
 NETWORK = NetworkConfig(width=1 / 16, dropout=0.2)
 BATCH = 16
@@ -171,7 +171,7 @@ def test_the_estimate_is_within_15_percent_on_a_gpu(precision):
     y = torch.arange(batch, device=device) % 4
 
     def step():
-        _train(cohort.trie.roots, cohort.learners, x, y)
+        train_batch(cohort.trie.roots, cohort.learners, x, y)
 
     step()
     peak = peak_bytes(step, device) + x.nbytes
@@ -194,7 +194,7 @@ def test_convolutions_by_tiles_are_estimated_within_15_percent(mode, batch):
     y = torch.arange(batch) % 4
 
     def step():
-        _train(cohort.trie.roots, cohort.learners, x, y)
+        train_batch(cohort.trie.roots, cohort.learners, x, y)
 
     step()
     peak = peak_bytes(step, CPU) + x.nbytes

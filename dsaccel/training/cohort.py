@@ -13,6 +13,7 @@ from dsaccel.config import TrainingConfig
 from dsaccel.networks.plan import Plan
 from dsaccel.networks.trie import Node, Trie
 from dsaccel.training.feature_cache import FeatureCache
+from dsaccel.training.graphs import CudaGraphs
 from dsaccel.training.learner import Learner
 from dsaccel.training.rung import Rung
 from dsaccel.training.schedules import Batches, drop_retired, simultaneous
@@ -164,7 +165,12 @@ class Cohort:
     def _schedule(self) -> Iterator[Rung]:
         epochs, start = self.training.epochs, self.step
         if self.training.schedule == "simultaneous":
-            return simultaneous(self.trie, self.learners, self.data, epochs, start=start)
+            recorder = None
+            if self.training.cuda_graph and self.device.type == "cuda":
+                recorder = CudaGraphs(self.device)
+            return simultaneous(
+                self.trie, self.learners, self.data, epochs, start=start, recorder=recorder
+            )
         cache = FeatureCache(
             self.device,
             device_bytes=self.training.feature_cache_mib * 2**20,

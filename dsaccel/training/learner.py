@@ -36,11 +36,17 @@ class Learner:
         self.units = build_units(segment, seed)
         for unit in self.units:
             unit.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        # on CUDA a tensor: a step that is recorded once must find each epoch's there
+        is_cuda = device.type == "cuda"
+        self._rates: list[float | Tensor] = [
+            torch.tensor(self.learning_rate, device=device) if is_cuda else self.learning_rate
+            for _ in self.units
+        ]
         self.optimizers = [
             torch.optim.Adam(
-                unit.parameters(), lr=self.learning_rate, eps=training.adam_eps, fused=True
+                unit.parameters(), lr=rate, eps=training.adam_eps, fused=True, capturable=is_cuda
             )
-            for unit in self.units
+            for unit, rate in zip(self.units, self._rates, strict=True)
         ]
         self.num_frozen = 0
         """The first units, which have finished learning."""
@@ -56,7 +62,10 @@ class Learner:
         learning_rate = self.training.learning_rate_at(epoch, self.learning_rate)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(learning_rate)
+                else:
+                    group["lr"] = learning_rate
         for position, generator in self.generators.items():
             generator.manual_seed(derive(self.seed, "dropout", *position, epoch))
         for unit in self.units[self.num_frozen :]:
@@ -124,8 +133,13 @@ class Learner:
         self._set_frozen()
         for unit, values in zip(self.units, state["units"], strict=True):
             unit.load_state_dict(values)
-        for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
+        for optimizer, values, rate in zip(
+            self.optimizers, state["optimizers"], self._rates, strict=True
+        ):
             optimizer.load_state_dict(values)
+            for group in optimizer.param_groups:
+                # what was saved may lie on another device; the next epoch sets the value
+                group["lr"] = rate
 
     def _learn(self, index: int, features: Features, y_B: Tensor) -> Features:
         """Train a unit on a batch; returns what it passes on, detached."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dsaccel.networks.trie import Node, Trie
+from dsaccel.training.graphs import RecordedStep, Recorder
 from dsaccel.training.learner import Learner
 from dsaccel.training.rung import Rung
 
@@ -26,6 +27,7 @@ def simultaneous(
     epochs: int,
     *,
     start: int = 0,
+    recorder: Recorder | None = None,
 ) -> Iterator[Rung]:
     """Every unit learns on every batch; a rung after each epoch.
 
@@ -35,20 +37,32 @@ def simultaneous(
         data: batches of images and labels on the learners' device.
         epochs: the last epoch (1-based).
         start: epochs that the learners have behind them.
+        recorder: records the step of all networks, anew whenever some have retired.
     """
+
+    def train(x: Tensor, y: Tensor) -> None:
+        train_batch(trie.roots, learners, x, y)
+
+    step = None
     for epoch in range(start + 1, epochs + 1):
-        drop_retired(trie, learners)
+        if drop_retired(trie, learners):
+            step = None
+        if step is None:
+            generators = (g for learner in learners.values() for g in learner.generators.values())
+            step = train if recorder is None else RecordedStep(train, generators, recorder)
         for learner in learners.values():
             learner.start_epoch(epoch)
         for x, y in data.train_batches(epoch):
-            _train(trie.roots, learners, x, y)
+            step(x, y)
         yield Rung(epoch, evaluate(trie, learners, data.val_batches()))
 
 
-def drop_retired(trie: Trie, learners: MutableMapping[Node, Learner]) -> None:
-    """Free the learners of the nodes that are no longer in the trie."""
-    for node in set(learners) - set(trie.nodes()):
+def drop_retired(trie: Trie, learners: MutableMapping[Node, Learner]) -> bool:
+    """Free the learners of the nodes that are no longer in the trie; returns if there were any."""
+    retired = set(learners) - set(trie.nodes())
+    for node in retired:
         del learners[node]
+    return bool(retired)
 
 
 def evaluate(
@@ -85,7 +99,7 @@ def evaluate(
     return {name: heads for name, heads in by_name.items() if heads}
 
 
-def _train(roots: list[Node], learners: Mapping[Node, Learner], x: Tensor, y: Tensor) -> None:
+def train_batch(roots: list[Node], learners: Mapping[Node, Learner], x: Tensor, y: Tensor) -> None:
     """One batch, depth first. Features live until the last child has read them, no longer: memory
     grows with the branches that are open, not with depth.
     """

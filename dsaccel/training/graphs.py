@@ -1,0 +1,96 @@
+"""A training step as one CUDA graph: recorded once, launched as a whole.
+
+Run as it is, a step launches some hundred kernels for each unit, one by one from Python, and a GPU
+waits for most of them. Every call trains on its batch exactly once, whether it is recorded or not.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Step = Callable[[Tensor, Tensor], object]
+"""Trains on images (B, C, H, W) and labels (B,)."""
+NUM_EAGER = 3
+"""Steps that run as they are before one is recorded: Adam's averages and what cuDNN and cuBLAS set
+up once must be there before."""
+
+
+class Recorder(Protocol):
+    """What records and replays; CUDA, or a stand-in in a test."""
+
+    def beside(self) -> AbstractContextManager[None]:
+        """Run what is inside where it could be recorded."""
+        ...
+
+    def record(
+        self, run: Callable[[], object], generators: Iterable[torch.Generator]
+    ) -> Callable[[], None]:
+        """What repeats `run` with the tensors that it reads now; does not run it."""
+        ...
+
+
+class RecordedStep:
+    """A step whose batches all have the shape of the first one.
+
+    Args:
+        step: must ask the device for no figure, and read all that changes from tensors.
+        generators: of the random numbers that it draws.
+        recorder: records it.
+    """
+
+    def __init__(
+        self, step: Step, generators: Iterable[torch.Generator], recorder: Recorder
+    ) -> None:
+        self._step = step
+        self._generators = list(generators)
+        self._recorder = recorder
+        self._num_eager = 0
+        self._replay: Callable[[], None] | None = None
+        self._batch: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, x: Tensor, y: Tensor) -> None:
+        """Train on a batch."""
+        if self._num_eager < NUM_EAGER:
+            self._num_eager += 1
+            with self._recorder.beside():
+                self._step(x, y)
+            return
+        if self._batch is None:
+            self._batch = x.clone(), y.clone()
+        else:
+            for place, new in zip(self._batch, (x, y), strict=True):
+                place.copy_(new)
+        if self._replay is None:
+            batch = self._batch
+            self._replay = self._recorder.record(lambda: self._step(*batch), self._generators)
+        self._replay()
+
+
+class CudaGraphs:
+    """Records on a stream of its own, which is where CUDA can."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """On the stream; before and after, the streams wait for each other."""
+        current = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            yield
+        current.wait_stream(self._stream)
+
+    def record(
+        self, run: Callable[[], object], generators: Iterable[torch.Generator]
+    ) -> Callable[[], None]:
+        """Its memory is the graph's own and lives as long."""
+        graph = torch.cuda.CUDAGraph()
+        for generator in generators:
+            graph.register_generator_state(generator)
+        with torch.cuda.graph(graph, stream=self._stream):
+            run()
+        return graph.replay

@@ -1,0 +1,123 @@
+"""A recorded step trains as the step itself does. What CUDA adds is tested in test_gpu.py."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from helpers import CPU, NETWORK, TRAINING, Batches, cohort, plan, plans
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dsaccel.networks.trie import Trie
+from dsaccel.training.graphs import NUM_EAGER, RecordedStep
+from dsaccel.training.learner import Learner
+from dsaccel.training.schedules import simultaneous, train_batch
+
+
+class Repeats:
+    """Records as CUDA does: what ran once is repeated with the very same tensors."""
+
+    def __init__(self) -> None:
+        self.num_eager = self.num_replays = 0
+        self.recorded: list[list[torch.Generator]] = []
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        self.num_eager += 1
+        yield
+
+    def record(
+        self, run: Callable[[], object], generators: Iterable[torch.Generator]
+    ) -> Callable[[], None]:
+        self.recorded.append(list(generators))
+
+        def replay() -> None:
+            self.num_replays += 1
+            run()
+
+        return replay
+
+
+def test_a_recorded_step_trains_on_every_batch_once():
+    seen: list[float] = []
+    recorder = Repeats()
+    step = RecordedStep(lambda x, _: seen.append(float(x)), [], recorder)
+    for number in range(NUM_EAGER + 4):
+        step(torch.tensor(float(number)), torch.tensor(0))
+    assert seen == list(range(NUM_EAGER + 4))
+    assert (recorder.num_eager, len(recorder.recorded), recorder.num_replays) == (NUM_EAGER, 1, 4)
+
+
+def test_batches_are_copied_into_the_tensors_that_were_recorded():
+    places: list[tuple[int, int]] = []
+    step = RecordedStep(
+        lambda x, y: places.append((x.data_ptr(), y.data_ptr())), [], recorder := Repeats()
+    )
+    batches = [(torch.zeros(4), torch.zeros(4)) for _ in range(NUM_EAGER + 3)]
+    for x, y in batches:
+        step(x, y)
+    assert recorder.num_replays == 3
+    assert len(set(places[NUM_EAGER:])) == 1
+    assert places[-1] not in [(x.data_ptr(), y.data_ptr()) for x, y in batches]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_cohort_learns_from_recorded_steps_what_it_learns_anyway(precision):
+    """Also after some have retired; 10 steps an epoch, the first of them as they are."""
+    data = Batches(num_images=160)
+    training = TRAINING.model_copy(update={"precision": precision})
+    recorder = Repeats()
+    ends = []
+    for used in (None, recorder):
+        whole = cohort(plans("1-1-2", "1-2-1", "2-1-1"), training, data=data)
+        rungs = simultaneous(whole.trie, whole.learners, data, 3, recorder=used)
+        next(rungs)
+        whole.trie.retire({"2-1-1"})
+        *_, last = rungs
+        state = [
+            value
+            for node in whole.trie.nodes()
+            for unit in whole.learners[node].units
+            for value in unit.state_dict().values()
+        ]
+        ends.append((last, state))
+    (plain, state), (recorded, state_recorded) = ends
+    assert recorded == plain
+    assert all(torch.equal(a, b) for a, b in zip(state, state_recorded, strict=True))
+    # once for all three, and anew for those that were left
+    assert (len(recorder.recorded), recorder.num_eager) == (2, 2 * NUM_EAGER)
+    assert recorder.num_replays == 3 * 10 - 2 * NUM_EAGER
+    assert len(recorder.recorded[1]) < len(recorder.recorded[0])
+
+
+class Asked(TorchDispatchMode):
+    """Notes where a figure is fetched from the device, which no graph can hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+    @property
+    def syncs(self) -> list[str]:
+        fetching = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal")
+        return [name for name in self.names if name.split(".")[0] in fetching]
+
+
+@pytest.mark.parametrize("loss", ["predsim", "pred", "sim"])  # mse: torch's one_hot asks on a CPU
+@pytest.mark.parametrize("family", ["resnet18", "resnet50", "vgg"])
+def test_a_step_asks_the_device_for_no_figure(family, loss):
+    network = NETWORK.model_copy(update={"loss": loss})
+    hierarchy = "1-1-1-1" if family != "vgg" else "1-1-1-1-1"
+    trie = Trie({"": plan(hierarchy, family, network, side=32)})
+    learners = {node: Learner(node.segment, TRAINING, seed=1, device=CPU) for node in trie.nodes()}
+    for learner in learners.values():
+        learner.start_epoch(1)
+    x, y = torch.randn(4, 3, 32, 32), torch.arange(4)
+    with Asked() as asked:
+        train_batch(trie.roots, learners, x, y)
+    assert "convolution_backward.default" in asked.names
+    assert asked.syncs == []
