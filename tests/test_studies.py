@@ -9,6 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from dsaccel.cli import app
+from dsaccel.config import StudyConfig, parse_config
+from dsaccel.search.study_dir import find_study
 
 STUDIES = sorted(path.stem for path in (Path(__file__).parent.parent / "studies").glob("*.toml"))
 
@@ -42,10 +44,20 @@ def test_a_study_runs_at_small_scale(study, schedule, images, tmp_path, monkeypa
     data = [] if study == "digits" else ["--data", str(images)]
     small = ["--width", "0.03125", "--epochs", "1", "--train-images", "32", "--n-trials", "1"]
     args = ["search", study, *data, *small, "--cohort-size", "1", "--schedule", schedule]
-    result = CliRunner().invoke(app, [*args, "--threads", "1", "--json"])
+    result = CliRunner().invoke(app, [*args, "--threads", "1", "--no-confirm", "--json"])
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
     assert summary["num_trained"] == 1
     assert Path(summary["files"]["report"]).is_file()
     # some references are outside the constraint, and may not be called the best
     assert summary["best"] is None or 0 <= summary["best"]["val_accuracy"] <= 1
+
+
+def test_all_studies_but_digits_confirm_their_winner():
+    """What takes hours should not end with luck; what is a first look should end soon."""
+    confirmed = {name for name in STUDIES if read_study(name).confirm.enabled}
+    assert confirmed == set(STUDIES) - {"digits"}
+
+
+def read_study(name: str) -> StudyConfig:
+    return parse_config(StudyConfig, find_study(name)[1], name)
