@@ -117,6 +117,33 @@ def test_the_similarity_loss_is_the_mean_squared_difference_of_all_pairs():
     assert math.isclose(loss.item(), expected, rel_tol=1e-6)
 
 
+def test_the_gradient_of_the_similarity_loss_is_autograds():
+    target_BB = label_similarity(labels(9), K, torch.float64)
+    for x_BF in (normal(9, 6), normal(9, 2), 1e-6 * normal(9, 6), 3 + normal(9, 40)):
+        x_BF.requires_grad_()
+        by_hand = F.mse_loss(similarity_matrix(x_BF), target_BB)
+        loss = similarity_loss(x_BF, target_BB)
+        assert torch.equal(loss, by_hand)
+        (ours,), (theirs,) = (torch.autograd.grad(7 * f, x_BF) for f in (loss, by_hand))
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-12)
+    assert torch.autograd.gradcheck(
+        lambda x_BF: similarity_loss(x_BF, target_BB), normal(9, 6).requires_grad_()
+    )
+
+
+def test_a_sample_without_variation_has_a_finite_gradient():
+    """And the one that autograd finds."""
+    x_BF = normal(4, 6)
+    x_BF[1] = 2.0
+    x_BF.requires_grad_()
+    target_BB = label_similarity(labels(4), K, torch.float64)
+    by_hand = F.mse_loss(similarity_matrix(x_BF), target_BB)
+    (ours,) = torch.autograd.grad(similarity_loss(x_BF, target_BB), x_BF)
+    (theirs,) = torch.autograd.grad(by_hand, x_BF)
+    assert torch.isfinite(ours).all()
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=0)
+
+
 def test_the_one_hot_loss_is_the_squared_frobenius_distance_of_eq_6_a_sample():
     logits_BK, y_B = normal(6, K), labels(6)
     distance = np.linalg.norm(logits_BK.numpy() - np.eye(K)[y_B.numpy()], ord="fro") ** 2

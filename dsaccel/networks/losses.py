@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 EPSILON = 1e-8
+TINY = 1e-30
+"""In place of a norm of 0, whose vector is 0 too."""
 
 
 def similarity_features(h: Tensor) -> Tensor:
@@ -46,9 +48,15 @@ class SpatialStd(torch.autograd.Function):
 
 def similarity_matrix(x_BF: Tensor) -> Tensor:
     """Pearson correlation between the samples of a batch: (B, F) -> (B, B)."""
-    x_BF = x_BF - x_BF.mean(dim=1, keepdim=True)
-    x_BF = x_BF / (x_BF.norm(dim=1, keepdim=True) + EPSILON)
-    return (x_BF @ x_BF.T).clamp(-1, 1)
+    unit_BF, _ = _unit_vectors(x_BF)
+    return (unit_BF @ unit_BF.T).clamp(-1, 1)
+
+
+def _unit_vectors(x_BF: Tensor) -> tuple[Tensor, Tensor]:
+    """Centred features, divided by their norm; and that norm, (B, 1)."""
+    centred_BF = x_BF - x_BF.mean(dim=1, keepdim=True)
+    norm_B1 = centred_BF.norm(dim=1, keepdim=True)
+    return centred_BF / (norm_B1 + EPSILON), norm_B1
 
 
 def label_similarity(y_B: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
@@ -67,7 +75,32 @@ def label_similarity(y_B: Tensor, num_classes: int, dtype: torch.dtype) -> Tenso
 
 def similarity_loss(h: Tensor, target_BB: Tensor) -> Tensor:
     """Mean squared difference between the samples' similarities and their labels' (`sim`)."""
-    return F.mse_loss(similarity_matrix(similarity_features(h)), target_BB)
+    return SimilarityLoss.apply(similarity_features(h), target_BB)  # pyright: ignore[reportReturnType]
+
+
+class SimilarityLoss(torch.autograd.Function):
+    """(B, F), target (B, B) -> scalar; its gradient in fewer and smaller operations than
+    autograd's: there are many units, and to a GPU these are all too small.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_BF: Tensor, target_BB: Tensor) -> Tensor:
+        unit_BF, norm_B1 = _unit_vectors(x_BF)
+        difference_BB = (unit_BF @ unit_BF.T).clamp_(-1, 1).sub_(target_BB)
+        ctx.save_for_backward(unit_BF, norm_B1, difference_BB)
+        return difference_BB.square().mean()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        unit_BF, norm_B1, difference_BB = ctx.saved_tensors
+        # both factors of the product are the same vectors, and the difference is symmetric
+        to_unit_BF = (difference_BB @ unit_BF).mul_(gradients[0] * (4 / len(unit_BF) ** 2))
+        # what would only lengthen a vector is lost in the division by its norm
+        longer_B1 = norm_B1 + EPSILON
+        along_B1 = (to_unit_BF * unit_BF).sum(dim=1, keepdim=True)
+        along_B1.mul_(longer_B1).div_(norm_B1.clamp(min=TINY))
+        # unit vectors are centred, and so is any sum of them: centring changes nothing of it
+        return to_unit_BF.addcmul_(unit_BF, along_B1, value=-1).div_(longer_B1), None
 
 
 def one_hot_loss(logits_BK: Tensor, y_B: Tensor) -> Tensor:
