@@ -11,7 +11,8 @@ the time does not depend on what they show.
 import argparse
 import itertools
 import sys
-from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ from dsaccel.training.runtime import keep_freed_memory
 PADDING = 4
 MEAN, STD = (0.424, 0.415, 0.384), (0.283, 0.278, 0.284)
 NUM_VAL = 8
+REFERENCE = "reference one by one"
+HOW = ("one by one", "trie")
 
 
 def main() -> None:
@@ -45,46 +48,20 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     environment = measure.environment()
-    hierarchies = list(itertools.product(range(1, options.blocks + 1), repeat=4))
     network = recipe(options.network, options.width)
-    plans = {
-        format_hierarchy(hierarchy): build_plan(
-            options.network,
-            hierarchy,
-            network,
-            channels=CHANNELS,
-            side=SIDE,
-            num_classes=NUM_CLASSES,
-        )
-        for hierarchy in hierarchies
-    }
-    pixels, labels = make_images(options.batches * options.batch_size)
+    plans = make_plans(options)
     checkout = local_loss.read_checkout(options.reference) if options.reference else None
-    sides: dict[str, Callable[[], measure.Run]] = {}
-    if checkout is not None:
-        loader = reference_loader(pixels, labels, options.batch_size)
-        sides["reference one by one"] = lambda: sum_runs(
-            reference_epochs(checkout, options.network, hierarchy, network, loader, options.epochs)
-            for hierarchy in hierarchies
-        )
-    data = our_data(pixels, labels, options.batch_size)
-    for precision in options.precision:
-        training = TrainingConfig.model_validate(
-            {"batch_size": options.batch_size, "precision": precision}
-        )
-        sides[f"{precision} one by one"] = lambda training=training: sum_runs(
-            our_epochs({name: plan}, training, data, options.epochs) for name, plan in plans.items()
-        )
-        sides[f"{precision} trie"] = lambda training=training: our_epochs(
-            plans, training, data, options.epochs
-        )
+    sides = [REFERENCE] if checkout is not None else []
+    sides += [f"{precision} {how}" for precision in options.precision for how in HOW]
 
     runs: measure.Runs = {name: [] for name in sides}
-    for number in range(options.rounds):
-        for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
-            runs[name].append(sides[name]())
-            run = runs[name][-1]
-            print(f"round {number + 1}, {name}: {run}", file=sys.stderr, flush=True)
+    # a process a run: what one side has done with the C library's memory must not help the other
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
+        for number in range(options.rounds):
+            for name in sides[:: 1 if number % 2 == 0 else -1]:
+                runs[name].append(processes.submit(run_side, name, options).result())
+                run = runs[name][-1]
+                print(f"round {number + 1}, {name}: {run}", file=sys.stderr, flush=True)
 
     sharing = flop_ratio(plans)
     name = f"{options.network}-{options.blocks}-width{options.width:g}-{options.batch_size}"
@@ -120,6 +97,46 @@ def main() -> None:
     print(measure.write(options.out or f"cohort-{name}", record))
 
 
+def run_side(name: str, options: argparse.Namespace) -> measure.Run:
+    """All hierarchies once, one way."""
+    torch.set_num_threads(options.threads)
+    plans = make_plans(options)
+    images = make_images(options.batches * options.batch_size)
+    if name == REFERENCE:
+        checkout = local_loss.read_checkout(options.reference)
+        loader = reference_loader(*images, options.batch_size)
+        network = recipe(options.network, options.width)
+        return sum_runs(
+            reference_epochs(checkout, options.network, h, network, loader, options.epochs)
+            for h in hierarchies(options)
+        )
+    precision, how = name.split(" ", 1)
+    training = TrainingConfig.model_validate(
+        {"batch_size": options.batch_size, "precision": precision}
+    )
+    data = our_data(*images, options.batch_size)
+    if how == "trie":
+        return our_epochs(plans, training, data, options.epochs)
+    return sum_runs(
+        our_epochs({name: plan}, training, data, options.epochs) for name, plan in plans.items()
+    )
+
+
+def hierarchies(options: argparse.Namespace) -> list[Hierarchy]:
+    return list(itertools.product(range(1, options.blocks + 1), repeat=4))
+
+
+def make_plans(options: argparse.Namespace) -> dict[str, Plan]:
+    """All networks, by hierarchy."""
+    network = recipe(options.network, options.width)
+    return {
+        format_hierarchy(h): build_plan(
+            options.network, h, network, channels=CHANNELS, side=SIDE, num_classes=NUM_CLASSES
+        )
+        for h in hierarchies(options)
+    }
+
+
 def flop_ratio(plans: dict[str, Plan]) -> float:
     """Training FLOPs of all networks on their own over those of their trie."""
     separate = sum(training_flops(s) for plan in plans.values() for s in plan.segments)
@@ -144,7 +161,6 @@ def reference_epochs(
     epochs: int,
 ) -> measure.Run:
     """The first epochs of a new network of the reference, its statistics switched off."""
-    measure.forget_freed_memory()
     trainer = local_loss.Trainer(
         checkout, network, hierarchy, config, channels=CHANNELS, side=SIDE, num_classes=NUM_CLASSES
     )
