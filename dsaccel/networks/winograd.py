@@ -91,9 +91,9 @@ class Convolve(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         (grad_y,) = gradients
         needs_x, needs_weight = ctx.needs_input_grad
-        channels_last = {"memory_format": torch.channels_last}
-        grad_x = torch.empty_like(x, **channels_last) if needs_x else None
-        grad_weight = torch.zeros_like(weight, **channels_last) if needs_weight else None
+        last = torch.channels_last
+        grad_x = torch.empty_like(x, memory_format=last) if needs_x else None
+        grad_weight = torch.zeros_like(weight, memory_format=last) if needs_weight else None
         image_parts, output_parts = parts(x.shape, len(weight))
         for images in image_parts:
             if grad_weight is not None:

@@ -43,12 +43,7 @@ from dsaccel.training.allocations import training_peak_bytes
 from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.runtime import (
-    is_out_of_memory,
-    release_memory,
-    resolve_runtime,
-    start_runtime,
-)
+from dsaccel.training.runtime import resolve_runtime, start_runtime
 
 CHECKPOINT_INTERVAL_S = 60.0
 CHECKPOINT_S = 0.6
@@ -215,19 +210,7 @@ class Search:
             {name: self.plan(parse_hierarchy(name)) for name in names}, self.config.training
         )
         try:
-            while True:
-                attempt = self._train_attempt(names, known, memory)
-                try:
-                    yield from attempt
-                    return
-                except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    memory.halve()
-                # not in the handler, whose traceback holds the learners
-                del attempt
-                release_memory(self.device)
-                self._pace = None
+            yield from memory.retry(lambda: self._train_attempt(names, known, memory))
         finally:
             shutil.rmtree(self.directory.parts, ignore_errors=True)
 
@@ -254,7 +237,7 @@ class Search:
             if rung.step == cohort.num_steps:
                 if self.config.budget.against == "gap":
                     for name in cohort.trie.asked:
-                        yield from self._train_globally(name)
+                        yield from self._train_globally(name, self._memory_limit())
                 self._finish(cohort, known)
             elif cohort.at_rest and (self._time_is_up() or time.perf_counter() - saved > pause_s):
                 started = time.perf_counter()
@@ -306,7 +289,7 @@ class Search:
 
     def _make_cohort(self, names: list[str], known: Collection[str], memory: MemoryLimit) -> Cohort:
         hierarchies = [parse_hierarchy(name) for name in names]
-        cohort = memory.make_cohort(
+        cohort = memory.split_cohort(
             {name: self.plan(h) for name, h in zip(names, hierarchies, strict=True)},
             self.config.training,
             self.data,
@@ -372,19 +355,17 @@ class Search:
         baseline = self.study.user_attrs.get("baseline", {})
         return None if baseline.get("hierarchy") == winner else winner
 
-    def _train_globally(self, name: str) -> Iterator[Progress]:
+    def _train_globally(self, name: str, memory: MemoryLimit) -> Iterator[Progress]:
         """Train a hierarchy by back-propagation, once; the study keeps what it reaches."""
         known = self.study.user_attrs.get("global", {})
         if name in known:
             return
         plan = self.plan(parse_hierarchy(name), mode="global")
-        cohort = Cohort(
-            {name: plan},
-            # with one unit the schedules are the same, and this one shows each epoch
-            self.config.training.model_copy(update={"schedule": "simultaneous"}),
-            self.data,
-            seed=self.config.seed,
-            device=self.device,
+        # with one unit the schedules are the same, and this one shows each epoch
+        training = self.config.training.model_copy(update={"schedule": "simultaneous"})
+        memory.check({name: plan}, training)
+        cohort = memory.cohort(
+            {name: plan}, training, self.data, seed=self.config.seed, device=self.device
         )
         for rung in cohort.rungs():
             if rung.step == cohort.num_steps:
@@ -397,7 +378,8 @@ class Search:
             yield self._progress("baseline", cohort, self.num_trained)
 
     def _train_baseline(self, winner: str) -> Iterator[Progress]:
-        yield from self._train_globally(winner)
+        memory = self._memory_limit()
+        yield from memory.retry(lambda: self._train_globally(winner, memory))
         reached = self.study.user_attrs["global"][winner]
         self.study.set_user_attr("baseline", {"hierarchy": winner, **reached})
 
@@ -464,8 +446,10 @@ class Search:
         return self._standing[1:]
 
     def _time_left(self, done: float) -> float | None:
-        """From the pace of this run since its first rung; None at that rung."""
-        if self._pace is None:
+        """From the pace of this run since its first rung; None at that rung, and where training
+        has begun again.
+        """
+        if self._pace is None or done <= self._pace[0]:
             self._pace = done, time.perf_counter()
             return None
         first, since = self._pace
