@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dsaccel.config import DataConfig, NetworkConfig, RunConfig, RuntimeConfig, TrainingConfig
-from dsaccel.networks import winograd
+from dsaccel.networks import tiling
 from dsaccel.training.train import Training
 
 WAYS = {
@@ -68,7 +68,7 @@ def main() -> None:
 
 def train(way: str, seed: int, options: argparse.Namespace) -> tuple[float, float]:
     """Accuracies (0..1) of the output layer and of the deepest local head."""
-    precision, winograd.MIN_CHANNELS = WAYS[way]
+    precision, tiling.MIN_CHANNELS = WAYS[way]
     training = TrainingConfig.model_validate(
         {
             "epochs": options.epochs,

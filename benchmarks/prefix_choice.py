@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from dsaccel.config import PruningConfig
-from dsaccel.landscapes.landscape import read_landscape
+from dsaccel.landscapes.files import read_landscape
 from dsaccel.landscapes.replay import Estimate, Oracle, Policy, Replay, bootstrap
 from dsaccel.search import proposals
 

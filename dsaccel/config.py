@@ -127,7 +127,8 @@ class RuntimeConfig(Section):
     """CPU threads; None: one a core. Another count changes results in the last bits."""
     memory_mib: int | None = Field(default=None, ge=1)
     """Memory for training, in MiB, beside the images; None: nine tenths of what the device has
-    free. A cohort that needs more is trained in parts, which changes no result but takes longer."""
+    free. A cohort that needs more is trained in parts, which changes no result but takes longer; a
+    network that needs more alone is refused."""
 
 
 class SettingsConfig(Section):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from dsaccel.cli import app
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
-from dsaccel.landscapes.landscape import read_landscape
+from dsaccel.landscapes.files import read_landscape
 
 SHORT = {"training": {"epochs": 2}, "data": {"train_images": 32}}
 

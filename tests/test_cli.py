@@ -160,6 +160,20 @@ def test_export_before_anything_is_finished_exits_3(monkeypatch):
     assert "no finished trial" in result.stderr
 
 
+def test_a_network_that_does_not_fit_into_memory_exits_6_and_writes_nothing():
+    before = files()
+    for command in (("train", "2-2-2", "-o", "model.safetensors"), ("search",)):
+        limit = ("--set", "runtime.memory_mib=1", "--batch-size", "512", "--width", "1")
+        study = ("--study", "tiny") if command[0] == "train" else ("tiny",)
+        result = run(*command, *study, *limit)
+        assert result.exit_code == 6, result.output
+        assert "MiB to train" in result.stderr
+        assert "runtime.memory_mib" in result.stderr
+        assert result.stderr.count("\n") < 6  # a message, no traceback
+        if command[0] == "train":
+            assert files() == before
+
+
 def test_a_missing_database_exits_4_and_is_not_created():
     run("search", "tiny")
     Path("studies/tiny/study.db").unlink()

@@ -19,10 +19,11 @@ from dsaccel.confirm.confirm import Confirm, fresh_seeds
 from dsaccel.confirm.confirmation import Entry
 from dsaccel.confirm.entrants import Entrants, GlobalSettings
 from dsaccel.data.batches import load_test
-from dsaccel.errors import ConfigError, MismatchError, NoResultError
+from dsaccel.errors import ConfigError, MismatchError, NoMemoryError, NoResultError
 from dsaccel.search.study_dir import StudyDir, open_study
 from dsaccel.search.tables import best_trial
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.schedules import evaluate
 from dsaccel.training.train import Training
 
@@ -313,6 +314,55 @@ def test_a_confirmation_that_was_cut_off_goes_on_to_the_same(confirmed, monkeypa
     assert read(resumed).items() <= read(whole).items()
     assert len(resumed.readings) == len(read(resumed)) == len(measured(resumed))
     assert not list(StudyDir("tiny").path.rglob("*.pt"))
+
+
+def in_parts(monkeypatch, num_networks: int) -> list[int]:
+    """So many networks fit; returns how many are in each cohort that is begun."""
+    begun: list[int] = []
+    real = Cohort.rungs
+
+    def spying(self):
+        begun.append(len(self.trie.asked))
+        return real(self)
+
+    monkeypatch.setattr(Cohort, "rungs", spying)
+    monkeypatch.setattr(
+        MemoryLimit, "_fits", lambda self, names, plans, training: len(names) <= num_networks
+    )
+    return begun
+
+
+def test_a_confirmation_in_little_memory_measures_what_it_does_in_much(confirmed, monkeypatch):
+    whole = forget()
+    begun = in_parts(monkeypatch, 2)
+    little = run(confirming(FEW))
+    assert max(begun) == 2
+    assert measured(little).items() <= measured(whole).items()
+    assert read(little).items() <= read(whole).items()
+    assert len(little.readings) == len(measured(little))
+
+
+def test_a_confirmation_that_runs_out_of_memory_goes_on_in_parts(confirmed, monkeypatch):
+    whole = forget()
+    make = Cohort._make_learners
+
+    def make_learners(self):
+        if len(self.trie.asked) > 2:
+            raise MemoryError
+        return make(self)
+
+    monkeypatch.setattr(Cohort, "_make_learners", make_learners)
+    # reading needs no gradients: only what is trained together must be small
+    little = run(confirming(FEW))
+    assert measured(little).items() <= measured(whole).items()
+    assert read(little).items() <= read(whole).items()
+
+
+def test_a_confirmation_of_a_network_that_cannot_fit_is_refused(confirmed, monkeypatch):
+    forget()
+    monkeypatch.setattr(MemoryLimit, "_needed", lambda self, *_: 2 * self.limit_bytes)
+    with pytest.raises(NoMemoryError, match="to train"):
+        run(confirming(FEW))
 
 
 def test_networks_whose_weights_are_gone_are_trained_again_to_the_same(confirmed):

@@ -13,6 +13,7 @@ from scipy.stats import kendalltau
 from test_replay import synthetic
 
 from dsaccel.calibration.fidelity import Fidelity, resampled, resamples, share_of_best, tau_b
+from dsaccel.calibration.page import write_calibration
 from dsaccel.calibration.trust import advise, is_trusted, simulate, trusted_settings
 from dsaccel.calibration.view import (
     calibrated,
@@ -20,7 +21,6 @@ from dsaccel.calibration.view import (
     calibration_tables,
     pruning_table,
     verdict,
-    write_calibration,
     write_pruning,
 )
 from dsaccel.config import PruningConfig, StudyConfig, parse_config

@@ -11,12 +11,8 @@ from tiny_study import searched
 
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
 from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.landscapes.landscape import (
-    check_output,
-    read_landscape,
-    record_landscape,
-    write_landscape,
-)
+from dsaccel.landscapes.files import check_output, read_landscape, write_landscape
+from dsaccel.landscapes.landscape import record_landscape
 
 EXHAUSTIVE = {
     "pruning": {"kind": "none"},

@@ -7,6 +7,7 @@ import tiny_study
 import torch
 from helpers import CPU, TRAINING, Batches, plans
 
+from dsaccel.config import RunConfig
 from dsaccel.errors import NoMemoryError
 from dsaccel.networks.trie import Trie
 from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
@@ -14,6 +15,7 @@ from dsaccel.training.cohort import Cohort
 from dsaccel.training.learner import Learner
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.parts import SplitCohort
+from dsaccel.training.train import Training
 
 NAMES = ("1-1-1", "1-1-2", "1-2-1", "2-1-1")
 HARVEST = ("2-1-2",)
@@ -239,3 +241,59 @@ def test_a_network_that_cannot_fit_is_refused_before_it_is_trained(monkeypatch):
 def test_a_study_goes_on_with_another_memory_limit():
     tiny_study.searched(**STUDY, runtime={"memory_mib": 500})
     assert tiny_study.searching(**STUDY, runtime={"memory_mib": 600}).is_finished
+
+
+def test_a_baseline_that_cannot_fit_is_refused_and_the_search_is_kept(monkeypatch):
+    """Back-propagation through the whole network takes the most."""
+    needed = MemoryLimit._needed
+
+    def no_room_for_the_baseline(self, plans, training):
+        is_global = any(not plan.num_local_losses for plan in plans.values())
+        return 2 * self.limit_bytes if is_global else needed(self, plans, training)
+
+    monkeypatch.setattr(MemoryLimit, "_needed", no_room_for_the_baseline)
+    with pytest.raises(NoMemoryError, match="by back-propagation"):
+        tiny_study.searched(budget={"n_trials": 6, "cohort_size": 6})
+    assert tiny_study.searching(budget={"n_trials": 6, "cohort_size": 6}).num_trained == 6
+
+
+# ---------------------------------------------------------------------- one network
+
+
+def one_network(**runtime):
+    tables = tiny_study.tables(runtime={"device": "cpu", "threads": 1, **runtime})
+    sections = {key: tables[key] for key in ("data", "network", "training", "runtime")}
+    return Training(
+        RunConfig.model_validate({"family": "resnet18", "hierarchy": "1-2-1", **sections})
+    )
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["cuda", "python", "cpu"])
+def test_training_that_runs_out_of_memory_is_an_error_that_says_what_to_do(monkeypatch, error):
+    fail(monkeypatch, error, at_epoch=2)
+    rungs = one_network().rungs()
+    assert next(rungs).step == 1
+    with pytest.raises(NoMemoryError, match=r"ran out of memory .* 1-2-1 alone .*batch_size"):
+        next(rungs)
+
+
+def test_a_network_whose_weights_alone_do_not_fit_is_the_same_error(monkeypatch):
+    def make_learners(self):
+        raise MemoryError
+
+    monkeypatch.setattr(Cohort, "_make_learners", make_learners)
+    with pytest.raises(NoMemoryError, match="ran out of memory"):
+        next(one_network().rungs())
+
+
+def test_training_that_cannot_fit_is_refused_before_anything_is_allocated(monkeypatch):
+    monkeypatch.setattr(Cohort, "_make_learners", lambda self: pytest.fail("allocated"))
+    monkeypatch.setattr(MemoryLimit, "_needed", lambda self, plans, training: 3 * 2**20)
+    with pytest.raises(NoMemoryError, match="at least 3 MiB to train 1-2-1, but 2 MiB"):
+        next(one_network(memory_mib=2).rungs())
+
+
+def test_other_errors_of_training_are_left_as_they_are(monkeypatch):
+    fail(monkeypatch, RuntimeError("a defect"))
+    with pytest.raises(RuntimeError, match="a defect"):
+        next(one_network().rungs())

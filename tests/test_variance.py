@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from dsaccel.cli import app
 from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.landscapes.landscape import Landscape, Network, write_landscape
+from dsaccel.landscapes.files import write_landscape
+from dsaccel.landscapes.landscape import Landscape, Network
 from dsaccel.landscapes.variance import Components, variance_components
 from dsaccel.statistics import seeds_needed
 

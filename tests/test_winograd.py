@@ -6,10 +6,12 @@ from helpers import CPU, TRAINING, plan
 from torch.nn import functional as F
 
 from dsaccel.config import NetworkConfig
-from dsaccel.networks import winograd
+from dsaccel.networks import tiling
 from dsaccel.networks.nn import build_units
 from dsaccel.networks.plan import Segment
+from dsaccel.networks.tiling import PART, parts
 from dsaccel.networks.winograd import Conv2d, Convolve, pays
+from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.learner import Learner
 
 
@@ -20,7 +22,12 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> to
 
 @pytest.mark.parametrize("sides", [(4, 4), (8, 8), (12, 12), (4, 8), (12, 4)])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_tiles_give_the_direct_convolution_and_its_gradients(sides, memory_format):
+@pytest.mark.parametrize("part", [PART, 20])
+def test_tiles_give_the_direct_convolution_and_its_gradients(
+    monkeypatch, sides, memory_format, part
+):
+    """`part`: all at once, or four outputs and some of the images at a time."""
+    monkeypatch.setattr(tiling, "PART", part)
     x = normal(3, 5, *sides).contiguous(memory_format=memory_format).requires_grad_()
     weight = normal(7, 5, 3, 3, seed=1).contiguous(memory_format=memory_format).requires_grad_()
     gradient = normal(3, 7, *sides, seed=2)
@@ -44,6 +51,46 @@ def test_in_single_precision_tiles_are_off_by_rounding():
     exact = F.conv2d(x, weight, padding=1)
     tiled = Convolve.apply(x.float(), weight.float())
     assert (tiled - exact).abs().max() < 1e-4 * exact.std()
+
+
+def test_only_the_input_and_the_weights_are_kept_for_the_backward_pass():
+    x, weight = normal(2, 4, 8, 8).requires_grad_(), normal(4, 4, 3, 3, seed=1).requires_grad_()
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda _: x):
+        Convolve.apply(x, weight)
+    assert [tensor.data_ptr() for tensor in kept] == [x.data_ptr(), weight.data_ptr()]
+
+
+def test_beside_maps_the_memory_of_tiles_does_not_grow_with_the_batch(monkeypatch):
+    monkeypatch.setattr(tiling, "PART", 256)
+    weight = normal(16, 16, 3, 3).requires_grad_()
+
+    def peak(batch: int) -> int:
+        """Of both passes."""
+        x, gradient = normal(batch, 16, 8, 8).requires_grad_(), normal(batch, 16, 8, 8, seed=1)
+        return peak_bytes(lambda: torch.autograd.grad(convolved(x), (x, weight), gradient), CPU)
+
+    def convolved(x: torch.Tensor) -> torch.Tensor:
+        y = Convolve.apply(x, weight)
+        assert isinstance(y, torch.Tensor)
+        return y
+
+    maps = 8 * 16 * 8 * 8  # of an image
+    assert peak(24) - peak(16) <= 2 * 8 * maps  # its output and the gradient of its input
+
+
+@pytest.mark.parametrize("shape", [(128, 512, 8, 8), (7, 256, 32, 32), (1, 2048, 4, 4)])
+@pytest.mark.parametrize("num_outputs", [256, 2048])
+def test_parts_are_equal_and_cover_everything_once(shape, num_outputs):
+    batch, channels, height, width = shape
+    images, outputs = parts(shape, num_outputs)
+    for runs, total in ((images, batch), (outputs, num_outputs)):
+        assert [i for run in runs for i in range(total)[run]] == list(range(total))
+        assert len({run.stop - run.start for run in runs[:-1]}) <= 1
+    num_outputs, num_images = outputs[0].stop, images[0].stop
+    assert channels * num_outputs <= PART
+    num_tiles = num_images * height * width // 16
+    assert num_images == 1 or num_tiles * max(channels, num_outputs) <= PART
 
 
 def test_memory_stays_channels_last():
@@ -115,7 +162,7 @@ def test_a_layer_is_the_same_function_either_way(monkeypatch, bias):
     conv = Conv2d(3, 4, 3, padding=1, bias=bias).double()
     x = normal(2, 3, 8, 8)
     direct = conv(x)
-    monkeypatch.setattr(winograd, "MIN_CHANNELS", 1)
+    monkeypatch.setattr(tiling, "MIN_CHANNELS", 1)
     assert pays(conv, x)
     torch.testing.assert_close(conv(x), direct, rtol=0, atol=1e-12)
     assert not torch.equal(conv(x), direct)  # it did go by tiles
@@ -136,7 +183,7 @@ def test_segments_learn_the_same_by_tiles_and_directly(monkeypatch):
 
     segments = plan("1-1-1", network=network).segments
     direct = learned(segments)
-    monkeypatch.setattr(winograd, "MIN_CHANNELS", 1)
+    monkeypatch.setattr(tiling, "MIN_CHANNELS", 1)
     by_tiles = learned(segments)
     torch.testing.assert_close(by_tiles, direct, rtol=0, atol=1e-9)
     assert any(not torch.equal(a, b) for a, b in zip(by_tiles, direct, strict=True))

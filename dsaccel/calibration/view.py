@@ -1,15 +1,11 @@
-"""A calibration in words, as tables, as JSON, as settings, as one page that needs no network."""
+"""A calibration in words, as tables, as JSON, as settings."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 import tomli_w
-from plotly.io import to_html
-from plotly.offline import get_plotlyjs
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
@@ -26,12 +22,10 @@ from dsaccel.calibration.fidelity import (
     StageAgreement,
 )
 from dsaccel.calibration.trust import Advice, advise
-from dsaccel.plots.figures import BLUE, FONT, GREEN, VERMILION, blank_figure, whole_numbers
 
 MAX_ROWS = 8
 """Rungs in a terminal; the page and the JSON have all."""
 NAMES: dict[By, str] = {"head": "the deepest local head", "output": "the output layer"}
-COLORS: dict[By, str] = {"head": BLUE, "output": VERMILION}
 
 
 @dataclass(frozen=True)
@@ -114,17 +108,17 @@ def calibration_tables(result: Calibrated) -> Group:
     tables = [
         _table(
             f"Rungs, ranked by {NAMES[by]}",
-            _agreement_headings(step, result.fidelity.num_top),
-            [(str(row.step), *_cells(row.agreement)) for row in _few(rows)],
+            agreement_headings(step, result.fidelity.num_top),
+            [(str(row.step), *cells(row.agreement)) for row in _few(rows)],
             hidden,
         )
-        for by, rows in _by_ranking(result)
+        for by, rows in by_ranking(result)
     ]
     tables.append(
         _table(
             "Last head of each stage, fully trained",
-            _agreement_headings("stage", result.fidelity.num_top),
-            [(str(row.stage), *_cells(row.agreement)) for row in result.stages],
+            agreement_headings("stage", result.fidelity.num_top),
+            [(str(row.stage), *cells(row.agreement)) for row in result.stages],
             hidden,
         )
     )
@@ -162,112 +156,7 @@ def calibration_summary(result: Calibrated) -> dict[str, Any]:
     }
 
 
-def write_calibration(result: Calibrated, name: str, path: Path) -> None:
-    """Write the page, whole or not at all."""
-    figures = {
-        "Agreement with the final ranking": rungs_figure(result),
-        "Last head of each stage": stages_figure(result),
-        "What one more block does": importance_figure(result),
-    }
-    pictures = "".join(
-        f"<h2>{title}</h2>" + to_html(
-            figure,
-            full_html=False,
-            include_plotlyjs=False,
-            div_id=f"figure-{i}",
-            config={"responsive": True, "displaylogo": False, "modeBarButtons": [["toImage"]]},
-        )
-        for i, (title, figure) in enumerate(figures.items())
-    )  # fmt: skip
-    step = result.fidelity.step_name
-    headings = _agreement_headings(step, result.fidelity.num_top)
-    tables = "".join(
-        f"<h2>Ranked by {NAMES[by]}</h2>"
-        + _html_table(headings, [(str(r.step), *_cells(r.agreement)) for r in rows])
-        for by, rows in _by_ranking(result)
-    )
-    words = "".join(f"<p>{escape(sentence)}</p>" for sentence in verdict(result))
-    settings = escape(tomli_w.dumps({"pruning": pruning_table(result)}))
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width"><title>Calibration</title>'
-        f"<style>body{{font-family:{FONT};max-width:64rem;margin:2rem auto;padding:0 1rem}}"
-        "td,th{padding:.2rem .8rem;text-align:right}td:first-child,th:first-child{text-align:left}"
-        f"</style><script>{get_plotlyjs()}</script><h1>How far pruning can be trusted: "
-        f"{escape(name)}</h1>{words}<pre>{settings}</pre>{pictures}{tables}</html>"
-    )
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
-
-
-def rungs_figure(result: Calibrated) -> go.Figure:
-    """Tau-b over the rungs: with the run's own end (bands: intervals) and with other seeds'."""
-    figure = blank_figure(result.fidelity.step_name, "tau-b with the final ranking", height=460)
-    figure.update_xaxes(**whole_numbers(result.fidelity.landscape.num_steps))
-    for by, rows in _by_ranking(result):
-        x = [row.step for row in rows]
-        own = [row.agreement.own for row in rows]
-        figure.add_scatter(
-            x=x + x[::-1],
-            y=[i.high for i in own] + [i.low for i in own][::-1],
-            fill="toself", fillcolor=COLORS[by], opacity=0.15, line={"width": 0},
-            hoverinfo="skip", showlegend=False,
-        )  # fmt: skip
-        for what, values, dash in (
-            ("its own run", own, "solid"),
-            ("the other seeds", [row.agreement.other for row in rows], "dot"),
-        ):
-            figure.add_scatter(
-                x=x,
-                y=[interval.mean for interval in values],
-                mode="lines+markers",
-                line={"color": COLORS[by], "dash": dash},
-                name=f"{NAMES[by]}: {what}",
-            )
-    return figure
-
-
-def stages_figure(result: Calibrated) -> go.Figure:
-    """Tau-b of each stage's last head with the final ranking."""
-    figure = blank_figure("stage", "tau-b with the final ranking", height=380)
-    figure.update_xaxes(dtick=1)
-    stages = [row.stage for row in result.stages]
-    own = [row.agreement.own for row in result.stages]
-    _add_points(figure, stages, own, BLUE, "its own run")
-    other = [row.agreement.other for row in result.stages]
-    _add_points(figure, [stage + 0.08 for stage in stages], other, GREEN, "the other seeds")
-    return figure
-
-
-def importance_figure(result: Calibrated) -> go.Figure:
-    """Accuracy gained by one more block in each stage."""
-    figure = blank_figure("stage", "accuracy gained by one more block", height=380)
-    figure.update_xaxes(dtick=1)
-    figure.update_yaxes(tickformat=".2~%", zeroline=True)
-    rows = result.importances
-    _add_points(figure, [r.stage for r in rows], [r.slope for r in rows], VERMILION, "slope")
-    return figure
-
-
-def _add_points(
-    figure: go.Figure, x: Sequence[float], values: list[Interval], color: str, name: str
-) -> None:
-    error = {
-        "array": [i.high - i.mean for i in values],
-        "arrayminus": [i.mean - i.low for i in values],
-    }
-    figure.add_scatter(
-        x=list(x),
-        y=[interval.mean for interval in values],
-        error_y=error,
-        mode="markers",
-        marker={"color": color, "size": 9},
-        name=name,
-    )
-
-
-def _by_ranking(result: Calibrated) -> list[tuple[By, list[RungAgreement]]]:
+def by_ranking(result: Calibrated) -> list[tuple[By, list[RungAgreement]]]:
     """The rungs of each ranking that has more than the last one."""
     groups: list[tuple[By, list[RungAgreement]]] = []
     for by in ("head", "output"):
@@ -301,7 +190,7 @@ def _miss(num_seeds: int) -> str:
     return f"{100 * 0.5 ** (num_seeds - 1):.0f} %"
 
 
-def _agreement_headings(what: str, num_top: int) -> tuple[str, ...]:
+def agreement_headings(what: str, num_top: int) -> tuple[str, ...]:
     return (
         what,
         "tau-b, own run",
@@ -312,7 +201,7 @@ def _agreement_headings(what: str, num_top: int) -> tuple[str, ...]:
     )
 
 
-def _cells(a: Agreement) -> tuple[str, ...]:
+def cells(a: Agreement) -> tuple[str, ...]:
     shares = (_interval(i) for i in (a.own, a.other, a.recall, a.kept))
     return (*shares, _interval(a.loss, 100))
 
@@ -338,9 +227,3 @@ def _table(
     for row in rows:
         table.add_row(*(Text(row[i]) for i in shown))
     return table
-
-
-def _html_table(headings: Sequence[str], rows: list[tuple[str, ...]]) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"

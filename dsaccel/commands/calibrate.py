@@ -55,16 +55,16 @@ def calibrate(
     """Train without pruning, with several seeds: how well do rungs foretell the end?"""
     given = dict(locals())
     from dsaccel.calibration.fidelity import Fidelity
+    from dsaccel.calibration.page import write_calibration
     from dsaccel.calibration.view import (
         calibrated,
         calibration_summary,
         calibration_tables,
         pruning_table,
         verdict,
-        write_calibration,
         write_pruning,
     )
-    from dsaccel.landscapes.landscape import read_landscape, write_landscape
+    from dsaccel.landscapes.files import read_landscape, write_landscape
 
     if output is not None and not output.is_dir():
         raise ConfigError(f"output must be a folder that exists, but got {output}")

@@ -21,7 +21,8 @@ def landscape(
     ] = None,
 ) -> None:
     """Write an exhaustive study as a table of every accuracy, for `dsaccel replay`."""
-    from dsaccel.landscapes.landscape import check_output, record_landscape, write_landscape
+    from dsaccel.landscapes.files import check_output, write_landscape
+    from dsaccel.landscapes.landscape import record_landscape
 
     path = output or Path("landscape.csv.gz")
     check_output(path)

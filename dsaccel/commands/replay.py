@@ -45,7 +45,7 @@ def replay(
 ) -> None:
     """Replay searches on a landscape without training: regret against blocks."""
     from dsaccel.config import parse_override
-    from dsaccel.landscapes.landscape import read_landscape
+    from dsaccel.landscapes.files import read_landscape
     from dsaccel.landscapes.replay import policies, replay_policies
     from dsaccel.landscapes.replay_figure import outcome_summary, outcome_table, write_replay
 

@@ -65,7 +65,7 @@ def train(
 
     console, out = consoles(as_json)
     training = Training(run, download=download)
-    for rung in training.cohort.rungs():
+    for rung in training.rungs():
         if not quiet:
             heads = "  ".join(percent(accuracy) for accuracy in rung.accuracies[run.hierarchy])
             shown = heads if verbose else percent(rung.accuracies[run.hierarchy][-1])

@@ -24,7 +24,7 @@ def variance(
     as_json: options.Json = False,
 ) -> None:
     """Take a landscape's variance apart: prefix, suffix, seed; count the seeds that it asks for."""
-    from dsaccel.landscapes.landscape import read_landscape
+    from dsaccel.landscapes.files import read_landscape
     from dsaccel.landscapes.variance import variance_components
     from dsaccel.landscapes.variance_view import (
         objectives,

@@ -12,7 +12,7 @@ confirmation that was cut off goes on where it stood.
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count, islice
 from typing import Any, Literal
@@ -31,13 +31,14 @@ from dsaccel.confirm.confirmation import (
 from dsaccel.confirm.entrants import Entrants, GlobalSettings, load_networks, save_networks
 from dsaccel.confirm.finalists import choose_entries, merge_entries, reference_hierarchies
 from dsaccel.confirm.tuning import SUFFIX, layerwise_settings, tune
-from dsaccel.data.batches import load_test
+from dsaccel.data.batches import Data, load_test
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.search.study_dir import StudyDir, open_study, storage_errors
 from dsaccel.search.tables import read_rows
 from dsaccel.seeds import derive
 from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.schedules import evaluate
 
 CHECKPOINT_INTERVAL_S = 60.0
@@ -131,13 +132,16 @@ class Confirm:
         return not self.jobs() and self._is_decided and not self.record["unread"]
 
     def run(self) -> Generator[ConfirmProgress]:
-        """Tune, train what is missing, decide, and read the test split of what was trained."""
+        """Tune, train what is missing, decide, and read the test split of what was trained.
+
+        Raises:
+            NoMemoryError: if one network alone needs more memory than there is.
+        """
         with storage_errors(self._url):
             yield from self._tune()
             jobs = self.jobs()
             for number, job in enumerate(jobs, 1):
-                names = tuple(entry.name for entry in job.entries)
-                for step, num_steps in self._train(job):
+                for step, num_steps, names in self._train(job):
                     yield ConfirmProgress(job.mode, number, len(jobs), step, num_steps, names)
             self._decide()
             yield from self._read_test()
@@ -147,7 +151,7 @@ class Confirm:
 
         Networks with training settings of their own are a trie of their own.
         """
-        trained = {(r["name"], r["mode"], r["seed"]) for r in self.record["results"]}
+        trained = self._trained()
         jobs: list[Job] = []
         for seed in self.seeds:
             for mode in MODES:
@@ -159,6 +163,10 @@ class Confirm:
                         groups.setdefault((alone, training), []).append(entry)
                 jobs += [Job(seed, mode, tuple(group)) for group in groups.values()]
         return jobs
+
+    def _trained(self) -> set[tuple[str, Mode, int]]:
+        """Networks (name, mode, seed) whose accuracy is recorded."""
+        return {(r["name"], r["mode"], r["seed"]) for r in self.record["results"]}
 
     # ------------------------------------------------------------------ the record
 
@@ -240,8 +248,9 @@ class Confirm:
             data = self.entrants.load_data(self.config.seed)
 
             def train(own: GlobalSettings) -> float:
-                cohort = self.entrants.cohort([winner], "global", data, own)
-                *_, last = cohort.rungs()
+                tried = ([winner], "global", data, own)
+                memory = self.entrants.memory_limit(*tried)
+                *_, last = memory.retry(lambda: self.entrants.cohort(*tried, memory).rungs())
                 return last.output(winner.name)
 
             for done in tune(study, train, self._untuned, n_trials, seed=self.config.seed):
@@ -258,14 +267,34 @@ class Confirm:
 
     # ------------------------------------------------------------------ training
 
-    def _train(self, job: Job) -> Iterator[tuple[int, int]]:
-        """Train networks for the full schedule and record them; yields step and last step."""
-        started = saved = time.perf_counter()
+    def _train(self, job: Job) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+        """Train networks for the full schedule and record them, in parts if they do not fit into
+        memory together; yields step, last step and names.
+
+        Raises:
+            NoMemoryError: if one of them needs more on its own.
+        """
         data = self.entrants.load_data(job.seed)
-        cohort = self.entrants.cohort(job.entries, job.mode, data, self._global)
+        memory = self.entrants.memory_limit(job.entries, job.mode, data, self._global)
+        yield from memory.retry(lambda: self._train_parts(job, data, memory))
+
+    def _train_parts(
+        self, job: Job, data: Data, memory: MemoryLimit
+    ) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+        trained = self._trained()
+        left = [e for e in job.entries if (e.name, job.mode, job.seed) not in trained]
+        for entries in self.entrants.parts(left, job.mode, self._global, memory):
+            yield from self._train_together(replace(job, entries=entries), data, memory)
+
+    def _train_together(
+        self, job: Job, data: Data, memory: MemoryLimit
+    ) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+        started = saved = time.perf_counter()
+        cohort = self.entrants.cohort(job.entries, job.mode, data, self._global, memory)
         folder = self.directory.confirmation
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint = folder / "checkpoint.pt"
+        names = tuple(entry.name for entry in job.entries)
         key = [f"seed {job.seed}", job.mode, *cohort.trie.asked]
         load_checkpoint(checkpoint, key, cohort)
         for rung in cohort.rungs():
@@ -275,7 +304,7 @@ class Confirm:
             elif time.perf_counter() - saved > CHECKPOINT_INTERVAL_S:
                 save_checkpoint(checkpoint, key, cohort)
                 saved = time.perf_counter()
-            yield rung.step, cohort.num_steps
+            yield rung.step, cohort.num_steps, names
 
     def _keep(self, job: Job, cohort: Cohort, time_s: float) -> None:
         """Record what networks have reached, and keep their weights for the test split."""

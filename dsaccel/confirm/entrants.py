@@ -13,6 +13,7 @@ from dsaccel.hierarchy import Hierarchy, parse_hierarchy, settings_of, with_sett
 from dsaccel.networks.families import build_plan
 from dsaccel.networks.plan import Plan
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.runtime import resolve_runtime, start_runtime
 
 
@@ -60,16 +61,39 @@ class Entrants:
         return self._data
 
     def cohort(
-        self, entries: Sequence[Entry], mode: Mode, data: Data, own: GlobalSettings
+        self,
+        entries: Sequence[Entry],
+        mode: Mode,
+        data: Data,
+        own: GlobalSettings,
+        memory: MemoryLimit | None = None,
     ) -> Cohort:
         """Networks with the same training settings, untrained; `data` brings the seed."""
-        return Cohort(
-            {entry.name: self._plan(entry, mode, own) for entry in entries},
-            self.training(entries[0], mode, own),
-            data,
-            seed=data.seed,
-            device=self.device,
-        )
+        plans, training = self._plans(entries, mode, own), self.training(entries[0], mode, own)
+        make = Cohort if memory is None else memory.cohort
+        return make(plans, training, data, seed=data.seed, device=self.device)
+
+    def memory_limit(
+        self, entries: Sequence[Entry], mode: Mode, data: Data, own: GlobalSettings
+    ) -> MemoryLimit:
+        """What networks with the same training settings may take together.
+
+        Raises:
+            NoMemoryError: if one of them needs more on its own.
+        """
+        memory = MemoryLimit(self.config.runtime.memory_mib, self.device, data.num_train)
+        memory.check(self._plans(entries, mode, own), self.training(entries[0], mode, own))
+        return memory
+
+    def parts(
+        self, entries: Sequence[Entry], mode: Mode, own: GlobalSettings, memory: MemoryLimit
+    ) -> list[tuple[Entry, ...]]:
+        """Networks with the same training settings in groups that can be trained together."""
+        if not entries:
+            return []
+        plans, training = self._plans(entries, mode, own), self.training(entries[0], mode, own)
+        by_name = {entry.name: entry for entry in entries}
+        return [tuple(by_name[n] for n in part) for part in memory.parts(plans, training)]
 
     def training(self, entry: Entry, mode: Mode, own: GlobalSettings) -> TrainingConfig:
         """How an entry is trained."""
@@ -94,6 +118,9 @@ class Entrants:
         """A hierarchy at a width, cut as in the search."""
         network = self.config.network.model_copy(update={"width": width})
         return self._build(_without(hierarchy, "width"), network, "local")
+
+    def _plans(self, entries: Sequence[Entry], mode: Mode, own: GlobalSettings) -> dict[str, Plan]:
+        return {entry.name: self._plan(entry, mode, own) for entry in entries}
 
     def _plan(self, entry: Entry, mode: Mode, own: GlobalSettings) -> Plan:
         network = self.settings(entry).network

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from dsaccel.search.search import Progress
+from dsaccel.search.standing import Progress
 from dsaccel.search.tables import duration, percent
 
 NUM_SHOWN = 6

@@ -8,9 +8,7 @@ import shutil
 import time
 from collections.abc import Collection, Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from optuna.trial import TrialState
 
@@ -28,6 +26,7 @@ from dsaccel.search.optuna_pruners import OptunaJudge, make_pruner
 from dsaccel.search.proposals import next_cohort
 from dsaccel.search.pruners import losers, rung_steps
 from dsaccel.search.space import Measures, SearchSpace
+from dsaccel.search.standing import Progress, Standing
 from dsaccel.search.strategy import check_strategy, resolve_budget
 from dsaccel.search.study_dir import (
     StudyDir,
@@ -43,37 +42,11 @@ from dsaccel.training.allocations import training_peak_bytes
 from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.runtime import (
-    is_out_of_memory,
-    release_memory,
-    resolve_runtime,
-    start_runtime,
-)
+from dsaccel.training.runtime import resolve_runtime, start_runtime
 
 CHECKPOINT_INTERVAL_S = 60.0
 CHECKPOINT_S = 0.6
 """A checkpoint that takes longer is made less often: in one part of a hundred of the time."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a search stands after a rung."""
-
-    phase: Literal["search", "baseline"]
-    step_name: Literal["epoch", "stage"]
-    step: int
-    num_steps: int
-    living: tuple[str, ...]
-    """The hierarchies of the cohort that are still trained, the most accurate head first;
-    at the end those without a trained head."""
-    num_trained: int
-    """Distinct hierarchies that the study has trained to their end."""
-    n_trials: int
-    best: tuple[str, float] | None
-    """The best hierarchy so far and its validation accuracy."""
-    leader: tuple[str, float] | None
-    """The leading hierarchy of the cohort and its deepest local head's accuracy."""
-    time_left_s: float | None
 
 
 class Search:
@@ -142,8 +115,7 @@ class Search:
             self.study, self.space, self.plan, config.pruning.by, self._measured_costs
         )
         self.started = time.perf_counter()
-        self._pace: tuple[float, float] | None = None
-        self._standing: tuple[int, int, tuple[str, float] | None] | None = None
+        self._standing = Standing(self.ledger, self.config.budget.n_trials)
         with storage_errors(self.url):
             self._adopt()
         write_config(directory, self.config)
@@ -215,19 +187,7 @@ class Search:
             {name: self.plan(parse_hierarchy(name)) for name in names}, self.config.training
         )
         try:
-            while True:
-                attempt = self._train_attempt(names, known, memory)
-                try:
-                    yield from attempt
-                    return
-                except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    memory.halve()
-                # not in the handler, whose traceback holds the learners
-                del attempt
-                release_memory(self.device)
-                self._pace = None
+            yield from memory.retry(lambda: self._train_attempt(names, known, memory))
         finally:
             shutil.rmtree(self.directory.parts, ignore_errors=True)
 
@@ -254,7 +214,7 @@ class Search:
             if rung.step == cohort.num_steps:
                 if self.config.budget.against == "gap":
                     for name in cohort.trie.asked:
-                        yield from self._train_globally(name)
+                        yield from self._train_globally(name, self._memory_limit())
                 self._finish(cohort, known)
             elif cohort.at_rest and (self._time_is_up() or time.perf_counter() - saved > pause_s):
                 started = time.perf_counter()
@@ -262,7 +222,7 @@ class Search:
                 saved = time.perf_counter()
                 pause_s = CHECKPOINT_INTERVAL_S * max(1.0, (saved - started) / CHECKPOINT_S)
             done = done_before + len(names) * rung.step / cohort.num_steps
-            yield self._progress("search", cohort, done)
+            yield self._standing.after("search", cohort, done)
             if cohort.at_rest and self._time_is_up():
                 return
 
@@ -306,7 +266,7 @@ class Search:
 
     def _make_cohort(self, names: list[str], known: Collection[str], memory: MemoryLimit) -> Cohort:
         hierarchies = [parse_hierarchy(name) for name in names]
-        cohort = memory.make_cohort(
+        cohort = memory.split_cohort(
             {name: self.plan(h) for name, h in zip(names, hierarchies, strict=True)},
             self.config.training,
             self.data,
@@ -372,19 +332,17 @@ class Search:
         baseline = self.study.user_attrs.get("baseline", {})
         return None if baseline.get("hierarchy") == winner else winner
 
-    def _train_globally(self, name: str) -> Iterator[Progress]:
+    def _train_globally(self, name: str, memory: MemoryLimit) -> Iterator[Progress]:
         """Train a hierarchy by back-propagation, once; the study keeps what it reaches."""
         known = self.study.user_attrs.get("global", {})
         if name in known:
             return
         plan = self.plan(parse_hierarchy(name), mode="global")
-        cohort = Cohort(
-            {name: plan},
-            # with one unit the schedules are the same, and this one shows each epoch
-            self.config.training.model_copy(update={"schedule": "simultaneous"}),
-            self.data,
-            seed=self.config.seed,
-            device=self.device,
+        # with one unit the schedules are the same, and this one shows each epoch
+        training = self.config.training.model_copy(update={"schedule": "simultaneous"})
+        memory.check({name: plan}, training)
+        cohort = memory.cohort(
+            {name: plan}, training, self.data, seed=self.config.seed, device=self.device
         )
         for rung in cohort.rungs():
             if rung.step == cohort.num_steps:
@@ -394,10 +352,11 @@ class Search:
                     "time_s": cohort.time_s[name],
                 }
                 self.study.set_user_attr("global", {**known, name: reached})
-            yield self._progress("baseline", cohort, self.num_trained)
+            yield self._standing.after("baseline", cohort, self.num_trained)
 
     def _train_baseline(self, winner: str) -> Iterator[Progress]:
-        yield from self._train_globally(winner)
+        memory = self._memory_limit()
+        yield from memory.retry(lambda: self._train_globally(winner, memory))
         reached = self.study.user_attrs["global"][winner]
         self.study.set_user_attr("baseline", {"hierarchy": winner, **reached})
 
@@ -432,45 +391,6 @@ class Search:
     def _measure(self, hierarchy: Hierarchy) -> Measures:
         plan = self.plan(hierarchy)
         return Measures(plan.num_parameters, plan.flops, plan.shallow_scale)
-
-    def _progress(
-        self, phase: Literal["search", "baseline"], cohort: Cohort, done: float
-    ) -> Progress:
-        rung = cohort.history[-1]
-        without_head = [name for name in cohort.trie.asked if name not in rung.accuracies]
-        ranked = [name for name in cohort.trie.asked if name in rung.accuracies]
-        ranked.sort(key=rung.deepest_head, reverse=True)
-        num_trained, best = self._read_standing()
-        return Progress(
-            phase,
-            cohort.training.step_name,
-            rung.step,
-            cohort.num_steps,
-            (*ranked, *without_head),
-            num_trained,
-            self.config.budget.n_trials,
-            best,
-            (ranked[0], rung.deepest_head(ranked[0])) if ranked else None,
-            self._time_left(done) if phase == "search" else None,
-        )
-
-    def _read_standing(self) -> tuple[int, tuple[str, float] | None]:
-        """Hierarchies trained, and the best with its accuracy; read anew only after a tell."""
-        num_told = self.ledger.num_told
-        if self._standing is None or self._standing[0] != num_told:
-            trial = best_trial(self.study)
-            best = None if trial is None else (trial.user_attrs["hierarchy"], trial.values[0])
-            self._standing = num_told, self.num_trained, best
-        return self._standing[1:]
-
-    def _time_left(self, done: float) -> float | None:
-        """From the pace of this run since its first rung; None at that rung."""
-        if self._pace is None:
-            self._pace = done, time.perf_counter()
-            return None
-        first, since = self._pace
-        per_trial = (time.perf_counter() - since) / (done - first)
-        return per_trial * max(0.0, self.config.budget.n_trials - done)
 
     def _time_is_up(self) -> bool:
         timeout_s = self.config.budget.timeout_s

@@ -1,18 +1,23 @@
-"""Make a cohort that fits: whole where it does, in parts where it does not."""
+"""Train what fits: a cohort whole or in parts, and no network that does not fit alone.
+
+The estimate decides beforehand; where an allocator fails all the same, half is tried.
+"""
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 
 from dsaccel.config import TrainingConfig
 from dsaccel.errors import NoMemoryError
-from dsaccel.networks.memory import estimate_plans
+from dsaccel.networks.memory import estimate_plans, split_to_fit
 from dsaccel.networks.plan import Plan
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.parts import SplitCohort
-from dsaccel.training.runtime import free_memory_bytes
+from dsaccel.training.runtime import free_memory_bytes, is_out_of_memory, release_memory
+
+T = TypeVar("T")
 
 SHARE = 0.9
 """Of the free memory: what an estimate does not see (libraries, fragments) needs some too."""
@@ -31,7 +36,7 @@ class MemoryLimit:
     def __init__(self, memory_mib: int | None, device: torch.device, num_images: int) -> None:
         free = SHARE * free_memory_bytes(device) if memory_mib is None else memory_mib * MIB
         self.limit_bytes = int(free)
-        self._device = device.type
+        self._device = device
         self._num_images = num_images
         self._plans: Mapping[str, Plan] = {}
         self._training = TrainingConfig()
@@ -46,13 +51,25 @@ class MemoryLimit:
         for name, plan in plans.items():
             needed = self._needed({name: plan}, training)
             if needed > self.limit_bytes:
+                trained = _described(name, plan)
                 raise NoMemoryError(
-                    f"memory must be at least {_mib(needed)} MiB to train {name}, but "
+                    f"memory must be at least {_mib(needed)} MiB to train {trained}, but "
                     f"{_mib(self.limit_bytes)} MiB may be used; {_WAY_OUT}, or raise "
                     "runtime.memory_mib"
                 )
 
-    def make_cohort(
+    def parts(self, plans: Mapping[str, Plan], training: TrainingConfig) -> list[tuple[str, ...]]:
+        """The names in runs that can be trained together, in their order."""
+        return split_to_fit(list(plans), lambda names: self._fits(names, plans, training))
+
+    def cohort(
+        self, plans: Mapping[str, Plan], training: TrainingConfig, *args: Any, **kwargs: Any
+    ) -> Cohort:
+        """A cohort of networks that fit; arguments as its own."""
+        self._begin(plans, training)
+        return self._begun(Cohort(plans, training, *args, **kwargs))
+
+    def split_cohort(
         self,
         plans: Mapping[str, Plan],
         training: TrainingConfig,
@@ -63,40 +80,70 @@ class MemoryLimit:
         """A cohort if it fits, otherwise one in parts that do; arguments as theirs, `split` those
         that only the latter has.
         """
-        self._plans, self._training, self._cohort = plans, training, lambda: None
+        if self._fits(list(plans), plans, training):
+            return self.cohort(plans, training, *args, **kwargs)
 
         def fits(names: Sequence[str]) -> bool:
-            return self._needed({n: plans[n] for n in names}, training) <= self.limit_bytes
+            return self._fits(names, plans, training)
 
-        if fits(list(plans)):
-            cohort = Cohort(plans, training, *args, **kwargs)
-        else:
-            cohort = SplitCohort(plans, training, *args, **kwargs, fits=fits, **split)
-        self._cohort = weakref.ref(cohort)
-        return cohort
+        self._begin(plans, training)
+        return self._begun(SplitCohort(plans, training, *args, **kwargs, fits=fits, **split))
 
-    def halve(self) -> None:
-        """Allow half of what the networks that were trained last were estimated to need.
+    def retry(self, attempt: Callable[[], Iterator[T]]) -> Iterator[T]:
+        """Yield what an attempt yields; begin another, in half the memory, when it runs out of it.
+
+        Args:
+            attempt: trains cohorts that were made here, from where they stand.
 
         Raises:
             NoMemoryError: if it was one network alone.
         """
+        while True:
+            try:
+                yield from attempt()
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve()
+            # not in the handler, whose traceback holds the learners
+            release_memory(self._device)
+
+    def _halve(self) -> None:
+        """Allow half of what the networks that were trained last were estimated to need."""
         cohort = self._cohort()
         names = list(self._plans) if cohort is None else cohort.in_memory
         needed = self._needed({name: self._plans[name] for name in names}, self._training)
         if len(names) == 1:
+            trained = _described(names[0], self._plans[names[0]])
             raise NoMemoryError(
-                f"the device ran out of memory while it trained {names[0]} alone (estimated: "
+                f"the device ran out of memory while it trained {trained} alone (estimated: "
                 f"{_mib(needed)} MiB); {_WAY_OUT}"
             )
         self.limit_bytes = needed // 2
 
+    def _begin(self, plans: Mapping[str, Plan], training: TrainingConfig) -> None:
+        self._plans, self._training, self._cohort = plans, training, lambda: None
+
+    def _begun(self, cohort: Cohort) -> Cohort:
+        self._cohort = weakref.ref(cohort)
+        return cohort
+
+    def _fits(
+        self, names: Sequence[str], plans: Mapping[str, Plan], training: TrainingConfig
+    ) -> bool:
+        return self._needed({name: plans[name] for name in names}, training) <= self.limit_bytes
+
     def _needed(self, plans: Mapping[str, Plan], training: TrainingConfig) -> int:
-        images, device = self._num_images, self._device
+        images, device = self._num_images, self._device.type
         return estimate_plans(plans, training, num_images=images, device=device).total_bytes
 
 
 _WAY_OUT = "use a smaller training.batch_size or network.width, or network.sim_kernel = 1"
+
+
+def _described(name: str, plan: Plan) -> str:
+    return name if plan.num_local_losses else f"{name} by back-propagation"
 
 
 def _mib(num_bytes: int) -> int:

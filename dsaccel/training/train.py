@@ -1,6 +1,8 @@
 """Train one network, layer-wise or by back-propagation: a cohort of one."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from dsaccel.config import RunConfig
 from dsaccel.data.batches import load_data
@@ -8,6 +10,8 @@ from dsaccel.hierarchy import parse_hierarchy
 from dsaccel.networks.families import build_plan, check_hierarchy
 from dsaccel.networks.nn import Unit
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.rung import Rung
 from dsaccel.training.runtime import peak_memory_bytes, resolve_runtime, start_runtime
 
 
@@ -30,7 +34,7 @@ class Training:
     """One network, ready to be trained."""
 
     def __init__(self, run: RunConfig, *, download: bool = False) -> None:
-        """Read the data and build the network.
+        """Read the data and plan the network.
 
         Raises:
             ConfigError: settings or data that cannot be used.
@@ -57,9 +61,24 @@ class Training:
             mode=run.mode,
             output_weight=run.training.output_weight,
         )
-        self.cohort = Cohort(
-            {run.hierarchy: self.plan}, run.training, data, seed=run.seed, device=self.device
+        self._memory = MemoryLimit(runtime.memory_mib, self.device, data.num_train)
+
+    @cached_property
+    def cohort(self) -> Cohort:
+        """The network with its learners; made when it is first asked for."""
+        run, plans = self.run, {self.run.hierarchy: self.plan}
+        return self._memory.cohort(
+            plans, run.training, self.data, seed=run.seed, device=self.device
         )
+
+    def rungs(self) -> Iterator[Rung]:
+        """Train to the end.
+
+        Raises:
+            NoMemoryError: if the network needs more than there is, if possible before training.
+        """
+        self._memory.check({self.run.hierarchy: self.plan}, self.run.training)
+        yield from self._memory.retry(lambda: self.cohort.rungs())
 
     @property
     def units(self) -> list[Unit]:
@@ -68,7 +87,7 @@ class Training:
         return [unit for node in nodes for unit in self.cohort.learners[node].units]
 
     def result(self) -> TrainResult:
-        """What the network has reached after `cohort.rungs()` has been run through."""
+        """What the network has reached after `rungs()` has been run through."""
         name = self.run.hierarchy
         return TrainResult(
             name,
