@@ -8,7 +8,7 @@ the sampler learns from them, and are forgotten with it. Equal trials and seed: 
 import itertools
 import random
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -73,16 +73,17 @@ def next_cohort(
         space: what is feasible, and the references.
         trials: the stored ones.
         cohort_size: hierarchies trained together.
-        n_trials: distinct hierarchies to train in all; harvested ones do not count.
+        n_trials: distinct networks to train in all; harvested ones do not count.
         seed: the study's.
         strategy: as in `propose`.
         cost: as in `propose`.
     """
     finished = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     asked = (t for t in finished if not t.user_attrs.get("harvested"))
-    trained = {space.from_params(trial.params) for trial in asked}
+    trained = {space.identity(space.from_params(trial.params)) for trial in asked}
     room = min(cohort_size, n_trials - len(trained))
-    cohort = [h for h in space.references if h not in trained][: max(room, 0)]
+    due = [h for h in space.distinct(space.references) if space.identity(h) not in trained]
+    cohort = due[: max(room, 0)]
     if len(cohort) < room:
         num = room - len(cohort)
         # who proposes everything, or nothing yet knowingly, is not asked for more
@@ -137,7 +138,7 @@ def propose(
     strategy: str = "tpe",
     cost: Cost | None = None,
 ) -> list[Hierarchy]:
-    """Propose up to `num` distinct feasible hierarchies that no finished trial has.
+    """Propose up to `num` distinct feasible hierarchies whose network no finished trial has.
 
     When no more than `num` are left these are returned, in lexicographic order; possibly none.
 
@@ -162,7 +163,7 @@ def propose(
         key=lambda trial: trial.number,
     )
     values = _values(space, finished)
-    taken = set(values) | set(exclude)
+    taken = set(values) | {space.identity(h) for h in exclude}
     unseen = _unseen(space, taken)
     if unseen is not None and (len(unseen) <= num or strategy in WHOLE):
         return unseen[:num]
@@ -190,15 +191,15 @@ def propose(
         if hierarchy is None:
             break
         cohort.append(hierarchy)
-        taken.add(hierarchy)
+        taken.add(space.identity(hierarchy))
     return cohort
 
 
 def _suggestions(
     study: optuna.Study,
     space: SearchSpace,
-    values: dict[Hierarchy, float | None],
-    taken: set[Hierarchy],
+    values: dict[Hashable, float | None],
+    taken: set[Hashable],
 ) -> Iterator[Hierarchy | None]:
     """The sampler's unseen feasible suggestions; None after too many others in a row.
 
@@ -209,17 +210,17 @@ def _suggestions(
         for _ in range(MAX_REJECTIONS):
             trial = study.ask(distributions)
             hierarchy = space.suggested(trial.params)
-            if hierarchy not in taken and space.violation(hierarchy) is None:
+            if _is_new(space, taken, hierarchy):
                 yield hierarchy
                 break
-            value = values.get(hierarchy)
+            value = values.get(space.identity(hierarchy))
             study.tell(trial, value, TrialState.PRUNED if value is None else TrialState.COMPLETE)
         else:
             yield None
 
 
 def _nearest_suggestions(
-    study: optuna.Study, space: SearchSpace, taken: set[Hierarchy]
+    study: optuna.Study, space: SearchSpace, taken: set[Hashable]
 ) -> Iterator[Hierarchy | None]:
     """The unseen feasible hierarchies nearest to the sampler's suggestions.
 
@@ -318,32 +319,37 @@ def _new_study(sampler: BaseSampler, cost: Cost | None = None) -> optuna.Study:
         )
 
 
-def _values(space: SearchSpace, finished: Sequence[FrozenTrial]) -> dict[Hierarchy, float | None]:
-    """The value of each trained hierarchy; None where all its trials were pruned."""
-    values: dict[Hierarchy, float | None] = {}
+def _values(space: SearchSpace, finished: Sequence[FrozenTrial]) -> dict[Hashable, float | None]:
+    """The value of each trained network; None where all its trials were pruned."""
+    values: dict[Hashable, float | None] = {}
     for trial in finished:
         complete = trial.state == TrialState.COMPLETE
-        hierarchy = space.from_params(trial.params)
-        values[hierarchy] = trial.value if complete else values.get(hierarchy)
+        network = space.identity(space.from_params(trial.params))
+        values[network] = trial.value if complete else values.get(network)
     return values
 
 
-def _unseen(space: SearchSpace, taken: Collection[Hierarchy]) -> list[Hierarchy] | None:
+def _unseen(space: SearchSpace, taken: Collection[Hashable]) -> list[Hierarchy] | None:
     feasible = space.feasible()
-    return None if feasible is None else [h for h in feasible if h not in taken]
+    return None if feasible is None else [h for h in feasible if space.identity(h) not in taken]
 
 
-def _draw(space: SearchSpace, taken: Collection[Hierarchy], rng: random.Random) -> Hierarchy | None:
+def _is_new(space: SearchSpace, taken: Collection[Hashable], hierarchy: Hierarchy) -> bool:
+    """Whether it may be proposed: feasible, and a network that is not taken."""
+    return space.identity(hierarchy) not in taken and space.violation(hierarchy) is None
+
+
+def _draw(space: SearchSpace, taken: Collection[Hashable], rng: random.Random) -> Hierarchy | None:
     """A uniform unseen feasible hierarchy; None: there is none, or none was met."""
     unseen = _unseen(space, taken)
     if unseen is not None:
         return rng.choice(unseen) if unseen else None
     points = (_uniform(space, rng) for _ in range(MAX_DRAWS))
-    return next((p for p in points if p not in taken and space.violation(p) is None), None)
+    return next((point for point in points if _is_new(space, taken, point)), None)
 
 
 def _nearest(
-    space: SearchSpace, taken: Collection[Hierarchy], hierarchy: Hierarchy
+    space: SearchSpace, taken: Collection[Hashable], hierarchy: Hierarchy
 ) -> Hierarchy | None:
     """The unseen feasible hierarchy fewest blocks away, the first of equals; None: none was met.
 
@@ -355,7 +361,7 @@ def _nearest(
     while ring and len(met) < MAX_DRAWS:
         for counts in sorted(ring):
             point = with_settings(counts, settings)
-            if point not in taken and space.violation(point) is None:
+            if _is_new(space, taken, point):
                 return point
         met |= ring
         steps = (
