@@ -2,8 +2,9 @@
 
 from dsaccel.config import BudgetConfig
 from dsaccel.errors import ConfigError
-from dsaccel.search.proposals import SAMPLERS, WHOLE
+from dsaccel.search.proposals import WHOLE
 from dsaccel.search.space import SearchSpace
+from dsaccel.search.suggestions import SAMPLERS
 
 
 def resolve_budget(budget: BudgetConfig, space: SearchSpace) -> BudgetConfig:
