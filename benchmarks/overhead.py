@@ -78,7 +78,7 @@ def checkpoint(config: StudyConfig, folder: Path) -> tuple[float, int, int, int]
 
     def measure(hierarchy):
         one = plan(hierarchy)
-        return Measures(one.num_parameters, one.flops, one.shallow_scale)
+        return Measures.of(one)
 
     feasible = SearchSpace(config.space, measure).feasible() or []
     plans = {format_hierarchy(hierarchy): plan(hierarchy) for hierarchy in feasible}

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from dsaccel.config import PruningConfig
 from dsaccel.landscapes.files import read_landscape
-from dsaccel.landscapes.replay import Estimate, Oracle, Policy, Replay, bootstrap
+from dsaccel.landscapes.outcomes import Estimate, bootstrap
+from dsaccel.landscapes.replay import Oracle, Policy, Replay
 from dsaccel.search import proposals
 
 SHARES = (0.25, 0.5, 0.75, 1.0)

@@ -16,7 +16,8 @@ from dsaccel.config import PruningConfig
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import parse_hierarchy
 from dsaccel.landscapes.landscape import record_landscape
-from dsaccel.landscapes.replay import Replay, policies, replay_policy
+from dsaccel.landscapes.outcomes import policies, replay_policy
+from dsaccel.landscapes.replay import Replay
 from dsaccel.search.beam import beam_losers, beam_survivors
 
 SPACE = {"family": "resnet18", "num_blocks": [[1, 3], [1, 2], [1, 2]], "constraint": "none"}

@@ -15,7 +15,8 @@ from dsaccel.cli import app
 from dsaccel.config import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.landscapes.landscape import record_landscape
-from dsaccel.landscapes.replay import Replay, policies
+from dsaccel.landscapes.outcomes import policies
+from dsaccel.landscapes.replay import Replay
 from dsaccel.search.optuna_pruners import OptunaJudge, make_pruner, pruner_names
 from dsaccel.search.pruners import prefixes_at, rung_steps
 from dsaccel.search.space import SearchSpace

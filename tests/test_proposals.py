@@ -12,7 +12,7 @@ from dsaccel.costs import COSTS
 from dsaccel.errors import ConfigError
 from dsaccel.networks.families import build_plan
 from dsaccel.networks.trie import Trie
-from dsaccel.search import proposals
+from dsaccel.search import proposals, suggestions
 from dsaccel.search.proposals import next_cohort, propose, shared_blocks
 from dsaccel.search.space import Measures, SearchSpace
 
@@ -68,7 +68,7 @@ def test_an_exhausted_space_proposes_nothing():
 
 
 def test_all_that_is_left_is_taken_in_order_without_a_sampler(monkeypatch):
-    monkeypatch.setattr(proposals, "SAMPLERS", {"tpe": None})
+    monkeypatch.setattr(suggestions, "SAMPLERS", {"tpe": None})
     space = make_space()
     feasible = space.feasible() or []
     trials = [make_trial(space, h, n) for n, h in enumerate(feasible[20:])]
@@ -143,14 +143,14 @@ def test_a_sampler_that_only_repeats_itself_falls_back_to_unseen_ones(monkeypatc
             Stuck.num_asked += 1
             return 1
 
-    monkeypatch.setattr(proposals, "SAMPLERS", {"tpe": lambda seed: Stuck(seed=seed)})
+    monkeypatch.setattr(suggestions, "SAMPLERS", {"tpe": lambda seed: Stuck(seed=seed)})
     space = make_space()
     trials = [make_trial(space, h, n) for n, h in enumerate((space.feasible() or [])[:10])]
     cohort = propose(space, trials, 3, seed=1)
     assert len(set(cohort)) == 3
     assert not set(cohort) & set(hierarchies(space, trials))
     assert all(space.violation(h) is None for h in cohort)
-    assert Stuck.num_asked == 4 * 3 * proposals.MAX_REJECTIONS
+    assert Stuck.num_asked == 4 * 3 * suggestions.MAX_REJECTIONS
 
 
 def test_a_space_too_large_to_list_is_searched_by_rejection():
@@ -248,8 +248,8 @@ def test_gp_goes_uphill_from_complete_and_pruned_trials(state):
 def test_gp_knows_what_of_a_cohort_is_running_already():
     space = make_space(((1, 6),) * 3)
     trials = search(space, 12, 12, strategy="random")
-    study = proposals._replay(space, trials, proposals.SAMPLERS["gp"](1))
-    first = next(proposals._nearest_suggestions(study, space, {(3, 3, 3)}))
+    study = suggestions._replay(space, trials, suggestions.SAMPLERS["gp"](1))
+    first = next(suggestions._nearest_suggestions(study, space, {(3, 3, 3)}))
     asked, running = study.get_trials(deepcopy=False)[12:]
     assert (asked.state, running.state) == (TrialState.FAIL, TrialState.RUNNING)
     assert running.params == space.to_params(first or ())
@@ -267,12 +267,12 @@ def test_strategies_that_read_complete_trials_only_are_as_reproducible():
 def test_the_nearest_unseen_feasible_hierarchy_is_found_from_anywhere(bounds):
     space = make_space(bounds)
     rest = (2,) * (len(bounds) - 2)
-    assert proposals._nearest(space, [], (2, 2, *rest)) == (2, 2, *rest)
-    nearest = proposals._nearest(space, [(2, 2, *rest)], (2, 2, *rest))
+    assert suggestions._nearest(space, [], (2, 2, *rest)) == (2, 2, *rest)
+    nearest = suggestions._nearest(space, [(2, 2, *rest)], (2, 2, *rest))
     assert nearest == (1, 2, *rest)
     # outside the bounds, as a reference may be
-    assert proposals._nearest(space, [], (99,) * len(bounds)) == (bounds[0][1],) * len(bounds)
-    assert proposals._nearest(space, [], (*[3] * (len(bounds) // 2), *[2] * (len(bounds) // 2)))
+    assert suggestions._nearest(space, [], (99,) * len(bounds)) == (bounds[0][1],) * len(bounds)
+    assert suggestions._nearest(space, [], (*[3] * (len(bounds) // 2), *[2] * (len(bounds) // 2)))
 
 
 def test_nsga2_with_a_cost_follows_the_front_and_without_the_accuracy_alone():

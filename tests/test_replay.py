@@ -13,16 +13,14 @@ from dsaccel.config import PruningConfig, StudyConfig
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
 from dsaccel.landscapes.landscape import Landscape, Network, record_landscape
-from dsaccel.landscapes.replay import (
-    Oracle,
-    Policy,
-    Replay,
+from dsaccel.landscapes.outcomes import (
     bootstrap,
     mean_course,
     replay_policies,
     replay_policy,
     wilson,
 )
+from dsaccel.landscapes.replay import Oracle, Policy, Replay
 from dsaccel.landscapes.replay_figure import outcome_summary, replay_figure, write_replay
 from dsaccel.networks.families import build_plan
 from dsaccel.search.space import SearchSpace

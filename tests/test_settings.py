@@ -324,7 +324,7 @@ def plan_measure(hierarchy) -> Measures:
     plan = build_plan(
         "resnet18", hierarchy, NetworkConfig(width=1 / 16), channels=1, side=8, num_classes=3
     )
-    return Measures(plan.num_parameters, plan.flops, plan.shallow_scale)
+    return Measures.of(plan)
 
 
 def test_a_first_loss_beyond_the_last_unit_is_outside():

@@ -108,7 +108,7 @@ def _choose(config: StudyConfig, download: bool) -> tuple[list[Hierarchy], bool]
 
     def measure(hierarchy: Hierarchy) -> Measures:
         network = plan(hierarchy)
-        return Measures(network.num_parameters, network.flops, network.shallow_scale)
+        return Measures.of(network)
 
     space = SearchSpace(config.space, measure)
     drawn = propose(space, [], config.budget.n_trials, seed=config.seed, strategy="random")

@@ -46,7 +46,7 @@ def replay(
     """Replay searches on a landscape without training: regret against blocks."""
     from dsaccel.config import parse_override
     from dsaccel.landscapes.files import read_landscape
-    from dsaccel.landscapes.replay import policies, replay_policies
+    from dsaccel.landscapes.outcomes import policies, replay_policies
     from dsaccel.landscapes.replay_figure import outcome_summary, outcome_table, write_replay
 
     if output is not None and not output.parent.is_dir():

@@ -79,8 +79,7 @@ class Landscape:
         return max(self.objective(seed, name) for name in feasible)
 
     def _measure(self, hierarchy: Hierarchy) -> Measures:
-        plan = self.plan(hierarchy)
-        return Measures(plan.num_parameters, plan.flops, plan.shallow_scale)
+        return Measures.of(self.plan(hierarchy))
 
 
 # ------------------------------------------------------------------ from studies

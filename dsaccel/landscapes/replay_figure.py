@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 from rich.table import Table
 from rich.text import Text
 
-from dsaccel.landscapes.replay import Estimate, Outcome, Policy, mean_course
+from dsaccel.landscapes.outcomes import Estimate, Outcome, mean_course
+from dsaccel.landscapes.replay import Policy
 from dsaccel.plots.figures import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, blank_figure
 from dsaccel.plots.page import figure_html, table_html, write_page
 

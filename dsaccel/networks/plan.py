@@ -5,6 +5,7 @@ setting), and nothing looks ahead: two networks whose first segments are equal t
 there (the prefix law). No weights are built; parameters and FLOPs are counted from the fields.
 """
 
+import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -222,6 +223,11 @@ class Plan:
         """Local heads up to the end of a stage, the stem's counted."""
         layers = (layer for block in self.blocks if block.stage <= stage for layer in block.layers)
         return sum(layer.head is not None for layer in layers)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of what is trained: equal for two plans if and only if their segments are."""
+        return hashlib.sha256(repr(self.segments).encode()).hexdigest()
 
     @cached_property
     def num_parameters(self) -> int:

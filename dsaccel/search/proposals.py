@@ -1,57 +1,32 @@
-"""Propose the hierarchies of a cohort. What cannot be trained never reaches the stored study.
+"""Propose the hierarchies of a cohort: feasible ones, each network once in a study.
 
-Optuna's samplers know neither hard constraints nor "not twice". So they are asked in a study in
-memory, rebuilt from the stored trials: infeasible and repeated suggestions are told there, where
-the sampler learns from them, and are forgotten with it. Equal trials and seed: equal proposals.
+References come first. A strategy that learns is asked for suggestions (see `suggestions`); what is
+left of a small space is taken whole. Equal trials and seed: equal proposals.
 """
 
 import itertools
 import random
-import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Collection, Hashable, Iterator, Sequence
 
-import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from dsaccel.costs import Cost
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import Hierarchy, settings_of, with_settings
+from dsaccel.hierarchy import Hierarchy, settings_of
 from dsaccel.search.space import SearchSpace
+from dsaccel.search.suggestions import (
+    MAX_DRAWS,
+    NUM_STARTUP,
+    SAMPLERS,
+    is_new,
+    suggest,
+    uniform,
+)
 from dsaccel.seeds import derive
 
-NUM_STARTUP = 10
-"""Distinct trained hierarchies below which proposals are uniform; a generation of `nsga2`."""
-MAX_REJECTIONS = 50
-"""After this many rejected suggestions in a row one hierarchy is drawn uniformly."""
-MAX_DRAWS = 10_000
-"""Points looked at for one unseen feasible hierarchy, in a space too large to list."""
 POOL = 3
 """Suggestions asked for each place in a cohort; those that share most are taken. On the shipped
 landscape that lowers the regret at equal blocks (benchmarks/prefix_choice.py, studies/LOG.md)."""
-REJECTIONS_PER_TRIAL = 2
-"""Points drawn for each trained hierarchy to stand for the rejected suggestions before it."""
-
-
-def _gp(seed: int) -> BaseSampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        # one seed, one hierarchy: one value, bit for bit
-        return GPSampler(seed=seed, deterministic_objective=True, n_startup_trials=NUM_STARTUP)
-
-
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    # constant_liar: what runs counts as bad, which spreads a cohort
-    "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
-    "gp": _gp,
-    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=NUM_STARTUP),
-}
-"""The strategies that learn, and how to make their sampler from a seed."""
-
 WHOLE = ("exhaustive", "beam")
 """The strategies that propose all that is feasible."""
 STRATEGIES = ("exhaustive", *SAMPLERS, "random", "beam")
@@ -73,16 +48,17 @@ def next_cohort(
         space: what is feasible, and the references.
         trials: the stored ones.
         cohort_size: hierarchies trained together.
-        n_trials: distinct hierarchies to train in all; harvested ones do not count.
+        n_trials: distinct networks to train in all; harvested ones do not count.
         seed: the study's.
         strategy: as in `propose`.
         cost: as in `propose`.
     """
     finished = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     asked = (t for t in finished if not t.user_attrs.get("harvested"))
-    trained = {space.from_params(trial.params) for trial in asked}
+    trained = {space.identity(space.from_params(trial.params)) for trial in asked}
     room = min(cohort_size, n_trials - len(trained))
-    cohort = [h for h in space.references if h not in trained][: max(room, 0)]
+    due = [h for h in space.distinct(space.references) if space.identity(h) not in trained]
+    cohort = due[: max(room, 0)]
     if len(cohort) < room:
         num = room - len(cohort)
         # who proposes everything, or nothing yet knowingly, is not asked for more
@@ -137,7 +113,7 @@ def propose(
     strategy: str = "tpe",
     cost: Cost | None = None,
 ) -> list[Hierarchy]:
-    """Propose up to `num` distinct feasible hierarchies that no finished trial has.
+    """Propose up to `num` distinct feasible hierarchies whose network no finished trial has.
 
     When no more than `num` are left these are returned, in lexicographic order; possibly none.
 
@@ -162,7 +138,7 @@ def propose(
         key=lambda trial: trial.number,
     )
     values = _values(space, finished)
-    taken = set(values) | set(exclude)
+    taken = set(values) | {space.identity(h) for h in exclude}
     unseen = _unseen(space, taken)
     if unseen is not None and (len(unseen) <= num or strategy in WHOLE):
         return unseen[:num]
@@ -175,212 +151,38 @@ def propose(
     rng = random.Random(derive(seed, "draw", len(values)))
     suggestions: Iterator[Hierarchy | None] = itertools.repeat(None)
     if strategy in SAMPLERS and len(values) >= NUM_STARTUP:
-        # numpy takes seeds of 32 bits
-        sampler = SAMPLERS[strategy](derive(seed, "ask", len(values)) % 2**32)
-        if isinstance(sampler, GPSampler | NSGAIISampler):
-            suggestions = _nearest_suggestions(
-                _replay(space, finished, sampler, cost), space, taken
-            )
-        else:
-            study = _rebuild(space, finished, sampler, derive(seed, "rejected"))
-            suggestions = _suggestions(study, space, values, taken)
+        suggestions = suggest(
+            space, finished, values, taken, strategy=strategy, seed=seed, cost=cost
+        )
     cohort: list[Hierarchy] = []
     while len(cohort) < num:
         hierarchy = next(suggestions) or _draw(space, taken, rng)
         if hierarchy is None:
             break
         cohort.append(hierarchy)
-        taken.add(hierarchy)
+        taken.add(space.identity(hierarchy))
     return cohort
 
 
-def _suggestions(
-    study: optuna.Study,
-    space: SearchSpace,
-    values: dict[Hierarchy, float | None],
-    taken: set[Hierarchy],
-) -> Iterator[Hierarchy | None]:
-    """The sampler's unseen feasible suggestions; None after too many others in a row.
-
-    What is yielded stays RUNNING in the study. `taken` grows meanwhile.
-    """
-    distributions = space.distributions()
-    while True:
-        for _ in range(MAX_REJECTIONS):
-            trial = study.ask(distributions)
-            hierarchy = space.suggested(trial.params)
-            if hierarchy not in taken and space.violation(hierarchy) is None:
-                yield hierarchy
-                break
-            value = values.get(hierarchy)
-            study.tell(trial, value, TrialState.PRUNED if value is None else TrialState.COMPLETE)
-        else:
-            yield None
-
-
-def _nearest_suggestions(
-    study: optuna.Study, space: SearchSpace, taken: set[Hierarchy]
-) -> Iterator[Hierarchy | None]:
-    """The unseen feasible hierarchies nearest to the sampler's suggestions.
-
-    A Gaussian process reads neither PRUNED nor repeated trials: it would suggest the same optimum
-    of its acquisition function again and again, at a fit each.
-    """
-    distributions = space.distributions()
-    while True:
-        trial = study.ask(distributions)
-        hierarchy = _nearest(space, taken, space.suggested(trial.params))
-        study.tell(trial, state=TrialState.FAIL)
-        if hierarchy is not None:
-            running = create_trial(
-                state=TrialState.RUNNING,
-                params=space.to_params(hierarchy),
-                distributions=distributions,
-            )
-            running.datetime_start = datetime.now()
-            study.add_trial(running)
-        yield hierarchy
-
-
-def _rebuild(
-    space: SearchSpace, finished: Sequence[FrozenTrial], sampler: BaseSampler, seed: int
-) -> optuna.Study:
-    """A study in memory of the finished trials, and of what was rejected before each of them.
-
-    Rejected suggestions are not stored. Without them TPE forgets at each cohort where the space
-    ends, and, as its better group is a tenth of what it sees, follows very few trials. Uniform
-    infeasible points in their place found the optimum more often (benchmarks/proposals.py).
-    """
-    study = _new_study(sampler)
-    distributions = space.distributions()
-    rng = random.Random(seed)
-    for trial in finished:
-        for point in [_uniform(space, rng) for _ in range(REJECTIONS_PER_TRIAL)]:
-            if space.violation(point) is not None:
-                study.add_trial(
-                    create_trial(
-                        state=TrialState.PRUNED,
-                        params=space.to_params(point),
-                        distributions=distributions,
-                    )
-                )
-        study.add_trial(
-            create_trial(
-                state=trial.state,
-                value=trial.value,
-                params=space.to_params(space.from_params(trial.params)),
-                distributions=distributions,
-                intermediate_values=trial.intermediate_values,
-            )
-        )
-    return study
-
-
-def _replay(
-    space: SearchSpace,
-    finished: Sequence[FrozenTrial],
-    sampler: BaseSampler,
-    cost: Cost | None = None,
-) -> optuna.Study:
-    """A study in memory for samplers that read COMPLETE trials only.
-
-    A pruned trial is told with the last accuracy that was read of it. NSGA-II counts only trials
-    that it has noted a generation on, so there each is asked for again: generations are by order.
-    Given a cost the study has two objectives; the stored one never has, or nothing could be pruned.
-    """
-    study = _new_study(sampler, cost)
-    distributions = space.distributions()
-    for trial in finished:
-        read = trial.intermediate_values
-        value = read.get(max(read, default=0))
-        if trial.state == TrialState.COMPLETE:
-            value = trial.value
-        known = [value] if cost is None else [value, trial.user_attrs.get(cost.attribute)]
-        values = [float(v) for v in known if v is not None]
-        if len(values) < len(known):
-            continue
-        params = space.to_params(space.from_params(trial.params))
-        if isinstance(sampler, NSGAIISampler):
-            study.enqueue_trial(params)
-            asked = study.ask(distributions)
-            sampler.get_trial_generation(study, study.get_trials(deepcopy=False)[asked.number])
-            study.tell(asked, values)
-        else:
-            study.add_trial(create_trial(values=values, params=params, distributions=distributions))
-    return study
-
-
-def _new_study(sampler: BaseSampler, cost: Cost | None = None) -> optuna.Study:
-    directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
-    with _quiet():
-        return optuna.create_study(
-            directions=directions[: 1 if cost is None else 2], sampler=sampler
-        )
-
-
-def _values(space: SearchSpace, finished: Sequence[FrozenTrial]) -> dict[Hierarchy, float | None]:
-    """The value of each trained hierarchy; None where all its trials were pruned."""
-    values: dict[Hierarchy, float | None] = {}
+def _values(space: SearchSpace, finished: Sequence[FrozenTrial]) -> dict[Hashable, float | None]:
+    """The value of each trained network; None where all its trials were pruned."""
+    values: dict[Hashable, float | None] = {}
     for trial in finished:
         complete = trial.state == TrialState.COMPLETE
-        hierarchy = space.from_params(trial.params)
-        values[hierarchy] = trial.value if complete else values.get(hierarchy)
+        network = space.identity(space.from_params(trial.params))
+        values[network] = trial.value if complete else values.get(network)
     return values
 
 
-def _unseen(space: SearchSpace, taken: Collection[Hierarchy]) -> list[Hierarchy] | None:
+def _unseen(space: SearchSpace, taken: Collection[Hashable]) -> list[Hierarchy] | None:
     feasible = space.feasible()
-    return None if feasible is None else [h for h in feasible if h not in taken]
+    return None if feasible is None else [h for h in feasible if space.identity(h) not in taken]
 
 
-def _draw(space: SearchSpace, taken: Collection[Hierarchy], rng: random.Random) -> Hierarchy | None:
+def _draw(space: SearchSpace, taken: Collection[Hashable], rng: random.Random) -> Hierarchy | None:
     """A uniform unseen feasible hierarchy; None: there is none, or none was met."""
     unseen = _unseen(space, taken)
     if unseen is not None:
         return rng.choice(unseen) if unseen else None
-    points = (_uniform(space, rng) for _ in range(MAX_DRAWS))
-    return next((p for p in points if p not in taken and space.violation(p) is None), None)
-
-
-def _nearest(
-    space: SearchSpace, taken: Collection[Hierarchy], hierarchy: Hierarchy
-) -> Hierarchy | None:
-    """The unseen feasible hierarchy fewest blocks away, the first of equals; None: none was met.
-
-    Settings are kept as they are.
-    """
-    bounds, settings = space.config.num_blocks, settings_of(hierarchy)
-    ring = {tuple(min(max(n, low), high) for n, (low, high) in zip(hierarchy, bounds, strict=True))}
-    met: set[Hierarchy] = set()
-    while ring and len(met) < MAX_DRAWS:
-        for counts in sorted(ring):
-            point = with_settings(counts, settings)
-            if point not in taken and space.violation(point) is None:
-                return point
-        met |= ring
-        steps = (
-            (*point[:i], point[i] + step, *point[i + 1 :])
-            for point in ring
-            for i in range(len(point))
-            for step in (-1, 1)
-            if bounds[i][0] <= point[i] + step <= bounds[i][1]
-        )
-        ring = set(steps) - met
-    return None
-
-
-def _uniform(space: SearchSpace, rng: random.Random) -> Hierarchy:
-    """A uniform hierarchy within the bounds of the stages, feasible or not."""
-    counts = tuple(rng.randint(low, high) for low, high in space.config.num_blocks)
-    return with_settings(counts, space.dimensions.draw(rng))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Optuna from announcing the study; its verbosity is the user's afterwards."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+    points = (uniform(space, rng) for _ in range(MAX_DRAWS))
+    return next((point for point in points if is_new(space, taken, point)), None)

@@ -6,7 +6,7 @@ cut off is continued by running it again, and proposes and reaches what it would
 
 import shutil
 import time
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Generator, Hashable, Iterator
 from contextlib import suppress
 from functools import partial
 
@@ -122,16 +122,16 @@ class Search:
 
     @property
     def num_trained(self) -> int:
-        """Distinct hierarchies trained to their end or pruned; harvested ones do not count."""
-        return len(self.ledger.trained())
+        """Distinct networks trained to their end or pruned; harvested ones do not count."""
+        return len(self.space.distinct(map(parse_hierarchy, self.ledger.trained())))
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether every feasible hierarchy is trained, harvested ones too."""
+        """Whether every feasible network is trained, harvested ones too."""
         feasible = self.space.feasible()
         if feasible is None:
             return False
-        return self.ledger.finished().keys() >= {format_hierarchy(h) for h in feasible}
+        return self._known() >= {self.space.identity(h) for h in feasible}
 
     @property
     def is_finished(self) -> bool:
@@ -178,10 +178,11 @@ class Search:
     def _train_cohort(self, names: list[str]) -> Iterator[Progress]:
         """Train a cohort, in smaller parts if the memory does not suffice after all."""
         self.study.set_user_attr("cohort", names)
-        known = self.ledger.finished().keys()
+        finished = self.ledger.finished().keys()
         for name in names:
-            if name not in known:
+            if name not in finished:
                 self.ledger.open(name)
+        known = self._known()
         memory = self._memory_limit()
         memory.check(
             {name: self.plan(parse_hierarchy(name)) for name in names}, self.config.training
@@ -191,8 +192,12 @@ class Search:
         finally:
             shutil.rmtree(self.directory.parts, ignore_errors=True)
 
+    def _known(self) -> set[Hashable]:
+        """What is trained, by `SearchSpace.identity`; harvested networks too."""
+        return {self.space.identity(parse_hierarchy(name)) for name in self.ledger.finished()}
+
     def _train_attempt(
-        self, names: list[str], known: Collection[str], memory: MemoryLimit
+        self, names: list[str], known: set[Hashable], memory: MemoryLimit
     ) -> Generator[Progress]:
         done_before = len(self.ledger.trained().keys() - set(names))
         cohort = self._make_cohort(names, known, memory)
@@ -215,7 +220,7 @@ class Search:
                 if self.config.budget.against == "gap":
                     for name in cohort.trie.asked:
                         yield from self._train_globally(name, self._memory_limit())
-                self._finish(cohort, known)
+                self._finish(cohort)
             elif cohort.at_rest and (self._time_is_up() or time.perf_counter() - saved > pause_s):
                 started = time.perf_counter()
                 save_checkpoint(self.directory.checkpoint, names, cohort)
@@ -264,7 +269,7 @@ class Search:
         memory_mib = self.config.runtime.memory_mib
         return MemoryLimit(memory_mib, self.device, self.data.num_train)
 
-    def _make_cohort(self, names: list[str], known: Collection[str], memory: MemoryLimit) -> Cohort:
+    def _make_cohort(self, names: list[str], known: set[Hashable], memory: MemoryLimit) -> Cohort:
         hierarchies = [parse_hierarchy(name) for name in names]
         cohort = memory.split_cohort(
             {name: self.plan(h) for name, h in zip(names, hierarchies, strict=True)},
@@ -279,16 +284,18 @@ class Search:
         load_checkpoint(self.directory.checkpoint, names, cohort)
         return cohort
 
-    def _harvest(self, hierarchies: list[Hierarchy], known: Collection[str]) -> dict[str, Plan]:
+    def _harvest(self, hierarchies: list[Hierarchy], known: set[Hashable]) -> dict[str, Plan]:
         """Networks that end on the way to these: fewer blocks in the last stage."""
         plans: dict[str, Plan] = {}
         for hierarchy in self.space.on_the_way(hierarchies):
+            if self.space.identity(hierarchy) in known:
+                continue
             # one may end before its first loss: no network
             with suppress(ConfigError):
                 plans[format_hierarchy(hierarchy)] = self.plan(hierarchy)
-        return {name: plan for name, plan in plans.items() if name not in known}
+        return plans
 
-    def _finish(self, cohort: Cohort, known: Collection[str]) -> None:
+    def _finish(self, cohort: Cohort) -> None:
         """Tell the cohort's results, and those that were read on the way."""
         for name in cohort.trie.asked:
             self.ledger.tell(cohort, name, TrialState.COMPLETE)
@@ -296,7 +303,7 @@ class Search:
         for name in self._living_harvest(cohort):
             if self.space.violation(parse_hierarchy(name)) is not None:
                 outside.append(self._read_harvest(cohort, name))
-            elif name not in known:
+            else:
                 self.ledger.add_harvested(cohort, name)
         self._write_harvest(outside)
         blocks = {
@@ -389,8 +396,7 @@ class Search:
         self.study.set_user_attr("num_val", self.data.num_val)
 
     def _measure(self, hierarchy: Hierarchy) -> Measures:
-        plan = self.plan(hierarchy)
-        return Measures(plan.num_parameters, plan.flops, plan.shallow_scale)
+        return Measures.of(self.plan(hierarchy))
 
     def _time_is_up(self) -> bool:
         timeout_s = self.config.budget.timeout_s

@@ -2,13 +2,15 @@
 
 Bounds and constraint are hard here (Optuna knows soft ones only). References are free of both: they
 widen the ranges of the Optuna parameters, so that every stored trial fits, and nothing else.
-Where settings are searched too, a hierarchy is one with values for them (`with_settings`).
+Where settings are searched too, a hierarchy is one with values for them (`with_settings`). Two may
+then describe one network (granularity `block` or `stage`, in a stage of one block): it is listed
+once, and `identity` tells who proposes and counts.
 """
 
 import functools
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dsaccel.config import SpaceConfig
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, settings_of, with_settings
+from dsaccel.networks.plan import Plan
 from dsaccel.search.dimensions import Dimensions
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 MAX_ENUMERATED = 100_000
 """Larger boxes of bounds are not listed: proposals are drawn and rejected instead."""
 MEASURED = ("width", "granularity", "first_loss")
-"""The settings that decide what a network costs, and whether there is one."""
+"""The settings that decide what a network costs, and whether there is one. Of the others each value
+is another network: it stands in every layer, head or segment."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,12 @@ class Measures:
     """Forward FLOPs an image (2 a multiply-add), local heads not counted."""
     shallow_scale: float
     """Mean side of the first feature maps over the input's, in (0, 1] (eq. 8)."""
+    fingerprint: str | None = None
+    """The plan's; None: no two hierarchies are one network."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> "Measures":
+        return cls(plan.num_parameters, plan.flops, plan.shallow_scale, plan.fingerprint)
 
 
 class SearchSpace:
@@ -44,8 +54,8 @@ class SearchSpace:
 
     Args:
         config: bounds and constraint.
-        measure: parameters, FLOPs and shallow scale of a hierarchy; called only where the config
-            bounds one of them, and once a hierarchy.
+        measure: what a hierarchy costs; called only where the config bounds that or searches one
+            of `MEASURED`, and once a hierarchy.
         references: hierarchies that are trained whatever the bounds say.
 
     Raises:
@@ -64,18 +74,41 @@ class SearchSpace:
         self.num_shallow = config.shallow_stages or self.num_stages // 2
         self.references = tuple(references)
         self.dimensions = Dimensions(config.settings, self.num_stages)
+        self._may_repeat = not set(MEASURED).isdisjoint(self.dimensions.names)
         self._measure = functools.cache(measure)
         self._check_stages()
         self._check_not_empty()
 
     @property
     def size(self) -> int | None:
-        """How many hierarchies are feasible; None: too many to list."""
+        """How many networks are feasible; None: too many to list."""
         return None if self._feasible is None else len(self._feasible)
 
     def feasible(self) -> list[Hierarchy] | None:
-        """Every feasible hierarchy in lexicographic order; None: too many to list."""
+        """Every feasible hierarchy in lexicographic order, and of those that are one network the
+        first; None: too many to list.
+        """
         return None if self._feasible is None else list(self._feasible)
+
+    def identity(self, hierarchy: Hierarchy) -> Hashable:
+        """What is trained: equal for hierarchies whose settings say the same in other words."""
+        if not self._may_repeat:
+            return hierarchy
+        try:
+            fingerprint = self._measured(hierarchy).fingerprint
+        except ConfigError:  # there is no such network
+            return hierarchy
+        if fingerprint is None:
+            return hierarchy
+        others = {n: v for n, v in settings_of(hierarchy).items() if n not in MEASURED}
+        return fingerprint, with_settings(hierarchy, others)
+
+    def distinct(self, hierarchies: Iterable[Hierarchy]) -> list[Hierarchy]:
+        """Of those that are one network the first."""
+        first: dict[Hashable, Hierarchy] = {}
+        for hierarchy in hierarchies:
+            first.setdefault(self.identity(hierarchy), hierarchy)
+        return list(first.values())
 
     def on_the_way(self, hierarchies: Collection[Hierarchy]) -> list[Hierarchy]:
         """Hierarchies whose networks end on the way to these: fewer blocks in the last stage.
@@ -87,8 +120,8 @@ class SearchSpace:
             for h in sorted(hierarchies)
             for last in range(1, h[-1])
         }
-        asked = {*hierarchies, *self.references}
-        return sorted(h for h in shorter if h not in asked)
+        asked = {self.identity(h) for h in (*hierarchies, *self.references)}
+        return [h for h in self.distinct(sorted(shorter)) if self.identity(h) not in asked]
 
     def harvestable(self, hierarchies: Collection[Hierarchy]) -> list[Hierarchy]:
         """Those on the way that are feasible, and so become trials."""
@@ -142,7 +175,7 @@ class SearchSpace:
         num_hierarchies = math.prod(high - low + 1 for low, high in self.config.num_blocks)
         if num_settings is None or num_hierarchies * num_settings > MAX_ENUMERATED:
             return None
-        return tuple(h for h in self._points() if self.violation(h) is None)
+        return tuple(self.distinct(h for h in self._points() if self.violation(h) is None))
 
     def _points(self) -> Iterator[Hierarchy]:
         """The box for each combination of settings: neighbours share most blocks."""

@@ -2,8 +2,9 @@
 
 from dsaccel.config import BudgetConfig
 from dsaccel.errors import ConfigError
-from dsaccel.search.proposals import SAMPLERS, WHOLE
+from dsaccel.search.proposals import WHOLE
 from dsaccel.search.space import SearchSpace
+from dsaccel.search.suggestions import SAMPLERS
 
 
 def resolve_budget(budget: BudgetConfig, space: SearchSpace) -> BudgetConfig:
@@ -31,7 +32,7 @@ def check_strategy(budget: BudgetConfig, space: SearchSpace) -> None:
         every = "every hierarchy of a space too large to list"
         way_out = "narrow the space"
         if feasible is not None:
-            needed = len({*feasible, *space.references})
+            needed = len(space.distinct([*feasible, *space.references]))
             every = f"all {needed} hierarchies (those of the space, and references)"
             way_out = f"set --n-trials {needed}, narrow the space"
         raise ConfigError(
@@ -61,8 +62,9 @@ def check_strategy(budget: BudgetConfig, space: SearchSpace) -> None:
 def _fits(budget: BudgetConfig, space: SearchSpace) -> bool:
     """Whether the budget is enough for the whole space and the references."""
     feasible = space.feasible()
-    needed = None if feasible is None else len({*feasible, *space.references})
-    return needed is not None and needed <= budget.n_trials
+    if feasible is None:
+        return False
+    return len(space.distinct([*feasible, *space.references])) <= budget.n_trials
 
 
 def _quarter(budget: BudgetConfig) -> int:

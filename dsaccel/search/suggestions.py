@@ -1,0 +1,251 @@
+"""Ask Optuna's samplers. What cannot be trained never reaches the stored study.
+
+They know neither hard constraints nor "not twice". So they are asked in a study in memory, rebuilt
+from the stored trials: infeasible and repeated suggestions are told there, where the sampler learns
+from them, and are forgotten with it.
+"""
+
+import random
+import warnings
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from dsaccel.costs import Cost
+from dsaccel.hierarchy import Hierarchy, settings_of, with_settings
+from dsaccel.search.space import SearchSpace
+from dsaccel.seeds import derive
+
+NUM_STARTUP = 10
+"""Distinct trained hierarchies below which proposals are uniform; a generation of `nsga2`."""
+MAX_REJECTIONS = 50
+"""After this many rejected suggestions in a row one hierarchy is drawn uniformly."""
+MAX_DRAWS = 10_000
+"""Points looked at for one unseen feasible hierarchy, in a space too large to list."""
+REJECTIONS_PER_TRIAL = 2
+"""Points drawn for each trained hierarchy to stand for the rejected suggestions before it."""
+
+
+def _gp(seed: int) -> BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        # one seed, one hierarchy: one value, bit for bit
+        return GPSampler(seed=seed, deterministic_objective=True, n_startup_trials=NUM_STARTUP)
+
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    # constant_liar: what runs counts as bad, which spreads a cohort
+    "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
+    "gp": _gp,
+    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=NUM_STARTUP),
+}
+"""The strategies that learn, and how to make their sampler from a seed."""
+
+
+def suggest(
+    space: SearchSpace,
+    finished: Sequence[FrozenTrial],
+    values: Mapping[Hashable, float | None],
+    taken: set[Hashable],
+    *,
+    strategy: str,
+    seed: int,
+    cost: Cost | None = None,
+) -> Iterator[Hierarchy | None]:
+    """A sampler's suggestions that are feasible and new; None where it has none.
+
+    Args:
+        space: what is feasible.
+        finished: the stored COMPLETE and PRUNED trials, by number.
+        values: of their networks (`SearchSpace.identity`); None: pruned.
+        taken: networks that must not be suggested; grows meanwhile by what was yielded.
+        strategy: one of `SAMPLERS`.
+        seed: the study's.
+        cost: a second objective, which `nsga2` weighs against accuracy.
+    """
+    # numpy takes seeds of 32 bits
+    sampler = SAMPLERS[strategy](derive(seed, "ask", len(values)) % 2**32)
+    if isinstance(sampler, GPSampler | NSGAIISampler):
+        study = _replay(space, finished, sampler, cost)
+        return _nearest_suggestions(study, space, taken)
+    study = _rebuild(space, finished, sampler, derive(seed, "rejected"))
+    return _suggestions(study, space, values, taken)
+
+
+def _suggestions(
+    study: optuna.Study,
+    space: SearchSpace,
+    values: Mapping[Hashable, float | None],
+    taken: set[Hashable],
+) -> Iterator[Hierarchy | None]:
+    """The sampler's unseen feasible suggestions; None after too many others in a row.
+
+    What is yielded stays RUNNING in the study. `taken` grows meanwhile.
+    """
+    distributions = space.distributions()
+    while True:
+        for _ in range(MAX_REJECTIONS):
+            trial = study.ask(distributions)
+            hierarchy = space.suggested(trial.params)
+            if is_new(space, taken, hierarchy):
+                yield hierarchy
+                break
+            value = values.get(space.identity(hierarchy))
+            study.tell(trial, value, TrialState.PRUNED if value is None else TrialState.COMPLETE)
+        else:
+            yield None
+
+
+def _nearest_suggestions(
+    study: optuna.Study, space: SearchSpace, taken: set[Hashable]
+) -> Iterator[Hierarchy | None]:
+    """The unseen feasible hierarchies nearest to the sampler's suggestions.
+
+    A Gaussian process reads neither PRUNED nor repeated trials: it would suggest the same optimum
+    of its acquisition function again and again, at a fit each.
+    """
+    distributions = space.distributions()
+    while True:
+        trial = study.ask(distributions)
+        hierarchy = _nearest(space, taken, space.suggested(trial.params))
+        study.tell(trial, state=TrialState.FAIL)
+        if hierarchy is not None:
+            running = create_trial(
+                state=TrialState.RUNNING,
+                params=space.to_params(hierarchy),
+                distributions=distributions,
+            )
+            running.datetime_start = datetime.now()
+            study.add_trial(running)
+        yield hierarchy
+
+
+def _rebuild(
+    space: SearchSpace, finished: Sequence[FrozenTrial], sampler: BaseSampler, seed: int
+) -> optuna.Study:
+    """A study in memory of the finished trials, and of what was rejected before each of them.
+
+    Rejected suggestions are not stored. Without them TPE forgets at each cohort where the space
+    ends, and, as its better group is a tenth of what it sees, follows very few trials. Uniform
+    infeasible points in their place found the optimum more often (benchmarks/proposals.py).
+    """
+    study = _new_study(sampler)
+    distributions = space.distributions()
+    rng = random.Random(seed)
+    for trial in finished:
+        for point in [uniform(space, rng) for _ in range(REJECTIONS_PER_TRIAL)]:
+            if space.violation(point) is not None:
+                study.add_trial(
+                    create_trial(
+                        state=TrialState.PRUNED,
+                        params=space.to_params(point),
+                        distributions=distributions,
+                    )
+                )
+        study.add_trial(
+            create_trial(
+                state=trial.state,
+                value=trial.value,
+                params=space.to_params(space.from_params(trial.params)),
+                distributions=distributions,
+                intermediate_values=trial.intermediate_values,
+            )
+        )
+    return study
+
+
+def _replay(
+    space: SearchSpace,
+    finished: Sequence[FrozenTrial],
+    sampler: BaseSampler,
+    cost: Cost | None = None,
+) -> optuna.Study:
+    """A study in memory for samplers that read COMPLETE trials only.
+
+    A pruned trial is told with the last accuracy that was read of it. NSGA-II counts only trials
+    that it has noted a generation on, so there each is asked for again: generations are by order.
+    Given a cost the study has two objectives; the stored one never has, or nothing could be pruned.
+    """
+    study = _new_study(sampler, cost)
+    distributions = space.distributions()
+    for trial in finished:
+        read = trial.intermediate_values
+        value = read.get(max(read, default=0))
+        if trial.state == TrialState.COMPLETE:
+            value = trial.value
+        known = [value] if cost is None else [value, trial.user_attrs.get(cost.attribute)]
+        values = [float(v) for v in known if v is not None]
+        if len(values) < len(known):
+            continue
+        params = space.to_params(space.from_params(trial.params))
+        if isinstance(sampler, NSGAIISampler):
+            study.enqueue_trial(params)
+            asked = study.ask(distributions)
+            sampler.get_trial_generation(study, study.get_trials(deepcopy=False)[asked.number])
+            study.tell(asked, values)
+        else:
+            study.add_trial(create_trial(values=values, params=params, distributions=distributions))
+    return study
+
+
+def _new_study(sampler: BaseSampler, cost: Cost | None = None) -> optuna.Study:
+    directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
+    with _quiet():
+        return optuna.create_study(
+            directions=directions[: 1 if cost is None else 2], sampler=sampler
+        )
+
+
+def is_new(space: SearchSpace, taken: Collection[Hashable], hierarchy: Hierarchy) -> bool:
+    """Whether it may be proposed: feasible, and a network that is not taken."""
+    return space.identity(hierarchy) not in taken and space.violation(hierarchy) is None
+
+
+def _nearest(
+    space: SearchSpace, taken: Collection[Hashable], hierarchy: Hierarchy
+) -> Hierarchy | None:
+    """The unseen feasible hierarchy fewest blocks away, the first of equals; None: none was met.
+
+    Settings are kept as they are.
+    """
+    bounds, settings = space.config.num_blocks, settings_of(hierarchy)
+    ring = {tuple(min(max(n, low), high) for n, (low, high) in zip(hierarchy, bounds, strict=True))}
+    met: set[Hierarchy] = set()
+    while ring and len(met) < MAX_DRAWS:
+        for counts in sorted(ring):
+            point = with_settings(counts, settings)
+            if is_new(space, taken, point):
+                return point
+        met |= ring
+        steps = (
+            (*point[:i], point[i] + step, *point[i + 1 :])
+            for point in ring
+            for i in range(len(point))
+            for step in (-1, 1)
+            if bounds[i][0] <= point[i] + step <= bounds[i][1]
+        )
+        ring = set(steps) - met
+    return None
+
+
+def uniform(space: SearchSpace, rng: random.Random) -> Hierarchy:
+    """A uniform hierarchy within the bounds of the stages, feasible or not."""
+    counts = tuple(rng.randint(low, high) for low, high in space.config.num_blocks)
+    return with_settings(counts, space.dimensions.draw(rng))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna from announcing the study; its verbosity is the user's afterwards."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
