@@ -16,9 +16,10 @@ from pathlib import Path
 
 from dsaccel.config import PruningConfig
 from dsaccel.landscapes.files import read_landscape
-from dsaccel.landscapes.outcomes import Estimate, bootstrap
+from dsaccel.landscapes.outcomes import bootstrap
 from dsaccel.landscapes.replay import Oracle, Policy, Replay
 from dsaccel.search import proposals
+from dsaccel.statistics import Interval
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of the blocks of the whole space in one trie: where the regrets are compared."""
@@ -51,7 +52,7 @@ def _oracle(path: Path) -> Oracle:
     return _oracles[path]
 
 
-def _text(estimate: Estimate) -> str:
+def _text(estimate: Interval) -> str:
     return f"{100 * estimate.mean:.2f} [{100 * estimate.low:.2f}, {100 * estimate.high:.2f}]"
 
 

@@ -21,6 +21,15 @@ NUM_QUANTILES = 4000
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A mean, and where 95 % of it lies: of the means over resampled seeds, or of a share."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Summary:
     mean: float
     std: float | None

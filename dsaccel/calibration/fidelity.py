@@ -20,6 +20,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import parse_hierarchy
 from dsaccel.landscapes.landscape import Landscape
 from dsaccel.seeds import derive
+from dsaccel.statistics import Interval
 
 # S seeds, N hierarchies
 
@@ -33,15 +34,6 @@ MAX_ENUMERATED_SEEDS = 6
 NUM_RESAMPLES = 2000
 MAX_RUNGS = 40
 """Of more epochs so many are looked at, evenly spaced."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds, and where 95 % of the means over resampled seeds lie."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import tomli_w
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
-from dsaccel.calibration.fidelity import By, Interval
+from dsaccel.calibration.fidelity import By
 from dsaccel.calibration.view import (
     NAMES,
     Calibrated,
@@ -20,6 +20,7 @@ from dsaccel.calibration.view import (
     verdict,
 )
 from dsaccel.plots.figures import BLUE, FONT, GREEN, VERMILION, blank_figure, whole_numbers
+from dsaccel.statistics import Interval
 
 COLORS: dict[By, str] = {"head": BLUE, "output": VERMILION}
 

@@ -20,13 +20,13 @@ from dsaccel.calibration.fidelity import (
     MIN_SEEDS,
     By,
     Fidelity,
-    Interval,
     Vector,
     resampled,
     share_of_best,
 )
 from dsaccel.config import PruningConfig
 from dsaccel.search.pruners import losers, prefixes_at, rung_steps
+from dsaccel.statistics import Interval
 
 FACTORS = (1.5, 2.0, 3.0, 4.0)
 """Reduction factors that are tried."""

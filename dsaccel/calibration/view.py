@@ -17,11 +17,11 @@ from dsaccel.calibration.fidelity import (
     By,
     Fidelity,
     Importance,
-    Interval,
     RungAgreement,
     StageAgreement,
 )
 from dsaccel.calibration.trust import Advice, advise
+from dsaccel.statistics import Interval
 
 MAX_ROWS = 8
 """Rungs in a terminal; the page and the JSON have all."""

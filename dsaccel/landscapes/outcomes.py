@@ -3,7 +3,6 @@
 On several processes if asked for; that changes no result.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from dsaccel.config import PruningConfig, parse_config
 from dsaccel.errors import ConfigError
@@ -19,20 +19,10 @@ from dsaccel.landscapes.landscape import Landscape
 from dsaccel.landscapes.replay import Mark, Oracle, Policy, Replay
 from dsaccel.search.proposals import WHOLE
 from dsaccel.seeds import derive
+from dsaccel.statistics import Interval
 
 NUM_RESAMPLES = 2000
 """Bootstrap resamples of the seeds behind an interval."""
-NORMAL_95 = 1.96
-"""Standard deviations on either side that hold 95 % of a normal distribution."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -41,11 +31,11 @@ class Outcome:
 
     policy: Policy
     num_seeds: int
-    regret: Estimate
-    found: Estimate
+    regret: Interval
+    found: Interval
     """Share of the seeds that found an optimum."""
-    blocks: Estimate
-    blocks_share: Estimate
+    blocks: Interval
+    blocks_share: Interval
     """Blocks trained over those of all feasible hierarchies in one trie."""
     marks: tuple[tuple[Mark, ...], ...]
     """The course of each seed's search."""
@@ -151,7 +141,7 @@ def replay_policies(
             yield replay_policy(oracle, policy, num_seeds, pool.map)
 
 
-def mean_course(outcome: Outcome, num_points: int = 60) -> list[tuple[float, Estimate]]:
+def mean_course(outcome: Outcome, num_points: int = 60) -> list[tuple[float, Interval]]:
     """Blocks trained, and the mean regret when so many are trained.
 
     It begins where each seed has finished its first cohort; a search that is over stays where it
@@ -170,21 +160,19 @@ def mean_course(outcome: Outcome, num_points: int = 60) -> list[tuple[float, Est
     return points
 
 
-def bootstrap(values: Sequence[float]) -> Estimate:
+def bootstrap(values: Sequence[float]) -> Interval:
     """The mean with its 95 % percentile bootstrap interval; the same each time."""
     rng = np.random.default_rng(derive(0, "bootstrap", len(values)))
     array = np.asarray(values, dtype=float)
     means = array[rng.integers(len(array), size=(NUM_RESAMPLES, len(array)))].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(array.mean()), float(low), float(high))
+    return Interval(float(array.mean()), float(low), float(high))
 
 
-def wilson(num_hits: int, num: int) -> Estimate:
+def wilson(num_hits: int, num: int) -> Interval:
     """A share with its 95 % Wilson interval, which is not empty at 0 and 1."""
-    share, z2 = num_hits / num, NORMAL_95**2
-    centre = (share + z2 / (2 * num)) / (1 + z2 / num)
-    half = NORMAL_95 * math.sqrt(share * (1 - share) / num + z2 / (4 * num**2)) / (1 + z2 / num)
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+    ends = binomtest(num_hits, num).proportion_ci(0.95, method="wilson")
+    return Interval(num_hits / num, float(ends.low), float(ends.high))
 
 
 def _replay_here(oracle: Oracle, policy: Policy, seed: int) -> tuple[Mark, ...]:

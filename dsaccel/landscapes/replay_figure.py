@@ -9,10 +9,11 @@ import plotly.graph_objects as go
 from rich.table import Table
 from rich.text import Text
 
-from dsaccel.landscapes.outcomes import Estimate, Outcome, mean_course
+from dsaccel.landscapes.outcomes import Outcome, mean_course
 from dsaccel.landscapes.replay import Policy
 from dsaccel.plots.figures import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, blank_figure
 from dsaccel.plots.page import figure_html, table_html, write_page
+from dsaccel.statistics import Interval
 
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 """A strategy each."""
@@ -125,7 +126,7 @@ def _cells(outcome: Outcome) -> tuple[str, ...]:
     )
 
 
-def _interval(estimate: Estimate, factor: float, digits: int) -> str:
+def _interval(estimate: Interval, factor: float, digits: int) -> str:
     mean, low, high = (
         f"{factor * value:.{digits}f}" for value in (estimate.mean, estimate.low, estimate.high)
     )
