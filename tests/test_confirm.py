@@ -272,9 +272,9 @@ def test_more_seeds_and_finalists_train_only_what_is_missing(confirmed, monkeypa
     trained: list[tuple[str, str, int]] = []
     real = Entrants.cohort
 
-    def spying(self, entries, mode, data, own):
+    def spying(self, entries, mode, data, own, *memory):
         trained.extend((entry.name, mode, data.seed) for entry in entries)
-        return real(self, entries, mode, data, own)
+        return real(self, entries, mode, data, own, *memory)
 
     monkeypatch.setattr(Entrants, "cohort", spying)
     after = run(confirming(ConfirmConfig(top=3, num_seeds=3)))
