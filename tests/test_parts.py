@@ -252,9 +252,13 @@ def test_a_baseline_that_cannot_fit_is_refused_and_the_search_is_kept(monkeypatc
         return 2 * self.limit_bytes if is_global else needed(self, plans, training)
 
     monkeypatch.setattr(MemoryLimit, "_needed", no_room_for_the_baseline)
-    with pytest.raises(NoMemoryError, match="by back-propagation"):
-        tiny_study.searched(budget={"n_trials": 6, "cohort_size": 6})
-    assert tiny_study.searching(budget={"n_trials": 6, "cohort_size": 6}).num_trained == 6
+    budget = {"n_trials": 6, "cohort_size": 6}
+    with pytest.raises(NoMemoryError, match=r"by back-propagation.*budget\.baseline=false"):
+        tiny_study.searched(budget=budget)
+    again = tiny_study.searching(budget=budget)
+    assert again.num_trained == 6
+    assert not again.is_finished
+    assert tiny_study.searching(budget=budget | {"baseline": False}).is_finished
 
 
 # ---------------------------------------------------------------------- one network

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from dsaccel.config import StudyConfig
 from dsaccel.costs import COSTS
 from dsaccel.data.batches import load_data
-from dsaccel.errors import ConfigError, MismatchError
+from dsaccel.errors import ConfigError, MismatchError, NoMemoryError
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.networks.families import build_plan, check_hierarchy
 from dsaccel.networks.plan import Plan
@@ -363,7 +363,13 @@ class Search:
 
     def _train_baseline(self, winner: str) -> Iterator[Progress]:
         memory = self._memory_limit()
-        yield from memory.retry(lambda: self._train_globally(winner, memory))
+        try:
+            yield from memory.retry(lambda: self._train_globally(winner, memory))
+        except NoMemoryError as error:
+            raise NoMemoryError(
+                f"{error}; all trials are done and kept: --set budget.baseline=false leaves the "
+                "baseline out"
+            ) from None
         reached = self.study.user_attrs["global"][winner]
         self.study.set_user_attr("baseline", {"hierarchy": winner, **reached})
 
