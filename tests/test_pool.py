@@ -40,18 +40,21 @@ from dsaccel.config import RuntimeConfig
 from dsaccel.training.runtime import start_runtime
 if sys.argv[1] == "keep":
     start_runtime(RuntimeConfig(device="cpu", threads=1))
-for _ in range(6):
+faults = []
+for _ in range(9):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(10 * 2**20)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):
-    torch.ones(10 * 2**20)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(faults[6:]))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_a_large_map_is_made_in_the_memory_of_the_one_before():
-    """40 MiB: 10240 pages, which the system would map anew each time."""
+    """40 MiB: 10240 pages, which the system would map anew each time.
+
+    The least of three: on a busy machine the system takes idle pages back on its own account.
+    """
 
     def page_faults(mode: str) -> int:
         command = [sys.executable, "-c", KEEP, mode]

@@ -15,10 +15,11 @@ from optuna.trial import TrialState
 from dsaccel.config import StudyConfig
 from dsaccel.costs import COSTS
 from dsaccel.data.batches import load_data
-from dsaccel.errors import ConfigError, MismatchError, NoMemoryError
+from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.networks.families import build_plan, check_hierarchy
 from dsaccel.networks.plan import Plan
+from dsaccel.search.baselines import Baselines
 from dsaccel.search.beam import beam_config, beam_losers
 from dsaccel.search.harvest import Harvest, add_harvest, read_harvest
 from dsaccel.search.ledger import Ledger
@@ -36,7 +37,6 @@ from dsaccel.search.study_dir import (
     storage_errors,
     write_config,
 )
-from dsaccel.search.tables import best_trial
 from dsaccel.settings import with_own_settings
 from dsaccel.training.allocations import training_peak_bytes
 from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
@@ -114,6 +114,7 @@ class Search:
         self.ledger = Ledger(
             self.study, self.space, self.plan, config.pruning.by, self._measured_costs
         )
+        self.baselines = Baselines(self.study, self.config, self.plan, self.data, self.device)
         self.started = time.perf_counter()
         self._standing = Standing(self.ledger, self.config.budget.n_trials)
         with storage_errors(self.url):
@@ -136,7 +137,7 @@ class Search:
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to train."""
-        return not self._next_cohort() and self._baseline_due() is None
+        return not self._next_cohort() and self.baselines.due() is None
 
     def run(self) -> Generator[Progress]:
         """Train until the budget is spent, the space is exhausted or the time is up.
@@ -150,8 +151,9 @@ class Search:
                     yield from self._train_cohort(names)
                     if self._time_is_up():
                         return
-                if winner := self._baseline_due():
-                    yield from self._train_baseline(winner)
+                if winner := self.baselines.due():
+                    baseline = self.baselines.train_winner(winner, self._memory_limit())
+                    yield from self._show(baseline)
             finally:
                 self._add_time()
                 self.ledger.fail_unfinished()
@@ -219,7 +221,7 @@ class Search:
             if rung.step == cohort.num_steps:
                 if self.config.budget.against == "gap":
                     for name in cohort.trie.asked:
-                        yield from self._train_globally(name, self._memory_limit())
+                        yield from self._show(self.baselines.train(name, self._memory_limit()))
                 self._finish(cohort)
             elif cohort.at_rest and (self._time_is_up() or time.perf_counter() - saved > pause_s):
                 started = time.perf_counter()
@@ -328,50 +330,12 @@ class Search:
     def _write_harvest(self, rows: list[Harvest]) -> None:
         add_harvest(self.directory.harvest, rows, self.ledger.finished().keys())
 
-    # ------------------------------------------------------------------ baseline
+    # ------------------------------------------------------------------ beside the cohorts
 
-    def _baseline_due(self) -> str | None:
-        """The winner, if it has not been trained by global back-propagation yet."""
-        best = best_trial(self.study)
-        if best is None or not self.config.budget.baseline:
-            return None
-        winner = best.user_attrs["hierarchy"]
-        baseline = self.study.user_attrs.get("baseline", {})
-        return None if baseline.get("hierarchy") == winner else winner
-
-    def _train_globally(self, name: str, memory: MemoryLimit) -> Iterator[Progress]:
-        """Train a hierarchy by back-propagation, once; the study keeps what it reaches."""
-        known = self.study.user_attrs.get("global", {})
-        if name in known:
-            return
-        plan = self.plan(parse_hierarchy(name), mode="global")
-        # with one unit the schedules are the same, and this one shows each epoch
-        training = self.config.training.model_copy(update={"schedule": "simultaneous"})
-        memory.check({name: plan}, training)
-        cohort = memory.cohort(
-            {name: plan}, training, self.data, seed=self.config.seed, device=self.device
-        )
-        for rung in cohort.rungs():
-            if rung.step == cohort.num_steps:
-                reached = {
-                    "val_accuracy": rung.output(name),
-                    "num_parameters": plan.num_parameters,
-                    "time_s": cohort.time_s[name],
-                }
-                self.study.set_user_attr("global", {**known, name: reached})
+    def _show(self, training: Iterator[Cohort]) -> Iterator[Progress]:
+        """The progress of a baseline."""
+        for cohort in training:
             yield self._standing.after("baseline", cohort, self.num_trained)
-
-    def _train_baseline(self, winner: str) -> Iterator[Progress]:
-        memory = self._memory_limit()
-        try:
-            yield from memory.retry(lambda: self._train_globally(winner, memory))
-        except NoMemoryError as error:
-            raise NoMemoryError(
-                f"{error}; all trials are done and kept: --set budget.baseline=false leaves the "
-                "baseline out"
-            ) from None
-        reached = self.study.user_attrs["global"][winner]
-        self.study.set_user_attr("baseline", {"hierarchy": winner, **reached})
 
     def _measured_costs(self, cohort: Cohort, name: str) -> dict[str, float]:
         """What a trial costs, where the study weighs it and it has to be measured."""
@@ -380,7 +344,7 @@ class Search:
             plan = self.plan(parse_hierarchy(name))
             peak = training_peak_bytes(plan, cohort.training, self.data, device=self.device)
             return {COSTS[against].attribute: peak}
-        reached = self.study.user_attrs.get("global", {}).get(name)
+        reached = self.baselines.reached(name)
         if against == "gap" and reached:
             gap = reached["val_accuracy"] - cohort.history[-1].output(name)
             return {COSTS[against].attribute: gap}
