@@ -92,7 +92,8 @@ def verdict(result: Calibrated) -> list[str]:
     else:
         setting = advice.setting
         words.append(
-            f"The settings below would have trained {100 * setting.work:.0f} % of all and kept "
+            f"The settings below would have trained {100 * setting.work:.0f} % of all, each "
+            "hierarchy counted by itself (where blocks are shared less is saved), and kept "
             f"{_interval(setting.kept)} of the top; their best trails the best of all by "
             f"{_interval(setting.loss, 100)} points. They were chosen on these same runs."
         )
