@@ -16,8 +16,8 @@ test-gpu: .venv/tested  ## tests that need CUDA; skipped without it
 bench: .venv/installed  ## all benchmarks, quickly; figures into benchmarks/results/
 	$(BIN)/python benchmarks/startup.py --rounds 20
 	$(BIN)/python benchmarks/loader.py --rounds 5
-	$(BIN)/python benchmarks/step.py --rounds 5 --warm-up 1
-	$(BIN)/python benchmarks/cohort.py --width 0.25 --batches 1 --rounds 3
+	$(BIN)/python benchmarks/step.py --rounds 5 --warm-up 1 --out step-quick
+	$(BIN)/python benchmarks/cohort.py --width 0.25 --batches 1 --rounds 3 --out cohort-quick
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/memory.py --width 0.25 --out benchmarks/results/memory-quick.json
 	$(BIN)/python benchmarks/overhead.py --rungs 20
