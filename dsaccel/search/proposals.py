@@ -24,9 +24,10 @@ from dsaccel.search.suggestions import (
 )
 from dsaccel.seeds import derive
 
-POOL = 3
+POOL = 2
 """Suggestions asked for each place in a cohort; those that share most are taken. On the shipped
-landscape that lowers the regret at equal blocks (benchmarks/prefix_choice.py, studies/LOG.md)."""
+landscape and on a toy that lowers the regret at equal blocks and costs little at equal trials; 3
+costs more there (benchmarks/prefix_choice.py, studies/LOG.md)."""
 WHOLE = ("exhaustive", "beam")
 """The strategies that propose all that is feasible."""
 STRATEGIES = ("exhaustive", *SAMPLERS, "random", "beam")
