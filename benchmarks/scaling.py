@@ -24,16 +24,16 @@ from plotly.subplots import make_subplots
 from rich.console import Console
 from rich.table import Table
 from step import CHANNELS, NUM_CLASSES, recipe
-from torch import Tensor
 
 from dsaccel.config import TrainingConfig
 from dsaccel.hierarchy import format_hierarchy
 from dsaccel.networks.families import build_plan
 from dsaccel.networks.memory import estimate
-from dsaccel.networks.trie import Node, Trie
+from dsaccel.networks.trie import Trie
 from dsaccel.plots.page import figure_html, section_html, table_html, write_page
 from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.learner import Learner
+from dsaccel.training.schedules import train_batch
 
 MIB = 2**20
 DOCS = Path(__file__).parent.parent / "docs"
@@ -136,7 +136,7 @@ class Network:
         self.step()
 
     def step(self) -> None:
-        _learn(self.trie.roots, self.learners, self.x, self.y)
+        train_batch(self.trie.roots, self.learners, self.x, self.y)
 
     def row(self, sweep: str, runs: list[measure.Run], most_nodes: int) -> Row:
         peak_mib = None
@@ -279,11 +279,6 @@ def figure(rows: list[Row]) -> go.Figure:
         font={"color": INK},
     )
     return result
-
-
-def _learn(nodes: list[Node], learners: dict[Node, Learner], x: Tensor, y: Tensor) -> None:
-    for node in nodes:
-        _learn(node.children, learners, learners[node].step(x, y), y)
 
 
 def _log_ratio(first: float, last: float) -> float:

@@ -95,7 +95,10 @@ class TrainingConfig(Section):
     """The same in host memory, used when the device's share is full. Changes no result."""
     cuda_graph: bool = False
     """On CUDA, `simultaneous`: launch a step of all networks as one recorded graph. Off, because it
-    has not run on a GPU yet."""
+    has not run on a GPU yet. Changes no result."""
+    cuda_lanes: int = Field(default=1, ge=1)
+    """With `cuda_graph`: how many units may learn at the same time. Takes the more memory the more
+    there are. Changes no result."""
 
     @property
     def step_name(self) -> Literal["epoch", "stage"]:

@@ -8,6 +8,8 @@ from helpers import CPU, Batches, plan, plans
 
 from dsaccel.config import NetworkConfig, TrainingConfig
 from dsaccel.networks.memory import estimate_plans, split_to_fit
+from dsaccel.networks.trie import Trie
+from dsaccel.networks.unit_memory import Sizes, unit_peaks
 from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.runtime import free_memory_bytes, is_out_of_memory
@@ -112,6 +114,29 @@ def test_the_peak_does_not_grow_with_depth():
     for names in (["1-1-1", "4-4-4"],):
         shallow, deep = (measured(plans(name, side=16), training())[0] for name in names)
         assert deep == pytest.approx(shallow, rel=0.02)
+
+
+def test_as_many_units_learn_at_the_same_time_as_there_are_lanes():
+    networks = plans("1-1-2", "1-2-1")
+    spec = Trie(networks)
+    sizes = Sizes(BATCH, 4, tiles=False)
+    peaks = sorted(peak for node in spec.nodes() for peak in unit_peaks(node.segment, sizes))
+    layers = [layer for node in spec.nodes() for layer in node.segment.layers]
+    features = sum(4 * BATCH * layer.out_channels * layer.side**2 for layer in layers)
+    graph = training(cuda_graph=True)
+    held = {
+        num: estimate_plans(
+            networks, graph.model_copy(update={"cuda_lanes": num}), device="cuda"
+        ).activations_bytes
+        for num in (1, 2, 3)
+    }
+    assert held[1] == estimate_plans(networks, training(), device="cuda").activations_bytes
+    assert held[3] - held[2] == peaks[-3]
+    images = 4 * BATCH * 3 * 8 * 8
+    assert held[2] == images + features + peaks[-1] + peaks[-2]
+    # lanes are CUDA's
+    lanes = graph.model_copy(update={"cuda_lanes": 3})
+    assert estimate_plans(networks, lanes) == estimate_plans(networks, training())
 
 
 def test_sequential_holds_adam_for_the_units_that_learn():

@@ -1,11 +1,12 @@
 """How much memory training takes, from the plan alone: before anything is allocated.
 
 What lies in memory for long (parameters, Adam's two averages) is summed over the trie's nodes; what
-comes and goes is the peak over the units, which learn one at a time (`unit_memory.py`). Bytes of
-tensors, as torch's allocators hand them out; what convolution libraries take for themselves is not
-among them.
+comes and goes is the peak over the units (`unit_memory.py`), of which one learns at a time, or one
+a lane. Bytes of tensors, as torch's allocators hand them out; what convolution libraries take for
+themselves is not among them.
 """
 
+import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,10 @@ def estimate(
     images = max((sizes.exact(num_read(root.segment.layers[0])) for root in trie.roots), default=0)
     if training.schedule == "simultaneous":
         learning, cached = parameters, 0
-        peaks = _simultaneous_peaks(trie.roots, sizes, held=images)
+        if device == "cuda" and training.cuda_graph and training.cuda_lanes > 1:
+            peaks = [images + _lanes_peak(nodes, sizes, training.cuda_lanes)]
+        else:
+            peaks = _simultaneous_peaks(trie.roots, sizes, held=images)
     else:
         learning, cached = _largest_wave(trie), _cached_bytes(trie, training, num_images, sizes)
         peaks = _sequential_peaks(trie.roots, sizes, held=images)
@@ -129,6 +133,13 @@ def _simultaneous_peaks(
         waiting = 0 if node is siblings[-1] else entry
         features = sizes.map(sum(_passed_on(node.segment)[-1:]))
         yield from _simultaneous_peaks(node.children, sizes, held=held + waiting, entry=features)
+
+
+def _lanes_peak(nodes: Sequence[Node], sizes: Sizes, num_lanes: int) -> int:
+    """At most: the highest units are in different lanes, and no features are let go in a graph."""
+    features = sum(sizes.map(sum(_passed_on(node.segment))) for node in nodes)
+    peaks = (peak for node in nodes for peak in unit_peaks(node.segment, sizes))
+    return features + sum(heapq.nlargest(num_lanes, peaks))
 
 
 def _sequential_peaks(siblings: Sequence[Node], sizes: Sizes, *, held: int) -> Iterator[int]:

@@ -246,7 +246,7 @@ def write_config(directory: StudyDir, config: StudyConfig) -> None:
 
 def _deciding(config: StudyConfig) -> StudyConfig:
     """A config without the settings that say only how far to go and where to keep it."""
-    free = ("feature_cache_mib", "feature_cache_host_mib", "cuda_graph")
+    free = ("feature_cache_mib", "feature_cache_host_mib", "cuda_graph", "cuda_lanes")
     standard = {name: TrainingConfig.model_fields[name].default for name in free}
     training = config.training.model_copy(update=standard)
     budget = config.budget.model_copy(update={"n_trials": 1, "timeout_s": None, "baseline": True})

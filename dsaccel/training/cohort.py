@@ -14,6 +14,7 @@ from dsaccel.networks.plan import Plan
 from dsaccel.networks.trie import Node, Trie
 from dsaccel.training.feature_cache import FeatureCache
 from dsaccel.training.graphs import CudaGraphs
+from dsaccel.training.lanes import ONE_LANE, CudaLanes
 from dsaccel.training.learner import Learner
 from dsaccel.training.rung import Rung
 from dsaccel.training.schedules import Batches, drop_retired, simultaneous
@@ -165,11 +166,19 @@ class Cohort:
     def _schedule(self) -> Iterator[Rung]:
         epochs, start = self.training.epochs, self.step
         if self.training.schedule == "simultaneous":
-            recorder = None
+            recorder, lanes = None, ONE_LANE
             if self.training.cuda_graph and self.device.type == "cuda":
                 recorder = CudaGraphs(self.device)
+                if self.training.cuda_lanes > 1:
+                    lanes = CudaLanes(self.device, self.training.cuda_lanes)
             return simultaneous(
-                self.trie, self.learners, self.data, epochs, start=start, recorder=recorder
+                self.trie,
+                self.learners,
+                self.data,
+                epochs,
+                start=start,
+                recorder=recorder,
+                lanes=lanes,
             )
         cache = FeatureCache(
             self.device,

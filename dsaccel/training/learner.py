@@ -9,6 +9,7 @@ from dsaccel.config import TrainingConfig
 from dsaccel.networks.nn import Features, build_units, positions
 from dsaccel.networks.plan import Segment
 from dsaccel.seeds import derive
+from dsaccel.training.lanes import ONE_LANE, Lanes
 
 
 class Learner:
@@ -76,16 +77,16 @@ class Learner:
         for unit in self.units:
             unit.eval()
 
-    def step(self, x: Tensor, y_B: Tensor) -> Tensor:
+    def step(self, x: Tensor, y_B: Tensor, lanes: Lanes = ONE_LANE) -> Tensor:
         """Learn from a batch; returns the detached features that the next segment gets."""
         features = Features(x, None)
         for index in range(len(self.units)):
-            features = self._learn(index, features, y_B)
+            features = self._learn(index, features, y_B, lanes)
         return features.x
 
     def learn(self, features: Features, y_B: Tensor) -> None:
         """Train the first unit that is not frozen on a batch of what the unit below passes on."""
-        self._learn(self.num_frozen, features, y_B)
+        self._learn(self.num_frozen, features, y_B, ONE_LANE)
 
     def freeze(self) -> None:
         """End the learning of the first unit that is not frozen, and free its optimizer."""
@@ -141,17 +142,20 @@ class Learner:
                 # what was saved may lie on another device; the next epoch sets the value
                 group["lr"] = rate
 
-    def _learn(self, index: int, features: Features, y_B: Tensor) -> Features:
+    def _learn(self, index: int, features: Features, y_B: Tensor, lanes: Lanes) -> Features:
         """Train a unit on a batch; returns what it passes on, detached."""
         unit, optimizer = self.units[index], self.optimizers[index]
-        # one autocast context a unit: a longer one would reuse weights cast before the step
-        with self._autocast():
-            h, x, skip = unit(*features, self.generators)
-            loss = unit.head.loss(h, y_B)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return Features(x.detach(), None if skip is None else skip.detach())
+        with lanes.unit(features):
+            # one autocast context a unit: a longer one would reuse weights cast before the step
+            with self._autocast():
+                h, x, skip = unit(*features, self.generators)
+                passed_on = Features(x.detach(), None if skip is None else skip.detach())
+                lanes.ready(passed_on)
+                loss = unit.head.loss(h, y_B)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return passed_on
 
     def _set_frozen(self) -> None:
         for unit in self.units[: self.num_frozen]:

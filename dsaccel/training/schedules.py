@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dsaccel.networks.trie import Node, Trie
 from dsaccel.training.graphs import RecordedStep, Recorder
+from dsaccel.training.lanes import ONE_LANE, Lanes
 from dsaccel.training.learner import Learner
 from dsaccel.training.rung import Rung
 
@@ -28,6 +29,7 @@ def simultaneous(
     *,
     start: int = 0,
     recorder: Recorder | None = None,
+    lanes: Lanes = ONE_LANE,
 ) -> Iterator[Rung]:
     """Every unit learns on every batch; a rung after each epoch.
 
@@ -38,10 +40,11 @@ def simultaneous(
         epochs: the last epoch (1-based).
         start: epochs that the learners have behind them.
         recorder: records the step of all networks, anew whenever some have retired.
+        lanes: where the units of a step learn.
     """
 
     def train(x: Tensor, y: Tensor) -> None:
-        train_batch(trie.roots, learners, x, y)
+        train_batch(trie.roots, learners, x, y, lanes)
 
     step = None
     for epoch in range(start + 1, epochs + 1):
@@ -99,16 +102,23 @@ def evaluate(
     return {name: heads for name, heads in by_name.items() if heads}
 
 
-def train_batch(roots: list[Node], learners: Mapping[Node, Learner], x: Tensor, y: Tensor) -> None:
+def train_batch(
+    roots: list[Node],
+    learners: Mapping[Node, Learner],
+    x: Tensor,
+    y: Tensor,
+    lanes: Lanes = ONE_LANE,
+) -> None:
     """One batch, depth first. Features live until the last child has read them, no longer: memory
     grows with the branches that are open, not with depth.
     """
     stack = [(node, x) for node in reversed(roots)]
     del x
-    while stack:
-        node, features = stack.pop()
-        features = learners[node].step(features, y)
-        stack += [(child, features) for child in reversed(node.children)]
+    with lanes.step():
+        while stack:
+            node, features = stack.pop()
+            features = learners[node].step(features, y, lanes)
+            stack += [(child, features) for child in reversed(node.children)]
 
 
 def _count_correct(
