@@ -2,22 +2,25 @@
 
     python benchmarks/gpu.py --reference CHECKOUT
 
+Kernels are those that give the same bits each time, as `dsaccel` has them, unless it says so.
 Measured one after the other: the peak of bf16 matrix products; ResNet18 2-2-2-2 under `predsim` on
 every convolution, bf16, batch 128, a step and an epoch of 50,000 images of CIFAR's shape, against
 the reference's own step and loop; peak memory layer-wise against back-propagation; a trie against
 alone, bit by bit; and the space of all 256 hierarchies 4x(1..4), some batches of it. Steps are
-measured as they are and recorded as one CUDA graph (`training.cuda_graph`). What does not fit into
-the time is "not reached"; without CUDA nothing is measured, which is said, and the exit code is 0.
+measured as they are, recorded as one CUDA graph (`training.cuda_graph`), and with units learning at
+the same time in it (`training.cuda_lanes`). Two leads are decided for siblings and for one unit:
+grouped convolutions and compilation. What does not fit into the time is "not reached"; without CUDA
+nothing is measured, which is said, and the exit code is 0.
 
-`--device cpu --tiny` is a rehearsal: all of it in small on a CPU, to see that the script works. Its
-figures mean nothing and its file is none to keep. Images are random; times do not depend on them.
+`--device cpu --tiny` is a rehearsal: all of it in small on a CPU, with nothing recorded and one
+lane, to see that the script works. Its figures mean nothing and its file is none to keep. Images
+are random; times do not depend on them.
 """
 
 import argparse
 import contextlib
 import dataclasses
 import itertools
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +34,7 @@ import torch
 from cohort import make_images, our_data, reference_loader
 from flops import extrapolate, share_of_peak, training_flops, trie_flops
 from guard import NOT_REACHED, Guard, Section, interleave, run_sections
+from leads import compiled, lanes_on, recorder_on, siblings
 from rich.console import Console
 from rich.table import Table
 from step import CHANNELS, NUM_CLASSES, SIDE, recipe
@@ -42,8 +46,9 @@ from dsaccel.hierarchy import Hierarchy, format_hierarchy
 from dsaccel.networks.families import build_plan
 from dsaccel.networks.plan import Plan
 from dsaccel.networks.trie import Node, Trie
-from dsaccel.training.graphs import NUM_EAGER, CudaGraphs, RecordedStep, Step
+from dsaccel.training.graphs import NUM_EAGER, RecordedStep, Step
 from dsaccel.training.learner import Learner
+from dsaccel.training.runtime import repeat_bits
 from dsaccel.training.schedules import train_batch
 
 MIB = 2**20
@@ -52,6 +57,8 @@ PRODUCTS = 10
 """Matrix products of a round."""
 NEEDS_CUDA = {"status": "needs CUDA"}
 EPOCH_TARGET_S, SPACE_TARGET_S = 1.2, 50.0
+LANES = (1, 4, 16, 32)
+"""How many units may learn at the same time in a recorded step."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,9 @@ TINY = Size(width=1 / 16, batch_size=8, num_images=32, matrix=256, blocks=2, ste
 
 
 class Bench:
-    """The sections. What one measures for another is kept: the peak, which shares are taken of."""
+    """The sections. What one measures for others is kept: the peak, which shares are taken of, and
+    how many lanes were fastest.
+    """
 
     def __init__(
         self, device: torch.device, size: Size, checkout: local_loss.Checkout | None
@@ -89,6 +98,7 @@ class Bench:
         self.network = recipe("resnet18", size.width)
         self.training = TrainingConfig(batch_size=size.batch_size, precision="bf16")
         self.peak_flops: float | None = None
+        self.lanes = 4
 
     @property
     def sections(self) -> dict[str, Section]:
@@ -99,11 +109,12 @@ class Bench:
             "epoch": Section(self.epoch, least_s=20, most_s=50),
             "step, graph": Section(self.graph_step, least_s=15, most_s=40),
             "epoch, graph": Section(partial(self.epoch, recorded=True), least_s=15, most_s=40),
-            "space, graph": Section(partial(self.space, recorded=True), least_s=40, most_s=100),
+            "space": Section(self.space, least_s=60, most_s=120),
             "exactness, graph": Section(self.graph_exactness, least_s=10, most_s=30),
+            "siblings": Section(self.siblings, least_s=10, most_s=20),
             "memory": Section(self.memory, least_s=20, most_s=50),
             "exactness": Section(self.exactness, least_s=20, most_s=50),
-            "space": Section(self.space, least_s=40, most_s=100),
+            "compile": Section(self.compile, least_s=40, most_s=60),
         }
 
     def matmul(self, guard: Guard) -> dict[str, Any]:
@@ -124,6 +135,15 @@ class Bench:
         num, step = self.size.steps, self._stepper(trie, learners)
         ours = self._timed(lambda: [step(x, y) for _ in range(num)])
         sides: dict[str, Callable[[], object]] = {"bf16": ours}
+        trie, learners = self._ready({"": self._plan("resnet18")})
+        other = self._stepper(trie, learners)
+
+        def any_bits() -> None:
+            with deterministic(False):
+                for _ in range(num):
+                    other(x, y)
+
+        sides["bf16, not deterministic"] = self._timed(any_bits)
         if self.checkout is not None:
             theirs = self._reference()
             batches = Batches([(x.contiguous(), y)] * num)  # it views maps as NCHW
@@ -136,35 +156,42 @@ class Bench:
             "faster_than_reference": measure.ratio(runs["reference"], runs["bf16"])
             if self.checkout
             else None,
+            "not_deterministic_faster": measure.ratio(
+                runs["bf16"], runs["bf16, not deterministic"]
+            ),
             "runs": runs,
         }
 
     def graph_step(self, guard: Guard) -> dict[str, Any]:
-        """The same, recorded against as it is."""
-        if self.device.type != "cuda":
-            return NEEDS_CUDA
+        """The same, as it is and recorded, in several numbers of lanes."""
         x, y = self._batch()
         num, sides = self.size.steps, {}
-        for name, recorded in (("as it is", False), ("graph", True)):
-            trie, learners = self._ready({"": self._plan("resnet18")})
-            step = self._stepper(trie, learners, recorded=recorded)
+        plans = {"": self._plan("resnet18")}
+        for lanes in (None, *LANES):
+            trie, learners = self._ready(plans)
+            step = self._stepper(trie, learners, lanes=lanes)
+            name = "as it is" if lanes is None else f"lanes {lanes}"
             sides[name] = self._timed(lambda step=step: [step(x, y) for _ in range(num)])
         runs = interleave(sides, guard, most=self.size.rounds, warm_up=2)
         seconds = {name: measure.median(own) / num for name, own in runs.items()}
+        self.lanes = min(LANES, key=lambda lanes: seconds[f"lanes {lanes}"])
         return {
             "step_s": seconds,
-            "share_of_peak": self._share(trie_flops(trie), seconds["graph"]),
-            "faster_than_as_it_is": measure.ratio(runs["as it is"], runs["graph"]),
+            "fastest_lanes": self.lanes,
+            "share_of_peak": self._share(trie_flops(Trie(plans)), seconds[f"lanes {self.lanes}"]),
+            "faster_than_as_it_is": {
+                name: measure.ratio(runs["as it is"], own)
+                for name, own in runs.items()
+                if name != "as it is"
+            },
             "runs": runs,
         }
 
     def epoch(self, guard: Guard, *, recorded: bool = False) -> dict[str, Any]:
         """A whole epoch with the data, and the reference's with its own loader, extrapolated."""
-        if recorded and self.device.type != "cuda":
-            return NEEDS_CUDA
         data, (pixels, labels) = self._data()
         trie, learners = self._ready({"": self._plan("resnet18")})
-        step = self._stepper(trie, learners, recorded=recorded)
+        step = self._stepper(trie, learners, lanes=self.lanes if recorded else None)
 
         def train() -> None:
             for x, y in data.train_batches(1):
@@ -175,6 +202,7 @@ class Bench:
         seconds = measure.median(runs)
         record: dict[str, Any] = {
             "images": self.size.num_images,
+            "lanes": self.lanes if recorded else None,
             "epoch_s": seconds,
             "target_s": EPOCH_TARGET_S,
             "share_of_peak": self._share(trie_flops(trie), seconds / data.num_steps),
@@ -193,10 +221,12 @@ class Bench:
             }
         return record
 
-    def space(self, guard: Guard, *, recorded: bool = False) -> dict[str, Any]:
-        """Some batches of all hierarchies of 4x(1..n), each round on from the one before."""
-        if recorded and self.device.type != "cuda":
-            return NEEDS_CUDA
+    def space(self, guard: Guard) -> dict[str, Any]:
+        """Some batches of all hierarchies of 4x(1..n), each round on from the one before: as they
+        are, then recorded.
+        """
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         plans = {
             format_hierarchy(hierarchy): self._plan("resnet18", hierarchy)
             for hierarchy in itertools.product(range(1, self.size.blocks + 1), repeat=4)
@@ -205,23 +235,31 @@ class Bench:
         trie, learners = self._ready(plans)
         guard.check()
         batches = itertools.cycle(data.train_batches(1))
-        step = self._stepper(trie, learners, recorded=recorded)
-        warm_up = NUM_EAGER + 2 if recorded else 3
-        one_batch = self._timed(lambda: step(*next(batches)))
-        runs = interleave({"": one_batch}, guard, most=self.size.rounds, warm_up=warm_up)[""]
-        seconds = measure.median(runs)
-        epoch = extrapolate(seconds, batches=1, epoch_batches=data.num_steps)
         flops = trie_flops(trie)
+        ways: dict[str, Any] = {}
+        for name, lanes, share in (("as it is", None, 0.3), ("recorded", self.lanes, 1)):
+            step = self._stepper(trie, learners, lanes=lanes)
+            one_batch = self._timed(lambda step=step: step(*next(batches)))
+            warm_up = 2 if lanes is None else NUM_EAGER + 2
+            part = guard.part(share * guard.left_s)
+            runs = interleave({"": one_batch}, part, most=self.size.rounds, warm_up=warm_up)[""]
+            seconds = measure.median(runs)
+            ways[name] = {
+                "lanes": lanes,
+                "batches": len(runs),
+                "batch_s": seconds,
+                "epoch_s_extrapolated": extrapolate(
+                    seconds, batches=1, epoch_batches=data.num_steps
+                ),
+                "share_of_peak": self._share(flops, seconds),
+            }
         return {
             "hierarchies": len(plans),
             "blocks": trie.blocks_trained,
             "nodes": len(learners),
-            "batches": len(runs),
-            "batch_s": seconds,
-            "epoch_s_extrapolated": epoch,
+            **ways,
             "target_s": SPACE_TARGET_S,
             "training_gflop_per_image": flops / 1e9,
-            "share_of_peak": self._share(flops, seconds),
             "flop_ratio_of_sharing": sum(
                 training_flops(segment) for plan in plans.values() for segment in plan.segments
             )
@@ -248,20 +286,46 @@ class Bench:
 
     def graph_exactness(self, guard: Guard) -> dict[str, Any]:
         """Largest difference of any weight between recorded steps and steps as they are."""
-        if self.device.type != "cuda":
-            return NEEDS_CUDA
-        plans = {"1-1-1-2": self._plan("resnet18", (1, 1, 1, 2))}
+        names = {"1-1-1-2": (1, 1, 1, 2), "1-1-2-1": (1, 1, 2, 1)}
+        plans = {name: self._plan("resnet18", hierarchy) for name, hierarchy in names.items()}
         record: dict[str, Any] = {"steps": NUM_EAGER + 5}
         for precision in ("fp32", "bf16"):
             guard.check()
             training = self.training.model_copy(update={"precision": precision})
             with deterministic(True):
-                plain, recorded = (
-                    self._trained(plans, training, steps=NUM_EAGER + 5, recorded=recorded)
-                    for recorded in (False, True)
+                plain, *recorded = (
+                    self._trained(plans, training, steps=NUM_EAGER + 5, lanes=lanes)
+                    for lanes in (None, 1, 16)
                 )
-            record[precision] = difference(plain["1-1-1-2"], recorded["1-1-1-2"])
+            record[precision] = {
+                f"lanes {lanes}": max(difference(plain[name], own[name]) for name in plans)
+                for lanes, own in zip((1, 16), recorded, strict=True)
+            }
         return record
+
+    def siblings(self, guard: Guard) -> dict[str, Any]:
+        """Convolutions of the last two stages: in turn, at the same time, or as one."""
+        plan = self._plan("resnet18")
+        layers = [plan.segments[-2].layers[-1], plan.segments[-4].layers[-1]]
+        shapes = [(layer.out_channels, layer.side) for layer in layers]
+        rounds, batch = min(20, self.size.rounds), self.size.batch_size
+        return siblings(self.device, guard, batch_size=batch, shapes=shapes, rounds=rounds)
+
+    def compile(self, guard: Guard) -> dict[str, Any]:
+        """A unit of the third stage."""
+        network = self.network.model_copy(update={"dropout": 0.0, "granularity": "block"})
+        segment = self._plan("resnet18", network=network).segments[-4]
+        one, other = (Learner(segment, self.training, seed=1, device=self.device) for _ in range(2))
+        block = segment.blocks[0]
+        _, y = self._batch()
+        shape = (
+            self.size.batch_size,
+            block.in_channels,
+            segment.layers[0].side,
+            segment.layers[0].side,
+        )
+        x = torch.randn(shape, device=self.device).contiguous(memory_format=torch.channels_last)
+        return compiled(one, other, x.bfloat16(), y, guard, rounds=min(20, self.size.rounds))
 
     def exactness(self, guard: Guard) -> dict[str, Any]:
         """Largest difference of any weight between networks in a trie and trained alone."""
@@ -312,17 +376,18 @@ class Bench:
         return trie, learners
 
     def _stepper(
-        self, trie: Trie, learners: dict[Node, Learner], *, recorded: bool = False
+        self, trie: Trie, learners: dict[Node, Learner], *, lanes: int | None = None
     ) -> Step:
-        """A training step of all networks of a trie."""
+        """A training step of all networks of a trie; recorded if a number of lanes is given."""
+        used = lanes_on(self.device, lanes or 1)
 
         def step(x: Tensor, y: Tensor) -> None:
-            train_batch(trie.roots, learners, x, y)
+            train_batch(trie.roots, learners, x, y, used)
 
-        if not recorded:
+        if lanes is None:
             return step
         generators = (g for learner in learners.values() for g in learner.generators.values())
-        return RecordedStep(step, generators, CudaGraphs(self.device))
+        return RecordedStep(step, generators, recorder_on(self.device))
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(0)
@@ -398,11 +463,11 @@ class Bench:
         training: TrainingConfig,
         *,
         steps: int | None = None,
-        recorded: bool = False,
+        lanes: int | None = None,
     ) -> dict[str, list[Tensor]]:
         """All weights and statistics of each network after some batches."""
         trie, learners = self._ready(plans, training)
-        step = self._stepper(trie, learners, recorded=recorded)
+        step = self._stepper(trie, learners, lanes=lanes)
         x, y = self._batch()
         for shift in range(steps or self.size.steps):
             step(x.roll(shift, dims=0), y.roll(shift))
@@ -451,9 +516,9 @@ class Batches(list[tuple[Tensor, Tensor]]):
     """Batches as the reference's loop asks for them."""
 
     @property
-    def dataset(self) -> list[Tensor]:
+    def dataset(self) -> range:
         """As long as the images are many."""
-        return [label for _, y in self for label in y]
+        return range(sum(len(y) for _, y in self))
 
 
 def difference(a: list[Tensor], b: list[Tensor]) -> float:
@@ -466,12 +531,12 @@ def difference(a: list[Tensor], b: list[Tensor]) -> float:
 def deterministic(wanted: bool) -> Iterator[None]:
     """Kernels that give the same bits each time, or whichever are fastest."""
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(wanted)
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
     torch.backends.cudnn.benchmark = not wanted
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
+        torch.use_deterministic_algorithms(before[0], warn_only=True)
         torch.backends.cudnn.benchmark = before[1]
 
 
@@ -520,8 +585,7 @@ def main() -> int:
     if options.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device: not measured")
         return 0
-    # asked for before CUDA starts: what makes cuBLAS deterministic
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    repeat_bits()
     guard = Guard.lasting(options.seconds)
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)

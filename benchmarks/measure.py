@@ -14,6 +14,7 @@ import os
 import platform
 import random
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -113,7 +114,7 @@ def environment() -> dict[str, Any]:
         "load_average": round(_load(), 2),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "dsaccel": importlib.metadata.version("dsaccel"),
+        "dsaccel": _version("dsaccel"),
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
@@ -181,8 +182,18 @@ def _load() -> float:
     return os.getloadavg()[0]
 
 
+def _version(name: str) -> str:
+    """Of a package; a checkout need not be installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def _commit() -> str:
     """The commit of this repository, with `+` if files of the program differ from it."""
+    if shutil.which("git") is None:
+        return "unknown"
     here = ["git", "-C", str(Path(__file__).parent)]
     commit = subprocess.run([*here, "rev-parse", "HEAD"], capture_output=True, text=True)
     changed = subprocess.run(

@@ -18,6 +18,8 @@ from dsaccel.hierarchy import Value, format_hierarchy, parse_hierarchy
 from dsaccel.section import Searched, Section
 
 PRUNING_RULES = ("halving", "percentile", "none")
+MAX_CUDA_LANES = 32
+"""As many streams as torch has of a kind."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -96,7 +98,7 @@ class TrainingConfig(Section):
     cuda_graph: bool = False
     """On CUDA, `simultaneous`: launch a step of all networks as one recorded graph. Off, because it
     has not run on a GPU yet. Changes no result."""
-    cuda_lanes: int = Field(default=1, ge=1)
+    cuda_lanes: int = Field(default=1, ge=1, le=MAX_CUDA_LANES)
     """With `cuda_graph`: how many units may learn at the same time. Takes the more memory the more
     there are. Changes no result."""
 

@@ -1,18 +1,19 @@
 """The estimate of memory against what torch allocates, on hierarchies that it was not fitted on."""
 
 import math
+import os
 
 import pytest
 import torch
 from helpers import CPU, Batches, plan, plans
 
-from dsaccel.config import NetworkConfig, TrainingConfig
+from dsaccel.config import NetworkConfig, RuntimeConfig, TrainingConfig
 from dsaccel.networks.memory import estimate_plans, split_to_fit
 from dsaccel.networks.trie import Trie
 from dsaccel.networks.unit_memory import Sizes, unit_peaks
 from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.cohort import Cohort
-from dsaccel.training.runtime import free_memory_bytes, is_out_of_memory
+from dsaccel.training.runtime import free_memory_bytes, is_out_of_memory, start_runtime
 from dsaccel.training.schedules import train_batch
 
 NETWORK = NetworkConfig(width=1 / 16, dropout=0.2)
@@ -130,10 +131,11 @@ def test_as_many_units_learn_at_the_same_time_as_there_are_lanes():
         ).activations_bytes
         for num in (1, 2, 3)
     }
-    assert held[1] == estimate_plans(networks, training(), device="cuda").activations_bytes
+    # a graph keeps what it needs, beside what the first steps and evaluation need
+    plain = estimate_plans(networks, training(), device="cuda").activations_bytes
+    assert held[1] == 2 * plain
+    assert held[2] == plain + features + peaks[-1] + peaks[-2]
     assert held[3] - held[2] == peaks[-3]
-    images = 4 * BATCH * 3 * 8 * 8
-    assert held[2] == images + features + peaks[-1] + peaks[-2]
     # lanes are CUDA's
     lanes = graph.model_copy(update={"cuda_lanes": 3})
     assert estimate_plans(networks, lanes) == estimate_plans(networks, training())
@@ -249,3 +251,49 @@ def test_the_cpu_allocators_own_error_is_recognised():
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert is_out_of_memory(MemoryError())
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "GET was unable to find an engine to execute this computation",
+    ],
+)
+def test_what_cudas_libraries_say_without_memory_is_recognised(message):
+    assert is_out_of_memory(RuntimeError(message))
+
+
+def test_an_error_at_the_end_of_what_ran_out_of_memory_is_recognised():
+    def recording():
+        try:
+            raise torch.OutOfMemoryError
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    with pytest.raises(RuntimeError) as caught:
+        recording()
+    assert is_out_of_memory(caught.value)
+
+
+@pytest.fixture
+def cuda_calls(monkeypatch):
+    """What is asked of CUDA, where there is none."""
+    calls = []
+    for name in ("init", "set_device", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda *args, name=name: calls.append((name, *args)))
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    yield calls
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True  # pyright: ignore
+
+
+@pytest.mark.parametrize(("name", "index"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_run_on_cuda_is_on_its_device_and_repeats_its_bits(cuda_calls, name, index):
+    device = start_runtime(RuntimeConfig(device=name, threads=torch.get_num_threads()))
+    assert device == torch.device(name)
+    assert [call[0] for call in cuda_calls] == ["init", "set_device", "reset_peak_memory_stats"]
+    assert cuda_calls[1][1] == index
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"

@@ -34,7 +34,8 @@ class Estimate:
     """Adam's averages; `sequential`: of the units that learn at the same time."""
     activations_bytes: int
     """The unit with the highest peak, its gradients among it, and the features that branches
-    of the trie still wait for."""
+    of the trie still wait for. With a CUDA graph: that, for what is not recorded, and what the
+    graph keeps to itself."""
     cache_bytes: int = 0
     """Kept features of frozen units (`sequential`)."""
 
@@ -66,17 +67,17 @@ def estimate(
     images = max((sizes.exact(num_read(root.segment.layers[0])) for root in trie.roots), default=0)
     if training.schedule == "simultaneous":
         learning, cached = parameters, 0
-        if device == "cuda" and training.cuda_graph and training.cuda_lanes > 1:
-            peaks = [images + _lanes_peak(nodes, sizes, training.cuda_lanes)]
-        else:
-            peaks = _simultaneous_peaks(trie.roots, sizes, held=images)
+        peak = max(_simultaneous_peaks(trie.roots, sizes, held=images), default=0)
+        if device == "cuda" and training.cuda_graph:
+            lanes = training.cuda_lanes
+            peak += peak if lanes == 1 else _lanes_peak(nodes, sizes, lanes)
     else:
         learning, cached = _largest_wave(trie), _cached_bytes(trie, training, num_images, sizes)
-        peaks = _sequential_peaks(trie.roots, sizes, held=images)
+        peak = max(_sequential_peaks(trie.roots, sizes, held=images), default=0)
     return Estimate(
         parameters_bytes=FP32 * (parameters + statistics),
         optimizer_bytes=2 * FP32 * learning,
-        activations_bytes=max(peaks, default=0),
+        activations_bytes=peak,
         cache_bytes=cached,
     )
 
@@ -136,7 +137,9 @@ def _simultaneous_peaks(
 
 
 def _lanes_peak(nodes: Sequence[Node], sizes: Sizes, num_lanes: int) -> int:
-    """At most: the highest units are in different lanes, and no features are let go in a graph."""
+    """Of a recorded step, at most: the highest units are in different lanes, and no features are
+    let go before its end.
+    """
     features = sum(sizes.map(sum(_passed_on(node.segment))) for node in nodes)
     peaks = (peak for node in nodes for peak in unit_peaks(node.segment, sizes))
     return features + sum(heapq.nlargest(num_lanes, peaks))

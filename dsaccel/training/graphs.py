@@ -70,19 +70,26 @@ class RecordedStep:
 
 
 class CudaGraphs:
-    """Records on a stream of its own, which is where CUDA can."""
+    """Records on a stream of its own, which is where CUDA can.
+
+    No two graphs that are alive may have been recorded on one stream, nor on one that is a lane:
+    cuBLAS' memory there is let go with the first of them. So each of these makes one graph at a
+    time, on a stream of high priority, which lanes are not.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device, priority=-1)
 
     @contextmanager
     def beside(self) -> Iterator[None]:
         """On the stream; before and after, the streams wait for each other."""
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            yield
-        current.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            current.wait_stream(self._stream)
 
     def record(
         self, run: Callable[[], object], generators: Iterable[torch.Generator]

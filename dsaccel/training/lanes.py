@@ -8,12 +8,14 @@ It pays in a recorded step: launched from Python, a unit is mostly done before t
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from itertools import cycle
 from typing import Protocol
 
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
+from dsaccel.config import MAX_CUDA_LANES
 from dsaccel.networks.nn import Features
 
 
@@ -51,12 +53,18 @@ class OneLane:
 ONE_LANE = OneLane()
 
 
+@cache
+def _streams(device: torch.device) -> list[torch.cuda.Stream]:
+    """Always the same: libraries keep memory for each stream that they were used on."""
+    return [torch.cuda.Stream(device) for _ in range(MAX_CUDA_LANES)]
+
+
 class CudaLanes:
     """Streams that units take in turn, the same ones in each step."""
 
     def __init__(self, device: torch.device, num: int) -> None:
         self._device = device
-        self._streams = [torch.cuda.Stream(device) for _ in range(num)]
+        self._streams = _streams(device)[:num]
         self._turns = cycle(self._streams)
         # by what is passed on, for as long as somebody may read it
         self._events = WeakIdKeyDictionary()
@@ -68,9 +76,11 @@ class CudaLanes:
         self._turns = cycle(self._streams)
         for stream in self._streams:
             stream.wait_stream(outside)
-        yield
-        for stream in self._streams:
-            outside.wait_stream(stream)
+        try:
+            yield
+        finally:
+            for stream in self._streams:
+                outside.wait_stream(stream)
 
     @contextmanager
     def unit(self, features: Features) -> Iterator[None]:

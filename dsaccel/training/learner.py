@@ -139,8 +139,8 @@ class Learner:
         ):
             optimizer.load_state_dict(values)
             for group in optimizer.param_groups:
-                # what was saved may lie on another device; the next epoch sets the value
-                group["lr"] = rate
+                # what was saved may be another device's; the next epoch sets the value
+                group["lr"], group["capturable"] = rate, self.device.type == "cuda"
 
     def _learn(self, index: int, features: Features, y_B: Tensor, lanes: Lanes) -> Features:
         """Train a unit on a batch; returns what it passes on, detached."""

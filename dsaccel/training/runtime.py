@@ -17,6 +17,14 @@ from dsaccel.errors import ConfigError
 # of malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "unable to find an engine",  # cuDNN, when each one's workspace was refused
+)
+"""What a RuntimeError says when it is this."""
+
 
 def resolve_runtime(runtime: RuntimeConfig) -> RuntimeConfig:
     """Put a device and a thread count in the place of `auto` and None.
@@ -37,10 +45,25 @@ def start_runtime(runtime: RuntimeConfig) -> torch.device:
     torch.set_num_threads(runtime.threads)
     device = torch.device(runtime.device)
     if device.type == "cuda":
+        repeat_bits()
+        torch.cuda.init()
+        torch.cuda.set_device(device.index or 0)
         torch.cuda.reset_peak_memory_stats(device)
     else:
         keep_freed_memory()
     return device
+
+
+def repeat_bits() -> None:
+    """Have CUDA compute the same bits each time, as a CPU does: the prefix law holds to the bit.
+
+    To be called before anything is computed there. An operation that can't is a warning.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # would fill each new tensor once more
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def keep_freed_memory() -> None:
@@ -76,7 +99,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocator, the device's or the CPU's, had nothing left to give."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY):
+        return True
+    # the end of a recording that has failed fails as well
+    return error.__context__ is not None and is_out_of_memory(error.__context__)
 
 
 def release_memory(device: torch.device) -> None:
