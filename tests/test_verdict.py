@@ -143,6 +143,15 @@ def test_one_seed_has_no_interval_and_says_so():
     assert "every lead is a tie until there are more" in text
 
 
+def test_differences_that_do_not_vary_tell_nothing_of_what_could_be_detected():
+    same = dict.fromkeys(MEANS, NOISE)
+    text = said(confirmation(noises=same))
+    assert "No difference from the best varies with the seed" in text
+    assert "there is no interval" not in text
+    alone = {"1-1-3": MEANS["1-1-3"]}
+    assert "No difference from the best varies with the seed" in said(confirmation(alone))
+
+
 def test_how_both_sides_were_tuned_is_told():
     assert "was tuned on 1-1-3 with the search's seed, 4 settings tried" in said(confirmation())
     untuned = TUNING | {"num_trials": 1, "num_layerwise": 1}

@@ -8,6 +8,8 @@ from dsaccel.statistics import Summary, seeds_needed
 
 RESOLUTION = 0.005
 """The difference whose price in seeds is told, where no other is asked for."""
+ROUNDING = 1e-9
+"""A standard deviation below this is one of rounding."""
 
 ROLES: dict[Role, str] = {
     "finalist": "finalist",
@@ -125,12 +127,13 @@ def _how_fine(best: Result, rows: list[Result], resolution: float) -> Iterator[s
         key=lambda difference: difference.std or 0.0,
         default=None,
     )
-    if noisiest is None or noisiest.std is None or noisiest.detectable is None:
-        yield (
-            f"With {best.accuracies['val'].n} {_plural('seed', best.accuracies['val'].n)} there is "
-            "no interval: every lead is a tie until there are more."
-        )
+    if best.accuracies["val"].n == 1:
+        yield "With 1 seed there is no interval: every lead is a tie until there are more."
         return
+    if noisiest is None or noisiest.detectable is None or (noisiest.std or 0) < ROUNDING:
+        yield "No difference from the best varies with the seed: what could be detected is unknown."
+        return
+    assert noisiest.std is not None
     needed = seeds_needed(noisiest.std, resolution)
     seeds = "more than 10,000" if needed is None else f"{needed}"
     yield (
