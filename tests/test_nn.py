@@ -1,12 +1,15 @@
 """Modules against torchvision's blocks with the same weights. B batch, C channels, H = W side."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 import torch
 from helpers import NETWORK, plan
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models import resnet
 
 from dsaccel.config import NetworkConfig
@@ -15,6 +18,7 @@ from dsaccel.networks.nn import (
     LocalHead,
     OutputLayer,
     Position,
+    Projection,
     Unit,
     build_units,
     positions,
@@ -348,3 +352,38 @@ def test_normalisation_starts_as_the_identity():
                 assert (module.weight == 1).all()
                 assert (module.bias == 0).all()
                 assert (module.momentum, module.eps) == (0.1, 1e-5)
+
+
+@pytest.mark.parametrize("num_channels", [3, 16])
+@pytest.mark.parametrize("side", [7, 8])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_projection_is_the_strided_convolution(num_channels, side, stride):
+    conv = Projection(num_channels, 5, 1, stride).double()
+    x = images(side, num_channels).double().requires_grad_()
+    plain, projected = F.conv2d(x, conv.weight, conv.bias, stride), conv(x)
+    torch.testing.assert_close(projected, plain, rtol=0, atol=1e-12)
+    parameters = (x, *conv.parameters())
+    torch.testing.assert_close(
+        torch.autograd.grad(projected.square().sum(), parameters),
+        torch.autograd.grad(plain.square().sum(), parameters),
+        rtol=0,
+        atol=1e-11,
+    )
+
+
+def test_a_projection_of_few_channels_leaves_the_memory_of_others_alone():
+    """In a process of its own: with oneDNN's strided gradient it would crash."""
+    code = """
+import torch
+from dsaccel.networks.nn import LayerModule
+from dsaccel.networks.plan import Block, Layer
+
+torch.set_num_threads(1)
+layer = Layer("conv", 4, 8, 32, kernel=3, stride=2)
+projection = LayerModule(Block(2, 1, (layer,), shortcut="projection"), 0, seed=1).shortcut
+x = torch.ones(8, 4, 64, 64).contiguous(memory_format=torch.channels_last).requires_grad_()
+for _ in range(8):
+    projection[0](x).sum().backward()
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

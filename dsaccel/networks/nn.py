@@ -20,6 +20,10 @@ from dsaccel.networks.winograd import Conv2d
 from dsaccel.seeds import derive
 
 NEGATIVE_SLOPE = 0.01
+
+ONEDNN_BLOCK = 16
+"""Channels that oneDNN takes at a time in fp32: 16 by AVX-512, 8 by AVX2."""
+
 Weighted = TypeVar("Weighted", bound=nn.Conv2d | nn.Linear)
 
 
@@ -60,7 +64,7 @@ class LayerModule(nn.Module):
             self.shortcut = nn.Sequential(
                 draw(
                     "shortcut",
-                    nn.Conv2d,
+                    Projection,
                     block.in_channels,
                     block.out_channels,
                     1,
@@ -91,6 +95,24 @@ class LayerModule(nn.Module):
         shape = (*h.shape[:2], *([1] * (h.ndim - 2)))
         keep = torch.empty(shape, dtype=h.dtype, device=h.device)
         return h * keep.bernoulli_(1 - self.dropout, generator=generator).div_(1 - self.dropout)
+
+
+class Projection(nn.Conv2d):
+    """A shortcut's 1x1 convolution, without padding.
+
+    A strided one of few channels is given, on a CPU, only the pixels that it reads: the same
+    function, up to rounding. When it is given all, oneDNN's gradient of its fp32 weights may write
+    past its workspace (uxlfoundation/oneDNN#6035; 3.11.2 does), which mostly ends in a crash.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D, H', W')."""
+        if self.stride == (1, 1) or self.in_channels >= ONEDNN_BLOCK or input.device.type != "cpu":
+            return super().forward(input)
+        rows, columns = self.stride
+        # sliced so that the gradient is channels-last, too
+        read_BHWC = input.permute(0, 2, 3, 1)[:, ::rows, ::columns]
+        return F.conv2d(read_BHWC.permute(0, 3, 1, 2), self.weight, self.bias)
 
 
 class LocalHead(nn.Module):
