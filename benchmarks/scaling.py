@@ -216,7 +216,7 @@ def sweeps(middle: Point, most_blocks: int) -> list[tuple[str, Point]]:
     """All points, one thing varied at a time."""
     return [
         *(("nodes", replace(middle, blocks=n)) for n in range(1, most_blocks + 1)),
-        *(("side", replace(middle, side=side)) for side in (8, 16, 32)),
+        *(("side", replace(middle, side=side)) for side in (8, 16, 32, 64)),
         *(("batch", replace(middle, batch_size=size)) for size in (16, 32, 64, 128)),
     ]
 
