@@ -330,7 +330,7 @@ class StudyConfig(Section):
     references: tuple[str, ...] = ()
     """Hierarchies trained first, free of the constraint and never pruned, for comparison."""
     seed: int = Field(default=1, ge=0)
-    storage: str | None = None
+    storage: str | None = Field(default=None, min_length=1)
     """Optuna storage URL; None: SQLite in the study's folder."""
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()

@@ -206,9 +206,9 @@ def test_a_search_that_died_goes_on_as_if_it_had_not(num_rungs, checkpoints, mon
     assert TrialState.RUNNING in states
     resumed = searching("dying")
     left = len(states) - states.count(TrialState.COMPLETE) - states.count(TrialState.PRUNED)
+    epochs = [progress.step for progress in resumed.run() if progress.phase == "search"]
     failed = [t for t in resumed.study.trials if t.state == TrialState.FAIL]
     assert len(failed) == left
-    epochs = [progress.step for progress in resumed.run() if progress.phase == "search"]
     # from the checkpoint only what is missing is trained, otherwise the cohort again
     done = num_rungs % 4 if checkpoints else 0
     assert epochs[0] == done + 1

@@ -14,7 +14,7 @@ from dsaccel.config import StudyConfig, TrainingConfig
 from dsaccel.networks.nn import Features
 from dsaccel.networks.trie import Trie
 from dsaccel.search.search import Search
-from dsaccel.search.study_dir import StudyDir, check_same
+from dsaccel.search.study_dir import Recorded, StudyDir, check_same
 from dsaccel.seeds import derive
 from dsaccel.training import learner as learner_module
 from dsaccel.training.feature_cache import FeatureCache, Key
@@ -393,4 +393,4 @@ def test_a_search_prunes_at_stage_ends_and_reports_stages(tmp_path, monkeypatch)
 def test_a_study_goes_on_with_another_cache():
     config = StudyConfig.model_validate({"space": {"family": "vgg", "num_blocks": [(1, 2)] * 3}})
     training = update(config.training, feature_cache_mib=0, feature_cache_host_mib=1)
-    check_same(config, update(config, training=training))
+    check_same(Recorded(config, None), update(config, training=training), "images")

@@ -30,10 +30,16 @@ from dsaccel.confirm.confirmation import (
 )
 from dsaccel.confirm.entrants import Entrants, GlobalSettings, load_networks, save_networks
 from dsaccel.confirm.finalists import choose_entries, merge_entries, reference_hierarchies
-from dsaccel.confirm.tuning import SUFFIX, layerwise_settings, tune
+from dsaccel.confirm.tuning import layerwise_settings, tune
 from dsaccel.data.batches import Data, load_test
 from dsaccel.errors import ConfigError, MismatchError
-from dsaccel.search.study_dir import StudyDir, open_study, storage_errors
+from dsaccel.search.study_dir import (
+    TUNING_SUFFIX,
+    StudyDir,
+    alone,
+    open_study,
+    storage_errors,
+)
 from dsaccel.search.tables import read_rows
 from dsaccel.seeds import derive
 from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
@@ -136,8 +142,9 @@ class Confirm:
 
         Raises:
             NoMemoryError: if one network alone needs more memory than there is.
+            StorageError: if the storage fails, or another process trains here.
         """
-        with storage_errors(self._url):
+        with storage_errors(self._url), alone(self.directory):
             yield from self._tune()
             jobs = self.jobs()
             for number, job in enumerate(jobs, 1):
@@ -241,7 +248,7 @@ class Confirm:
         found, accuracy = self._untuned, None
         if n_trials > 1:
             study = open_study(
-                StudyDir(self.directory.name + SUFFIX),
+                StudyDir(self.study.study_name + TUNING_SUFFIX),
                 self.config.model_copy(update={"storage": self._url}),
                 create=True,
             )

@@ -19,8 +19,6 @@ RATE_FACTOR = 10.0
 """Rates are tried from a tenth of the study's to ten times it."""
 MAX_DROPOUT = 0.5
 
-SUFFIX = "-global"
-
 
 @dataclass(frozen=True)
 class Tuned:

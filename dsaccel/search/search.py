@@ -31,9 +31,11 @@ from dsaccel.search.standing import Progress, Standing
 from dsaccel.search.strategy import check_strategy, resolve_budget
 from dsaccel.search.study_dir import (
     StudyDir,
+    alone,
     as_recorded,
     check_same,
     open_study,
+    recorded_study,
     storage_errors,
     write_config,
 )
@@ -60,9 +62,9 @@ class Search:
             MismatchError: the study exists with settings that would give other results.
             StorageError: the storage cannot be reached.
         """
-        recorded = directory.read_config() if directory.exists else None
+        recorded = recorded_study(directory, config)
         if recorded is not None:
-            config = as_recorded(config, recorded)
+            config = as_recorded(config, recorded.config)
         if config.budget.strategy == "beam":
             config = beam_config(config)
         check_hierarchy(config.space.family, tuple(low for low, _ in config.space.num_blocks))
@@ -104,7 +106,7 @@ class Search:
             }
         )
         if recorded is not None:
-            check_same(recorded, self.config)
+            check_same(recorded, self.config, self.data.fingerprint)
         self._cost = COSTS[budget.against] if budget.against else None
         self.directory = directory
         self.url = directory.storage_url(self.config)
@@ -144,8 +146,13 @@ class Search:
 
         What runs when the iterator is closed or interrupted is told FAIL, and trained again by the
         next search.
+
+        Raises:
+            StorageError: if the storage fails, or another process trains in the study.
+            NoMemoryError: if one network alone needs more memory than there is.
         """
-        with storage_errors(self.url):
+        with storage_errors(self.url), alone(self.directory):
+            self.ledger.fail_unfinished()
             try:
                 while names := self._next_cohort():
                     yield from self._train_cohort(names)
@@ -353,14 +360,13 @@ class Search:
     # ------------------------------------------------------------------ the study
 
     def _adopt(self) -> None:
-        """Bring a new or an interrupted study into order."""
+        """Write down what the study is begun or continued with."""
         recorded = self.study.user_attrs.get("fingerprint", self.data.fingerprint)
         if recorded != self.data.fingerprint:
             raise MismatchError(
                 "data: the images are not those that the study was begun with "
                 f"(fingerprint {recorded[:12]} in the study, {self.data.fingerprint[:12]} now)"
             )
-        self.ledger.fail_unfinished()
         self.study.set_user_attr("config", self.config.model_dump(mode="json"))
         self.study.set_user_attr("fingerprint", self.data.fingerprint)
         self.study.set_user_attr("num_val", self.data.num_val)

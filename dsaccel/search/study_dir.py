@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import filelock
 import optuna
 import sqlalchemy
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from sqlalchemy.event import listens_for
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -28,6 +29,8 @@ from dsaccel.errors import ConfigError, MismatchError, StorageError
 
 STUDIES = Path("studies")
 SPACES = Path("search_spaces")
+TUNING_SUFFIX = "-global"
+"""Ends the name of the study in which a confirmation tunes back-propagation."""
 
 
 class StudyDir:
@@ -82,6 +85,11 @@ class StudyDir:
     def exists(self) -> bool:
         """Whether a search was run here."""
         return self.config.is_file()
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains here."""
+        return self.path / ".lock"
 
     def read_config(self) -> StudyConfig:
         """The settings the study was run with."""
@@ -148,10 +156,13 @@ def open_study(directory: StudyDir, config: StudyConfig, *, create: bool = False
     sampler = optuna.samplers.RandomSampler(seed=0)
     with _opening(url):
         storage = _open_storage(url)
+        name = directory.name
+        if config.storage is None:
+            name = _name_in_folder(storage, name)
         if not create:
-            return optuna.load_study(study_name=directory.name, storage=storage, sampler=sampler)
+            return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
         study = optuna.create_study(
-            study_name=directory.name,
+            study_name=name,
             storage=storage,
             sampler=sampler,
             direction="maximize",
@@ -178,6 +189,11 @@ def storage_errors(url: str) -> Iterator[None]:
     """Turn the failure of a storage in use into one line without a password."""
     try:
         yield
+    except UpdateFinishedTrialError as error:
+        raise StorageError(
+            f"storage {_redact(url)} was written to by another process, which searches the same "
+            f"study ({_first_line(error)}); let one of them finish, or use --study-name"
+        ) from None
     except (SQLAlchemyError, StorageInternalError) as error:
         raise StorageError(f"storage {_redact(url)} failed: {_first_line(error)}") from None
 
@@ -198,13 +214,99 @@ def _opening(url: str) -> Iterator[None]:
             ) from None
 
 
-def check_same(recorded: StudyConfig, asked: StudyConfig) -> None:
+@contextmanager
+def alone(directory: StudyDir) -> Iterator[None]:
+    """Keep other processes of this machine from training in a study's folder.
+
+    Raises:
+        StorageError: if one does.
+    """
+    directory.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(directory.lock, timeout=0):
+            yield
+    except filelock.Timeout:
+        raise StorageError(
+            f"study {directory.name} must be trained by one process at a time, but another one is "
+            "at it; wait for its end, or use --study-name for a study of its own"
+        ) from None
+
+
+class Recorded(NamedTuple):
+    """What a study was begun with."""
+
+    config: StudyConfig
+    fingerprint: str | None
+    """Of the images; None: unknown."""
+
+
+def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
+    """What the storage says of a study, or else its folder; None: there is no such study.
+
+    Raises:
+        StorageError: if the storage cannot be reached.
+        MismatchError: if the study is in another storage than the one that is asked for.
+    """
+    local = directory.read_config() if directory.exists else None
+    if asked.storage is None and local is not None:
+        asked = asked.model_copy(update={"storage": local.storage})
+    stored = _stored_study(directory, asked)
+    if stored is not None or local is None:
+        return stored
+    if asked.storage != local.storage:
+        old, new = (_redact(directory.storage_url(config)) for config in (local, asked))
+        raise MismatchError(
+            f"storage: {old} in the study, {new} asked for, which holds no study "
+            f"{directory.name}; use --study-name for a new study, or the old storage"
+        )
+    return Recorded(local, None)
+
+
+def _stored_study(directory: StudyDir, config: StudyConfig) -> Recorded | None:
+    """What a storage says of a study; nothing is created in it."""
+    url = directory.storage_url(config)
+    with _opening(url):
+        place = sqlalchemy.engine.make_url(url)
+        if place.drivername.startswith("sqlite") and not Path(place.database or "").is_file():
+            return None
+        engine = sqlalchemy.create_engine(place)
+        is_optunas = sqlalchemy.inspect(engine).has_table("studies")
+        engine.dispose()
+        if not is_optunas:
+            return None
+        storage = _open_storage(url)
+        try:
+            name = directory.name
+            if config.storage is None:
+                name = _name_in_folder(storage, name)
+            if name not in optuna.get_all_study_names(storage):
+                return None
+            attributes = optuna.load_study(study_name=name, storage=storage).user_attrs
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+    if "config" not in attributes:
+        return None
+    recorded = parse_config(StudyConfig, attributes["config"], f"study {name}")
+    return Recorded(recorded, attributes.get("fingerprint"))
+
+
+def check_same(recorded: Recorded, asked: StudyConfig, fingerprint: str) -> None:
     """Refuse to continue a study with settings that would give other results.
+
+    Args:
+        recorded: what it was begun with.
+        asked: what it is to be continued with.
+        fingerprint: of the images that are there now; equal ones may lie elsewhere.
 
     Raises:
         MismatchError: with a line for each difference.
     """
-    lines = differences(_deciding(recorded), _deciding(asked))
+    begun, now = _deciding(recorded.config), _deciding(asked)
+    if recorded.fingerprint == fingerprint:
+        place = {"name": now.data.name, "dir": now.data.dir}
+        begun = begun.model_copy(update={"data": begun.data.model_copy(update=place)})
+    lines = differences(begun, now)
     if lines:
         raise MismatchError(
             "the study was begun with other settings, which would give other results; use "
@@ -234,6 +336,7 @@ def as_recorded(config: StudyConfig, recorded: StudyConfig) -> StudyConfig:
             "data": config.data.model_copy(update=data),
             "runtime": config.runtime.model_copy(update=runtime),
             "budget": config.budget.model_copy(update=budget),
+            "storage": config.storage or recorded.storage,
         }
     )
 
@@ -273,6 +376,14 @@ def _open_storage(url: str) -> optuna.storages.RDBStorage:
 
         storage.engine.dispose()
     return storage
+
+
+def _name_in_folder(storage: optuna.storages.RDBStorage, name: str) -> str:
+    """The name of the study in a folder's own database: that of the folder, unless it was moved."""
+    names = [
+        known for known in optuna.get_all_study_names(storage) if not known.endswith(TUNING_SUFFIX)
+    ]
+    return names[0] if len(names) == 1 else name
 
 
 def _redact(url: str) -> str:

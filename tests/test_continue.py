@@ -1,0 +1,148 @@
+"""A study that exists goes on as it was begun, wherever it lies, and for one process at a time."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import filelock
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+from PIL import Image
+from tiny_study import rows, searched, searching
+
+from dsaccel.commands.common import stored_study
+from dsaccel.errors import ConfigError, MismatchError, StorageError
+from dsaccel.search.study_dir import StudyDir
+
+SHORT = {"training": {"epochs": 1}, "budget": {"n_trials": 2, "cohort_size": 2, "baseline": False}}
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """The URL of a storage outside of any study's folder."""
+    return f"sqlite:///{(tmp_path / 'shared.db').as_posix()}"
+
+
+def in_folder(monkeypatch, name: str) -> None:
+    Path(name).mkdir()
+    monkeypatch.chdir(name)
+
+
+def test_a_study_in_a_shared_storage_is_continued_with_its_own_settings_alone(shared, monkeypatch):
+    searched("common", storage=shared, **SHORT)
+    in_folder(monkeypatch, "elsewhere")
+    with pytest.raises(MismatchError, match=r"training.epochs: 1 in the study, 3 asked for"):
+        searching("common", storage=shared, **SHORT | {"training": {"epochs": 3}})
+    assert list(Path().iterdir()) == []
+    assert searching("common", storage=shared, **SHORT).is_finished
+
+
+def test_a_study_whose_settings_file_is_lost_is_still_itself():
+    searched("lost", **SHORT)
+    StudyDir("lost").config.unlink()
+    with pytest.raises(MismatchError, match=r"network.loss: predsim in the study, pred asked for"):
+        searching("lost", network={"loss": "pred"}, **SHORT)
+    assert searching("lost", **SHORT).is_finished
+    assert StudyDir("lost").config.is_file()
+
+
+def test_a_study_goes_on_in_its_storage_though_it_is_not_named_again(shared):
+    first = searched("kept", storage=shared, **SHORT)
+    again = searching("kept", **SHORT)
+    assert again.is_finished
+    assert again.url == shared == again.directory.read_config().storage
+    assert rows(again) == rows(first)
+    assert not again.directory.database.exists()
+
+
+def test_a_study_is_not_begun_again_in_another_storage(shared):
+    searched("moved", **SHORT)
+    with pytest.raises(MismatchError, match=r"study.db in the study, .*shared.db asked for, which"):
+        searching("moved", storage=shared, **SHORT)
+    with closing(sqlite3.connect(StudyDir("moved").database)) as database:
+        database.execute("VACUUM INTO 'shared.db'")
+    assert searching("moved", storage=shared, **SHORT).is_finished
+
+
+def test_no_storage_at_all_is_refused():
+    with pytest.raises(ConfigError, match=r"storage"):
+        searching("none", storage="")
+
+
+def test_a_second_process_is_refused_and_the_first_goes_on():
+    first, second = searching("busy", **SHORT), searching("busy", **SHORT)
+    run = first.run()
+    next(run)
+    with pytest.raises(StorageError, match=r"trained by one process at a time"):
+        next(second.run())
+    for _ in run:
+        pass
+    assert [trial.state for trial in first.study.trials] == [TrialState.COMPLETE] * len(rows(first))
+    assert rows(first) == rows(searched("alone", **SHORT))
+    assert searching("busy", **SHORT).is_finished
+
+
+def test_a_study_that_was_cut_off_is_not_locked():
+    first = searching("cut", **SHORT)
+    next(first.run())  # closed at once
+    with filelock.FileLock(StudyDir("cut").lock, timeout=0):
+        pass
+
+
+def test_another_process_that_tells_a_trial_is_said_in_one_line(monkeypatch):
+    first = searching("told", **SHORT)
+    run = first.run()
+
+    def other(cohort, name, state):
+        (trial, *_) = first.study.get_trials(states=(TrialState.RUNNING,))
+        first.study.tell(trial.number, state=TrialState.FAIL)
+        first.study._storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [0.5])
+
+    monkeypatch.setattr(first.ledger, "tell", other)
+    with pytest.raises(StorageError, match=r"written to by another process"):
+        for _ in run:
+            pass
+
+
+def test_a_renamed_folder_holds_the_same_study():
+    first = searched("before", **SHORT)
+    trained = rows(first)
+    first.study._storage.remove_session()
+    shutil.move("studies/before", "studies/after")
+    again = searching("after", **SHORT)
+    assert again.is_finished
+    assert rows(again) == trained
+    _, _, study = stored_study("after")
+    assert study.study_name == "before"
+
+
+def write_images(folder: str) -> None:
+    draw = np.random.default_rng(0)
+    for number in range(48):
+        path = Path(folder) / "train" / f"class{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+
+
+def test_images_may_lie_elsewhere_later_if_they_are_the_same():
+    write_images("here")
+    data = {"name": "here", "train_images": None}
+    searched("images", data=data, **SHORT)
+    shutil.move("here", "there")
+    again = searching("images", data=data | {"name": "there"}, **SHORT)
+    assert again.is_finished
+    assert again.directory.read_config().data.name == "there"
+    (victim, *_) = Path("there").rglob("*.png")
+    Image.new("RGB", (8, 8)).save(victim)
+    shutil.move("there", "moved")
+    with pytest.raises(MismatchError, match=r"data.name: there in the study, moved asked for"):
+        searching("images", data=data | {"name": "moved"}, **SHORT)
