@@ -247,6 +247,8 @@ BAD_ARGUMENTS = {
     "hierarchy": (["train", "1-x-1"], "1-x-1"),
     "length": (["train", "1-1", "--study", "tiny"], "1-1"),
     "zero": (["describe", "1-0-1"], "1-0-1"),
+    "described key": (["describe", "1-1-1", "--set", "foo.bar=3"], "unknown key foo"),
+    "described value": (["describe", "1-1-1", "--set", "training.epochs=0"], "training.epochs"),
     "mode": (["train", "1-1-1", "--study", "tiny", "--mode", "both"], "both"),
     "config": (["train", "no-such.toml"], "no-such.toml"),
     "report": (["report", "tiny"], "studies/tiny"),
