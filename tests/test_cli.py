@@ -234,6 +234,7 @@ def test_a_bad_folder_exits_2_and_writes_nothing(case):
 BAD_ARGUMENTS = {
     "family": (["search", "tiny", "--family", "resnet19"], "resnet19"),
     "data": (["search", "tiny", "--data", "cifar11"], "cifar11"),
+    "no data": (["search", "tiny", "--data", ""], "data must be one of digits"),
     "study": (["search", "no-such-study"], "no-such-study"),
     "space": (["search", "tiny", "--space", "no-such-space"], "no-such-space"),
     "study name": (["search", "tiny", "--study-name", "../evil"], "../evil"),

@@ -87,7 +87,7 @@ def _read(config: DataConfig, split: Split, download: bool) -> Images:
 
 def _folder(name: str) -> Path:
     folder = Path(name).expanduser()
-    if not folder.is_dir():
+    if not name or not folder.is_dir():  # the path of no name is the working directory
         raise ConfigError(
             f"data must be one of digits, {', '.join(NAMED)}, or a folder with train/<class>/, "
             f"but got {name!r}, and there is no such folder"
