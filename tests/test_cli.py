@@ -328,6 +328,15 @@ def test_help_imports_neither_torch_nor_optuna_nor_pydantic():
     assert "search" in result.stdout
 
 
+@pytest.mark.parametrize("module", ["dsaccel", "dsaccel.cli"])
+def test_the_command_line_is_run_as_a_module_too(module):
+    shown = subprocess.run(
+        [sys.executable, "-m", module, "describe", "1-0-1"], capture_output=True, text=True
+    )
+    assert shown.returncode == 2
+    assert "1-0-1" in shown.stderr
+
+
 def test_granularity_is_one_word_or_one_for_each_stage():
     shown = run("describe", "1-1-1", "--granularity", "stage,block,conv", "--json")
     # stem and first stage together, a block, two convolutions
