@@ -68,6 +68,16 @@ def test_search_json_is_one_object_on_stdout():
     assert "feasible hierarchies are trained" not in result.stderr
 
 
+def test_what_is_piped_is_neither_wrapped_nor_cut():
+    settings = {"learning_rate": {"choices": [0.0123456789]}, "dropout": {"choices": [0.123456789]}}
+    space = {"num_blocks": [[1, 1]] * 3, "settings": settings}
+    write_study(Path("studies/long.toml"), space=space, references=[], training={"epochs": 1})
+    shown = run("search", "long", "-q").stdout
+    name = "1-1-1 learning_rate=0.0123456789 dropout=0.123456789"
+    assert f"│ {name} │" in shown
+    assert re.search(f"^best      {name}  .* parameters  trial 0$", shown, re.MULTILINE)
+
+
 def test_an_exhausted_space_is_said_and_what_was_read_beside_it_is_listed():
     bounds = "space.num_blocks=[[1, 1], [1, 1], [2, 3]]"
     settings = ["--set", bounds, "--set", "references=[]", "--set", "budget.baseline=false"]
