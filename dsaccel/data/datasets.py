@@ -65,6 +65,11 @@ def has_test(config: DataConfig) -> bool:
     return _is_bundled(config.name) or (_folder(config.name) / "test").is_dir()
 
 
+def has_val_folder(config: DataConfig) -> bool:
+    """Whether a `val/` lies beside `train/`; it is never read."""
+    return not _is_bundled(config.name) and (_folder(config.name) / "val").is_dir()
+
+
 def default_flip(name: str) -> bool:
     """Whether horizontal flips suit a data set: not digits, letters and house numbers."""
     return name != "digits" and (name not in NAMED or NAMED[name][1])
