@@ -117,3 +117,7 @@ for command in COMMANDS:
 def main() -> None:
     """Entry point of `dsaccel`."""
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -72,6 +72,7 @@ def test_a_sample_is_the_same_for_every_seed_and_holds_no_harvested_ones():
         (("tiny", "--seeds", 2), "--seeds"),
         (("nowhere",), "study must be a TOML file"),
         (("x.csv",), "x.csv cannot be read"),
+        (("tiny", "--set", "space.settings.width.choices=[0.1]"), "also searches width; search a"),
         (("tiny", "-o", "nowhere"), "output must be a folder that exists, but got nowhere"),
     ],
 )

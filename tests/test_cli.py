@@ -68,6 +68,16 @@ def test_search_json_is_one_object_on_stdout():
     assert "feasible hierarchies are trained" not in result.stderr
 
 
+def test_what_is_piped_is_neither_wrapped_nor_cut():
+    settings = {"learning_rate": {"choices": [0.0123456789]}, "dropout": {"choices": [0.123456789]}}
+    space = {"num_blocks": [[1, 1]] * 3, "settings": settings}
+    write_study(Path("studies/long.toml"), space=space, references=[], training={"epochs": 1})
+    shown = run("search", "long", "-q").stdout
+    name = "1-1-1 learning_rate=0.0123456789 dropout=0.123456789"
+    assert f"│ {name} │" in shown
+    assert re.search(f"^best      {name}  .* parameters  trial 0$", shown, re.MULTILINE)
+
+
 def test_an_exhausted_space_is_said_and_what_was_read_beside_it_is_listed():
     bounds = "space.num_blocks=[[1, 1], [1, 1], [2, 3]]"
     settings = ["--set", bounds, "--set", "references=[]", "--set", "budget.baseline=false"]
@@ -202,6 +212,15 @@ def test_a_folder_of_images_without_test_images_says_validation_only():
     assert "channels = 3" in recorded
 
 
+def test_a_validation_folder_that_is_not_read_is_said():
+    folder = image_folder(Path("images"))
+    args = ["--data", folder, "--set", "data.train_images=8", "--timeout", "0.001"]
+    assert "val/" not in run("search", "tiny", *args).stderr
+    (folder / "val").mkdir()
+    said = "images: val/ is not read; validation images are held out of train/"
+    assert said in run("search", "tiny", *args).stderr
+
+
 def empty_class(path: Path) -> Path:
     (image_folder(path) / "train" / "c").mkdir()
     return path
@@ -234,6 +253,7 @@ def test_a_bad_folder_exits_2_and_writes_nothing(case):
 BAD_ARGUMENTS = {
     "family": (["search", "tiny", "--family", "resnet19"], "resnet19"),
     "data": (["search", "tiny", "--data", "cifar11"], "cifar11"),
+    "no data": (["search", "tiny", "--data", ""], "data must be one of digits"),
     "study": (["search", "no-such-study"], "no-such-study"),
     "space": (["search", "tiny", "--space", "no-such-space"], "no-such-space"),
     "study name": (["search", "tiny", "--study-name", "../evil"], "../evil"),
@@ -247,6 +267,8 @@ BAD_ARGUMENTS = {
     "hierarchy": (["train", "1-x-1"], "1-x-1"),
     "length": (["train", "1-1", "--study", "tiny"], "1-1"),
     "zero": (["describe", "1-0-1"], "1-0-1"),
+    "described key": (["describe", "1-1-1", "--set", "foo.bar=3"], "unknown key foo"),
+    "described value": (["describe", "1-1-1", "--set", "training.epochs=0"], "training.epochs"),
     "mode": (["train", "1-1-1", "--study", "tiny", "--mode", "both"], "both"),
     "config": (["train", "no-such.toml"], "no-such.toml"),
     "report": (["report", "tiny"], "studies/tiny"),
@@ -323,6 +345,15 @@ def test_help_imports_neither_torch_nor_optuna_nor_pydantic():
     )
     assert "heavy: []" in result.stdout
     assert "search" in result.stdout
+
+
+@pytest.mark.parametrize("module", ["dsaccel", "dsaccel.cli"])
+def test_the_command_line_is_run_as_a_module_too(module):
+    shown = subprocess.run(
+        [sys.executable, "-m", module, "describe", "1-0-1"], capture_output=True, text=True
+    )
+    assert shown.returncode == 2
+    assert "1-0-1" in shown.stderr
 
 
 def test_granularity_is_one_word_or_one_for_each_stage():

@@ -103,12 +103,24 @@ def test_images_lie_at_any_depth_and_folders_may_be_links(root, tmp_path):
     assert np.bincount(read_train(config(root)).labels).tolist() == [3, 2]
 
 
-@pytest.mark.parametrize("name", [".DS_Store", "._0.png", "Thumbs.db", ".git/x", "desktop.ini"])
-def test_files_of_the_system_are_no_images(root, name):
+@pytest.mark.parametrize("name", [".DS_Store", "._0.png", ".git/0.png", "label.txt", "README", "x"])
+def test_hidden_files_and_those_without_an_image_suffix_are_no_images(root, name):
     junk = root / "train" / "cat" / name
     junk.parent.mkdir(exist_ok=True)
     junk.write_bytes(b"junk")
     (root / "train" / ".hidden").mkdir()
+    assert len(read_train(config(root)).images) == 4
+
+
+def test_notes_beside_the_images_are_not_decoded_and_change_no_cache(root, decoded):
+    read_train(config(root))
+    (root / "train" / "cat" / "readme.txt").write_text("cats")
+    read_train(config(root))
+    assert len(decoded) == 4
+
+
+def test_an_image_suffix_may_be_in_capitals(root):
+    (root / "train" / "cat" / "0.png").rename(root / "train" / "cat" / "0.PNG")
     assert len(read_train(config(root)).images) == 4
 
 
@@ -304,10 +316,10 @@ def test_a_single_class_is_refused_by_name(root):
         read_train(config(root))
 
 
-def test_an_empty_class_folder_is_refused_by_name(root):
+def test_a_class_folder_without_images_is_refused_by_name(root):
     (root / "train" / "bird").mkdir()
-    (root / "train" / "bird" / ".DS_Store").touch()
-    with pytest.raises(ConfigError, match=r"train/bird must hold images, but is empty: add"):
+    (root / "train" / "bird" / "names.txt").touch()
+    with pytest.raises(ConfigError, match=r"train/bird must hold images \(.avif .*none: add"):
         read_train(config(root))
 
 

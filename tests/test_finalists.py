@@ -5,7 +5,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from tiny_study import config
 
-from dsaccel.confirm.entrants import GlobalSettings
+from dsaccel.confirm.entrants import Entrants, GlobalSettings
 from dsaccel.confirm.finalists import (
     choose_entries,
     matching_width,
@@ -43,7 +43,15 @@ RANKED = [
 ]
 
 
-def chosen(rows=RANKED, top=1, controls=True, study=CONFIG):
+def settings(**searched):
+    return {"settings": searched}
+
+
+def plan_of(study):
+    return Entrants(study).plan_at
+
+
+def chosen(rows=RANKED, top=1, controls=True, study=CONFIG, plan=plan):
     return {e.name: e for e in choose_entries(rows, study, plan, top=top, controls=controls)}
 
 
@@ -105,11 +113,47 @@ def test_a_width_that_changes_nothing_is_the_studys_own():
     assert not [name for name in chosen(rows=[row("2-2-2", 0.9)]) if "@" in name]
 
 
+WIDTHS = {"choices": [0.125, 0.25]}
+RATES = {"choices": [0.02, 0.01]}
+
+
+def test_networks_of_a_searched_width_have_the_figures_of_their_own():
+    study = config(references=["2-2-2"], network={"width": 0.125}, space=settings(width=WIDTHS))
+    names = ("2-2-2 width=0.25", "2-2-1 width=0.25", "2-2-2 width=0.125", "1-2-2 width=0.125")
+    entries = chosen([row(name, 0.9) for name in names], 2, study=study, plan=plan_of(study))
+    # twice the width of the reference is the winner itself
+    assert roles(entries) == {
+        names[0]: ("finalist", "fewer losses", "widened to parameters", "widened to FLOPs"),
+        names[1]: ("finalist",),
+        names[2]: ("reference",),
+        names[3]: ("fewer parameters",),
+    }
+    for name, entry in entries.items():
+        counts, _, width = name.partition(" width=")
+        own = plan(counts, float(width))
+        assert (entry.num_parameters, entry.flops) == (own.num_parameters, own.flops)
+
+
+def test_a_reference_with_settings_of_its_own_is_widened_to_the_winner():
+    study = config(references=["2-2-2"], space=settings(learning_rate=RATES))
+    rows = [row("1-1-3 learning_rate=0.01", 0.9)]
+    entries = chosen(rows, study=study, plan=plan_of(study))
+    reference = entries["2-2-2 learning_rate=0.02"]
+    widened = {e.roles: e for e in entries.values() if " width=" in e.name}
+    more = widened["widened to parameters",]
+    assert more.name.startswith("2-2-2 learning_rate=0.02 width=0.0")
+    assert more.hierarchy == more.name
+    assert reference.num_parameters < more.num_parameters
+    assert more.num_parameters == pytest.approx(entries[rows[0].hierarchy].num_parameters, rel=0.1)
+
+
 def test_without_references_the_familys_standard_is_cut_to_the_spaces_stages():
     assert reference_hierarchies(config(references=[])) == ("2-2-2",)
     four = {"num_blocks": [[1, 2]] * 4}
     assert reference_hierarchies(config(references=[], space=four)) == ("2-2-2-2",)
     assert reference_hierarchies(config(references=["1-1-2", "2-2-2"])) == ("1-1-2", "2-2-2")
+    searched = config(references=[], space=settings(learning_rate=RATES))
+    assert reference_hierarchies(searched) == ("2-2-2 learning_rate=0.02",)
 
 
 def test_entries_of_one_name_are_one_with_all_roles():

@@ -96,8 +96,8 @@ def page_of(study: Study, folder: Path) -> Page:
     return Page(folder / "report.html")
 
 
-def table_text(study: Study, limit: int = 20) -> str:
-    console = Console(width=120)
+def table_text(study: Study, limit: int = 20, width: int = 120) -> str:
+    console = Console(width=width)
     with console.capture() as capture:
         console.print(trials_table(study, limit))
     return capture.get()
@@ -114,6 +114,15 @@ def traces(figure: go.Figure) -> dict[str, Any]:
 def hierarchy_of(study: Study) -> str | None:
     best = best_trial(study)
     return best and best.user_attrs["hierarchy"]
+
+
+def test_no_name_is_cut_on_a_terminal_of_80_columns(empty):
+    rates = [f"learning_rate=0.00123456789012345678{digit}" for digit in "12"]
+    for rate in rates:
+        add(empty, f"1-1-2 {rate}", 0.9, TrialState.PRUNED)
+    lines = table_text(empty, width=80).splitlines()
+    names = "".join(line.split("│")[1].strip() for line in lines if "│" in line)
+    assert all(rate in names for rate in rates)
 
 
 def test_the_best_is_the_highest_complete_feasible_trial(study):

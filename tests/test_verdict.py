@@ -179,6 +179,8 @@ def test_variance_components_come_from_entries_at_the_studys_settings():
     assert parts is not None
     # prefix 1: 1-1-3, 1-2-3, 1-1-2; prefix 2: 2-2-2, and not its widened copy
     assert (parts.num_prefixes, parts.num_hierarchies, parts.num_seeds) == (2, 4, 5)
+    # of networks that differ in settings, too, counts alone would tell nothing
+    assert confirmation({f"{name} loss=pred": MEANS[name] for name in MEANS}).components() is None
 
 
 def test_the_table_has_a_row_for_each_network_and_mode():

@@ -11,7 +11,11 @@ from functools import partial
 from dsaccel.config import PruningConfig, StudyConfig
 from dsaccel.data.batches import load_data
 from dsaccel.hierarchy import Hierarchy, format_hierarchy
-from dsaccel.landscapes.landscape import Landscape, record_landscape
+from dsaccel.landscapes.landscape import (
+    Landscape,
+    check_hierarchies_alone,
+    record_landscape,
+)
 from dsaccel.networks.families import build_plan, check_hierarchy
 from dsaccel.search.proposals import propose
 from dsaccel.search.search import Search
@@ -37,6 +41,7 @@ class Calibration:
         Raises:
             ConfigError: settings, data or a space that cannot be used.
         """
+        check_hierarchies_alone(config, name)
         cohort, is_all = _choose(config.model_copy(update={"references": ()}), download)
         self.is_sample = not is_all
         """Whether the space does not fit the budget."""

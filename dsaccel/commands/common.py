@@ -1,5 +1,6 @@
 """What several commands need: a study by name, consoles."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,13 +18,22 @@ StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study file, its name, or a study that was run.")
 ]
 
+PIPE_WIDTH = 10_000
+"""More than any line has."""
+
 
 def consoles(as_json: bool) -> tuple["Console", "Console"]:
-    """For progress, and for results: stdout, unless that is kept for JSON."""
+    """For progress, and for results: stdout, unless that is kept for JSON. What is piped is neither
+    wrapped nor cut.
+    """
     from rich.console import Console
 
-    progress = Console(stderr=True)
-    return progress, progress if as_json else Console()
+    def console(stderr: bool) -> Console:
+        is_shown = (sys.stderr if stderr else sys.stdout).isatty()
+        return Console(stderr=stderr, width=None if is_shown else PIPE_WIDTH)
+
+    progress = console(stderr=True)
+    return progress, progress if as_json else console(stderr=False)
 
 
 def print_json(value: Any) -> None:

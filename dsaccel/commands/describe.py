@@ -24,22 +24,24 @@ def describe(
 ) -> None:
     """Show a hierarchy stage by stage, and what it costs; trains nothing."""
     given = dict(locals()) | {"family": None}
-    from dsaccel.config import NetworkConfig, parse_config
-    from dsaccel.hierarchy import parse_hierarchy
+    from dsaccel.config import RunConfig, parse_config
+    from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
     from dsaccel.networks.families import build_plan, find_family
     from dsaccel.reports.describe import describe_plan, description_table
 
-    tables: dict[str, Any] = {}
+    if hierarchy is None:
+        hierarchy = format_hierarchy(find_family(family).standard)
+    tables: dict[str, Any] = {"family": family, "hierarchy": hierarchy}
     options.apply(tables, given)
-    network = parse_config(NetworkConfig, tables.get("network", {}), "the command line")
-    standard = find_family(family).standard
+    run = parse_config(RunConfig, tables, "the command line")
     plan = build_plan(
-        family,
-        standard if hierarchy is None else parse_hierarchy(hierarchy),
-        network,
+        run.family,
+        parse_hierarchy(run.hierarchy),
+        run.network,
         channels=channels,
         side=image_size,
         num_classes=num_classes,
+        mode=run.mode,
     )
     if as_json:
         print_json(describe_plan(plan))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from optuna import Study
 
-from dsaccel.hierarchy import parse_hierarchy
+from dsaccel.hierarchy import Candidate, parse_hierarchy
 from dsaccel.landscapes.variance import Components, variance_components
 from dsaccel.statistics import ALPHA, Paired, Summary, holm, paired, summarise
 
@@ -36,7 +36,8 @@ class Entry:
     """One network of the confirmation."""
 
     name: str
-    """The hierarchy, and its width where that is not the study's: `2-2-2-2@1.34`."""
+    """The hierarchy, and its width where that is not the study's: `2-2-2-2@1.34`, or where
+    settings are searched `2-2-2-2 width=1.34`."""
     hierarchy: str
     settings: Mapping[str, Any]
     """In what it differs from the study's settings: `{"network.width": 1.34}`."""
@@ -125,15 +126,18 @@ class Confirmation:
         ]
 
     def components(self) -> Components | None:
-        """Variance components of the layer-wise entries at the study's settings, or None.
+        """Variance components of the layer-wise entries at the study's settings, or None, as where
+        settings are searched: block counts do not tell those entries apart.
 
         Their prefix is the first half of the stages. Finalists are few and chosen, so this says
         little about the space; a landscape says more (`dsaccel variance`).
         """
         table = {
-            parse_hierarchy(entry.hierarchy): dict(series)
+            hierarchy: dict(series)
             for entry in self.entries
-            if not entry.settings and (series := self.series("val", entry.name, "local"))
+            if not entry.settings
+            and not isinstance(hierarchy := parse_hierarchy(entry.hierarchy), Candidate)
+            and (series := self.series("val", entry.name, "local"))
         }
         return variance_components(table, len(next(iter(table))) // 2) if table else None
 

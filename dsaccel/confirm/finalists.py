@@ -11,10 +11,11 @@ from typing import Literal
 from dsaccel.config import StudyConfig
 from dsaccel.confirm.confirmation import Entry, Role
 from dsaccel.errors import NoResultError
-from dsaccel.hierarchy import format_hierarchy
+from dsaccel.hierarchy import format_hierarchy, parse_hierarchy, settings_of, with_settings
 from dsaccel.networks.families import find_family
 from dsaccel.networks.plan import Plan
 from dsaccel.search.tables import Row
+from dsaccel.settings import network_of, with_own_settings
 
 MAX_WIDTH = 64.0
 """As in `NetworkConfig`."""
@@ -31,7 +32,7 @@ WIDENED: tuple[tuple[Role, Literal["num_parameters", "flops"]], ...] = (
 """Control -> of what the reference gets as much as the winner."""
 
 PlanAt = Callable[[str, float], Plan]
-"""The plan of a hierarchy at a width."""
+"""The plan of a hierarchy at a width, which takes the place of one that it brings along."""
 
 
 def choose_entries(
@@ -52,15 +53,23 @@ def choose_entries(
     ranked = list(dict.fromkeys(row.hierarchy for row in rows if row.may_be_best))
     if not ranked:
         raise NoResultError("a confirmation needs a finished hierarchy within the constraint")
-    width = config.network.width
 
-    def entry(hierarchy: str, role: Role, at_width: float = width) -> Entry:
-        made = plan(hierarchy, at_width)
-        is_own = at_width == width or made == plan(hierarchy, width)
+    def width_of(hierarchy: str) -> float:
+        return network_of(parse_hierarchy(hierarchy), config.network).width
+
+    def entry(hierarchy: str, role: Role, at_width: float | None = None) -> Entry:
+        own = width_of(hierarchy)
+        width = own if at_width is None else at_width
+        made = plan(hierarchy, width)
+        name, settings = hierarchy, {}
+        if width != own and settings_of(parse_hierarchy(hierarchy)):
+            name = hierarchy = _at_width(hierarchy, width)
+        elif width != own:
+            name, settings = f"{hierarchy}@{width:g}", {"network.width": width}
         return Entry(
-            name=hierarchy if is_own else f"{hierarchy}@{at_width:g}",
+            name=name,
             hierarchy=hierarchy,
-            settings={} if is_own else {"network.width": at_width},
+            settings=settings,
             roles=(role,),
             num_parameters=made.num_parameters,
             flops=made.flops,
@@ -81,19 +90,24 @@ def choose_entries(
             entries += [] if best is None else [best]
         if winner.hierarchy != reference.hierarchy:
             for role, measure in WIDENED:
-                at_width = matching_width(
-                    lambda w: plan(reference.hierarchy, w), measure, getattr(winner, measure), width
+                width = matching_width(
+                    lambda w: plan(reference.hierarchy, w),
+                    measure,
+                    getattr(winner, measure),
+                    width_of(reference.hierarchy),
+                    width_of(winner.hierarchy),
                 )
-                entries.append(entry(reference.hierarchy, role, at_width))
+                entries.append(entry(reference.hierarchy, role, width))
     return merge_entries(entries)
 
 
 def reference_hierarchies(config: StudyConfig) -> tuple[str, ...]:
-    """The study's references; without one, the family's standard, cut to the space's stages."""
-    if config.references:
-        return config.references
-    standard = find_family(config.space.family).standard
-    return (format_hierarchy(standard[: len(config.space.num_blocks)]),)
+    """The study's references; without one, the family's standard, cut to the space's stages. Of
+    what is searched, each has what the study itself is set to, and is named as in the search.
+    """
+    standard = find_family(config.space.family).standard[: len(config.space.num_blocks)]
+    references = [parse_hierarchy(text) for text in config.references] or [standard]
+    return tuple(format_hierarchy(with_own_settings(h, config)) for h in references)
 
 
 def merge_entries(entries: Iterable[Entry]) -> list[Entry]:
@@ -110,24 +124,25 @@ def matching_width(
     plan: Callable[[float], Plan],
     measure: Literal["num_parameters", "flops"],
     target: int,
-    width: float,
+    *widths: float,
 ) -> float:
     """The width at which a network comes closest to a number of parameters or FLOPs.
 
     Channels are whole numbers, so counts rise in steps: bisection ends at the step that crosses
-    the target, and the nearer side is taken, with as few digits as give the same network.
+    the target, and the nearer side is taken: one of `widths` if it gives the same count, else with
+    as few digits as do.
 
     Args:
         plan: the network at a width.
         measure: what is to match.
         target: how much of it.
-        width: where to start.
+        widths: where to start, and others to prefer.
     """
 
     def count(w: float) -> int:
         return getattr(plan(w), measure)
 
-    low = high = width
+    low = high = widths[0]
     while count(low) > target and low > 1e-3:
         low /= 2
     while count(high) < target and high < MAX_WIDTH:
@@ -139,5 +154,11 @@ def matching_width(
         else:
             high = middle
     nearest = min((low, high), key=lambda w: abs(count(w) - target))
-    candidates = (width, *(round(nearest, digits) for digits in range(2, 16)))
+    candidates = (*widths, *(round(nearest, digits) for digits in range(2, 16)))
     return next((w for w in candidates if w > 0 and count(w) == count(nearest)), nearest)
+
+
+def _at_width(hierarchy: str, width: float) -> str:
+    """A hierarchy that brings settings along, with another width among them."""
+    parsed = parse_hierarchy(hierarchy)
+    return format_hierarchy(with_settings(parsed, settings_of(parsed) | {"width": width}))

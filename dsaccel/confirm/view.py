@@ -21,7 +21,8 @@ def confirmation_table(confirmation: Confirmation) -> Table:
         caption="points (95 % interval) on validation; ± is the standard deviation over n seeds",
         caption_justify="left",
     )
-    for name in ("network", "role", "trained"):
+    table.add_column("network", overflow="fold")
+    for name in ("role", "trained"):
         table.add_column(name)
     for name in ("parameters", "n", "validation", "test", "to the best", "to the reference"):
         table.add_column(name, justify="right")

@@ -65,6 +65,11 @@ def has_test(config: DataConfig) -> bool:
     return _is_bundled(config.name) or (_folder(config.name) / "test").is_dir()
 
 
+def has_val_folder(config: DataConfig) -> bool:
+    """Whether a `val/` lies beside `train/`; it is never read."""
+    return not _is_bundled(config.name) and (_folder(config.name) / "val").is_dir()
+
+
 def default_flip(name: str) -> bool:
     """Whether horizontal flips suit a data set: not digits, letters and house numbers."""
     return name != "digits" and (name not in NAMED or NAMED[name][1])
@@ -87,7 +92,7 @@ def _read(config: DataConfig, split: Split, download: bool) -> Images:
 
 def _folder(name: str) -> Path:
     folder = Path(name).expanduser()
-    if not folder.is_dir():
+    if not name or not folder.is_dir():  # the path of no name is the working directory
         raise ConfigError(
             f"data must be one of digits, {', '.join(NAMED)}, or a folder with train/<class>/, "
             f"but got {name!r}, and there is no such folder"

@@ -1,5 +1,6 @@
 """Image folders: `train/<class>/` and `test/<class>/`, images of any size, shape and mode.
 
+An image is a file with the suffix of one; labels, notes and other files beside it are passed over.
 Decoded once into the user's cache folder, keyed by the contents of the files.
 """
 
@@ -20,7 +21,10 @@ from PIL import Image, ImageOps
 from dsaccel.data.images import CONVERSION_VERSION, Images, Split, cache_dir, to_square
 from dsaccel.errors import ConfigError
 
-_IGNORED = ("thumbs.db", "desktop.ini")
+_SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"),
+    ".webp",
+)
 _SMALLEST_SIDE, _LARGEST_SIDE = 4, 512
 
 
@@ -34,8 +38,8 @@ def read_folder(root: Path, split: Split, side: int | None, channels: int) -> Im
         channels: 1 or 3.
 
     Raises:
-        ConfigError: fewer than two class folders, an empty one, other classes in test than in
-            train, or a file that is no image.
+        ConfigError: fewer than two class folders, one without images, other classes in test than
+            in train, or a file with an image's suffix that is none.
     """
     files = _class_files(root / split)
     if split == "train" and (root / "test").is_dir():  # found now, not after days of training
@@ -56,8 +60,8 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
     for name, of_class in files.items():
         if not of_class:
             raise ConfigError(
-                f"class folder {classes[name]} must hold images, but is empty: add images or "
-                f"remove the folder"
+                f"class folder {classes[name]} must hold images ({' '.join(_SUFFIXES)}), but holds "
+                f"none: add images or remove the folder"
             )
     return files
 
@@ -76,12 +80,16 @@ def _files_below(folder: Path) -> list[Path]:
     found = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = filter(_counts, folders)
-        found += [Path(parent, name) for name in files if _counts(name)]
+        found += [
+            Path(parent, name)
+            for name in files
+            if _counts(name) and name.lower().endswith(_SUFFIXES)
+        ]
     return sorted(found)
 
 
 def _counts(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in _IGNORED
+    return not name.startswith(".")
 
 
 def check_same_classes(name: object, train: tuple[str, ...], test: tuple[str, ...]) -> None:

@@ -85,6 +85,19 @@ class Landscape:
 # ------------------------------------------------------------------ from studies
 
 
+def check_hierarchies_alone(config: StudyConfig, name: str) -> None:
+    """Refuse a study that searches settings too.
+
+    Raises:
+        ConfigError: if it does.
+    """
+    if config.space.settings.names:
+        raise ConfigError(
+            f"a landscape is of hierarchies alone, but study {name} also searches "
+            f"{', '.join(config.space.settings.names)}; search a space without settings"
+        )
+
+
 def record_landscape(
     studies: Sequence[tuple[StudyConfig, Study]], *, is_sample: bool = False
 ) -> Landscape:
@@ -101,12 +114,7 @@ def record_landscape(
     """
     config, first = studies[0]
     _check_comparable(studies)
-    if config.space.settings.names:
-        raise ConfigError(
-            "a landscape is of hierarchies alone, but study "
-            f"{first.study_name} also searches {', '.join(config.space.settings.names)}; "
-            "search a space without settings"
-        )
+    check_hierarchies_alone(config, first.study_name)
     num_classes = _num_classes(config, _complete(first))
     landscape = Landscape(
         _portable(config),

@@ -115,7 +115,7 @@ def front_table(points: list[Point], cost: Cost) -> Table:
     """The front in a terminal, the cheapest first."""
     front = [point for point in points if point.is_on_front]
     table = Table(caption=f"{len(front)} of {len(points)} complete trials", caption_justify="left")
-    table.add_column("hierarchy")
+    table.add_column("hierarchy", overflow="fold")
     for heading in ("val accuracy", cost.title):
         table.add_column(heading, justify="right")
     for point in front:

@@ -154,7 +154,7 @@ def trials_table(study: Study, limit: int = 20) -> Table:
         shown = [*rows[: limit - 1], best]
     num_hidden = len(rows) - len(shown)
     table = Table(caption=f"and {num_hidden} more" if num_hidden else None, caption_justify="left")
-    table.add_column("hierarchy")
+    table.add_column("hierarchy", overflow="fold")
     for name in ("val accuracy", "parameters", "time"):
         table.add_column(name, justify="right")
     table.add_column("state")

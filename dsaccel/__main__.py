@@ -1,0 +1,5 @@
+"""`python -m dsaccel`: the command line."""
+
+from dsaccel.cli import main
+
+main()
