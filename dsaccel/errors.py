@@ -20,7 +20,7 @@ class NoResultError(UserError):
 
 
 class StorageError(UserError):
-    """A study's storage cannot be reached or read."""
+    """A study's storage cannot be reached or read, or a file cannot be written."""
 
     exit_code = 4
 

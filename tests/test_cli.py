@@ -14,6 +14,7 @@ from tiny_study import write_study
 from typer.testing import CliRunner
 
 from dsaccel.cli import app
+from dsaccel.errors import StorageError
 
 
 @pytest.fixture(autouse=True)
@@ -180,6 +181,59 @@ def test_a_missing_database_exits_4_and_is_not_created():
     result = run("report", "tiny")
     assert result.exit_code == 4
     assert not Path("studies/tiny/study.db").exists()
+
+
+def fill_disk(path: str) -> None:
+    """Let what is written for this file meet a full disk."""
+    Path(f"{path}.part").symlink_to("/dev/full")
+
+
+def test_a_file_that_cannot_be_written_exits_4_and_the_trials_are_kept():
+    Path("studies/tiny/report.html").mkdir(parents=True)
+    result = run("search", "tiny", "-q")
+    assert result.exit_code == 4
+    assert "studies/tiny/report.html must be writable" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not list(Path("studies/tiny").glob("*.part"))
+    assert "COMPLETE" in states_of("tiny")
+    Path("studies/tiny/report.html").rmdir()
+    assert "nothing to do" in run("search", "tiny").stderr
+    fill_disk("studies/tiny/report.html")
+    assert run("report", "tiny").exit_code == 4
+    Path("studies/new").write_text("in the way")
+    named = run("search", "tiny", "--study-name", "new")
+    assert named.exit_code == 4
+    assert "studies/new must be writable" in named.stderr
+
+
+def test_of_two_errors_the_first_is_told(monkeypatch):
+    def fail(*_: object) -> None:
+        raise StorageError("the first")
+
+    monkeypatch.setattr("dsaccel.search.ledger.Ledger.tell", fail)
+    Path("studies/tiny/report.html").mkdir(parents=True)
+    result = run("search", "tiny", "-q")
+    assert result.exit_code == 4
+    assert result.stderr == "dsaccel: the first\n"
+
+
+def test_weights_that_cannot_be_written_are_refused_before_training(monkeypatch):
+    fill_disk("x.safetensors")
+    args = ["train", "1-1-1", "--study", "tiny", "--epochs", "1", "-o", "x.safetensors"]
+    with monkeypatch.context() as patch:
+        patch.setattr("dsaccel.training.train.Training.rungs", lambda _: pytest.fail("trained"))
+        result = run(*args)
+    assert result.exit_code == 4
+    assert "x.safetensors must be writable, but: No space left on device" in result.stderr
+
+    # full only when the network is trained: the accuracy is told all the same
+    fill_disk("x.safetensors")
+    monkeypatch.setattr("dsaccel.files.check_writable", lambda *_: None)
+    late = run(*args)
+    assert late.exit_code == 4
+    assert "validation accuracy" in late.stdout
+    assert "trained, but the weights are lost: x.safetensors must be writable" in late.stderr
+    assert not list(Path().glob("x.*"))
 
 
 def image_folder(path: Path, classes=("a", "b"), num_images=12) -> Path:

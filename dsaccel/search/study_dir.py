@@ -25,6 +25,7 @@ from dsaccel.config import (
     write_toml,
 )
 from dsaccel.errors import ConfigError, MismatchError, StorageError
+from dsaccel.files import make_folder
 
 STUDIES = Path("studies")
 SPACES = Path("search_spaces")
@@ -179,7 +180,10 @@ def storage_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise StorageError(f"storage {_redact(url)} failed: {_first_line(error)}") from None
+        raise StorageError(
+            f"storage {_redact(url)} failed: {_first_line(error)}; mend that and run the command "
+            "again: a study goes on from where it stands"
+        ) from None
 
 
 @contextmanager
@@ -240,7 +244,7 @@ def as_recorded(config: StudyConfig, recorded: StudyConfig) -> StudyConfig:
 
 def write_config(directory: StudyDir, config: StudyConfig) -> None:
     """Write the resolved settings beside the study."""
-    directory.path.mkdir(parents=True, exist_ok=True)
+    make_folder(directory.path)
     write_toml(directory.config, config)
 
 
