@@ -1,12 +1,14 @@
 """Where a study lies: its files, the study files and spaces it is made from, and its storage."""
 
 import importlib.resources
+import os
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 import sqlalchemy
@@ -148,7 +150,7 @@ def open_study(directory: StudyDir, config: StudyConfig, *, create: bool = False
     # stored trials are proposed elsewhere: this sampler is never asked, and costs nothing
     sampler = optuna.samplers.RandomSampler(seed=0)
     with _opening(url):
-        storage = _open_storage(url)
+        storage = _open_storage(url if create else _readable(url))
         if not create:
             return optuna.load_study(study_name=directory.name, storage=storage, sampler=sampler)
         study = optuna.create_study(
@@ -268,7 +270,7 @@ def _deciding(config: StudyConfig) -> StudyConfig:
 
 def _open_storage(url: str) -> optuna.storages.RDBStorage:
     storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    if storage.engine.dialect.name == "sqlite":
+    if storage.engine.dialect.name == "sqlite" and "mode" not in storage.engine.url.query:
         # one writer, many small commits: no need to wait for the disk at each of them
         @listens_for(storage.engine, "connect")
         def _set_pragmas(connection: Any, _record: Any) -> None:
@@ -277,6 +279,22 @@ def _open_storage(url: str) -> optuna.storages.RDBStorage:
 
         storage.engine.dispose()
     return storage
+
+
+def _readable(url: str) -> str:
+    """An SQLite file in a folder that cannot be written, opened to be read alone: otherwise SQLite
+    would make its log there, even to read.
+    """
+    asked = sqlalchemy.engine.make_url(url)
+    path = Path(asked.database or "")
+    is_file = asked.get_backend_name() == "sqlite" and path.is_file()
+    if not is_file or os.access(path.parent, os.W_OK):
+        return url
+    query = {"mode": "ro", "uri": "true"}
+    if not path.with_name(path.name + "-wal").is_file():
+        query["immutable"] = "1"  # nobody writes, and all that was written is in the file
+    read_only = asked.set(database=f"file:{quote(path.as_posix())}", query=query)
+    return read_only.render_as_string(hide_password=False)
 
 
 def _redact(url: str) -> str:
