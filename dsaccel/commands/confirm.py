@@ -82,7 +82,7 @@ def confirm_search(
         searching.directory,
         searching.study,
         searching.config.confirm,
-        command=f"dsaccel search {searching.directory.name} --confirm",
+        command=searching.directory.search_command("--confirm"),
         download=download,
     )
     run_confirmation(confirming, console, RESOLUTION, quiet=quiet)

@@ -3,6 +3,7 @@
 import importlib.resources
 import os
 import re
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,6 +90,10 @@ class StudyDir:
     def read_config(self) -> StudyConfig:
         """The settings the study was run with."""
         return parse_config(StudyConfig, read_toml(self.config), str(self.config))
+
+    def search_command(self, *options: str) -> str:
+        """What goes on with the recorded settings, whatever study file or options they are from."""
+        return shlex.join(["dsaccel", "search", self.config.as_posix(), *options])
 
     def storage_url(self, config: StudyConfig) -> str:
         return config.storage or f"sqlite:///{self.database.as_posix()}"
