@@ -14,6 +14,7 @@ import tomli_w
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from dsaccel.errors import ConfigError
+from dsaccel.files import write_text
 from dsaccel.hierarchy import Value, format_hierarchy, parse_hierarchy
 from dsaccel.section import Searched, Section
 
@@ -381,10 +382,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def write_toml(path: Path, config: Section) -> None:
     """Write a config as TOML, whole or not at all; settings of None are left out."""
-    text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
 
 
 def parse_config(model: type[Config], tables: dict[str, Any], source: str) -> Config:

@@ -20,7 +20,9 @@ class NoResultError(UserError):
 
 
 class StorageError(UserError):
-    """A study's storage cannot be reached or read, or is another process's for now."""
+    """A study's storage cannot be reached or read, a file cannot be written, or another process
+    trains in the study.
+    """
 
     exit_code = 4
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tiny_study import write_study
 from typer.testing import CliRunner
 
 from dsaccel.cli import app
+from dsaccel.errors import StorageError
 
 
 @pytest.fixture(autouse=True)
@@ -190,6 +192,59 @@ def test_a_missing_database_exits_4_and_is_not_created():
     result = run("report", "tiny")
     assert result.exit_code == 4
     assert not Path("studies/tiny/study.db").exists()
+
+
+def fill_disk(path: str) -> None:
+    """Let what is written for this file meet a full disk."""
+    Path(f"{path}.part").symlink_to("/dev/full")
+
+
+def test_a_file_that_cannot_be_written_exits_4_and_the_trials_are_kept():
+    Path("studies/tiny/report.html").mkdir(parents=True)
+    result = run("search", "tiny", "-q")
+    assert result.exit_code == 4
+    assert "studies/tiny/report.html must be writable" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not list(Path("studies/tiny").glob("*.part"))
+    assert "COMPLETE" in states_of("tiny")
+    Path("studies/tiny/report.html").rmdir()
+    assert "nothing to do" in run("search", "tiny").stderr
+    fill_disk("studies/tiny/report.html")
+    assert run("report", "tiny").exit_code == 4
+    Path("studies/new").write_text("in the way")
+    named = run("search", "tiny", "--study-name", "new")
+    assert named.exit_code == 4
+    assert "studies/new must be writable" in named.stderr
+
+
+def test_of_two_errors_the_first_is_told(monkeypatch):
+    def fail(*_: object) -> None:
+        raise StorageError("the first")
+
+    monkeypatch.setattr("dsaccel.search.ledger.Ledger.tell", fail)
+    Path("studies/tiny/report.html").mkdir(parents=True)
+    result = run("search", "tiny", "-q")
+    assert result.exit_code == 4
+    assert result.stderr == "dsaccel: the first\n"
+
+
+def test_weights_that_cannot_be_written_are_refused_before_training(monkeypatch):
+    fill_disk("x.safetensors")
+    args = ["train", "1-1-1", "--study", "tiny", "--epochs", "1", "-o", "x.safetensors"]
+    with monkeypatch.context() as patch:
+        patch.setattr("dsaccel.training.train.Training.rungs", lambda _: pytest.fail("trained"))
+        result = run(*args)
+    assert result.exit_code == 4
+    assert "x.safetensors must be writable, but: No space left on device" in result.stderr
+
+    # full only when the network is trained: the accuracy is told all the same
+    fill_disk("x.safetensors")
+    monkeypatch.setattr("dsaccel.files.check_writable", lambda *_: None)
+    late = run(*args)
+    assert late.exit_code == 4
+    assert "validation accuracy" in late.stdout
+    assert "trained, but the weights are lost: x.safetensors must be writable" in late.stderr
+    assert not list(Path().glob("x.*"))
 
 
 def image_folder(path: Path, classes=("a", "b"), num_images=12) -> Path:
@@ -401,10 +456,46 @@ def test_an_exhaustive_study_is_written_as_a_landscape_and_replayed():
         assert named in refused.stderr
 
 
-def test_a_landscape_of_a_study_that_is_not_exhaustive_exits_3_with_the_way_out():
-    assert run("search", "tiny", "--n-trials", "1", "--cohort-size", "1").exit_code == 0
+def way_out(message: str) -> list[str]:
+    """The arguments of the command that a message ends with."""
+    return shlex.split(message.rpartition("with: dsaccel ")[2])
+
+
+@pytest.mark.parametrize("pruning", ["halving", "percentile", "none"])
+def test_a_landscape_of_a_study_that_is_not_exhaustive_exits_3_and_its_way_out_trains_it(pruning):
+    few = ["--set", "space.num_blocks=[[1,1],[1,2],[1,1]]", "--set", "references=[]"]
+    percentile = ["--set", "pruning.percentile=50"] if pruning == "percentile" else []
+    # not as the study file says
+    args = [*few, *percentile, "--pruning", pruning, "--epochs", "1", "--n-trials", "1"]
+    assert run("search", "tiny", "--strategy", "random", *args).exit_code == 0
     result = run("landscape", "tiny")
     assert result.exit_code == 3
     assert "are missing" in result.stderr
-    assert "--set pruning.kind=none" in result.stderr
     assert not Path("landscape.csv.gz").exists()
+    assert run(*way_out(result.stderr)).exit_code == 0
+    name = "tiny" if pruning == "none" else "tiny-landscape"
+    assert "epochs = 1" in Path(f"studies/{name}/study.toml").read_text()
+    recorded = run("landscape", name)
+    assert recorded.exit_code == 0, recorded.output
+    assert "2 feasible hierarchies" in recorded.stdout
+
+
+def test_what_an_export_misses_is_trained_by_its_way_out():
+    settings = ["--epochs", "1", "--set", "space.num_blocks=[[1,1],[1,1],[1,2]]"]
+    assert run("search", "tiny", "--n-trials", "1", *settings).exit_code == 0
+    # the only trial is the reference, which is outside the space
+    missing = run("export", "tiny")
+    assert missing.exit_code == 3
+    assert run(*way_out(missing.stderr)).exit_code == 0
+    assert run("export", "tiny").exit_code == 0
+    other = run("export", "tiny", "--hierarchy", "2-2-2", "-o", "other.toml")
+    assert other.exit_code == 3
+    trained = run(*way_out(other.stderr))
+    assert trained.exit_code == 0, trained.output
+    assert "epoch 1/1" in trained.stderr
+
+
+def test_a_study_that_is_nowhere_is_answered_with_those_that_are_known():
+    result = run("report", "nowhere")
+    assert result.exit_code == 2
+    assert "a study that was run, but got 'nowhere'; known here:" in result.stderr

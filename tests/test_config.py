@@ -25,7 +25,7 @@ from dsaccel.config import (
     set_value,
     write_toml,
 )
-from dsaccel.errors import ConfigError
+from dsaccel.errors import ConfigError, StorageError
 
 SPACE = {"family": "resnet18", "num_blocks": [[1, 2], [1, 2], [1, 4]]}
 
@@ -292,7 +292,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StorageError, match="No space left"):
         write_toml(path, StudyConfig(space=FULL.space))
     assert path.read_text() == before
 

@@ -482,7 +482,7 @@ def test_the_command_shows_and_writes_the_confirmation(confirmed):
 @pytest.mark.parametrize(
     ("args", "code", "named"),
     [
-        (["confirm", "nothing"], 2, "must be one that was run"),
+        (["confirm", "nothing"], 2, "a study that was run"),
         (["confirm", "tiny", "--top", "0"], 2, "top"),
         (["confirm", "tiny", "--seeds", "0"], 2, "num_seeds"),
         (["confirm", "tiny", "--resolution", "0"], 2, "above 0"),
@@ -519,7 +519,9 @@ def test_search_confirms_at_its_end_when_asked_and_not_otherwise(study):
     assert result.exit_code == 0, result.stderr
     confirmation = json.loads(result.stdout)["confirmation"]
     assert confirmation["seeds"] == fresh_seeds(1, 1)
-    assert confirmation["test_readings"][0]["command"] == "dsaccel search tiny --confirm"
+    assert confirmation["test_readings"][0]["command"] == (
+        "dsaccel search studies/tiny/study.toml --confirm"
+    )
     assert "every lead is a tie" in " ".join(confirmation["sentences"])
     # asked for on the command line, recorded beside the study, no other results
     assert "enabled = true" in Path("studies/tiny/study.toml").read_text()

@@ -101,8 +101,11 @@ def test_where_a_study_was_kept_is_not_in_its_landscape(recorded, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "way_out"),
     [
-        ("none", r"dsaccel search part --n-trials 5$"),
-        ("halving", r"--n-trials 5 --set pruning.kind=none --study-name part-landscape"),
+        ("none", r"dsaccel search studies/part/study\.toml --n-trials 5$"),
+        (
+            "halving",
+            r"--n-trials 5 --strategy exhaustive --cohort-size 5 .*--study-name part-landscape$",
+        ),
     ],
 )
 def test_missing_hierarchies_are_counted_with_the_way_to_train_them(

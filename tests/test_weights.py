@@ -235,6 +235,15 @@ def test_the_test_split_is_read_once_for_weights_and_the_reading_is_recorded(
     assert len(Path("best.readings.csv").read_text().splitlines()) == 3
 
 
+def test_the_test_split_is_not_read_where_the_reading_cannot_be_recorded(config_file, monkeypatch):
+    assert cli("train", config_file, "-o", "best.safetensors").exit_code == 0
+    Path("best.readings.csv.part").symlink_to("/dev/full")
+    monkeypatch.setattr("dsaccel.training.evaluate.load_test", lambda *_, **__: pytest.fail("read"))
+    result = cli("evaluate", "best.safetensors")
+    assert result.exit_code == 4
+    assert "best.readings.csv must be writable" in result.stderr
+
+
 def test_the_test_accuracy_is_that_of_the_test_images(config_file):
     """Against a normalisation and a count of its own."""
     training = trained(tiny_run())

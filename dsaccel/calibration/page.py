@@ -19,6 +19,7 @@ from dsaccel.calibration.view import (
     pruning_table,
     verdict,
 )
+from dsaccel.files import write_text
 from dsaccel.plots.figures import BLUE, FONT, GREEN, VERMILION, blank_figure, whole_numbers
 from dsaccel.statistics import Interval
 
@@ -59,9 +60,7 @@ def write_calibration(result: Calibrated, name: str, path: Path) -> None:
         f"</style><script>{get_plotlyjs()}</script><h1>How far pruning can be trusted: "
         f"{escape(name)}</h1>{words}<pre>{settings}</pre>{pictures}{tables}</html>"
     )
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, page)
 
 
 def rungs_figure(result: Calibrated) -> go.Figure:

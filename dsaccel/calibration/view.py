@@ -21,6 +21,7 @@ from dsaccel.calibration.fidelity import (
     StageAgreement,
 )
 from dsaccel.calibration.trust import Advice, advise
+from dsaccel.files import write_text
 from dsaccel.statistics import Interval
 
 MAX_ROWS = 8
@@ -64,7 +65,7 @@ def pruning_table(result: Calibrated) -> dict[str, Any]:
 def write_pruning(result: Calibrated, path: Path) -> None:
     """Write the settings as a piece of a study file."""
     words = "".join(f"# {sentence}\n" for sentence in verdict(result))
-    path.write_text(words + tomli_w.dumps({"pruning": pruning_table(result)}), encoding="utf-8")
+    write_text(path, words + tomli_w.dumps({"pruning": pruning_table(result)}))
 
 
 def verdict(result: Calibrated) -> list[str]:

@@ -64,6 +64,7 @@ def calibrate(
         verdict,
         write_pruning,
     )
+    from dsaccel.files import make_folder
     from dsaccel.landscapes.files import read_landscape, write_landscape
 
     if output is not None and not output.is_dir():
@@ -78,7 +79,7 @@ def calibrate(
     result = calibrated(Fidelity(landscape))
     files: dict[str, Path] = {}
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         files = {"page": folder / "calibration.html", "pruning": folder / "pruning.toml"}
         write_calibration(result, Path(target).name, files["page"])
         write_pruning(result, files["pruning"])

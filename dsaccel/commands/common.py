@@ -50,6 +50,7 @@ def stored_study(study: str) -> tuple["StudyDir", "StudyConfig", "Study"]:
     name = study if "/" not in study and not study.endswith(".toml") else find_study(study)[0]
     directory = StudyDir(name)
     if not directory.exists:
+        find_study(study)  # says what is known here, if this is not
         raise ConfigError(
             f"study must be one that was run, but {directory.config} is not there; "
             f"run it with: dsaccel search {study}"

@@ -1,13 +1,13 @@
 """`dsaccel confirm`: a study's winner, trained again with fresh seeds."""
 
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dsaccel.commands import options
 from dsaccel.commands.common import StudyName, consoles, print_json, stored_study
-from dsaccel.errors import ConfigError
+from dsaccel.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,7 +82,7 @@ def confirm_search(
         searching.directory,
         searching.study,
         searching.config.confirm,
-        command=f"dsaccel search {searching.directory.name} --confirm",
+        command=searching.directory.search_command("--confirm"),
         download=download,
     )
     run_confirmation(confirming, console, RESOLUTION, quiet=quiet)
@@ -105,8 +105,11 @@ def run_confirmation(
             for progress in run:
                 if not quiet:
                     console.print(progress_line(progress), highlight=False)
-        finally:
-            write_confirmation(confirming, resolution)
+        except BaseException:
+            with suppress(UserError):  # the first error is the one to tell
+                write_confirmation(confirming, resolution)
+            raise
+    write_confirmation(confirming, resolution)
 
 
 def show_confirmation(

@@ -1,5 +1,6 @@
 """`dsaccel export`: a study's best hierarchy as a config."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ def export(
     """Write the best hierarchy as a config for `dsaccel train`."""
     from dsaccel.hierarchy import parse_hierarchy
     from dsaccel.reports.export import export_trial
+    from dsaccel.search.ledger import FINISHED
     from dsaccel.search.tables import best_trial, find_trial
 
     directory, config, stored = stored_study(study)
@@ -26,13 +28,18 @@ def export(
         raise ConfigError(f"{output} exists already; choose another -o, or --force")
     if not output.parent.is_dir():
         raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
-    trial = best_trial(stored)
-    if hierarchy is not None:
-        trial = find_trial(stored, parse_hierarchy(hierarchy))
+    if hierarchy is None:
+        trial, missing = best_trial(stored), "within its constraint"
+        n_trials = config.budget.n_trials
+        is_spent = len(stored.get_trials(deepcopy=False, states=FINISHED)) >= n_trials
+        options = ("--n-trials", str(2 * n_trials)) if is_spent else ()
+        more = directory.search_command(*options)
+    else:
+        trial, missing = find_trial(stored, parse_hierarchy(hierarchy)), hierarchy
+        more = shlex.join(["dsaccel", "train", hierarchy, "--study", directory.name])
     if trial is None:
         raise NoResultError(
-            f"study {directory.name} has no finished trial {hierarchy or 'within its constraint'}; "
-            f"train more with: dsaccel search {study}"
+            f"study {directory.name} has no finished trial {missing}; train more with: {more}"
         )
     export_trial(config, directory.name, trial, output)
     print(f"{trial.user_attrs['hierarchy']} -> {output}", file=sys.stderr)

@@ -45,12 +45,15 @@ def replay(
 ) -> None:
     """Replay searches on a landscape without training: regret against blocks."""
     from dsaccel.config import parse_override
+    from dsaccel.files import check_writable
     from dsaccel.landscapes.files import read_landscape
     from dsaccel.landscapes.outcomes import policies, replay_policies
     from dsaccel.landscapes.replay_figure import outcome_summary, outcome_table, write_replay
 
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
+    if output is not None:
+        check_writable(output)
     recorded = read_landscape(table)
     given = {
         "kind": pruning,

@@ -1,12 +1,13 @@
 """`dsaccel search`: run or continue a study."""
 
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Annotated
 
 import typer
 
 from dsaccel.commands import options
 from dsaccel.commands.common import StudyName, consoles, print_json
+from dsaccel.errors import UserError
 
 
 def search(
@@ -109,8 +110,11 @@ def search(
             try:
                 for progress in run:
                     view.update(progress)
-            finally:
-                write_results(searching)
+            except BaseException:
+                with suppress(UserError):  # the first error is the one to tell
+                    write_results(searching)
+                raise
+        write_results(searching)
     if searching.is_exhausted and not quiet:
         console.print(f"all {searching.space.size} feasible hierarchies are trained")
     confirming = None

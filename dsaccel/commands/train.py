@@ -8,7 +8,7 @@ import typer
 
 from dsaccel.commands import options
 from dsaccel.commands.common import consoles, print_json
-from dsaccel.errors import ConfigError
+from dsaccel.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from dsaccel.config import RunConfig, StudyConfig
@@ -59,12 +59,16 @@ def train(
     if output is not None:
         _check_output(output, force)
 
+    from dsaccel.files import check_writable
+    from dsaccel.networks.weights import save_weights
     from dsaccel.reports.results import result_table
     from dsaccel.search.tables import percent
     from dsaccel.training.train import Training
 
     console, out = consoles(as_json)
     training = Training(run, download=download)
+    if output is not None:
+        check_writable(output, 4 * training.plan.num_parameters)  # fp32
     for rung in training.rungs():
         if not quiet:
             heads = "  ".join(percent(accuracy) for accuracy in rung.accuracies[run.hierarchy])
@@ -72,16 +76,18 @@ def train(
             step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
             console.print(f"{step}  {shown}", highlight=False)
     result = training.result()
-    if output is not None:
-        from dsaccel.networks.weights import save_weights
-
-        reached = {"val_accuracy": result.val_accuracy, "num_parameters": result.num_parameters}
-        save_weights(output, training.units, training.run.model_copy(update={"result": reached}))
     if as_json:
         print_json(asdict(result))
     else:
         out.print(result_table(result))
-        if output is not None:
+    if output is not None:
+        reached = {"val_accuracy": result.val_accuracy, "num_parameters": result.num_parameters}
+        run = training.run.model_copy(update={"result": reached})
+        try:
+            save_weights(output, training.units, run)
+        except StorageError as error:
+            raise StorageError(f"trained, but the weights are lost: {error}") from None
+        if not as_json:
             out.print(f"weights  {output}", highlight=False, soft_wrap=True)
 
 

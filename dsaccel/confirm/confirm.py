@@ -33,6 +33,7 @@ from dsaccel.confirm.finalists import choose_entries, merge_entries, reference_h
 from dsaccel.confirm.tuning import layerwise_settings, tune
 from dsaccel.data.batches import Data, load_test
 from dsaccel.errors import ConfigError, MismatchError
+from dsaccel.files import make_folder
 from dsaccel.search.study_dir import (
     TUNING_SUFFIX,
     StudyDir,
@@ -299,7 +300,7 @@ class Confirm:
         started = saved = time.perf_counter()
         cohort = self.entrants.cohort(job.entries, job.mode, data, self._global, memory)
         folder = self.directory.confirmation
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         checkpoint = folder / "checkpoint.pt"
         names = tuple(entry.name for entry in job.entries)
         key = [f"seed {job.seed}", job.mode, *cohort.trie.asked]

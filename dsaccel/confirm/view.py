@@ -12,6 +12,7 @@ from rich.text import Text
 from dsaccel.confirm.confirm import Confirm, ConfirmProgress
 from dsaccel.confirm.confirmation import Confirmation, entry_record
 from dsaccel.confirm.verdict import difference_text, role_text, sentences, summary_text
+from dsaccel.files import make_folder, whole_file, write_text
 from dsaccel.search.tables import count
 
 
@@ -88,9 +89,9 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
 def write_confirmation(confirming: Confirm, resolution: float) -> dict[str, str]:
     """Write `confirmation.json`, `confirmation.csv` and `test_readings.csv`; their paths."""
     folder = confirming.directory.path
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     summary = confirmation_summary(confirming, resolution)
-    _write(folder / "confirmation.json", json.dumps(summary, indent=1) + "\n")
+    write_text(folder / "confirmation.json", json.dumps(summary, indent=1) + "\n")
     confirmation = confirming.result
     rows = [
         {
@@ -129,15 +130,7 @@ def progress_line(progress: ConfirmProgress) -> str:
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(path)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -16,6 +16,7 @@ from dsaccel.config import DataConfig
 from dsaccel.data.folders import check_same_classes, read_folder
 from dsaccel.data.images import Images, Split, cache_dir, convert
 from dsaccel.errors import ConfigError
+from dsaccel.files import make_folder
 
 NAMED = {  # name: class in torchvision.datasets, whether a mirrored image keeps its class
     "cifar10": ("CIFAR10", True),
@@ -124,7 +125,7 @@ def _read_named(config: DataConfig, split: Split, download: bool) -> Images:
     root = Path(config.dir).expanduser() if config.dir else cache_dir() / "datasets"
     which = {"split": split} if config.name in ("svhn", "stl10") else {"train": split == "train"}
     if download:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
     try:
         read = data_set(root, download=download, **which)
     except Exception as error:  # damaged files raise whatever their parser stumbles over

@@ -24,6 +24,7 @@ from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.networks.families import build_plan
 from dsaccel.networks.plan import Plan
 from dsaccel.search.space import Measures, SearchSpace
+from dsaccel.search.study_dir import StudyDir
 
 
 @dataclass(frozen=True)
@@ -189,14 +190,22 @@ def _check_exhaustive(
     if not missing:
         return
     shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-    command = f"dsaccel search {study} --n-trials {len(names)}"
-    if config.pruning.kind != "none":
-        # pruning cannot be changed within a study
-        command += f" --set pruning.kind=none --study-name {study}-landscape"
+    options = ["--n-trials", str(len(names))]
+    if config.pruning.kind != "none" or config.budget.strategy == "beam":
+        # neither can be changed within a study
+        options += ["--strategy", "exhaustive", "--cohort-size", str(len(names)), "--no-confirm"]
+        options += ["--set", _no_pruning(config), "--study-name", f"{study}-landscape"]
+    command = StudyDir(study).search_command(*options)
     raise NoResultError(
         f"a landscape needs all {len(names)} hierarchies of study {study} trained to their end, "
         f"but {len(missing)} are missing ({shown}); train them, without pruning, with: {command}"
     )
+
+
+def _no_pruning(config: StudyConfig) -> str:
+    """The override; what belongs to one kind of pruning alone must go with it."""
+    is_special = config.pruning.options or config.pruning.percentile is not None
+    return 'pruning={kind="none"}' if is_special else "pruning.kind=none"
 
 
 def _num_classes(config: StudyConfig, trials: Mapping[str, FrozenTrial]) -> int:

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from dsaccel.config import RunConfig
 from dsaccel.errors import ConfigError
+from dsaccel.files import whole_file
 from dsaccel.networks.families import find_family
 from dsaccel.networks.nn import LayerModule, LocalHead, Unit
 
@@ -48,9 +49,8 @@ def save_weights(path: Path, units: Iterable[Unit], run: RunConfig) -> None:
         name: tensor.detach().cpu().contiguous()
         for name, tensor in named_tensors(units, run.family).items()
     }
-    temporary = path.with_name(path.name + ".part")
-    save_file(tensors, temporary, metadata)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata))
 
 
 def read_config(path: Path) -> RunConfig:

@@ -9,6 +9,8 @@ import plotly.graph_objects as go
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
+from dsaccel.files import write_text
+
 TEMPLATE = Path(__file__).with_name("templates") / "page.html"
 
 
@@ -27,9 +29,7 @@ def write_page(path: Path, title: str, about: str, parts: Iterable[str]) -> None
         about=escape(about),
         parts="\n".join(parts),
     )
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, page)
 
 
 def section_html(title: str, caption: str, body: str) -> str:

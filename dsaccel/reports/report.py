@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 from dsaccel.confirm.confirmation import read_confirmation
 from dsaccel.confirm.figure import confirmation_figure
 from dsaccel.confirm.report import CAPTION, confirmation_html
+from dsaccel.files import write_text
 from dsaccel.plots import figures, head_figures
 from dsaccel.plots.page import figure_html
 from dsaccel.search.tables import (
@@ -55,9 +56,7 @@ def write_report(study: Study, path: Path) -> None:
         sections=_sections(study),
         table=_table(rows),
     )
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, page)
 
 
 def _status(rows: list[Row]) -> str:

@@ -8,6 +8,7 @@ from rich.table import Table
 from dsaccel.reports.export import export_trial
 from dsaccel.reports.report import write_report
 from dsaccel.search.search import Search
+from dsaccel.search.study_dir import storage_errors
 from dsaccel.search.tables import best_trial, count, duration, percent
 from dsaccel.training.evaluate import Reading
 from dsaccel.training.train import TrainResult
@@ -16,10 +17,11 @@ from dsaccel.training.train import TrainResult
 def write_results(searching: Search) -> dict[str, str]:
     """Write report and best hierarchy; returns the paths of everything that there is."""
     directory, study = searching.directory, searching.study
-    best = best_trial(study)
-    if best is not None:
-        export_trial(searching.config, directory.name, best, directory.best)
-    write_report(study, directory.report)
+    with storage_errors(searching.url):
+        best = best_trial(study)
+        if best is not None:
+            export_trial(searching.config, directory.name, best, directory.best)
+        write_report(study, directory.report)
     paths = {
         "study": directory.database,
         "best": directory.best,

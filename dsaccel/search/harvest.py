@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from dsaccel.files import whole_file
 from dsaccel.networks.plan import Plan
 from dsaccel.training.cohort import Cohort
 
@@ -76,12 +77,10 @@ def add_harvest(path: Path, rows: Sequence[Harvest], trials: Collection[str]) ->
     if not merged:
         path.unlink()
         return
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, _columns(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(merged.values())
-    temporary.replace(path)
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:

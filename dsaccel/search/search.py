@@ -16,6 +16,7 @@ from dsaccel.config import StudyConfig
 from dsaccel.costs import COSTS
 from dsaccel.data.batches import load_data
 from dsaccel.errors import ConfigError, MismatchError
+from dsaccel.files import make_folder
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.networks.families import build_plan, check_hierarchy
 from dsaccel.networks.plan import Plan
@@ -111,7 +112,7 @@ class Search:
         self.directory = directory
         self.url = directory.storage_url(self.config)
         if self.config.storage is None:
-            directory.path.mkdir(parents=True, exist_ok=True)
+            make_folder(directory.path)
         self.study = open_study(directory, self.config, create=True)
         self.ledger = Ledger(
             self.study, self.space, self.plan, config.pruning.by, self._measured_costs

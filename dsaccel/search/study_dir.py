@@ -1,12 +1,15 @@
 """Where a study lies: its files, the study files and spaces it is made from, and its storage."""
 
 import importlib.resources
+import os
 import re
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import filelock
 import optuna
@@ -26,6 +29,7 @@ from dsaccel.config import (
     write_toml,
 )
 from dsaccel.errors import ConfigError, MismatchError, StorageError
+from dsaccel.files import check_writable, make_folder
 
 STUDIES = Path("studies")
 SPACES = Path("search_spaces")
@@ -95,6 +99,10 @@ class StudyDir:
         """The settings the study was run with."""
         return parse_config(StudyConfig, read_toml(self.config), str(self.config))
 
+    def search_command(self, *options: str) -> str:
+        """What goes on with the recorded settings, whatever study file or options they are from."""
+        return shlex.join(["dsaccel", "search", self.config.as_posix(), *options])
+
     def storage_url(self, config: StudyConfig) -> str:
         return config.storage or f"sqlite:///{self.database.as_posix()}"
 
@@ -155,7 +163,7 @@ def open_study(directory: StudyDir, config: StudyConfig, *, create: bool = False
     # stored trials are proposed elsewhere: this sampler is never asked, and costs nothing
     sampler = optuna.samplers.RandomSampler(seed=0)
     with _opening(url):
-        storage = _open_storage(url)
+        storage = _open_storage(url if create else _readable(url))
         name = directory.name
         if config.storage is None:
             name = _name_in_folder(storage, name)
@@ -195,7 +203,10 @@ def storage_errors(url: str) -> Iterator[None]:
             f"study ({_first_line(error)}); let one of them finish, or use --study-name"
         ) from None
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise StorageError(f"storage {_redact(url)} failed: {_first_line(error)}") from None
+        raise StorageError(
+            f"storage {_redact(url)} failed: {_first_line(error)}; mend that and run the command "
+            "again: a study goes on from where it stands"
+        ) from None
 
 
 @contextmanager
@@ -219,9 +230,10 @@ def alone(directory: StudyDir) -> Iterator[None]:
     """Keep other processes of this machine from training in a study's folder.
 
     Raises:
-        StorageError: if one does.
+        StorageError: if one does, or the folder cannot be written.
     """
-    directory.path.mkdir(parents=True, exist_ok=True)
+    make_folder(directory.path)
+    check_writable(directory.lock)
     try:
         with filelock.FileLock(directory.lock, timeout=0):
             yield
@@ -343,7 +355,7 @@ def as_recorded(config: StudyConfig, recorded: StudyConfig) -> StudyConfig:
 
 def write_config(directory: StudyDir, config: StudyConfig) -> None:
     """Write the resolved settings beside the study."""
-    directory.path.mkdir(parents=True, exist_ok=True)
+    make_folder(directory.path)
     write_toml(directory.config, config)
 
 
@@ -367,7 +379,7 @@ def _deciding(config: StudyConfig) -> StudyConfig:
 
 def _open_storage(url: str) -> optuna.storages.RDBStorage:
     storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    if storage.engine.dialect.name == "sqlite":
+    if storage.engine.dialect.name == "sqlite" and "mode" not in storage.engine.url.query:
         # one writer, many small commits: no need to wait for the disk at each of them
         @listens_for(storage.engine, "connect")
         def _set_pragmas(connection: Any, _record: Any) -> None:
@@ -384,6 +396,22 @@ def _name_in_folder(storage: optuna.storages.RDBStorage, name: str) -> str:
         known for known in optuna.get_all_study_names(storage) if not known.endswith(TUNING_SUFFIX)
     ]
     return names[0] if len(names) == 1 else name
+
+
+def _readable(url: str) -> str:
+    """An SQLite file in a folder that cannot be written, opened to be read alone: otherwise SQLite
+    would make its log there, even to read.
+    """
+    asked = sqlalchemy.engine.make_url(url)
+    path = Path(asked.database or "")
+    is_file = asked.get_backend_name() == "sqlite" and path.is_file()
+    if not is_file or os.access(path.parent, os.W_OK):
+        return url
+    query = {"mode": "ro", "uri": "true"}
+    if not path.with_name(path.name + "-wal").is_file():
+        query["immutable"] = "1"  # nobody writes, and all that was written is in the file
+    read_only = asked.set(database=f"file:{quote(path.as_posix())}", query=query)
+    return read_only.render_as_string(hide_password=False)
 
 
 def _redact(url: str) -> str:

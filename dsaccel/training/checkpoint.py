@@ -5,15 +5,16 @@ from pathlib import Path
 
 import torch
 
+from dsaccel.files import whole_file
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.parts import SplitCohort
 
 
 def save_checkpoint(path: Path, names: Sequence[str], cohort: Cohort) -> None:
     """Write the state of the cohort that was begun with these networks."""
-    temporary = path.with_name(path.name + ".part")
-    torch.save({"names": list(names), "cohort": cohort.state_dict()}, temporary)
-    temporary.replace(path)
+    state = {"names": list(names), "cohort": cohort.state_dict()}
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
 
 
 def load_checkpoint(path: Path, names: Sequence[str], cohort: Cohort) -> bool:

@@ -3,7 +3,8 @@
 import csv
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from typing import Literal
 from dsaccel.config import RunConfig
 from dsaccel.data.batches import load_test
 from dsaccel.errors import ConfigError
+from dsaccel.files import check_writable, whole_file
 from dsaccel.networks.weights import SUFFIX, load_weights
 from dsaccel.training.schedules import evaluate
 from dsaccel.training.train import Training
@@ -57,6 +59,7 @@ def read_accuracy(
         for reading in recorded_readings(path):
             if reading.weights == weights and reading.split == "test":
                 return reading, False
+        check_writable(readings_path(path))
     training = Training(run, download=download)
     load_weights(path, training.units, run.family)
     images = training.data.val if split == "val" else load_test(training.data, download=download)
@@ -76,7 +79,7 @@ def read_accuracy(
         head_accuracies=list(heads),
     )
     if split == "test":
-        _append(readings_path(path), reading)
+        _write(readings_path(path), [*recorded_readings(path), reading])
     return reading, True
 
 
@@ -116,14 +119,14 @@ def weights_path(target: str) -> Path:
     return beside
 
 
-def _append(path: Path, reading: Reading) -> None:
-    row = asdict(reading) | {"head_accuracies": json.dumps(reading.head_accuracies)}
-    is_new = not path.is_file()
-    with path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, row, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+def _write(path: Path, readings: Sequence[Reading]) -> None:
+    names = [field.name for field in fields(Reading)]
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        for reading in readings:
+            heads = json.dumps(reading.head_accuracies)
+            writer.writerow(asdict(reading) | {"head_accuracies": heads})
 
 
 def _from_row(row: dict[str, str]) -> Reading:

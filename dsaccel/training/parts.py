@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from dsaccel.config import TrainingConfig
+from dsaccel.files import make_folder, whole_file
 from dsaccel.hierarchy import parse_hierarchy
 from dsaccel.networks.memory import split_to_fit
 from dsaccel.networks.plan import Plan
@@ -75,7 +76,7 @@ class SplitCohort(Cohort):
         self._blocks_of_parts = 0.0
         self._in_memory: list[str] = []
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         tries = [Trie({name: plans[name] for name in part}) for part in self.parts()]
         self.trie.blocks_trained = sum(trie.blocks_trained for trie in tries)
 
@@ -167,9 +168,9 @@ class SplitCohort(Cohort):
     def _put_away(self, part: Cohort, path: Path) -> dict[int, Any]:
         """Save a part's learners; returns their states, which are read when they are needed."""
         numbers = self._numbers(part)
-        temporary = path.with_suffix(".part")
-        torch.save({n: part.learners[node].state_dict() for node, n in numbers.items()}, temporary)
-        temporary.replace(path)
+        states = {n: part.learners[node].state_dict() for node, n in numbers.items()}
+        with whole_file(path) as temporary, temporary.open("wb") as file:
+            torch.save(states, file)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
     def _numbers(self, part: Cohort) -> dict[Node, int]:
