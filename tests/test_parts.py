@@ -149,6 +149,25 @@ def test_a_search_in_little_memory_finds_what_it_finds_in_much(monkeypatch, memo
     assert not search.directory.parts.exists()
 
 
+@pytest.mark.parametrize("schedule", ["simultaneous", "sequential"])
+@pytest.mark.parametrize("memory", [2, 4])
+def test_a_search_goes_on_when_all_of_a_cohort_are_pruned(monkeypatch, schedule, memory):
+    monkeypatch.setattr("dsaccel.training.parts.STRIDE_S", 0.0)
+    search = tiny_study.searched(
+        budget={"n_trials": 7, "cohort_size": 4, "baseline": False},
+        pruning={"kind": "ThresholdPruner", "options": {"lower": 0.99}},
+        training={"schedule": schedule, "epochs": 2},
+        references=[],
+        runtime=limited(monkeypatch, memory),
+    )
+    trials = search.study.get_trials()
+    assert [(t.state.name, list(t.intermediate_values)) for t in trials] == [("PRUNED", [1])] * 7
+    assert search.is_finished
+    assert search.study.user_attrs["blocks_trained"] > 0
+    assert not search.directory.parts.exists()
+    assert not search.directory.checkpoint.exists()
+
+
 def fail(monkeypatch, error, *, at_epoch=None):
     """Training raises `error`, once in an epoch or always; returns the epochs that begin."""
     epochs = []

@@ -218,7 +218,7 @@ class Search:
                 self._retire(cohort, judge.losers(rung.step, values))
             elif rung.step in self._prune_at:
                 self._retire(cohort, self._losers(cohort, rung.step, values))
-            if rung.step == cohort.num_steps:
+            if rung.step == cohort.num_steps or not cohort.trie.asked:
                 if self.config.budget.against == "gap":
                     for name in cohort.trie.asked:
                         yield from self._show(self.baselines.train(name, self._memory_limit()))
