@@ -92,7 +92,7 @@ def checkpoint(config: StudyConfig, folder: Path) -> tuple[float, int, int, int]
             adam.zero_grad()
     path = folder / "checkpoint.pt"
     started = time.perf_counter()
-    save_checkpoint(path, list(some), cohort)
+    save_checkpoint(path, "", cohort)
     seconds = time.perf_counter() - started
     whole = estimate_plans(plans, config.training)
     num_bytes = whole.parameters_bytes + whole.optimizer_bytes

@@ -108,6 +108,13 @@ class TrainingConfig(Section):
         """What a rung comes after."""
         return "epoch" if self.schedule == "simultaneous" else "stage"
 
+    @property
+    def deciding(self) -> "TrainingConfig":
+        """These settings with those at their defaults that change no result."""
+        free = ("feature_cache_mib", "feature_cache_host_mib", "cuda_graph", "cuda_lanes")
+        fields = type(self).model_fields
+        return self.model_copy(update={name: fields[name].default for name in free})
+
     @field_validator("lr_milestones")
     @classmethod
     def _fractions_in_order(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:

@@ -172,6 +172,18 @@ def test_export_before_anything_is_finished_exits_3(monkeypatch):
     assert "no finished trial" in result.stderr
 
 
+@pytest.mark.parametrize("how", ["-q", "--json", "--confirm"])
+def test_a_search_in_which_nothing_finishes_says_so_and_exits_3(how):
+    all_stop = ["--pruning", "ThresholdPruner", "--set", "pruning.options.lower=0.99"]
+    few = ["--set", "references=[]", "--cohort-size", "2"]
+    for _ in range(2):  # also when it has nothing left to train
+        result = run("search", "tiny", *all_stop, *few, how)
+        assert result.exit_code == 3, result.output
+        assert "must end with a finished hierarchy within its constraint" in result.stderr
+        assert "but none of 3 is" in result.stderr
+        assert ('"num_pruned": 3' if how == "--json" else "no trial has completed") in result.stdout
+
+
 def test_a_network_that_does_not_fit_into_memory_exits_6_and_writes_nothing():
     before = files()
     for command in (("train", "2-2-2", "-o", "model.safetensors"), ("search",)):

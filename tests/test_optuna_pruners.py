@@ -180,6 +180,8 @@ HALVING = {
     "kind": "SuccessiveHalvingPruner",
     "options": {"min_resource": 1, "reduction_factor": 2},
 }
+THRESHOLD = {"kind": "ThresholdPruner", "options": {"lower": 0.99}}
+"""Stops whole cohorts: all but references."""
 BUDGET = {"n_trials": 8, "cohort_size": 3, "strategy": "random", "baseline": False}
 
 
@@ -189,7 +191,7 @@ def working_directory(tmp_path, monkeypatch):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-@pytest.mark.parametrize("pruning", [MEDIAN, HALVING], ids=lambda p: p["kind"])
+@pytest.mark.parametrize("pruning", [MEDIAN, HALVING, THRESHOLD], ids=lambda p: p["kind"])
 def test_a_search_and_its_replay_prune_alike_and_so_does_a_resumed_one(pruning, monkeypatch):
     whole = searched("whole", budget=BUDGET, pruning=pruning, **SHORT)
     states = {t.user_attrs["hierarchy"]: t.state for t in whole.study.trials}

@@ -10,15 +10,13 @@ from helpers import CPU, TRAINING, Batches, plans
 from dsaccel.config import RunConfig
 from dsaccel.errors import NoMemoryError
 from dsaccel.networks.trie import Trie
-from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
+from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.learner import Learner
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.parts import SplitCohort
 from dsaccel.training.train import Training
 
-NAMES = ("1-1-1", "1-1-2", "1-2-1", "2-1-1")
-HARVEST = ("2-1-2",)
 SEQUENTIAL = TRAINING.model_copy(update={"schedule": "sequential", "epochs": 1})
 
 
@@ -92,13 +90,14 @@ def test_a_checkpoint_is_read_whole_or_split(tmp_path, monkeypatch, saved_as, re
     make = {whole: lambda f: whole(), split: split}
     path = tmp_path / "checkpoint.pt"
     saved = make[saved_as](tmp_path / "a")
+    key = checkpoint_key("", saved)
     rungs = saved.rungs()
     next(rungs)
     next(rungs)
     saved.trie.retire({"1-1-1"})
-    save_checkpoint(path, NAMES, saved)
+    save_checkpoint(path, key, saved)
     resumed = make[resumed_as](tmp_path / "b")
-    assert load_checkpoint(path, NAMES, resumed)
+    assert load_checkpoint(path, checkpoint_key("", resumed), resumed)
     assert resumed.history == expected[:2]
     assert "1-1-1" not in resumed.trie.asked
     (last,) = resumed.rungs()
@@ -147,6 +146,25 @@ def test_a_search_in_little_memory_finds_what_it_finds_in_much(monkeypatch, memo
     assert attrs == as_expected
     assert blocks > fewer
     assert not search.directory.parts.exists()
+
+
+@pytest.mark.parametrize("schedule", ["simultaneous", "sequential"])
+@pytest.mark.parametrize("memory", [2, 4])
+def test_a_search_goes_on_when_all_of_a_cohort_are_pruned(monkeypatch, schedule, memory):
+    monkeypatch.setattr("dsaccel.training.parts.STRIDE_S", 0.0)
+    search = tiny_study.searched(
+        budget={"n_trials": 7, "cohort_size": 4, "baseline": False},
+        pruning={"kind": "ThresholdPruner", "options": {"lower": 0.99}},
+        training={"schedule": schedule, "epochs": 2},
+        references=[],
+        runtime=limited(monkeypatch, memory),
+    )
+    trials = search.study.get_trials()
+    assert [(t.state.name, list(t.intermediate_values)) for t in trials] == [("PRUNED", [1])] * 7
+    assert search.is_finished
+    assert search.study.user_attrs["blocks_trained"] > 0
+    assert not search.directory.parts.exists()
+    assert not search.directory.checkpoint.exists()
 
 
 def fail(monkeypatch, error, *, at_epoch=None):

@@ -17,7 +17,7 @@ from dsaccel.reports.export import run_config
 from dsaccel.search.ledger import Ledger
 from dsaccel.search.pruners import rung_epochs
 from dsaccel.search.search import Search
-from dsaccel.search.study_dir import StudyDir
+from dsaccel.search.study_dir import StudyDir, study_fingerprint
 from dsaccel.training import schedules
 from dsaccel.training.train import Training
 
@@ -225,6 +225,36 @@ def test_a_damaged_checkpoint_costs_time_but_no_result(monkeypatch):
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     resumed = searched("dying")
     assert [row for row in rows(resumed) if row[0] != "FAIL"] == whole
+
+
+def test_a_checkpoint_that_another_study_left_behind_is_not_used(monkeypatch):
+    other = {"training": {"learning_rate": 1e-2}}
+    whole = rows(searched("whole", **other))
+    monkeypatch.setattr("dsaccel.search.search.CHECKPOINT_INTERVAL_S", 0)
+    left = searching("left")
+    die_after(left, 2, monkeypatch)
+    for path in left.directory.path.glob("study.*"):
+        path.unlink()
+    assert left.directory.checkpoint.is_file()
+    assert rows(searched("left", **other)) == whole
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"seed": 2},
+        {"network": {"dropout": 0.1}},
+        {"data": {"crop_padding": 2}},
+        {"pruning": {"grace_epochs": 2}},
+        {"runtime": {"threads": 2}},
+    ],
+)
+def test_a_study_is_known_by_its_settings_and_images(sections):
+    fingerprint = study_fingerprint(config(), "images")
+    assert fingerprint != study_fingerprint(config(**sections), "images")
+    assert fingerprint != study_fingerprint(config(), "others")
+    free = {"budget": {"timeout_s": 9.0}, "training": {"cuda_graph": True}, "storage": "sqlite://"}
+    assert fingerprint == study_fingerprint(config(**free), "images")
 
 
 def test_a_larger_budget_continues_the_same_study():

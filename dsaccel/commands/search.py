@@ -84,11 +84,12 @@ def search(
     from dsaccel.confirm.verdict import RESOLUTION
     from dsaccel.confirm.view import confirmation_summary
     from dsaccel.data.datasets import has_val_folder
+    from dsaccel.errors import NoResultError
     from dsaccel.reports.progress import ProgressView
     from dsaccel.reports.results import search_summary, write_results
     from dsaccel.search.search import Search
     from dsaccel.search.study_dir import quiet_optuna
-    from dsaccel.search.tables import headline, trials_table
+    from dsaccel.search.tables import best_trial, headline, trials_table
 
     console, out = consoles(as_json)
     quiet_optuna()
@@ -118,7 +119,8 @@ def search(
     if searching.is_exhausted and not quiet:
         console.print(f"all {searching.space.size} feasible hierarchies are trained")
     confirming = None
-    if searching.config.confirm.enabled and searching.is_finished:
+    is_vain = searching.is_finished and best_trial(searching.study) is None
+    if searching.config.confirm.enabled and searching.is_finished and not is_vain:
         confirming = confirm_search(searching, console, download=download, quiet=quiet)
     files = write_results(searching)
     if as_json:
@@ -126,13 +128,19 @@ def search(
         if confirming is not None:
             summary["confirmation"] = confirmation_summary(confirming, RESOLUTION)
         print_json(summary)
-        return
-    out.print(trials_table(searching.study))
-    out.print(headline(searching.study))
-    for label, path in files.items():
-        out.print(f"{label:>10}  {path}", highlight=False, soft_wrap=True)
-    out.print(
-        f"{'dashboard':>10}  optuna-dashboard {searching.url}", highlight=False, soft_wrap=True
-    )
-    if confirming is not None:
-        show_confirmation(confirming, out, RESOLUTION, as_json=False)
+    else:
+        out.print(trials_table(searching.study))
+        out.print(headline(searching.study))
+        for label, path in files.items():
+            out.print(f"{label:>10}  {path}", highlight=False, soft_wrap=True)
+        out.print(
+            f"{'dashboard':>10}  optuna-dashboard {searching.url}", highlight=False, soft_wrap=True
+        )
+        if confirming is not None:
+            show_confirmation(confirming, out, RESOLUTION, as_json=False)
+    if is_vain:
+        raise NoResultError(
+            f"study {directory.name} must end with a finished hierarchy within its constraint, but "
+            f"none of {searching.num_trained} is; train more with a larger --n-trials, or prune "
+            "less under another --study-name"
+        )

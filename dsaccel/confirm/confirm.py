@@ -40,10 +40,11 @@ from dsaccel.search.study_dir import (
     alone,
     open_study,
     storage_errors,
+    study_fingerprint,
 )
 from dsaccel.search.tables import read_rows
 from dsaccel.seeds import derive
-from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
+from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.schedules import evaluate
@@ -303,7 +304,7 @@ class Confirm:
         make_folder(folder)
         checkpoint = folder / "checkpoint.pt"
         names = tuple(entry.name for entry in job.entries)
-        key = [f"seed {job.seed}", job.mode, *cohort.trie.asked]
+        key = checkpoint_key(study_fingerprint(self.config, data.fingerprint), cohort)
         load_checkpoint(checkpoint, key, cohort)
         for rung in cohort.rungs():
             if rung.step == cohort.num_steps:

@@ -38,11 +38,12 @@ from dsaccel.search.study_dir import (
     open_study,
     recorded_study,
     storage_errors,
+    study_fingerprint,
     write_config,
 )
 from dsaccel.settings import with_own_settings
 from dsaccel.training.allocations import training_peak_bytes
-from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
+from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.runtime import resolve_runtime, start_runtime
@@ -211,6 +212,8 @@ class Search:
     ) -> Generator[Progress]:
         done_before = len(self.ledger.trained().keys() - set(names))
         cohort = self._make_cohort(names, known, memory)
+        key = checkpoint_key(study_fingerprint(self.config, self.data.fingerprint), cohort)
+        load_checkpoint(self.directory.checkpoint, key, cohort)
         by, judge = self.config.pruning.by, self._judge(names)
         for rung in cohort.history:
             values = {name: rung.ranked(name, by) for name in rung.accuracies}
@@ -226,14 +229,14 @@ class Search:
                 self._retire(cohort, judge.losers(rung.step, values))
             elif rung.step in self._prune_at:
                 self._retire(cohort, self._losers(cohort, rung.step, values))
-            if rung.step == cohort.num_steps:
+            if rung.step == cohort.num_steps or not cohort.trie.asked:
                 if self.config.budget.against == "gap":
                     for name in cohort.trie.asked:
                         yield from self._show(self.baselines.train(name, self._memory_limit()))
                 self._finish(cohort)
             elif cohort.at_rest and (self._time_is_up() or time.perf_counter() - saved > pause_s):
                 started = time.perf_counter()
-                save_checkpoint(self.directory.checkpoint, names, cohort)
+                save_checkpoint(self.directory.checkpoint, key, cohort)
                 saved = time.perf_counter()
                 pause_s = CHECKPOINT_INTERVAL_S * max(1.0, (saved - started) / CHECKPOINT_S)
             done = done_before + len(names) * rung.step / cohort.num_steps
@@ -281,7 +284,7 @@ class Search:
 
     def _make_cohort(self, names: list[str], known: set[Hashable], memory: MemoryLimit) -> Cohort:
         hierarchies = [parse_hierarchy(name) for name in names]
-        cohort = memory.split_cohort(
+        return memory.split_cohort(
             {name: self.plan(h) for name, h in zip(names, hierarchies, strict=True)},
             self.config.training,
             self.data,
@@ -291,8 +294,6 @@ class Search:
             looks_ahead=self.config.budget.strategy == "beam",
             split={"stops": self._prune_at, "folder": self.directory.parts},
         )
-        load_checkpoint(self.directory.checkpoint, names, cohort)
-        return cohort
 
     def _harvest(self, hierarchies: list[Hierarchy], known: set[Hashable]) -> dict[str, Plan]:
         """Networks that end on the way to these: fewer blocks in the last stage."""

@@ -1,5 +1,6 @@
 """Where a study lies: its files, the study files and spaces it is made from, and its storage."""
 
+import hashlib
 import importlib.resources
 import os
 import re
@@ -22,7 +23,6 @@ from dsaccel.config import (
     NAME_PATTERN,
     ConfirmConfig,
     StudyConfig,
-    TrainingConfig,
     differences,
     parse_config,
     read_toml,
@@ -326,6 +326,11 @@ def check_same(recorded: Recorded, asked: StudyConfig, fingerprint: str) -> None
         )
 
 
+def study_fingerprint(config: StudyConfig, images: str) -> str:
+    """Of all that decides a study's results: resolved settings, and the images' fingerprint."""
+    return hashlib.sha256(repr((_deciding(config), images)).encode()).hexdigest()
+
+
 def as_recorded(config: StudyConfig, recorded: StudyConfig) -> StudyConfig:
     """What is left to be chosen, chosen as when the study began."""
     data = {
@@ -361,14 +366,11 @@ def write_config(directory: StudyDir, config: StudyConfig) -> None:
 
 def _deciding(config: StudyConfig) -> StudyConfig:
     """A config without the settings that say only how far to go and where to keep it."""
-    free = ("feature_cache_mib", "feature_cache_host_mib", "cuda_graph", "cuda_lanes")
-    standard = {name: TrainingConfig.model_fields[name].default for name in free}
-    training = config.training.model_copy(update=standard)
     budget = config.budget.model_copy(update={"n_trials": 1, "timeout_s": None, "baseline": True})
     runtime = config.runtime.model_copy(update={"memory_mib": None})
     return config.model_copy(
         update={
-            "training": training,
+            "training": config.training.deciding,
             "budget": budget,
             "confirm": ConfirmConfig(),
             "runtime": runtime,

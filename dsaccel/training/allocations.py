@@ -1,12 +1,13 @@
 """Measure memory: the most tensor bytes that live at once while something runs."""
 
 import gc
+import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd.profiler import profile
 
 from dsaccel.config import TrainingConfig
 from dsaccel.networks.plan import Plan
@@ -20,19 +21,28 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     On CUDA as the allocator counts; on a CPU from the profiler's record of each allocation and
     release, which slows `run` down but is exact. Libraries' own buffers are not counted.
     """
-    gc.collect()  # what is garbage already must not be released, and subtracted, in between
+    gc.freeze()  # what is garbage already must not be released, and subtracted, in between
+    try:
+        return _rise_bytes(run, device)
+    finally:
+        gc.unfreeze()
+
+
+def _rise_bytes(run: Callable[[], object], device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         run()
         return torch.cuda.max_memory_allocated(device) - before
-    # acc_events: of all that the profiler saw, without a warning
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
+    # its library writes to stderr when it starts and stops, whatever its level is, up to this one
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    # not torch.profiler's, which makes a tree of all that ran: many times the time of the run
+    record = profile(profile_memory=True)
+    with record:
         run()
-    assert record.profiler is not None
-    assert record.profiler.kineto_results is not None
-    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
+    assert record.kineto_results is not None
+    events = [e for e in record.kineto_results.events() if e.name() == "[memory]"]
     level = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         level += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,6 +1,6 @@
 """A cohort on disk, between two rungs: written whole or not at all, read without trusting it."""
 
-from collections.abc import Sequence
+import hashlib
 from pathlib import Path
 
 import torch
@@ -10,18 +10,34 @@ from dsaccel.training.cohort import Cohort
 from dsaccel.training.parts import SplitCohort
 
 
-def save_checkpoint(path: Path, names: Sequence[str], cohort: Cohort) -> None:
-    """Write the state of the cohort that was begun with these networks."""
-    state = {"names": list(names), "cohort": cohort.state_dict()}
+def checkpoint_key(study: str, cohort: Cohort) -> str:
+    """A hash of all that decides what a cohort will have learned at a rung, and who will live.
+
+    Args:
+        study: says all that the cohort does not know: its images, the threads, who is pruned.
+        cohort: of which nobody is retired yet.
+    """
+    trie = cohort.trie
+    nodes = [
+        (node.number, node.parent and node.parent.number, node.segment) for node in trie.nodes()
+    ]
+    ends = {name: trie.path(name)[-1].number for name in trie.names}
+    decides = study, cohort.training.deciding, cohort.seed, cohort.device.type, nodes, ends
+    return hashlib.sha256(repr(decides).encode()).hexdigest()
+
+
+def save_checkpoint(path: Path, key: str, cohort: Cohort) -> None:
+    """Write the state of a cohort whose key was this when it was begun."""
+    state = {"key": key, "cohort": cohort.state_dict()}
     with whole_file(path) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
 
 
-def load_checkpoint(path: Path, names: Sequence[str], cohort: Cohort) -> bool:
-    """Put a new cohort of these networks where the saved one stood; returns if there was one.
+def load_checkpoint(path: Path, key: str, cohort: Cohort) -> bool:
+    """Put a new cohort of this key where the saved one stood; returns if there was one.
 
-    A checkpoint of other networks, or one that cannot be read, costs time and no result: the
-    cohort starts from the beginning.
+    A checkpoint of another key, or a file that is none, costs time and no result: the cohort starts
+    from the beginning.
     """
     if not path.is_file():
         return False
@@ -32,7 +48,7 @@ def load_checkpoint(path: Path, names: Sequence[str], cohort: Cohort) -> bool:
         state = torch.load(path, map_location=place, weights_only=True, mmap=is_split)
     except Exception:  # torch raises many kinds for a damaged file
         return False
-    if state["names"] != list(names):
+    if not isinstance(state, dict) or state.get("key") != key:
         return False
     cohort.load_state_dict(state["cohort"])
     return True

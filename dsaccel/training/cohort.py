@@ -53,6 +53,9 @@ class Cohort:
         self.harvested = [
             name for name, plan in (harvest or {}).items() if self.trie.add_harvest(name, plan)
         ]
+        is_sequential = training.schedule == "sequential"
+        self.num_steps = self.trie.num_stages if is_sequential else training.epochs
+        """The last rung, which is not reached if all networks are retired before."""
         self.seed = seed
         self.learners = self._make_learners()
         self._blocks_learned = 0.0
@@ -69,12 +72,6 @@ class Cohort:
         return self.history[-1].step if self.history else 0
 
     @property
-    def num_steps(self) -> int:
-        """The last rung."""
-        is_sequential = self.training.schedule == "sequential"
-        return self.trie.num_stages if is_sequential else self.training.epochs
-
-    @property
     def at_rest(self) -> bool:
         """Whether what was yielded last is all that was trained: it can be saved or left off."""
         return True
@@ -85,7 +82,7 @@ class Cohort:
         return self.trie.asked
 
     def rungs(self) -> Generator[Rung]:
-        """Train on to the last rung; networks may be retired between two rungs."""
+        """Train on to the last rung; networks may be retired between two rungs, even all."""
         started = time.perf_counter()
         for rung in self._schedule():
             shares = self._learned(rung.step)

@@ -114,7 +114,7 @@ class SplitCohort(Cohort):
         return {}
 
     def _schedule(self) -> Iterator[Rung]:
-        while self.step < self.num_steps:
+        while self.step < self.num_steps and self.trie.asked:
             yield from self._advance()
 
     def _advance(self) -> Iterator[Rung]:

@@ -31,7 +31,7 @@ def simultaneous(
     recorder: Recorder | None = None,
     lanes: Lanes = ONE_LANE,
 ) -> Iterator[Rung]:
-    """Every unit learns on every batch; a rung after each epoch.
+    """Every unit learns on every batch; a rung after each epoch, as long as a network lives.
 
     Args:
         trie: the networks; what retires between two rungs is trained no further.
@@ -50,6 +50,8 @@ def simultaneous(
     for epoch in range(start + 1, epochs + 1):
         if drop_retired(trie, learners):
             step = None
+        if not learners:
+            return
         if step is None:
             generators = (g for learner in learners.values() for g in learner.generators.values())
             step = train if recorder is None else RecordedStep(train, generators, recorder)

@@ -34,7 +34,8 @@ def sequential(
     start: int = 0,
     looks_ahead: bool = False,
 ) -> Iterator[Rung]:
-    """Every unit learns alone, from the bottom up; a rung after each stage.
+    """Every unit learns alone, from the bottom up; a rung after each stage, as long as a network
+    lives.
 
     The stem belongs to the first stage, fully connected units and output layers to the last: its
     rung is the last one, and the only one with output layers. Where no network has a trained head
@@ -53,6 +54,8 @@ def sequential(
     num_stages = trie.num_stages
     for stage in range(start + 1, num_stages + 1):
         drop_retired(trie, learners)
+        if not learners:
+            return
         while wave := set(_ready(trie.roots, learners, stage)):
             _train_wave(wave, trie, learners, data, epochs, cache)
         if looks_ahead and stage < num_stages:

@@ -1,0 +1,56 @@
+"""A checkpoint is taken up by the cohort that it was saved of, and by no other."""
+
+import pytest
+import torch
+from helpers import NETWORK, TRAINING, cohort, plans
+
+from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
+
+NAMES = ("1-1-2", "1-2-1")
+
+
+def key(study="study", names=NAMES, network=NETWORK, training=None, **kwargs):
+    learned = TRAINING.model_copy(update=training or {})
+    return checkpoint_key(study, cohort(plans(*names, network=network), learned, **kwargs))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"study": "another"},
+        {"seed": 2},
+        {"training": {"learning_rate": 2e-2}},
+        {"network": NETWORK.model_copy(update={"dropout": 0.1})},
+        {"names": NAMES[::-1]},
+        {"harvest": plans("1-1-1")},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_its_key_has_all_that_decides_what_is_learned(changes):
+    assert key(**changes) != key()
+
+
+def test_its_key_has_nothing_else():
+    assert key(training={"cuda_graph": True, "feature_cache_mib": 0}) == key()
+
+
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"a": 1}, {"key": torch.zeros(2)}, {"names": list(NAMES)}], ids=str
+)
+def test_a_file_that_is_none_is_not_read(tmp_path, content):
+    path = tmp_path / "checkpoint.pt"
+    torch.save(content, path)
+    fresh = cohort(plans(*NAMES))
+    assert not load_checkpoint(path, key(), fresh)
+    assert fresh.step == 0
+
+
+def test_another_cohorts_is_not_read(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    saved, fresh, other = (cohort(plans(*NAMES), seed=seed) for seed in (1, 1, 2))
+    mine = checkpoint_key("study", saved)
+    next(saved.rungs())
+    save_checkpoint(path, mine, saved)
+    assert not load_checkpoint(path, checkpoint_key("study", other), other)
+    assert load_checkpoint(path, checkpoint_key("study", fresh), fresh)
+    assert (fresh.step, other.step) == (1, 0)
