@@ -369,6 +369,9 @@ class Search:
                 "data: the images are not those that the study was begun with "
                 f"(fingerprint {recorded[:12]} in the study, {self.data.fingerprint[:12]} now)"
             )
+        if "config" not in self.study.user_attrs:
+            # a study of this name that is no more: n_trials, which may differ, is not in its key
+            self.directory.checkpoint.unlink(missing_ok=True)
         self.study.set_user_attr("config", self.config.model_dump(mode="json"))
         self.study.set_user_attr("fingerprint", self.data.fingerprint)
         self.study.set_user_attr("num_val", self.data.num_val)

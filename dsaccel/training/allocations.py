@@ -21,14 +21,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     On CUDA as the allocator counts; on a CPU from the profiler's record of each allocation and
     release, which slows `run` down but is exact. Libraries' own buffers are not counted.
     """
-    gc.freeze()  # what is garbage already must not be released, and subtracted, in between
-    try:
-        return _rise_bytes(run, device)
-    finally:
-        gc.unfreeze()
-
-
-def _rise_bytes(run: Callable[[], object], device: torch.device) -> int:
+    gc.collect()  # what is garbage already must not be released, and subtracted, in between
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
