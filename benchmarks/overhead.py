@@ -29,7 +29,8 @@ from dsaccel.hierarchy import format_hierarchy
 from dsaccel.networks.families import build_plan
 from dsaccel.networks.memory import estimate_plans
 from dsaccel.search.space import Measures, SearchSpace
-from dsaccel.search.study_dir import StudyDir, find_study, open_study
+from dsaccel.search.storage import open_study
+from dsaccel.search.study_dir import StudyDir, find_study
 from dsaccel.search.tables import best_trial
 from dsaccel.training.checkpoint import save_checkpoint
 from dsaccel.training.cohort import Cohort

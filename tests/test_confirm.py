@@ -20,7 +20,8 @@ from dsaccel.confirm.confirmation import Entry
 from dsaccel.confirm.entrants import Entrants, GlobalSettings
 from dsaccel.data.batches import load_test
 from dsaccel.errors import ConfigError, MismatchError, NoMemoryError, NoResultError
-from dsaccel.search.study_dir import StudyDir, open_study
+from dsaccel.search.storage import open_study
+from dsaccel.search.study_dir import StudyDir
 from dsaccel.search.tables import best_trial
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit

@@ -6,7 +6,8 @@ import optuna
 import pytest
 import tiny_study
 
-from dsaccel.search.study_dir import StudyDir, open_study
+from dsaccel.search.storage import open_study
+from dsaccel.search.study_dir import StudyDir
 
 CONFIG = tiny_study.config()
 

@@ -16,8 +16,9 @@ from dsaccel.networks.trie import Trie
 from dsaccel.reports.export import run_config
 from dsaccel.search.ledger import Ledger
 from dsaccel.search.pruners import rung_epochs
+from dsaccel.search.recorded import study_fingerprint
 from dsaccel.search.search import Search
-from dsaccel.search.study_dir import StudyDir, study_fingerprint
+from dsaccel.search.study_dir import StudyDir
 from dsaccel.training import schedules
 from dsaccel.training.train import Training
 

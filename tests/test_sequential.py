@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from dsaccel.config import StudyConfig, TrainingConfig
 from dsaccel.networks.nn import Features
 from dsaccel.networks.trie import Trie
+from dsaccel.search.recorded import Recorded, check_same
 from dsaccel.search.search import Search
-from dsaccel.search.study_dir import Recorded, StudyDir, check_same
+from dsaccel.search.study_dir import StudyDir
 from dsaccel.seeds import derive
 from dsaccel.training import learner as learner_module
 from dsaccel.training.feature_cache import FeatureCache, Key

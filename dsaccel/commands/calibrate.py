@@ -106,7 +106,8 @@ def _train(
     from dsaccel.calibration.calibration import Calibration
     from dsaccel.config import StudyConfig, parse_config
     from dsaccel.reports.progress import ProgressView
-    from dsaccel.search.study_dir import find_study, quiet_optuna
+    from dsaccel.search.storage import quiet_optuna
+    from dsaccel.search.study_dir import find_study
 
     name, tables = find_study(target)
     options.apply(tables, given)

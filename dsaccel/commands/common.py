@@ -45,7 +45,8 @@ def print_json(value: Any) -> None:
 
 def stored_study(study: str) -> tuple["StudyDir", "StudyConfig", "Study"]:
     """A study that was run: its folder, settings and Optuna study."""
-    from dsaccel.search.study_dir import StudyDir, find_study, open_study
+    from dsaccel.search.storage import open_study
+    from dsaccel.search.study_dir import StudyDir, find_study
 
     name = study if "/" not in study and not study.endswith(".toml") else find_study(study)[0]
     directory = StudyDir(name)

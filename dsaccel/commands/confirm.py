@@ -49,7 +49,7 @@ def confirm(
     from dsaccel.config import ConfirmConfig, parse_config
     from dsaccel.confirm.confirm import Confirm
     from dsaccel.reports.report import write_report
-    from dsaccel.search.study_dir import quiet_optuna
+    from dsaccel.search.storage import quiet_optuna
 
     quiet_optuna()
     directory, config, stored = stored_study(study)

@@ -28,7 +28,7 @@ def pareto(
         pareto_points,
         write_front,
     )
-    from dsaccel.search.study_dir import quiet_optuna
+    from dsaccel.search.storage import quiet_optuna
 
     cost = find_cost(against)
     if output is not None and not output.parent.is_dir():

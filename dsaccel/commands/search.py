@@ -88,7 +88,7 @@ def search(
     from dsaccel.reports.progress import ProgressView
     from dsaccel.reports.results import search_summary, write_results
     from dsaccel.search.search import Search
-    from dsaccel.search.study_dir import quiet_optuna
+    from dsaccel.search.storage import quiet_optuna
     from dsaccel.search.tables import best_trial, headline, trials_table
 
     console, out = consoles(as_json)

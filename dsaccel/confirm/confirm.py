@@ -34,14 +34,9 @@ from dsaccel.confirm.tuning import layerwise_settings, tune
 from dsaccel.data.batches import Data, load_test
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.files import make_folder
-from dsaccel.search.study_dir import (
-    TUNING_SUFFIX,
-    StudyDir,
-    alone,
-    open_study,
-    storage_errors,
-    study_fingerprint,
-)
+from dsaccel.search.recorded import study_fingerprint
+from dsaccel.search.storage import TUNING_SUFFIX, open_study, storage_errors
+from dsaccel.search.study_dir import StudyDir, alone
 from dsaccel.search.tables import read_rows
 from dsaccel.seeds import derive
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint

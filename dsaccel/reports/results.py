@@ -8,7 +8,7 @@ from rich.table import Table
 from dsaccel.reports.export import export_trial
 from dsaccel.reports.report import write_report
 from dsaccel.search.search import Search
-from dsaccel.search.study_dir import storage_errors
+from dsaccel.search.storage import storage_errors
 from dsaccel.search.tables import best_trial, count, duration, percent
 from dsaccel.training.evaluate import Reading
 from dsaccel.training.train import TrainResult

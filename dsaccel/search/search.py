@@ -27,20 +27,18 @@ from dsaccel.search.ledger import Ledger
 from dsaccel.search.optuna_pruners import OptunaJudge, make_pruner
 from dsaccel.search.proposals import next_cohort
 from dsaccel.search.pruners import losers, rung_steps
-from dsaccel.search.space import Measures, SearchSpace
-from dsaccel.search.standing import Progress, Standing
-from dsaccel.search.strategy import check_strategy, resolve_budget
-from dsaccel.search.study_dir import (
-    StudyDir,
-    alone,
+from dsaccel.search.recorded import (
     as_recorded,
     check_same,
-    open_study,
     recorded_study,
-    storage_errors,
     study_fingerprint,
     write_config,
 )
+from dsaccel.search.space import Measures, SearchSpace
+from dsaccel.search.standing import Progress, Standing
+from dsaccel.search.storage import open_study, storage_errors
+from dsaccel.search.strategy import check_strategy, resolve_budget
+from dsaccel.search.study_dir import StudyDir, alone
 from dsaccel.settings import with_own_settings
 from dsaccel.training.allocations import training_peak_bytes
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
