@@ -45,12 +45,12 @@ def test_a_study_runs_at_small_scale(study, schedule, images, tmp_path, monkeypa
     small = ["--width", "0.03125", "--epochs", "1", "--train-images", "32", "--n-trials", "1"]
     args = ["search", study, *data, *small, "--cohort-size", "1", "--schedule", schedule]
     result = CliRunner().invoke(app, [*args, "--threads", "1", "--no-confirm", "--json"])
-    assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
     assert summary["num_trained"] == 1
     assert Path(summary["files"]["report"]).is_file()
     # some references are outside the constraint, and may not be called the best
     assert summary["best"] is None or 0 <= summary["best"]["val_accuracy"] <= 1
+    assert result.exit_code == (3 if summary["best"] is None else 0), result.output
 
 
 def test_all_studies_but_digits_confirm_their_winner():
