@@ -394,4 +394,6 @@ def test_a_search_prunes_at_stage_ends_and_reports_stages(tmp_path, monkeypatch)
 def test_a_study_goes_on_with_another_cache():
     config = StudyConfig.model_validate({"space": {"family": "vgg", "num_blocks": [(1, 2)] * 3}})
     training = update(config.training, feature_cache_mib=0, feature_cache_host_mib=1)
-    check_same(Recorded(config, None), update(config, training=training), "images")
+    check_same(
+        StudyDir("study"), Recorded(config, None), update(config, training=training), "images"
+    )

@@ -70,10 +70,13 @@ def as_recorded(config: StudyConfig, recorded: StudyConfig) -> StudyConfig:
     )
 
 
-def check_same(recorded: Recorded, asked: StudyConfig, fingerprint: str) -> None:
+def check_same(
+    directory: StudyDir, recorded: Recorded, asked: StudyConfig, fingerprint: str
+) -> None:
     """Refuse to continue a study with settings that would give other results.
 
     Args:
+        directory: the study's.
         recorded: what it was begun with.
         asked: what it is to be continued with.
         fingerprint: of the images that are there now; equal ones may lie elsewhere.
@@ -87,9 +90,12 @@ def check_same(recorded: Recorded, asked: StudyConfig, fingerprint: str) -> None
         begun = begun.model_copy(update={"data": begun.data.model_copy(update=place)})
     lines = differences(begun, now)
     if lines:
+        own = "the old settings"
+        if directory.exists:
+            own = f"go on with its own: {directory.search_command()}"
         raise MismatchError(
             "the study was begun with other settings, which would give other results; use "
-            "--study-name for a new study, or the old settings:\n  " + "\n  ".join(lines)
+            f"--study-name for a new study, or {own}\n  " + "\n  ".join(lines)
         )
 
 

@@ -106,7 +106,7 @@ class Search:
             }
         )
         if recorded is not None:
-            check_same(recorded, self.config, self.data.fingerprint)
+            check_same(directory, recorded, self.config, self.data.fingerprint)
         self._cost = COSTS[budget.against] if budget.against else None
         self.directory = directory
         self.url = directory.storage_url(self.config)
