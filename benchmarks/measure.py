@@ -199,4 +199,4 @@ def _commit() -> str:
     changed = subprocess.run(
         [*here, "status", "--porcelain", "--", "../dsaccel"], capture_output=True, text=True
     )
-    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    return (commit.stdout.strip() or "unknown") + ("+" if changed.stdout.strip() else "")
