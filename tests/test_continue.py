@@ -14,7 +14,8 @@ from PIL import Image
 from tiny_study import rows, searched, searching
 
 from dsaccel.commands.common import stored_study
-from dsaccel.errors import ConfigError, MismatchError, StorageError
+from dsaccel.errors import ConfigError, MismatchError, NoResultError, StorageError
+from dsaccel.landscapes.landscape import record_landscape
 from dsaccel.search.study_dir import StudyDir
 
 SHORT = {"training": {"epochs": 1}, "budget": {"n_trials": 2, "cohort_size": 2, "baseline": False}}
@@ -26,10 +27,11 @@ def working_directory(tmp_path, monkeypatch):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-@pytest.fixture
-def shared(tmp_path):
+@pytest.fixture(params=["path", "uri"])
+def shared(request, tmp_path):
     """The URL of a storage outside of any study's folder."""
-    return f"sqlite:///{(tmp_path / 'shared.db').as_posix()}"
+    path = (tmp_path / "shared.db").as_posix()
+    return f"sqlite:///{path}" if request.param == "path" else f"sqlite:///file:{path}?uri=true"
 
 
 def in_folder(monkeypatch, name: str) -> None:
@@ -66,7 +68,9 @@ def test_a_study_goes_on_in_its_storage_though_it_is_not_named_again(shared):
 
 def test_a_study_is_not_begun_again_in_another_storage(shared):
     searched("moved", **SHORT)
-    with pytest.raises(MismatchError, match=r"study.db in the study, .*shared.db asked for, which"):
+    with pytest.raises(
+        MismatchError, match=r"in the study, .*shared.db\S* asked for, which"
+    ):
         searching("moved", storage=shared, **SHORT)
     with closing(sqlite3.connect(StudyDir("moved").database)) as database:
         database.execute("VACUUM INTO 'shared.db'")
@@ -79,11 +83,15 @@ def test_no_storage_at_all_is_refused():
 
 
 def test_a_second_process_is_refused_and_the_first_goes_on():
-    first, second = searching("busy", **SHORT), searching("busy", **SHORT)
+    first = searching("busy", **SHORT)
+    early = searching("busy", **SHORT)
     run = first.run()
     next(run)
     with pytest.raises(StorageError, match=r"trained by one process at a time"):
-        next(second.run())
+        next(early.run())
+    with pytest.raises(StorageError, match=r"trained by one process at a time"):
+        searching("busy", **SHORT | {"budget": SHORT["budget"] | {"n_trials": 9}})
+    assert first.directory.read_config() == first.config
     for _ in run:
         pass
     assert [trial.state for trial in first.study.trials] == [TrialState.COMPLETE] * len(rows(first))
@@ -113,16 +121,29 @@ def test_another_process_that_tells_a_trial_is_said_in_one_line(monkeypatch):
             pass
 
 
-def test_a_renamed_folder_holds_the_same_study():
-    first = searched("before", **SHORT)
-    trained = rows(first)
-    first.study._storage.remove_session()
-    shutil.move("studies/before", "studies/after")
+@pytest.mark.parametrize("name", ["before", "x-global"])
+def test_a_renamed_folder_holds_the_same_study(name):
+    trained = rows(searched(name, **SHORT))
+    shutil.move(f"studies/{name}", "studies/after")
     again = searching("after", **SHORT)
     assert again.is_finished
     assert rows(again) == trained
-    _, _, study = stored_study("after")
-    assert study.study_name == "before"
+    directory, config, study = stored_study("after")
+    assert study.study_name == name
+    with pytest.raises(NoResultError, match=r"dsaccel search studies/after/study.toml"):
+        record_landscape([(config, study)], names=[directory.name])
+
+
+def test_a_checkpoint_of_a_study_that_is_no_more_is_removed_with_it():
+    searching("gone", **SHORT)
+    shutil.rmtree("studies/gone")
+    Path("studies/gone").mkdir()
+    StudyDir("gone").checkpoint.write_bytes(b"of a study with another n_trials")
+    searching("gone", **SHORT)
+    assert not StudyDir("gone").checkpoint.exists()
+    StudyDir("gone").checkpoint.write_bytes(b"of this study")
+    searching("gone", **SHORT)
+    assert StudyDir("gone").checkpoint.exists()
 
 
 def write_images(folder: str) -> None:
@@ -141,8 +162,14 @@ def test_images_may_lie_elsewhere_later_if_they_are_the_same():
     again = searching("images", data=data | {"name": "there"}, **SHORT)
     assert again.is_finished
     assert again.directory.read_config().data.name == "there"
+    shutil.move("there", "far")
+    with pytest.raises(MismatchError, match=r"study.toml --data far\n  training.epochs: 1 in"):
+        searching("images", data=data | {"name": "far"}, **SHORT | {"training": {"epochs": 2}})
+    shutil.move("far", "there")
     (victim, *_) = Path("there").rglob("*.png")
     Image.new("RGB", (8, 8)).save(victim)
     shutil.move("there", "moved")
-    with pytest.raises(MismatchError, match=r"data.name: there in the study, moved asked for"):
+    with pytest.raises(
+        MismatchError, match=r"old settings and images\n(.*\n)*.*images are not"
+    ):
         searching("images", data=data | {"name": "moved"}, **SHORT)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dsaccel.errors import StorageError
-from dsaccel.files import check_writable, make_folder, whole_file, write_text
+from dsaccel.files import atomic_write, check_writable, make_folder, write_text
 
 
 def fill_disk(path):
@@ -31,7 +31,7 @@ def test_a_full_disk_under_torch_is_the_same_line(tmp_path):
     fill_disk(path)
     with (
         pytest.raises(StorageError, match=r"x\.pt must be writable, but: No space left"),
-        whole_file(path) as temporary,
+        atomic_write(path) as temporary,
         temporary.open("wb") as file,
     ):
         torch.save({"a": torch.zeros(1000)}, file)
@@ -39,7 +39,7 @@ def test_a_full_disk_under_torch_is_the_same_line(tmp_path):
 
 
 def test_an_error_of_the_program_is_not_blamed_on_the_disk(tmp_path):
-    with pytest.raises(RuntimeError, match="a bug"), whole_file(tmp_path / "x"):
+    with pytest.raises(RuntimeError, match="a bug"), atomic_write(tmp_path / "x"):
         raise RuntimeError("a bug")
     assert names(tmp_path) == []
 

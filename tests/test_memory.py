@@ -45,6 +45,11 @@ def test_the_meter_sees_the_peak_of_a_known_sequence():
     assert peak_bytes(run, CPU) == 4 * 1500
 
 
+def test_the_meter_writes_nothing(capfd):
+    peak_bytes(lambda: torch.zeros(1000), CPU)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     ("family", "names", "changes"),

@@ -31,7 +31,8 @@ def export(
     if hierarchy is None:
         trial, missing = best_trial(stored), "within its constraint"
         n_trials = config.budget.n_trials
-        is_spent = len(stored.get_trials(deepcopy=False, states=FINISHED)) >= n_trials
+        finished = stored.get_trials(deepcopy=False, states=FINISHED)
+        is_spent = sum("harvested" not in trial.user_attrs for trial in finished) >= n_trials
         options = ("--n-trials", str(2 * n_trials)) if is_spent else ()
         more = directory.search_command(*options)
     else:

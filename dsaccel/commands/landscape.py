@@ -27,7 +27,10 @@ def landscape(
     path = output or Path("landscape.csv.gz")
     check_output(path)
     stored = [stored_study(study) for study in studies]
-    recorded = record_landscape([(config, study) for _, config, study in stored])
+    recorded = record_landscape(
+        [(config, study) for _, config, study in stored],
+        names=[directory.name for directory, _, _ in stored],
+    )
     write_landscape(recorded, path)
     num_feasible = sum(network.is_feasible for network in recorded.networks.values())
     seeds = ", ".join(map(str, recorded.accuracies))

@@ -115,12 +115,12 @@ def search(
                 with suppress(UserError):  # the first error is the one to tell
                     write_results(searching)
                 raise
-        write_results(searching)
     if searching.is_exhausted and not quiet:
         console.print(f"all {searching.space.size} feasible hierarchies are trained")
     confirming = None
-    is_vain = searching.is_finished and best_trial(searching.study) is None
-    if searching.config.confirm.enabled and searching.is_finished and not is_vain:
+    is_finished, best = searching.is_finished, best_trial(searching.study)
+    if searching.config.confirm.enabled and is_finished and best is not None:
+        write_results(searching)
         confirming = confirm_search(searching, console, download=download, quiet=quiet)
     files = write_results(searching)
     if as_json:
@@ -138,9 +138,9 @@ def search(
         )
         if confirming is not None:
             show_confirmation(confirming, out, RESOLUTION, as_json=False)
-    if is_vain:
+    if is_finished and best is None:
+        more = "" if searching.is_exhausted else "train more with a larger --n-trials, or "
         raise NoResultError(
             f"study {directory.name} must end with a finished hierarchy within its constraint, but "
-            f"none of {searching.num_trained} is; train more with a larger --n-trials, or prune "
-            "less under another --study-name"
+            f"none of {searching.num_trained} is; {more}prune less under another --study-name"
         )

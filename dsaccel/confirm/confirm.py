@@ -36,7 +36,7 @@ from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.files import make_folder
 from dsaccel.search.recorded import study_fingerprint
 from dsaccel.search.storage import TUNING_SUFFIX, open_study, storage_errors
-from dsaccel.search.study_dir import StudyDir, alone
+from dsaccel.search.study_dir import StudyDir, training_lock
 from dsaccel.search.tables import read_rows
 from dsaccel.seeds import derive
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
@@ -141,7 +141,7 @@ class Confirm:
             NoMemoryError: if one network alone needs more memory than there is.
             StorageError: if the storage fails, or another process trains here.
         """
-        with storage_errors(self._url), alone(self.directory):
+        with storage_errors(self._url), training_lock(self.directory):
             yield from self._tune()
             jobs = self.jobs()
             for number, job in enumerate(jobs, 1):

@@ -9,7 +9,7 @@ import torch
 from dsaccel.config import NetworkConfig, StudyConfig, TrainingConfig
 from dsaccel.confirm.confirmation import Entry, Mode
 from dsaccel.data.batches import Data, load_data
-from dsaccel.files import whole_file
+from dsaccel.files import atomic_write
 from dsaccel.hierarchy import Hierarchy, parse_hierarchy, settings_of, with_settings
 from dsaccel.networks.families import build_plan
 from dsaccel.networks.plan import Plan
@@ -155,7 +155,7 @@ def save_networks(path: Path, cohort: Cohort) -> None:
         node.number: [unit.state_dict() for unit in cohort.learners[node].units]
         for node in cohort.trie.nodes()
     }
-    with whole_file(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         torch.save(units, file)
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from dsaccel.confirm.confirm import Confirm, ConfirmProgress
 from dsaccel.confirm.confirmation import Confirmation, entry_record
 from dsaccel.confirm.verdict import difference_text, role_text, sentences, summary_text
-from dsaccel.files import make_folder, whole_file, write_text
+from dsaccel.files import atomic_write, make_folder, write_text
 from dsaccel.search.tables import count
 
 
@@ -130,7 +130,7 @@ def progress_line(progress: ConfirmProgress) -> str:
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from dsaccel.config import StudyConfig, parse_config
 from dsaccel.errors import ConfigError
-from dsaccel.files import whole_file
+from dsaccel.files import atomic_write
 from dsaccel.landscapes.landscape import Landscape, Network
 
 FORMAT = 1
@@ -42,7 +42,7 @@ COLUMNS: dict[str, Callable[[str], Any]] = {
 def write_landscape(landscape: Landscape, path: Path) -> None:
     """Write a table as `.csv`, `.csv.gz` or `.parquet`, whole or not at all."""
     write = {"csv": _write_csv, "csv.gz": _write_csv_gz, "parquet": _write_parquet}[_kind(path)]
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         write(landscape, temporary)
 
 

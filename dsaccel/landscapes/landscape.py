@@ -100,13 +100,17 @@ def check_hierarchies_alone(config: StudyConfig, name: str) -> None:
 
 
 def record_landscape(
-    studies: Sequence[tuple[StudyConfig, Study]], *, is_sample: bool = False
+    studies: Sequence[tuple[StudyConfig, Study]],
+    *,
+    is_sample: bool = False,
+    names: Sequence[str] | None = None,
 ) -> Landscape:
     """The landscape of exhaustive studies that differ in their seed alone.
 
     Args:
         studies: settings and trials.
         is_sample: the references, which were drawn from the space, stand for all of it.
+        names: of the studies' folders; None: as Optuna knows the studies.
 
     Raises:
         NoResultError: if a feasible hierarchy has not been trained to its end.
@@ -115,7 +119,8 @@ def record_landscape(
     """
     config, first = studies[0]
     _check_comparable(studies)
-    check_hierarchies_alone(config, first.study_name)
+    names = names or [study.study_name for _, study in studies]
+    check_hierarchies_alone(config, names[0])
     num_classes = _num_classes(config, _complete(first))
     landscape = Landscape(
         _portable(config),
@@ -124,9 +129,9 @@ def record_landscape(
         networks={},
         accuracies={},
     )
-    for other, study in studies:
+    for (other, study), name in zip(studies, names, strict=True):
         trials = _complete(study)
-        _check_exhaustive(landscape.space, trials, other, study.study_name, is_sample)
+        _check_exhaustive(landscape.space, trials, other, name, is_sample)
         if is_sample:
             # harvested ones were not drawn: they have fewer blocks in the last stage
             trials = {name: trials[name] for name in config.references}

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dsaccel.config import RunConfig
 from dsaccel.errors import ConfigError
-from dsaccel.files import whole_file
+from dsaccel.files import atomic_write
 from dsaccel.networks.families import find_family
 from dsaccel.networks.nn import LayerModule, LocalHead, Unit
 
@@ -49,7 +49,7 @@ def save_weights(path: Path, units: Iterable[Unit], run: RunConfig) -> None:
         name: tensor.detach().cpu().contiguous()
         for name, tensor in named_tensors(units, run.family).items()
     }
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))
 
 

@@ -85,14 +85,23 @@ def check_same(
         MismatchError: with a line for each difference.
     """
     begun, now = _deciding(recorded.config), _deciding(asked)
+    options: list[str] = []
+    if recorded.fingerprint == fingerprint and begun.data.name != now.data.name:
+        options = ["--data", now.data.name]
     if recorded.fingerprint == fingerprint:
         place = {"name": now.data.name, "dir": now.data.dir}
         begun = begun.model_copy(update={"data": begun.data.model_copy(update=place)})
     lines = differences(begun, now)
-    if lines:
+    own = f"go on with its own: {directory.search_command(*options)}"
+    if not directory.exists:
         own = "the old settings"
-        if directory.exists:
-            own = f"go on with its own: {directory.search_command()}"
+    if recorded.fingerprint not in (None, fingerprint):
+        own = "the old settings and images"
+        lines.append(
+            "data: the images are not those that the study was begun with "
+            f"(fingerprint {recorded.fingerprint[:12]} in the study, {fingerprint[:12]} now)"
+        )
+    if lines:
         raise MismatchError(
             "the study was begun with other settings, which would give other results; use "
             f"--study-name for a new study, or {own}\n  " + "\n  ".join(lines)

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from dsaccel.config import StudyConfig
 from dsaccel.costs import COSTS
 from dsaccel.data.batches import load_data
-from dsaccel.errors import ConfigError, MismatchError
+from dsaccel.errors import ConfigError
 from dsaccel.files import make_folder
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.networks.families import build_plan, check_hierarchy
@@ -38,7 +38,7 @@ from dsaccel.search.space import Measures, SearchSpace
 from dsaccel.search.standing import Progress, Standing
 from dsaccel.search.storage import open_study, storage_errors
 from dsaccel.search.strategy import check_strategy, resolve_budget
-from dsaccel.search.study_dir import StudyDir, alone
+from dsaccel.search.study_dir import StudyDir, training_lock
 from dsaccel.settings import with_own_settings
 from dsaccel.training.allocations import training_peak_bytes
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
@@ -60,7 +60,7 @@ class Search:
         Raises:
             ConfigError: settings, data or a space that cannot be used.
             MismatchError: the study exists with settings that would give other results.
-            StorageError: the storage cannot be reached.
+            StorageError: the storage cannot be reached, or another process trains in the study.
         """
         recorded = recorded_study(directory, config)
         if recorded is not None:
@@ -119,9 +119,9 @@ class Search:
         self.baselines = Baselines(self.study, self.config, self.plan, self.data, self.device)
         self.started = time.perf_counter()
         self._standing = Standing(self.ledger, self.config.budget.n_trials)
-        with storage_errors(self.url):
+        with storage_errors(self.url), training_lock(directory):
             self._adopt()
-        write_config(directory, self.config)
+            write_config(directory, self.config)
 
     @property
     def num_trained(self) -> int:
@@ -151,7 +151,7 @@ class Search:
             StorageError: if the storage fails, or another process trains in the study.
             NoMemoryError: if one network alone needs more memory than there is.
         """
-        with storage_errors(self.url), alone(self.directory):
+        with storage_errors(self.url), training_lock(self.directory):
             self.ledger.fail_unfinished()
             try:
                 while names := self._next_cohort():
@@ -361,14 +361,8 @@ class Search:
 
     def _adopt(self) -> None:
         """Write down what the study is begun or continued with."""
-        recorded = self.study.user_attrs.get("fingerprint", self.data.fingerprint)
-        if recorded != self.data.fingerprint:
-            raise MismatchError(
-                "data: the images are not those that the study was begun with "
-                f"(fingerprint {recorded[:12]} in the study, {self.data.fingerprint[:12]} now)"
-            )
         if "config" not in self.study.user_attrs:
-            # a study of this name that is no more: n_trials, which may differ, is not in its key
+            # left by a study of this name that is no more; its key does not tell n_trials
             self.directory.checkpoint.unlink(missing_ok=True)
         self.study.set_user_attr("config", self.config.model_dump(mode="json"))
         self.study.set_user_attr("fingerprint", self.data.fingerprint)

@@ -67,7 +67,8 @@ def stored_attributes(directory: StudyDir, config: StudyConfig) -> dict[str, Any
     url = directory.storage_url(config)
     with _opening(url):
         place = sqlalchemy.engine.make_url(url)
-        if place.drivername.startswith("sqlite") and not Path(place.database or "").is_file():
+        is_path = place.get_backend_name() == "sqlite" and "uri" not in place.query
+        if is_path and not Path(place.database or "").is_file():
             return None
         engine = sqlalchemy.create_engine(place)
         is_optunas = sqlalchemy.inspect(engine).has_table("studies")
@@ -119,7 +120,7 @@ def redact(url: str) -> str:
 
 @contextmanager
 def _opening(url: str) -> Iterator[None]:
-    """Likewise for a storage that is opened: also a bad URL, a missing driver or study."""
+    """As `storage_errors` while a storage is opened: a bad URL, a missing driver or study, too."""
     with storage_errors(url):
         try:
             yield
@@ -148,10 +149,9 @@ def _open_storage(url: str) -> optuna.storages.RDBStorage:
 
 def _name_in_folder(storage: optuna.storages.RDBStorage, name: str) -> str:
     """The name of the study in a folder's own database: that of the folder, unless it was moved."""
-    names = [
-        known for known in optuna.get_all_study_names(storage) if not known.endswith(TUNING_SUFFIX)
-    ]
-    return names[0] if len(names) == 1 else name
+    names = set(optuna.get_all_study_names(storage))
+    names -= {known + TUNING_SUFFIX for known in names}
+    return names.pop() if len(names) == 1 else name
 
 
 def _readable(url: str) -> str:

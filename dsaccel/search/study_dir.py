@@ -138,7 +138,7 @@ def find_space(text: str, folder: Path = Path()) -> dict[str, Any]:
 
 
 @contextmanager
-def alone(directory: StudyDir) -> Iterator[None]:
+def training_lock(directory: StudyDir) -> Iterator[None]:
     """Keep other processes of this machine from training in a study's folder.
 
     Raises:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from dsaccel.files import whole_file
+from dsaccel.files import atomic_write
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.parts import SplitCohort
 
@@ -14,8 +14,8 @@ def checkpoint_key(study: str, cohort: Cohort) -> str:
     """A hash of all that decides what a cohort will have learned at a rung, and who will live.
 
     Args:
-        study: says all that the cohort does not know: its images, the threads, who is pruned.
-        cohort: of which nobody is retired yet.
+        study: fingerprint of what the cohort does not hold: images, threads, pruning.
+        cohort: before any network is retired.
     """
     trie = cohort.trie
     nodes = [
@@ -29,15 +29,15 @@ def checkpoint_key(study: str, cohort: Cohort) -> str:
 def save_checkpoint(path: Path, key: str, cohort: Cohort) -> None:
     """Write the state of a cohort whose key was this when it was begun."""
     state = {"key": key, "cohort": cohort.state_dict()}
-    with whole_file(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
 
 
 def load_checkpoint(path: Path, key: str, cohort: Cohort) -> bool:
     """Put a new cohort of this key where the saved one stood; returns if there was one.
 
-    A checkpoint of another key, or a file that is none, costs time and no result: the cohort starts
-    from the beginning.
+    A checkpoint of another key, or a file that is not a checkpoint, costs time and no result: the
+    cohort starts from the beginning.
     """
     if not path.is_file():
         return False

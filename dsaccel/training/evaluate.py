@@ -12,7 +12,7 @@ from typing import Literal
 from dsaccel.config import RunConfig
 from dsaccel.data.batches import load_test
 from dsaccel.errors import ConfigError
-from dsaccel.files import check_writable, whole_file
+from dsaccel.files import atomic_write, check_writable
 from dsaccel.networks.weights import SUFFIX, load_weights
 from dsaccel.training.schedules import evaluate
 from dsaccel.training.train import Training
@@ -121,7 +121,7 @@ def weights_path(target: str) -> Path:
 
 def _write(path: Path, readings: Sequence[Reading]) -> None:
     names = [field.name for field in fields(Reading)]
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         for reading in readings:

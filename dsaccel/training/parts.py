@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from dsaccel.config import TrainingConfig
-from dsaccel.files import make_folder, whole_file
+from dsaccel.files import atomic_write, make_folder
 from dsaccel.hierarchy import parse_hierarchy
 from dsaccel.networks.memory import split_to_fit
 from dsaccel.networks.plan import Plan
@@ -169,7 +169,7 @@ class SplitCohort(Cohort):
         """Save a part's learners; returns their states, which are read when they are needed."""
         numbers = self._numbers(part)
         states = {n: part.learners[node].state_dict() for node, n in numbers.items()}
-        with whole_file(path) as temporary, temporary.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             torch.save(states, file)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
