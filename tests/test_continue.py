@@ -68,9 +68,7 @@ def test_a_study_goes_on_in_its_storage_though_it_is_not_named_again(shared):
 
 def test_a_study_is_not_begun_again_in_another_storage(shared):
     searched("moved", **SHORT)
-    with pytest.raises(
-        MismatchError, match=r"in the study, .*shared.db\S* asked for, which"
-    ):
+    with pytest.raises(MismatchError, match=r"in the study, .*shared.db\S* asked for, which"):
         searching("moved", storage=shared, **SHORT)
     with closing(sqlite3.connect(StudyDir("moved").database)) as database:
         database.execute("VACUUM INTO 'shared.db'")
@@ -169,7 +167,5 @@ def test_images_may_lie_elsewhere_later_if_they_are_the_same():
     (victim, *_) = Path("there").rglob("*.png")
     Image.new("RGB", (8, 8)).save(victim)
     shutil.move("there", "moved")
-    with pytest.raises(
-        MismatchError, match=r"old settings and images\n(.*\n)*.*images are not"
-    ):
+    with pytest.raises(MismatchError, match=r"old settings and images\n(.*\n)*.*images are not"):
         searching("images", data=data | {"name": "moved"}, **SHORT)

@@ -130,17 +130,17 @@ def _how_fine(best: Result, rows: list[Result], resolution: float) -> Iterator[s
     if best.accuracies["val"].n == 1:
         yield "With 1 seed there is no interval: every lead is a tie until there are more."
         return
-    if noisiest is None or noisiest.detectable is None or (noisiest.std or 0) < ROUNDING:
+    std = 0.0 if noisiest is None else noisiest.std or 0.0
+    if noisiest is None or noisiest.detectable is None or std < ROUNDING:
         yield "No difference from the best varies with the seed: what could be detected is unknown."
         return
-    assert noisiest.std is not None
-    needed = seeds_needed(noisiest.std, resolution)
+    needed = seeds_needed(std, resolution)
     seeds = "more than 10,000" if needed is None else f"{needed}"
     yield (
         f"Smallest detectable difference: {100 * noisiest.detectable:.2f} points, the true "
         f"difference that a two-sided paired t-test with {noisiest.n} seeds finds at the 5 % "
         f"level in 80 % of such experiments, at the largest standard deviation of a difference "
-        f"from the best ({100 * noisiest.std:.2f} points). To find {100 * resolution:g} points "
+        f"from the best ({100 * std:.2f} points). To find {100 * resolution:g} points "
         f"takes {seeds} seeds."
     )
 

@@ -22,9 +22,9 @@ from dsaccel.data.images import CONVERSION_VERSION, Images, Split, cache_dir, to
 from dsaccel.errors import ConfigError
 
 _SUFFIXES = (
-    *(".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"),
-    ".webp",
-)
+    ".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg",
+    ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
 _SMALLEST_SIDE, _LARGEST_SIDE = 4, 512
 
 
