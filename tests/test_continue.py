@@ -104,6 +104,16 @@ def test_a_study_that_was_cut_off_is_not_locked():
         pass
 
 
+def test_what_a_process_that_died_left_running_is_failed_before_others_run():
+    first = searching("dead", **SHORT)
+    first.ledger.open("1-1-2")
+    run = searching("dead", **SHORT).run()
+    next(run)
+    (left, *_) = first.study.get_trials(deepcopy=False)
+    assert left.state == TrialState.FAIL
+    run.close()
+
+
 def test_another_process_that_tells_a_trial_is_said_in_one_line(monkeypatch):
     first = searching("told", **SHORT)
     run = first.run()
