@@ -4,9 +4,11 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._profiler import _EventType
 from torch.autograd.profiler import profile
 
 from dsaccel.config import TrainingConfig
@@ -19,7 +21,8 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     """The highest level of allocated tensor bytes during `run`, above the level before it.
 
     On CUDA as the allocator counts; on a CPU from the profiler's record of each allocation and
-    release, which slows `run` down but is exact. Libraries' own buffers are not counted.
+    release, which slows `run` down but is exact, but for the release of what was there before:
+    that does not lower the level. Libraries' own buffers are not counted.
     """
     gc.collect()  # what is garbage already must not be released, and subtracted, in between
     if device.type == "cuda":
@@ -34,13 +37,32 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     record = profile(profile_memory=True)
     with record:
         run()
-    assert record.kineto_results is not None
-    events = [e for e in record.kineto_results.events() if e.name() == "[memory]"]
+    held: dict[int, int] = {}  # bytes by address
     level = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        level += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
+    for event in memory_events(record):
+        address, size = event.extra_fields.ptr, event.extra_fields.alloc_size
+        if size > 0:
+            held[address] = size
+            level += size
+        else:
+            # not `size`: for what it did not see allocated, torch gives the size of what it last
+            # saw there, in an earlier record
+            level -= held.pop(address, 0)
         peak = max(peak, level)
     return peak
+
+
+def memory_events(record: profile) -> list[Any]:
+    """Allocations and releases, in the order of time."""
+    assert record.kineto_results is not None
+    found = []
+    todo = list(record.kineto_results.experimental_event_tree())
+    while todo:
+        event = todo.pop()
+        if event.tag == _EventType.Allocation:
+            found.append(event)
+        todo.extend(event.children)
+    return sorted(found, key=lambda event: event.start_time_ns)
 
 
 class FirstBatches:
