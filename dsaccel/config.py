@@ -26,7 +26,8 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 class DataConfig(Section):
     name: str = "digits"
-    """`digits`, the name of a torchvision data set, or a folder with `train/<class>/`."""
+    """`digits`, the name of a torchvision data set, or a folder with `train/<class>/`;
+    `val/<class>/` and `test/<class>/` beside it are read as what they are named."""
     dir: str | None = None
     """Where named data sets lie (and are downloaded to); None: the user's cache folder."""
     image_size: int | None = Field(default=None, ge=4, le=512)
@@ -34,7 +35,8 @@ class DataConfig(Section):
     channels: Literal[1, 3] | None = None
     """1 grey or 3 RGB; None: those of the data set, for folders 3."""
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the training images held out for validation, stratified by class and seeded."""
+    """Share of the training images held out for validation, stratified by class and seeded;
+    of a folder with `val/` none are."""
     train_images: int | None = Field(default=None, ge=2)
     """Train on this many images only (stratified, seeded); None: on all that are left."""
     crop_padding: int | None = Field(default=None, ge=0)

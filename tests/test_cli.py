@@ -279,15 +279,6 @@ def test_a_folder_of_images_without_test_images_says_validation_only():
     assert "channels = 3" in recorded
 
 
-def test_a_validation_folder_that_is_not_read_is_said():
-    folder = image_folder(Path("images"))
-    args = ["--data", folder, "--set", "data.train_images=8", "--timeout", "0.001"]
-    assert "val/" not in run("search", "tiny", *args).stderr
-    (folder / "val").mkdir()
-    said = "images: val/ is not read; validation images are held out of train/"
-    assert said in run("search", "tiny", *args).stderr
-
-
 def empty_class(path: Path) -> Path:
     (image_folder(path) / "train" / "c").mkdir()
     return path

@@ -25,9 +25,10 @@ def make_images(counts=(30, 20, 10), channels=3, side=SIDE):
 def load(monkeypatch):
     """Data of given images, as if they lay in a folder."""
 
-    def load(images=None, *, seed=1, batch_size=16, **settings):
+    def load(images=None, *, val=None, seed=1, batch_size=16, **settings):
         images = images or make_images()
         monkeypatch.setattr(data_module, "read_train", lambda config, download: images)
+        monkeypatch.setattr(data_module, "read_val", lambda config, class_names: val)
         monkeypatch.setattr(data_module, "has_test", lambda config: False)
         config = DataConfig(name="folder", **settings)
         return load_data(config, seed=seed, batch_size=batch_size, device=CPU)
@@ -241,6 +242,24 @@ def test_train_images_gives_exactly_that_many_in_proportion_and_keeps_the_valida
     assert (abs(counts - np.array([27, 18, 9]) * wanted / 54) < 1.01).all()
     assert keys(data.train_pixels.numpy()) <= keys(everything.train_pixels.numpy())
     assert torch.equal(data.val.pixels, everything.val.pixels)
+
+
+def test_given_validation_images_are_taken_and_none_are_held_out(load):
+    images, val = make_images(), make_images((1, 5, 2))
+    data = load(images, val=val, crop_padding=0)
+    assert np.array_equal(data.train_pixels, images.images)
+    assert np.array_equal(data.train_labels, images.labels)
+    assert np.array_equal(data.val.pixels, val.images)
+    assert np.array_equal(data.val.labels, val.labels)
+    # mean and std are of the training images alone
+    np.testing.assert_allclose(data.mean, (images.images / 255).mean((0, 1, 2)), rtol=1e-12)
+    # the split is of no seed, the share of none, and images to train on may still be few
+    assert load(images, val=val, seed=2, val_fraction=0.5).fingerprint == data.fingerprint
+    few = load(images, val=val, train_images=20)
+    assert (few.num_train, few.num_val) == (20, 8)
+    # a class needs no second image to be validated on
+    single = load(make_images((1, 3)), val=make_images((1, 1)))
+    assert (single.num_train, single.num_val) == (4, 2)
 
 
 def test_shape_and_defaults_are_resolved(load):

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from dsaccel.config import ConfigError, DataConfig
 from dsaccel.data import datasets, folders
-from dsaccel.data.datasets import default_flip, has_test, read_test, read_train
+from dsaccel.data.datasets import default_flip, has_test, has_val, read_test, read_train, read_val
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +129,23 @@ def test_no_test_folder_is_no_test_images(root):
     shutil.rmtree(root / "test")
     assert not has_test(config(root))
     assert read_test(config(root), ("cat", "dog")) is None
+
+
+def test_the_images_of_val_are_the_validation_images(root, tmp_path):
+    assert not has_val(config(root))
+    assert read_val(config(root), ("cat", "dog")) is None
+    shutil.copytree(root / "test", root / "val")
+    assert has_val(config(root))
+    settings = config(root, image_size=6)
+    val = read_val(settings, ("cat", "dog"))
+    assert val is not None
+    assert np.array_equal(val.images, read_existing_test(settings, ("cat", "dog")).images)
+    assert val.labels.tolist() == [0, 1]
+
+
+def test_named_sets_have_no_validation_images_of_their_own():
+    for name in ("digits", *NAMES):
+        assert read_val(DataConfig(name=name), ()) is None
 
 
 def test_the_side_is_the_median_shorter_side_of_the_training_images(root):
@@ -323,12 +340,14 @@ def test_a_class_folder_without_images_is_refused_by_name(root):
         read_train(config(root))
 
 
-def test_other_classes_in_test_are_refused_by_name_before_training(root):
-    (root / "test" / "cat").rename(root / "test" / "kitty")
-    with pytest.raises(ConfigError, match=r"only in test: kitty; only in train: cat"):
+@pytest.mark.parametrize(("split", "read"), [("test", read_test), ("val", read_val)])
+def test_other_classes_than_in_train_are_refused_by_name_before_training(root, split, read):
+    (root / "test").rename(root / split)
+    (root / split / "cat").rename(root / split / "kitty")
+    with pytest.raises(ConfigError, match=f"only in {split}: kitty; only in train: cat"):
         read_train(config(root))
-    with pytest.raises(ConfigError, match=r"only in test: kitty; only in train: cat"):
-        read_test(config(root), ("cat", "dog"))
+    with pytest.raises(ConfigError, match=f"only in {split}: kitty; only in train: cat"):
+        read(config(root), ("cat", "dog"))
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "empty", "float"])

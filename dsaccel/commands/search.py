@@ -83,7 +83,6 @@ def search(
     from dsaccel.commands.confirm import confirm_search, show_confirmation
     from dsaccel.confirm.verdict import RESOLUTION
     from dsaccel.confirm.view import confirmation_summary
-    from dsaccel.data.datasets import has_val_folder
     from dsaccel.errors import NoResultError
     from dsaccel.reports.progress import ProgressView
     from dsaccel.reports.results import search_summary, write_results
@@ -96,10 +95,6 @@ def search(
     searching = Search(config, directory, download=download)
     if not searching.data.has_test and not quiet:
         console.print(f"{config.data.name}: no test split; results are validation accuracies")
-    if has_val_folder(config.data) and not quiet:
-        console.print(
-            f"{config.data.name}: val/ is not read; validation images are held out of train/"
-        )
     if searching.is_finished:
         trained = f"{searching.num_trained} hierarchies"
         console.print(f"study {directory.name} is finished: {trained} trained; nothing to do")

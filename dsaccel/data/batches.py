@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dsaccel.config import ConfigError, DataConfig
-from dsaccel.data.datasets import default_flip, has_test, read_test, read_train
+from dsaccel.data.datasets import default_flip, has_test, read_test, read_train, read_val
 from dsaccel.data.images import Images
 from dsaccel.seeds import derive
 
@@ -138,7 +138,9 @@ class Data:
 def load_data(
     config: DataConfig, *, seed: int, batch_size: int, device: torch.device, download: bool = False
 ) -> Data:
-    """Read the training images, split off the validation images and put both on the device.
+    """Read the training and validation images and put both on the device.
+
+    Those of a folder's `val/` are for validation; without one some training images are held out.
 
     Raises:
         ConfigError: if the images cannot be read, a class is too small to be split, or a setting
@@ -146,7 +148,11 @@ def load_data(
     """
     images = read_train(config, download=download)
     resolved = _resolve(config, images)
-    train, val = _split_off_validation(resolved, images, seed)
+    val = read_val(resolved, images.class_names)
+    train = images
+    if val is None:
+        train, val = _split_off_validation(resolved, images, seed)
+    train = _subset(resolved, train, seed)
     mean, std = _mean_and_std(train.images)
     padding = resolved.crop_padding or 0
     train_pixels = torch.from_numpy(train.images).to(device)
@@ -229,19 +235,24 @@ def _split_off_validation(config: DataConfig, images: Images, seed: int) -> tupl
             )
     num_val = min(max(round(config.val_fraction * num), num_classes), num - num_classes)
     is_val = _stratified(images.labels, num_val, derive(seed, "split"), spare=1)
-    train, val = np.flatnonzero(~is_val), np.flatnonzero(is_val)
-    if (wanted := config.train_images) is not None:
-        if not num_classes <= wanted <= len(train):
-            raise ConfigError(
-                f"data.train_images must be within {num_classes}..{len(train)} (one a class, all "
-                f"that the validation split leaves), but got {wanted}"
-            )
-        train = train[_stratified(images.labels[train], wanted, derive(seed, "subset"), spare=0)]
-    return _select(images, train), _select(images, val)
+    return _select(images, ~is_val), _select(images, is_val)
 
 
-def _select(images: Images, indices: np.ndarray) -> Images:
-    return Images(images.images[indices], images.labels[indices], images.class_names)
+def _subset(config: DataConfig, train: Images, seed: int) -> Images:
+    """As many of the training images as the settings ask for."""
+    if (wanted := config.train_images) is None:
+        return train
+    num, num_classes = len(train.labels), len(train.class_names)
+    if not num_classes <= wanted <= num:
+        raise ConfigError(
+            f"data.train_images must be within {num_classes}..{num} (one a class, all "
+            f"that the validation split leaves), but got {wanted}"
+        )
+    return _select(train, _stratified(train.labels, wanted, derive(seed, "subset"), spare=0))
+
+
+def _select(images: Images, mask: np.ndarray) -> Images:
+    return Images(images.images[mask], images.labels[mask], images.class_names)
 
 
 def _stratified(labels: np.ndarray, num: int, seed: int, *, spare: int) -> np.ndarray:

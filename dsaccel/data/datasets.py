@@ -1,8 +1,9 @@
 """Read images into memory: uint8 as stored, labels, class names. Nothing here is random.
 
 A data set is `digits` (scikit-learn's), the name of a torchvision data set, or a folder with
-`train/<class>/` and optionally `test/<class>/`. Folders are decoded once into the user's cache
-folder, keyed by the contents of their files. A test split is read by `read_test` alone.
+`train/<class>/`, and optionally `val/<class>/` and `test/<class>/`. Folders are decoded once into
+the user's cache folder, keyed by the contents of their files. A test split is read by `read_test`
+alone.
 """
 
 # N images, H = W side, C channels
@@ -41,6 +42,19 @@ def read_train(config: DataConfig, *, download: bool = False) -> Images:
     return _read(config, "train", download)
 
 
+def read_val(config: DataConfig, class_names: tuple[str, ...]) -> Images | None:
+    """Read the validation images of a folder with `val/`; None: they are to be held out.
+
+    Args:
+        config: with the `image_size` and `channels` of the training images.
+        class_names: those of the training images.
+
+    Raises:
+        ConfigError: as `read_train`, or if the classes are not those of the training images.
+    """
+    return _read_same_classes(config, "val", class_names) if has_val(config) else None
+
+
 def read_test(
     config: DataConfig, class_names: tuple[str, ...], *, download: bool = False
 ) -> Images | None:
@@ -56,9 +70,7 @@ def read_test(
     """
     if not has_test(config):
         return None
-    test = _read(config, "test", download)
-    check_same_classes(config.name, class_names, test.class_names)
-    return test
+    return _read_same_classes(config, "test", class_names, download=download)
 
 
 def has_test(config: DataConfig) -> bool:
@@ -66,8 +78,8 @@ def has_test(config: DataConfig) -> bool:
     return _is_bundled(config.name) or (_folder(config.name) / "test").is_dir()
 
 
-def has_val_folder(config: DataConfig) -> bool:
-    """Whether a `val/` lies beside `train/`; it is never read."""
+def has_val(config: DataConfig) -> bool:
+    """Whether there is a validation split; nothing of it is read."""
     return not _is_bundled(config.name) and (_folder(config.name) / "val").is_dir()
 
 
@@ -78,6 +90,14 @@ def default_flip(name: str) -> bool:
 
 def _is_bundled(name: str) -> bool:
     return name == "digits" or name in NAMED
+
+
+def _read_same_classes(
+    config: DataConfig, split: Split, class_names: tuple[str, ...], *, download: bool = False
+) -> Images:
+    images = _read(config, split, download)
+    check_same_classes(config.name, split, class_names, images.class_names)
+    return images
 
 
 def _read(config: DataConfig, split: Split, download: bool) -> Images:

@@ -1,4 +1,4 @@
-"""Image folders: `train/<class>/` and `test/<class>/`, images of any size, shape and mode.
+"""Image folders: `train/<class>/`, `val/<class>/` and `test/<class>/`, images of any shape and mode.
 
 An image is a file with the suffix of one; labels, notes and other files beside it are passed over.
 Decoded once into the user's cache folder, keyed by the contents of the files.
@@ -33,17 +33,19 @@ def read_folder(root: Path, split: Split, side: int | None, channels: int) -> Im
 
     Args:
         root: the folder.
-        split: `train` or `test`.
+        split: `train`, `val` or `test`.
         side: of the square images in pixels; None: the median shorter side, within 4..512.
         channels: 1 or 3.
 
     Raises:
-        ConfigError: fewer than two class folders, one without images, other classes in test than
-            in train, or a file with an image's suffix that is none.
+        ConfigError: fewer than two class folders, one without images, other classes in another
+            split than in train, or a file with an image's suffix that is none.
     """
     files = _class_files(root / split)
-    if split == "train" and (root / "test").is_dir():  # found now, not after days of training
-        check_same_classes(root, tuple(files), tuple(_class_folders(root / "test")))
+    if split == "train":  # found now, not after days of training
+        for other in ("val", "test"):
+            if (root / other).is_dir():
+                check_same_classes(root, other, tuple(files), tuple(_class_folders(root / other)))
     paths = [path for of_class in files.values() for path in of_class]
     labels = np.repeat(np.arange(len(files)), [len(of_class) for of_class in files.values()])
     images = _decode_cached(paths, root, side, channels)
@@ -92,13 +94,15 @@ def _counts(name: str) -> bool:
     return not name.startswith(".")
 
 
-def check_same_classes(name: object, train: tuple[str, ...], test: tuple[str, ...]) -> None:
-    """Refuse a test split of other classes than the training images."""
-    if train != test:
-        only_test, only_train = sorted({*test} - {*train}), sorted({*train} - {*test})
+def check_same_classes(
+    name: object, split: str, train: tuple[str, ...], other: tuple[str, ...]
+) -> None:
+    """Refuse a split of other classes than the training images."""
+    if train != other:
+        only_other, only_train = sorted({*other} - {*train}), sorted({*train} - {*other})
         raise ConfigError(
-            f"train and test of {name} must have the same classes, but only in test: "
-            f"{', '.join(only_test) or 'none'}; only in train: {', '.join(only_train) or 'none'}"
+            f"train and {split} of {name} must have the same classes, but only in {split}: "
+            f"{', '.join(only_other) or 'none'}; only in train: {', '.join(only_train) or 'none'}"
         )
 
 

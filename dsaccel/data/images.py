@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-Split = Literal["train", "test"]
+Split = Literal["train", "val", "test"]
 
 CONVERSION_VERSION = 1  # to be raised whenever `to_square` gives other pixels
 
