@@ -1,4 +1,4 @@
-"""Image folders: `train/<class>/`, `val/<class>/` and `test/<class>/`, images of any shape and mode.
+"""Image folders: `train/<class>/` and its like, images of any size, shape and mode.
 
 An image is a file with the suffix of one; labels, notes and other files beside it are passed over.
 Decoded once into the user's cache folder, keyed by the contents of the files.
