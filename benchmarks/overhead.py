@@ -24,10 +24,11 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from rich.console import Console
 from rich.table import Table
 
-from dsaccel.config import StudyConfig, parse_config
+from dsaccel.config import StudyConfig
 from dsaccel.hierarchy import format_hierarchy
 from dsaccel.networks.families import build_plan
 from dsaccel.networks.memory import estimate_plans
+from dsaccel.parsing import parse_config
 from dsaccel.search.space import Measures, SearchSpace
 from dsaccel.search.storage import open_study
 from dsaccel.search.study_dir import StudyDir, find_study

@@ -2,8 +2,9 @@
 
 from typing import TypeVar
 
-from dsaccel.config import NetworkConfig, StudyConfig, TrainingConfig, parse_config
+from dsaccel.config import NetworkConfig, StudyConfig, TrainingConfig
 from dsaccel.hierarchy import Hierarchy, Value, format_hierarchy, settings_of, with_settings
+from dsaccel.parsing import parse_config
 
 Part = TypeVar("Part", NetworkConfig, TrainingConfig)
 

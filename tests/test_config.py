@@ -18,6 +18,9 @@ from dsaccel.config import (
     SpaceConfig,
     StudyConfig,
     TrainingConfig,
+)
+from dsaccel.errors import ConfigError, StorageError
+from dsaccel.parsing import (
     differences,
     parse_config,
     parse_override,
@@ -25,7 +28,6 @@ from dsaccel.config import (
     set_value,
     write_toml,
 )
-from dsaccel.errors import ConfigError, StorageError
 
 SPACE = {"family": "resnet18", "num_blocks": [[1, 2], [1, 2], [1, 4]]}
 

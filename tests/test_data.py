@@ -3,10 +3,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dsaccel.config import ConfigError, DataConfig
+from dsaccel.config import DataConfig
 from dsaccel.data import batches as data_module
 from dsaccel.data.batches import load_data, load_test
 from dsaccel.data.images import Images
+from dsaccel.errors import ConfigError
 from dsaccel.seeds import derive
 
 CPU = torch.device("cpu")

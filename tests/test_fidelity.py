@@ -23,10 +23,11 @@ from dsaccel.calibration.view import (
     verdict,
     write_pruning,
 )
-from dsaccel.config import PruningConfig, StudyConfig, parse_config
+from dsaccel.config import PruningConfig, StudyConfig
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import parse_hierarchy
 from dsaccel.landscapes.landscape import Landscape
+from dsaccel.parsing import parse_config
 
 NUM_EPOCHS = 4
 

@@ -8,10 +8,11 @@ import pytest
 from optuna.trial import create_trial
 from tiny_study import searched
 
-from dsaccel.config import BudgetConfig, NetworkConfig, SpaceConfig, parse_config
+from dsaccel.config import BudgetConfig, NetworkConfig, SpaceConfig
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy, with_settings
 from dsaccel.networks.families import build_plan
+from dsaccel.parsing import parse_config
 from dsaccel.search.proposals import next_cohort, propose
 from dsaccel.search.space import Measures, SearchSpace
 from dsaccel.search.strategy import check_strategy

@@ -12,11 +12,12 @@ from tiny_study import rows, searched, searching, write_study
 from typer.testing import CliRunner
 
 from dsaccel.cli import app
-from dsaccel.config import RunConfig, parse_config, read_toml
+from dsaccel.config import RunConfig
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy, settings_of
 from dsaccel.landscapes.landscape import record_landscape
 from dsaccel.networks.trie import Trie
+from dsaccel.parsing import parse_config, read_toml
 from dsaccel.plots.head_figures import stage_borders
 from dsaccel.reports.export import run_config
 from dsaccel.reports.results import write_results

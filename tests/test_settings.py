@@ -11,7 +11,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import create_trial
 
-from dsaccel.config import NetworkConfig, SpaceConfig, StudyConfig, parse_config
+from dsaccel.config import NetworkConfig, SpaceConfig, StudyConfig
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import (
     Candidate,
@@ -21,6 +21,7 @@ from dsaccel.hierarchy import (
     with_settings,
 )
 from dsaccel.networks.families import build_plan
+from dsaccel.parsing import parse_config
 from dsaccel.search.dimensions import Dimensions
 from dsaccel.search.proposals import propose
 from dsaccel.search.space import Measures, SearchSpace

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from dsaccel.config import SpaceConfig, StudyConfig, parse_config, read_toml
+from dsaccel.config import SpaceConfig, StudyConfig
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import parse_hierarchy
+from dsaccel.parsing import parse_config, read_toml
 from dsaccel.search.space import Measures, SearchSpace
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from dsaccel.cli import app
-from dsaccel.config import StudyConfig, parse_config
+from dsaccel.config import StudyConfig
+from dsaccel.parsing import parse_config
 from dsaccel.search.study_dir import find_study
 
 STUDIES = sorted(path.stem for path in (Path(__file__).parent.parent / "studies").glob("*.toml"))

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from dsaccel.config import StudyConfig, parse_config
+from dsaccel.config import StudyConfig
+from dsaccel.parsing import parse_config
 from dsaccel.search.search import Search
 from dsaccel.search.study_dir import StudyDir
 

@@ -104,7 +104,8 @@ def _train(
 ) -> tuple["Landscape", Path]:
     """Train the cohort with each seed; the landscape, and the folder for the outcome."""
     from dsaccel.calibration.calibration import Calibration
-    from dsaccel.config import StudyConfig, parse_config
+    from dsaccel.config import StudyConfig
+    from dsaccel.parsing import parse_config
     from dsaccel.reports.progress import ProgressView
     from dsaccel.search.storage import quiet_optuna
     from dsaccel.search.study_dir import find_study

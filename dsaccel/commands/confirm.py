@@ -46,8 +46,9 @@ def confirm(
     """
     if not resolution > 0:
         raise ConfigError(f"--resolution must be above 0 points, but got {resolution}")
-    from dsaccel.config import ConfirmConfig, parse_config
+    from dsaccel.config import ConfirmConfig
     from dsaccel.confirm.confirm import Confirm
+    from dsaccel.parsing import parse_config
     from dsaccel.reports.report import write_report
     from dsaccel.search.storage import quiet_optuna
 

@@ -24,9 +24,10 @@ def describe(
 ) -> None:
     """Show a hierarchy stage by stage, and what it costs; trains nothing."""
     given = dict(locals()) | {"family": None}
-    from dsaccel.config import RunConfig, parse_config
+    from dsaccel.config import RunConfig
     from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
     from dsaccel.networks.families import build_plan, find_family
+    from dsaccel.parsing import parse_config
     from dsaccel.reports.describe import describe_plan, description_table
 
     if hierarchy is None:

@@ -32,8 +32,9 @@ def evaluate(
     if split not in ("test", "val"):
         raise ConfigError(f"split must be test or val, but got {split!r}")
 
-    from dsaccel.config import RunConfig, parse_config
+    from dsaccel.config import RunConfig
     from dsaccel.networks.weights import read_config
+    from dsaccel.parsing import parse_config
     from dsaccel.reports.results import reading_table
     from dsaccel.training.evaluate import read_accuracy, readings_path, weights_path
 

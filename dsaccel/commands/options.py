@@ -76,7 +76,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="A line a rung.")
 
 def apply(tables: dict[str, Any], options: Mapping[str, Any]) -> None:
     """Override a study's tables, in place, with the options that were given."""
-    from dsaccel.config import parse_override, set_value
+    from dsaccel.parsing import parse_override, set_value
 
     for name, key in KEYS.items():
         value = options.get(name)

@@ -44,11 +44,11 @@ def replay(
     quiet: options.Quiet = False,
 ) -> None:
     """Replay searches on a landscape without training: regret against blocks."""
-    from dsaccel.config import parse_override
     from dsaccel.files import check_writable
     from dsaccel.landscapes.files import read_landscape
     from dsaccel.landscapes.outcomes import policies, replay_policies
     from dsaccel.landscapes.replay_figure import outcome_summary, outcome_table, write_replay
+    from dsaccel.parsing import parse_override
 
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")

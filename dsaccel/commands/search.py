@@ -70,7 +70,8 @@ def search(
 ) -> None:
     """Search the best hierarchy; run again to continue. Default: handwritten digits."""
     given = dict(locals())
-    from dsaccel.config import StudyConfig, parse_config
+    from dsaccel.config import StudyConfig
+    from dsaccel.parsing import parse_config
     from dsaccel.search.study_dir import StudyDir, find_space, find_study
 
     name, tables = find_study(study)

@@ -105,8 +105,9 @@ def _run_config(
     target: str, study: str | None, mode: str | None, given: dict[str, Any]
 ) -> "RunConfig":
     """The settings of `dsaccel train`: an exported config's, a study's, or the defaults."""
-    from dsaccel.config import RunConfig, parse_config, read_toml, set_value
+    from dsaccel.config import RunConfig
     from dsaccel.hierarchy import format_hierarchy, parse_hierarchy, settings_of
+    from dsaccel.parsing import parse_config, read_toml, set_value
     from dsaccel.reports.export import run_config
     from dsaccel.settings import section_of
 
@@ -135,7 +136,8 @@ def _run_config(
 
 def _study_config(study: str) -> "StudyConfig":
     """A study's settings: as it was run, otherwise as its file says."""
-    from dsaccel.config import StudyConfig, parse_config
+    from dsaccel.config import StudyConfig
+    from dsaccel.parsing import parse_config
     from dsaccel.search.study_dir import StudyDir, find_study
 
     if "/" not in study and not study.endswith(".toml") and StudyDir(study).exists:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
-from dsaccel.config import StudyConfig, parse_config
+from dsaccel.config import StudyConfig
 from dsaccel.errors import ConfigError
 from dsaccel.files import atomic_write
 from dsaccel.landscapes.landscape import Landscape, Network
+from dsaccel.parsing import parse_config
 
 FORMAT = 1
 MARK = "# dsaccel landscape "

@@ -12,17 +12,12 @@ from pathlib import Path
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from dsaccel.config import (
-    BudgetConfig,
-    ConfirmConfig,
-    PruningConfig,
-    StudyConfig,
-    differences,
-)
+from dsaccel.config import BudgetConfig, ConfirmConfig, PruningConfig, StudyConfig
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.networks.families import build_plan
 from dsaccel.networks.plan import Plan
+from dsaccel.parsing import differences
 from dsaccel.search.space import Measures, SearchSpace
 from dsaccel.search.study_dir import StudyDir
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from dsaccel.config import PruningConfig, parse_config
+from dsaccel.config import PruningConfig
 from dsaccel.errors import ConfigError
 from dsaccel.landscapes.landscape import Landscape
 from dsaccel.landscapes.replay import Mark, Oracle, Policy, Replay
+from dsaccel.parsing import parse_config
 from dsaccel.search.proposals import WHOLE
 from dsaccel.seeds import derive
 from dsaccel.statistics import Interval

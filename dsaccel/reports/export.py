@@ -6,8 +6,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from dsaccel.config import RunConfig, StudyConfig, write_toml
+from dsaccel.config import RunConfig, StudyConfig
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
+from dsaccel.parsing import write_toml
 from dsaccel.settings import network_of, training_of
 
 

@@ -3,9 +3,10 @@
 import hashlib
 from typing import NamedTuple
 
-from dsaccel.config import ConfirmConfig, StudyConfig, differences, parse_config, write_toml
+from dsaccel.config import ConfirmConfig, StudyConfig
 from dsaccel.errors import MismatchError
 from dsaccel.files import make_folder
+from dsaccel.parsing import differences, parse_config, write_toml
 from dsaccel.search.storage import redact, stored_attributes
 from dsaccel.search.study_dir import StudyDir
 

@@ -10,14 +10,10 @@ from typing import Any
 
 import filelock
 
-from dsaccel.config import (
-    NAME_PATTERN,
-    StudyConfig,
-    parse_config,
-    read_toml,
-)
+from dsaccel.config import NAME_PATTERN, StudyConfig
 from dsaccel.errors import ConfigError, StorageError
 from dsaccel.files import check_writable, make_folder
+from dsaccel.parsing import parse_config, read_toml
 
 STUDIES = Path("studies")
 SPACES = Path("search_spaces")
