@@ -61,7 +61,7 @@ def config_file(tmp_path, monkeypatch):
 def test_weights_come_back_bit_for_bit(tmp_path, mode):
     training = trained(tiny_run(mode=mode))
     path = tmp_path / "x.safetensors"
-    save_weights(path, training.units, training.run)
+    save_weights(path, training.units, training.run, training.facts)
     other = Training(tiny_run(mode=mode, seed=4))
     before = other.units[0].layers[0].weight.weight.clone()  # pyright: ignore
     load_weights(path, other.units, "resnet18")
@@ -80,7 +80,8 @@ def test_every_weight_is_in_the_file_once_and_where_the_data_lay_is_not(tmp_path
     training = Training(run)
     moved = training.run.data.model_copy(update={"dir": "/home/me/data"})
     path = tmp_path / "x.safetensors"
-    save_weights(path, training.units, training.run.model_copy(update={"data": moved}))
+    elsewhere = training.run.model_copy(update={"data": moved})
+    save_weights(path, training.units, elsewhere, training.facts)
     num = sum(p.numel() for unit in training.units for p in unit.parameters())
     tensors = load_file(path)
     parameters = [t for n, t in tensors.items() if "running" not in n and "num_batches" not in n]
@@ -92,14 +93,14 @@ def test_every_weight_is_in_the_file_once_and_where_the_data_lay_is_not(tmp_path
 def test_what_is_no_weights_of_ours_is_refused(tmp_path):
     training = Training(tiny_run())
     good, bad = tmp_path / "good.safetensors", tmp_path / "bad.safetensors"
-    save_weights(good, training.units, training.run)
+    save_weights(good, training.units, training.run, training.facts)
     with pytest.raises(ConfigError, match="is not there; write them with: dsaccel train"):
         read_config(bad)
     bad.write_text("no weights")
     with pytest.raises(ConfigError, match="must hold weights that dsaccel train"):
         read_config(bad)
     save_file({"a": torch.zeros(2)}, bad)
-    with pytest.raises(ConfigError, match="no settings in its metadata"):
+    with pytest.raises(ConfigError, match="its metadata have no 'config'"):
         read_config(bad)
     save_file({"a": torch.zeros(2)}, bad, {"config": "{}"})
     with pytest.raises(ConfigError, match="must hold weights"):
@@ -248,7 +249,7 @@ def test_the_test_split_is_not_read_where_the_reading_cannot_be_recorded(config_
 def test_the_test_accuracy_is_that_of_the_test_images(config_file):
     """Against a normalisation and a count of its own."""
     training = trained(tiny_run())
-    save_weights(Path("best.safetensors"), training.units, training.run)
+    save_weights(Path("best.safetensors"), training.units, training.run, training.facts)
     from dsaccel.data.batches import load_test
 
     test = load_test(training.data)

@@ -84,7 +84,7 @@ def train(
         reached = {"val_accuracy": result.val_accuracy, "num_parameters": result.num_parameters}
         run = training.run.model_copy(update={"result": reached})
         try:
-            save_weights(output, training.units, run)
+            save_weights(output, training.units, run, training.facts)
         except StorageError as error:
             raise StorageError(f"trained, but the weights are lost: {error}") from None
         if not as_json:

@@ -5,7 +5,7 @@ dropped channel comes from a generator that is named by position, never from the
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -88,8 +88,11 @@ class LayerModule(nn.Module):
             z = z + (skip if self.shortcut is None else self.shortcut(skip))
         return F.leaky_relu(z, NEGATIVE_SLOPE, inplace=True), skip
 
-    def drop(self, h: Tensor, generator: torch.Generator) -> Tensor:
-        """Drop whole channels of each sample with probability `dropout`, scale up the others."""
+    def drop(self, h: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Drop whole channels of each sample with probability `dropout`, scale up the others.
+
+        Without a generator by torch's global one, which only those do who use a network elsewhere.
+        """
         if self.dropout == 0:
             return h
         shape = (*h.shape[:2], *([1] * (h.ndim - 2)))
@@ -211,7 +214,10 @@ class Unit(nn.Module):
         self.head = head
 
     def forward(
-        self, x: Tensor, skip: Tensor | None, generators: dict[Position, torch.Generator] | None
+        self,
+        x: Tensor,
+        skip: Tensor | None,
+        generators: Mapping[Position, torch.Generator | None] | None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Input and open block's input -> what the head reads, what goes forward, block's input.
 

@@ -7,11 +7,13 @@ convolution that they follow.
 """
 
 import importlib.metadata
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -33,7 +35,17 @@ class LayerNames(NamedTuple):
     shortcut: str
 
 
-def save_weights(path: Path, units: Iterable[Unit], run: RunConfig) -> None:
+class ImageFacts(NamedTuple):
+    """What a network must know of the images that it was trained on, beside its settings."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of each channel, with pixels within 0..1."""
+    class_names: tuple[str, ...]
+    """In the order of the logits."""
+
+
+def save_weights(path: Path, units: Iterable[Unit], run: RunConfig, facts: ImageFacts) -> None:
     """Write a network's weights and buffers, whole or not at all, with the settings beside them.
 
     Where the data lay is left out: the file may be given away.
@@ -43,6 +55,7 @@ def save_weights(path: Path, units: Iterable[Unit], run: RunConfig) -> None:
     metadata = {
         "format": "pt",
         "config": portable.model_dump_json(exclude_none=True),
+        "images": json.dumps(facts._asdict()),
         "version": importlib.metadata.version("dsaccel"),
     }
     tensors = {
@@ -59,14 +72,23 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         ConfigError: if the file cannot be read, or was not written by `save_weights`.
     """
-    with _opened(path) as file:
-        text = (file.metadata() or {}).get("config")
-    if text is None:
-        raise _not_ours(path, "it has no settings in its metadata")
     try:
-        return RunConfig.model_validate_json(text)
-    except ValueError as error:
+        return RunConfig.model_validate_json(_metadata(path, "config"))
+    except ValidationError as error:
         raise _not_ours(path, str(error).splitlines()[0]) from None
+
+
+def read_facts(path: Path) -> ImageFacts:
+    """What a file says of the images that its weights were trained on.
+
+    Raises:
+        ConfigError: as `read_config`.
+    """
+    try:
+        facts = json.loads(_metadata(path, "images"))
+        return ImageFacts(**{name: tuple(values) for name, values in facts.items()})
+    except (json.JSONDecodeError, AttributeError, TypeError):
+        raise _not_ours(path, "its metadata about the images are damaged") from None
 
 
 def load_weights(path: Path, units: Iterable[Unit], family: str) -> None:
@@ -141,6 +163,14 @@ def _vgg_names(layers: list[LayerModule]) -> Iterator[LayerNames]:
         else:
             yield LayerNames(f"classifier.{hidden}", f"classifier.{hidden + 1}", "")
             hidden += 4
+
+
+def _metadata(path: Path, key: str) -> str:
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(key)
+    if text is None:
+        raise _not_ours(path, f"its metadata have no {key!r}")
+    return text
 
 
 def _opened(path: Path) -> safe_open:

@@ -9,6 +9,7 @@ from dsaccel.data.batches import load_data
 from dsaccel.hierarchy import parse_hierarchy
 from dsaccel.networks.families import build_plan, check_hierarchy
 from dsaccel.networks.nn import Unit
+from dsaccel.networks.weights import ImageFacts
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.rung import Rung
@@ -79,6 +80,11 @@ class Training:
         """
         self._memory.check({self.run.hierarchy: self.plan}, self.run.training)
         yield from self._memory.retry(lambda: self.cohort.rungs())
+
+    @property
+    def facts(self) -> ImageFacts:
+        """What the network must know of its images wherever it is used."""
+        return ImageFacts(self.data.mean, self.data.std, self.data.class_names)
 
     @property
     def units(self) -> list[Unit]:
