@@ -69,6 +69,15 @@ def settings_of(hierarchy: Hierarchy) -> dict[str, Value]:
     return dict(hierarchy.settings) if isinstance(hierarchy, Candidate) else {}
 
 
+def beginning(hierarchy: Hierarchy, num_stages: int) -> Hierarchy:
+    """The first stages of a hierarchy, with its settings as far as they concern these."""
+    settings = settings_of(hierarchy)
+    for name, value in settings.items():
+        if isinstance(value, tuple):  # a value a stage
+            settings[name] = value[:num_stages]
+    return with_settings(hierarchy[:num_stages], settings)
+
+
 def parse_hierarchy(text: str) -> Hierarchy:
     """Read `1-1-2-4` as `(1, 1, 2, 4)`, and `1-1-2-4 loss=pred` as the same with its settings.
 

@@ -61,6 +61,24 @@ def test_hierarchies_stop_with_their_beginning():
     assert beam_losers(values, 2, 2) == []
 
 
+def test_beginnings_with_other_settings_are_others():
+    values = {
+        "2-2-1 learning_rate=0.001": 0.9,
+        "2-2-2 learning_rate=0.001": 0.9,
+        "2-2-1 learning_rate=0.1": 0.1,
+        "1-2-1 learning_rate=0.1": 0.2,
+        "1-1-1 learning_rate=0.1": 0.3,
+    }
+    assert beam_losers(values, 2, 1) == ["2-2-1 learning_rate=0.1", "1-2-1 learning_rate=0.1"]
+    # of a setting a stage, those of the stages so far
+    values = {
+        "1-2-1 granularity=conv,block,conv": 0.9,
+        "1-2-1 granularity=conv,block,block": 0.9,
+        "1-2-1 granularity=conv,conv,conv": 0.1,
+    }
+    assert beam_losers(values, 2, 1) == ["1-2-1 granularity=conv,conv,conv"]
+
+
 # ------------------------------------------------------------------ the schedule
 
 
@@ -221,6 +239,11 @@ def test_a_beam_is_recorded_without_pruning_and_continued_from_its_study_file():
     assert again.config.pruning == NONE
 
 
+def searching_also(**choices):
+    settings = {name: {"choices": values} for name, values in choices.items()}
+    return {"space": SPACE | {"settings": settings}}
+
+
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
@@ -228,6 +251,12 @@ def test_a_beam_is_recorded_without_pruning_and_continued_from_its_study_file():
         ({"network": {"granularity": "stage"}}, "must be conv or block, but got stage"),
         ({"network": {"granularity": ["conv", "stage", "conv"]}}, r"must be conv or block, but"),
         ({"network": {"first_loss": 2}}, "first_loss must be 1, but got 2"),
+        (
+            searching_also(granularity=["conv", "stage"]),
+            "or block, but got conv, stage",
+        ),
+        (searching_also(granularity_per_stage=["stage", "block"]), "but got block, conv, stage"),
+        (searching_also(first_loss=[1, 2]), "first_loss must be 1, but got a searched one"),
         ({"pruning": {"kind": "halving"}}, "pruning.kind must be none, but got halving"),
         ({"budget": BEAM | {"n_trials": 11}}, "strategy beam trains all 12 hierarchies"),
         ({"budget": BEAM | {"cohort_size": 6}}, "cohort_size must be n_trials = 12, but got 6"),

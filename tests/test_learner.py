@@ -1,12 +1,13 @@
 """One unit learns as a hand-written step does, and no gradient leaves a unit."""
 
 import copy
+import math
 import weakref
 from typing import Any
 
 import pytest
 import torch
-from helpers import CPU, NETWORK, Batches, plan
+from helpers import CPU, NETWORK, Batches, cohort, plan, plans
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +16,7 @@ from dsaccel.networks.losses import label_similarity, similarity_loss
 from dsaccel.networks.nn import LayerModule, LocalHead, Unit
 from dsaccel.networks.plan import Plan, Segment
 from dsaccel.training.learner import Learner
+from dsaccel.training.schedules import evaluate
 
 TRAINING = TrainingConfig(epochs=4, learning_rate=1e-2)
 PLAIN = NETWORK.model_copy(update={"dropout": 0.0})
@@ -370,6 +372,22 @@ def test_evaluation_reads_one_head_a_unit_in_order_of_depth():
         assert all(out.shape == (16, 4) for out in logits)
     assert num_heads == [1, 2, 2, 2, 2, 1]
     assert sum(num_heads) == network.num_local_losses + 1
+
+
+def test_a_network_that_diverged_is_right_nowhere():
+    # all images are of class 0, which `argmax` makes of what is not a number
+    data = Batches()
+    data.y.zero_()
+    result = cohort(plans("1-1-1", "1-2-1"), data=data)
+    list(result.rungs())
+    last = result.trie.path("1-2-1")[-2]  # before it both are one network
+    with torch.no_grad():
+        result.learners[last].units[0].layers[0].weight.weight[0] = math.nan  # pyright: ignore
+    read = evaluate(result.trie, result.learners, data.val_batches())
+    assert set(read["1-1-1"]) == {1.0}
+    heads = len(result.learners[last].units) + 1
+    assert read["1-2-1"][-heads:] == (0.0,) * heads
+    assert set(read["1-2-1"][:-heads]) == {1.0}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from dsaccel.config import PruningConfig, StudyConfig
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import Hierarchy, parse_hierarchy
+from dsaccel.hierarchy import Hierarchy, beginning, format_hierarchy, parse_hierarchy
 
 
 def beam_survivors(accuracies: Mapping[Hierarchy, float], width: int) -> set[Hierarchy]:
@@ -24,10 +24,10 @@ def beam_survivors(accuracies: Mapping[Hierarchy, float], width: int) -> set[Hie
         accuracies: of the first unit after each beginning (blocks of the stages so far).
         width: how many go on, whatever their counts.
     """
-    ranked = sorted(accuracies, key=lambda beginning: _rank(beginning, accuracies[beginning]))
+    ranked = sorted(accuracies, key=lambda start: _rank(start, accuracies[start]))
     of_count: dict[int, Hierarchy] = {}
-    for beginning in ranked:
-        of_count.setdefault(beginning[-1], beginning)
+    for start in ranked:
+        of_count.setdefault(start[-1], start)
     return {*ranked[:width], *of_count.values()}
 
 
@@ -39,7 +39,7 @@ def beam_losers(values: Mapping[str, float], num_stages: int, width: int) -> lis
         num_stages: that have ended.
         width: of the beam.
     """
-    beginnings = {name: parse_hierarchy(name)[:num_stages] for name in values}
+    beginnings = {name: beginning(parse_hierarchy(name), num_stages) for name in values}
     survivors = beam_survivors({beginnings[name]: values[name] for name in values}, width)
     return [name for name in values if beginnings[name] not in survivors]
 
@@ -55,16 +55,20 @@ def beam_config(config: StudyConfig) -> StudyConfig:
             "strategy beam builds on finished stages, so training.schedule must be sequential, but "
             f"got {config.training.schedule}; add --schedule sequential"
         )
-    granularity = config.network.granularity
-    if "stage" in ((granularity,) if isinstance(granularity, str) else granularity):
+    granularity, searched = config.network.granularity, config.space.settings
+    may_be = {granularity} if isinstance(granularity, str) else {*granularity}
+    for choices in (searched.granularity, searched.granularity_per_stage):
+        may_be |= {*choices.ends} if choices else set()
+    if "stage" in may_be:
         raise ConfigError(
             "strategy beam compares the first unit of a stage, so network.granularity must be conv "
-            f"or block, but got {granularity}"
+            f"or block, but got {', '.join(sorted(may_be))}"
         )
-    if config.network.first_loss > 1:
+    if config.network.first_loss > 1 or searched.first_loss:
+        first_loss = "a searched one" if searched.first_loss else config.network.first_loss
         raise ConfigError(
             "strategy beam needs a local loss on every unit, so network.first_loss must be 1, but "
-            f"got {config.network.first_loss}"
+            f"got {first_loss}"
         )
     named = "kind" in config.pruning.model_fields_set
     if named and config.pruning.kind != "none":
@@ -75,6 +79,6 @@ def beam_config(config: StudyConfig) -> StudyConfig:
     return config.model_copy(update={"pruning": PruningConfig(kind="none")})
 
 
-def _rank(beginning: Hierarchy, value: float) -> tuple[bool, float, Hierarchy]:
+def _rank(start: Hierarchy, value: float) -> tuple[bool, float, Hierarchy, str]:
     finite = math.isfinite(value)
-    return (not finite, -value if finite else 0.0, beginning)
+    return (not finite, -value if finite else 0.0, tuple(start), format_hierarchy(start))

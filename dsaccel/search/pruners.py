@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from dsaccel.config import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import Hierarchy, parse_hierarchy
+from dsaccel.hierarchy import Hierarchy, beginning, parse_hierarchy
 
 
 def rung_steps(
@@ -69,8 +69,9 @@ def prefixes_at(step: int, names: Iterable[str], training: TrainingConfig) -> di
     at a rung; see `Cohort.prefixes`. If the schedule is simultaneous, no two are.
     """
     numbers: dict[Hierarchy, int] = {}
-    num_stages = step if training.schedule == "sequential" else None
-    prefixes = {name: parse_hierarchy(name)[:num_stages] for name in names}
+    prefixes = {name: parse_hierarchy(name) for name in names}
+    if training.schedule == "sequential":
+        prefixes = {name: beginning(whole, step) for name, whole in prefixes.items()}
     return {name: numbers.setdefault(p, len(numbers)) for name, p in prefixes.items()}
 
 

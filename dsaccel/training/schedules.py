@@ -123,6 +123,13 @@ def train_batch(
             stack += [(child, features) for child in reversed(node.children)]
 
 
+def _is_right(logits_BK: Tensor, y_B: Tensor) -> Tensor:
+    """Whether each image gets its class, (B,). A network that diverged says none: of what is not a
+    number `argmax` is class 0, which may be the most frequent one.
+    """
+    return (logits_BK.argmax(dim=1) == y_B) & logits_BK.isfinite().all(dim=1)
+
+
 def _count_correct(
     roots: list[Node],
     learners: Mapping[Node, Learner],
@@ -137,6 +144,6 @@ def _count_correct(
     while stack:
         node, features = stack.pop()
         features, logits = learners[node].evaluate(features)
-        right = torch.stack([(out.argmax(dim=1) == y).sum() for out in logits])
+        right = torch.stack([_is_right(out, y).sum() for out in logits])
         correct[node] = correct[node] + right if node in correct else right
         stack += [(child, features) for child in reversed(node.children) if child in trained]
