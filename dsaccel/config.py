@@ -81,7 +81,8 @@ class TrainingConfig(Section):
     lr_decay: float = Field(default=0.25, gt=0, le=1)
     """The learning rate is multiplied by this at each milestone."""
     lr_milestones: tuple[float, ...] = (0.5, 0.75, 0.89, 0.94)
-    """Fractions of `epochs` after which the learning rate decays (the paper's, part V)."""
+    """Fractions of `epochs` after which the learning rate decays (the paper's, part V); of few
+    epochs, rounded down to a whole number of them, one at least."""
     output_weight: float = Field(default=1.0, gt=0)
     """Weight of the output layer's cross-entropy (the reference code's: 1 - beta)."""
     adam_eps: float = Field(default=1e-8, gt=0)

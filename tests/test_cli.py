@@ -279,6 +279,20 @@ def test_a_folder_of_images_without_test_images_says_validation_only():
     assert "channels = 3" in recorded
 
 
+def test_brackets_in_a_path_are_shown_as_they_are():
+    folder = image_folder(Path("images[/a]"))
+    Path("[red]").mkdir()
+    settings = ["--set", "data.train_images=8", "--epochs", "1", "--width", "0.0625"]
+    result = run("search", "tiny", "--data", folder, "--study-name", "x[b]", *settings)
+    assert result.exit_code == 2, result.output  # of the study's name, and before anything else
+    result = run("search", "tiny", "--data", folder, *settings)
+    assert result.exit_code == 0, result.output
+    assert "images[/a]: no test split" in result.stderr
+    result = run("train", "1-1-1", "--data", folder, "-o", "[red]/x.safetensors", *settings)
+    assert result.exit_code == 0, result.output
+    assert "weights  [red]/x.safetensors" in result.stdout
+
+
 def empty_class(path: Path) -> Path:
     (image_folder(path) / "train" / "c").mkdir()
     return path

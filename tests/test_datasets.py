@@ -199,7 +199,7 @@ def image_of(kind):
     elif kind == "I;16":
         Image.fromarray(GREY.astype(np.uint16) * 257).save(file, "png")
     elif kind == "I":
-        Image.fromarray(GREY.astype(np.int32) * 257).save(file, "tiff")
+        Image.fromarray(GREY.astype(np.int32) * 257).save(file, "ppm")
     elif kind == "rotated":
         exif = Image.Exif()
         exif[0x0112] = 3  # upside down
@@ -351,12 +351,13 @@ def test_other_classes_than_in_train_are_refused_by_name_before_training(root, s
         read(config(root), ("cat", "dog"))
 
 
-@pytest.mark.parametrize("damage", ["text", "cut", "empty", "float"])
+@pytest.mark.parametrize("damage", ["text", "cut", "empty", "float", "int32"])
 @pytest.mark.parametrize("image_size", [None, 6])
 def test_a_file_that_is_no_image_is_refused_by_name(root, damage, image_size, cache):
     file = root / "train" / "dog" / "1.png"
-    if damage == "float":
-        Image.fromarray(np.zeros((6, 6), np.float32)).save(file, "tiff")
+    if damage in ("float", "int32"):
+        kind = {"float": np.float32, "int32": np.int32}[damage]
+        Image.fromarray(np.zeros((6, 6), kind)).save(file, "tiff")
     else:
         whole = file.read_bytes()
         file.write_bytes(

@@ -309,6 +309,15 @@ def test_heads_that_were_trained_stage_by_stage_start_at_their_stage(empty, tmp_
     assert "pruned at stage 2" in table_text(empty)
 
 
+def test_stages_without_a_loss_are_passed_over(empty):
+    empty.set_user_attr("config", CONFIG | {"training": {"epochs": 4, "schedule": "sequential"}})
+    add(empty, "1-1-1", 0.5, epochs=3, head_accuracies=[[0.3], [0.3, 0.4, 0.5]])
+    figure: Any = heads_figure(empty)
+    points = {trace.name: (trace.x, trace.y) for trace in figure.data}
+    assert points["local head 1 of 2"] == ((2, 3), (0.3, 0.3))
+    assert points["output layer"] == ((2, 3), (None, 0.5))
+
+
 def test_accuracy_by_depth_is_that_of_the_last_epoch(study):
     lines = traces(depth_figure(study, num_best=10))
     assert list(lines["1-1-3"].y) == heads_of("1-1-3", 0.90, 4)[-1]

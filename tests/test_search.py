@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import tomllib
 
 import optuna
 import pytest
@@ -13,12 +14,14 @@ from tiny_study import config, rows, searched, searching
 from dsaccel.errors import ConfigError, MismatchError, StorageError
 from dsaccel.hierarchy import parse_hierarchy
 from dsaccel.networks.trie import Trie
-from dsaccel.reports.export import run_config
+from dsaccel.reports.export import export_trial, run_config
+from dsaccel.reports.results import search_summary
 from dsaccel.search.ledger import Ledger
 from dsaccel.search.pruners import rung_epochs
 from dsaccel.search.recorded import study_fingerprint
 from dsaccel.search.search import Search
 from dsaccel.search.study_dir import StudyDir
+from dsaccel.search.tables import best_trial
 from dsaccel.training import schedules
 from dsaccel.training.train import Training
 
@@ -121,6 +124,26 @@ def test_the_objective_is_the_last_epochs_accuracy_not_the_best(monkeypatch):
     (trial,) = search.study.trials
     outputs = [row[-1] for row in trial.user_attrs["head_accuracies"]]
     assert trial.value == outputs[-1] < max(outputs)
+
+
+def test_an_exported_pruned_trial_says_how_far_it_was_trained(finished, tmp_path):
+    (pruned, *_) = [t for t in finished.study.trials if t.state == TrialState.PRUNED]
+    export_trial(finished.config, "x", pruned, tmp_path / "x.toml")
+    result = tomllib.loads((tmp_path / "x.toml").read_text())["result"]
+    assert "val_accuracy" not in result
+    assert result["pruned_after"] == "epoch 3"
+    assert result["accuracy_then"] == pruned.intermediate_values[3]
+    complete = best_trial(finished.study)
+    assert complete is not None
+    export_trial(finished.config, "x", complete, tmp_path / "x.toml")
+    result = tomllib.loads((tmp_path / "x.toml").read_text())["result"]
+    assert result["val_accuracy"] == complete.value
+    assert "pruned_after" not in result
+
+
+def test_a_password_is_not_shown(finished, monkeypatch):
+    monkeypatch.setattr(finished, "url", "postgresql+psycopg://me:secret@host/x")
+    assert search_summary(finished, {})["storage"] == "postgresql+psycopg://me:***@host/x"
 
 
 def test_a_cohorts_worse_half_is_pruned_at_the_rung(finished):
@@ -412,6 +435,9 @@ def test_after_a_stage_a_harvested_network_has_heads_but_no_output(monkeypatch):
     assert 0 <= float(row["head_accuracy"]) <= 1
     assert int(row["epochs"]) % 4 == 0
     assert row["why"].endswith("was pruned at stage 1")
+    (pruned,) = [t for t in search.study.trials if t.state == TrialState.PRUNED]
+    assert "val_accuracy" not in pruned.user_attrs
+    assert pruned.user_attrs["head_accuracies"]
 
 
 def test_networks_nobody_asked_for_are_harvested_as_complete_trials():

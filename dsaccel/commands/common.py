@@ -30,7 +30,8 @@ def consoles(as_json: bool) -> tuple["Console", "Console"]:
 
     def console(stderr: bool) -> Console:
         is_shown = (sys.stderr if stderr else sys.stdout).isatty()
-        return Console(stderr=stderr, width=None if is_shown else PIPE_WIDTH)
+        # no markup: a path may hold brackets
+        return Console(stderr=stderr, width=None if is_shown else PIPE_WIDTH, markup=False)
 
     progress = console(stderr=True)
     return progress, progress if as_json else console(stderr=False)

@@ -88,7 +88,7 @@ def search(
     from dsaccel.reports.progress import ProgressView
     from dsaccel.reports.results import search_summary, write_results
     from dsaccel.search.search import Search
-    from dsaccel.search.storage import quiet_optuna
+    from dsaccel.search.storage import quiet_optuna, redact
     from dsaccel.search.tables import best_trial, headline, trials_table
 
     console, out = consoles(as_json)
@@ -130,7 +130,9 @@ def search(
         for label, path in files.items():
             out.print(f"{label:>10}  {path}", highlight=False, soft_wrap=True)
         out.print(
-            f"{'dashboard':>10}  optuna-dashboard {searching.url}", highlight=False, soft_wrap=True
+            f"{'dashboard':>10}  optuna-dashboard {redact(searching.url)}",
+            highlight=False,
+            soft_wrap=True,
         )
         if confirming is not None:
             show_confirmation(confirming, out, RESOLUTION, as_json=False)

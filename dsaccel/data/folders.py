@@ -167,6 +167,8 @@ def _shorter_side(path: Path) -> int:
 def _decode(path: Path, side: int, channels: int) -> np.ndarray:
     with _naming(path), Image.open(path) as image:
         image.draft(None, (2 * side, 2 * side))  # a large JPEG need not be decoded at full size
+        if image.mode == "I" and image.format == "TIFF":  # elsewhere it is 16-bit grey
+            raise ValueError("the range of 32-bit pixels is unknown")
         return to_square(ImageOps.exif_transpose(image), side, channels)
 
 

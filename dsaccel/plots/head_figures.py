@@ -35,8 +35,10 @@ def heads_figure(study: Study, limit: int = 20) -> go.Figure:
     step_name = read_step_name(study)
     figure = blank_figure(step_name, "validation accuracy", height=440)
     figure.update_yaxes(**PERCENT)
-    figure.update_xaxes(**whole_numbers(max((len(row.head_accuracies) for row in rows), default=0)))
+    figure.update_xaxes(**whole_numbers(max((row.step or 0 for row in rows), default=0)))
     for row in rows:
+        # a head may be read first at a later rung, but from then on at each
+        first = (row.step or 0) - len(row.head_accuracies) + 1
         heads = list(zip_longest(*row.head_accuracies))
         num_local = len(heads) - row.has_output
         for depth, accuracies in enumerate(heads):
@@ -45,7 +47,7 @@ def heads_figure(study: Study, limit: int = 20) -> go.Figure:
             color = VERMILION if is_output else _depth_color(depth, num_local)
             num_read = sum(accuracy is not None for accuracy in accuracies)
             figure.add_scatter(
-                x=list(range(1, len(accuracies) + 1)),
+                x=list(range(first, first + len(accuracies))),
                 y=list(accuracies),
                 # a line of one point is not drawn
                 mode="lines" if num_read > 1 else "markers",

@@ -4,7 +4,7 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from dsaccel.config import RunConfig, StudyConfig
 from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
@@ -32,10 +32,15 @@ def run_config(config: StudyConfig, hierarchy: str, result: dict[str, Any] | Non
 def export_trial(config: StudyConfig, study_name: str, trial: FrozenTrial, path: Path) -> None:
     """Write a trial's hierarchy as a config that `dsaccel train` reads, with where it is from."""
     attributes = trial.user_attrs
+    if trial.state == TrialState.COMPLETE:
+        reached = {"val_accuracy": trial.value}
+    else:  # the last value is what pruning ranked by: mostly a local head's
+        step = f"{config.training.step_name} {trial.last_step}"
+        reached = {"pruned_after": step, "accuracy_then": trial.value}
     result = {
         "study": study_name,
         "trial": trial.number,
-        "val_accuracy": attributes["val_accuracy"],
+        **reached,
         "num_parameters": attributes["num_parameters"],
         "flops": attributes["flops"],
         "shallow_scale": attributes["shallow_scale"],

@@ -5,6 +5,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from dsaccel.search.standing import Progress
 from dsaccel.search.tables import duration, percent
@@ -47,12 +48,15 @@ class ProgressView:
 def _panel(progress: Progress) -> Table:
     table = Table.grid(padding=(0, 2))
     what = "search" if progress.phase == "search" else "baseline: global back-propagation"
-    table.add_row("[bold]" + what, f"{progress.step_name} {progress.step} of {progress.num_steps}")
+    table.add_row(
+        Text(what, style="bold"), f"{progress.step_name} {progress.step} of {progress.num_steps}"
+    )
     table.add_row("trained", f"{progress.num_trained} of {progress.n_trials} hierarchies")
     table.add_row("live trials", f"{len(progress.living)}: {_shown(progress.living)}")
     if progress.best is not None:
         hierarchy, accuracy = progress.best
-        table.add_row("best so far", f"[green]{hierarchy}[/]  {percent(accuracy)}")
+        shown = Text.assemble((hierarchy, "green"), f"  {percent(accuracy)}")
+        table.add_row("best so far", shown)
     elif progress.leader is not None:
         hierarchy, accuracy = progress.leader
         table.add_row("leading", f"{hierarchy}  {percent(accuracy)} (deepest local head)")

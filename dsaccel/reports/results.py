@@ -8,7 +8,7 @@ from rich.table import Table
 from dsaccel.reports.export import export_trial
 from dsaccel.reports.report import write_report
 from dsaccel.search.search import Search
-from dsaccel.search.storage import storage_errors
+from dsaccel.search.storage import redact, storage_errors
 from dsaccel.search.tables import best_trial, count, duration, percent
 from dsaccel.training.evaluate import Reading
 from dsaccel.training.train import TrainResult
@@ -40,7 +40,7 @@ def search_summary(searching: Search, files: dict[str, str]) -> dict[str, Any]:
     baseline = study.user_attrs.get("baseline")
     return {
         "study": searching.directory.name,
-        "storage": searching.url,
+        "storage": redact(searching.url),
         "num_trained": searching.num_trained,
         "num_pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
         "num_harvested": sum(bool(trial.user_attrs.get("harvested")) for trial in trials),

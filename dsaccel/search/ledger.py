@@ -108,12 +108,13 @@ class Ledger:
             self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _attributes(self, cohort: Cohort, name: str) -> dict[str, Any]:
-        accuracies = cohort.head_accuracies(name)
+        rung = cohort.history[-1]
         plan = self._plan(parse_hierarchy(name))
+        # a sequential trial that is pruned has no output layer yet
+        reached = {"val_accuracy": rung.output(name)} if rung.has_output else {}
         return {
-            # a sequential trial that is pruned has no output layer yet: its deepest head's
-            "val_accuracy": accuracies[-1][-1],
-            "head_accuracies": accuracies,
+            **reached,
+            "head_accuracies": cohort.head_accuracies(name),
             "num_parameters": plan.num_parameters,
             "flops": plan.flops,
             "num_local_losses": plan.num_local_losses,
