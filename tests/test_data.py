@@ -291,6 +291,20 @@ def test_the_fingerprint_is_that_of_images_labels_and_split(load):
     assert load(images, cutout=2, batch_size=4).fingerprint == prints[0]
 
 
+def test_a_split_has_the_fingerprint_of_its_own_images_and_labels(load, monkeypatch):
+    def test_print(images, **settings):
+        monkeypatch.setattr(data_module, "read_test", lambda *_, **__: images)
+        return load_test(load(**settings)).fingerprint
+
+    images = make_images((5, 5, 5))
+    fewer = Images(images.images[1:], images.labels[1:], images.class_names)
+    relabelled = Images(images.images, 2 - images.labels, images.class_names)
+    assert len({test_print(made) for made in (images, fewer, relabelled)}) == 3
+    # neither the seed nor the training images are in it
+    assert test_print(images, seed=2, train_images=20, batch_size=4) == test_print(images)
+    assert load(val=images).val.fingerprint == test_print(images)
+
+
 def test_digits_are_split_by_the_seed_but_tested_on_the_same_images():
     config = DataConfig()
     first = load_data(config, seed=1, batch_size=128, device=CPU)

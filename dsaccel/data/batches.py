@@ -38,6 +38,8 @@ class EvalSplit:
     mean: Tensor
     std: Tensor
     """(C,) float32, of pixels within 0..255."""
+    fingerprint: str
+    """Hash of these images and labels."""
     batch_size: int = EVAL_BATCH_SIZE
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -198,6 +200,7 @@ def _eval_split(
         torch.tensor(images.images, device=device),  # a copy: arrays from a file may be read-only
         torch.tensor(images.labels, device=device),
         *(torch.tensor([255 * level for level in levels], device=device) for levels in (mean, std)),
+        fingerprint=_fingerprint(images),
         batch_size=min(EVAL_BATCH_SIZE, batch_size),
     )
 
