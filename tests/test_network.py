@@ -26,7 +26,7 @@ from dsaccel.parsing import parse_config, write_toml
 from dsaccel.training.schedules import evaluate
 from dsaccel.training.train import Training
 
-FACTS = ImageFacts((0.4, 0.5, 0.6), (0.2, 0.3, 0.4), tuple("abcd"))
+FACTS = ImageFacts((0.4, 0.5, 0.6), (0.2, 0.3, 0.4), tuple("abcd"), "hash")
 
 
 def tiny_run(**changes) -> RunConfig:

@@ -2,11 +2,14 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import CPU, TRAINING
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny_study import TABLES
@@ -224,7 +227,7 @@ def test_the_test_split_is_read_once_for_weights_and_the_reading_is_recorded(
 
     with monkeypatch.context() as patch:
         patch.setattr(
-            "dsaccel.training.evaluate.load_test", lambda *_, **__: pytest.fail("read again")
+            "dsaccel.training.evaluate.evaluate", lambda *_, **__: pytest.fail("read again")
         )
         again = cli("evaluate", "best.safetensors", "--json")
     assert json.loads(again.stdout) == reading
@@ -240,7 +243,7 @@ def test_the_test_split_is_read_once_for_weights_and_the_reading_is_recorded(
 def test_the_test_split_is_not_read_where_the_reading_cannot_be_recorded(config_file, monkeypatch):
     assert cli("train", config_file, "-o", "best.safetensors").exit_code == 0
     Path("best.readings.csv.part").symlink_to("/dev/full")
-    monkeypatch.setattr("dsaccel.training.evaluate.load_test", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr("dsaccel.training.evaluate.evaluate", lambda *_, **__: pytest.fail("read"))
     result = cli("evaluate", "best.safetensors")
     assert result.exit_code == 4
     assert "best.readings.csv must be writable" in result.stderr
@@ -259,6 +262,72 @@ def test_the_test_accuracy_is_that_of_the_test_images(config_file):
     reading = json.loads(cli("evaluate", "best.safetensors", "--json").stdout)
     assert reading["accuracy"] == right / len(test.labels)
     assert reading["num_images"] == len(test.labels)
+
+
+def write_images(folder: Path, classes: str = "ab", shift: int = 0, num: int = 8) -> Path:
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in classes:
+            for index in range(num):
+                path = folder / split / name / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = rng.integers(0, 200, (8, 8, 3)) + shift
+                Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return folder
+
+
+@pytest.fixture
+def of_images(config_file, monkeypatch):
+    """Weights that were trained on a folder of images."""
+    monkeypatch.setenv("DSACCEL_CACHE", "cache")
+    folder = write_images(Path("images"))
+    keys = ["--set", "data.channels=3", "--set", "data.val_fraction=0.25"]
+    sizes = ["--set", "data.train_images=12", "--batch-size", "4"]
+    args = ["train", config_file, "--data", folder, *keys, *sizes, "-o", "x.safetensors"]
+    result = cli(*args)
+    assert result.exit_code == 0, result.output
+    return Path("x.safetensors")
+
+
+def test_validation_images_that_may_have_been_trained_on_are_not_read(of_images):
+    assert cli("evaluate", of_images, "--split", "val").exit_code == 0
+    extra = Path("images/train/a/9.png")
+    extra.write_bytes(Path("images/train/a/0.png").read_bytes())
+    result = cli("evaluate", of_images, "--split", "val")
+    assert result.exit_code == 2
+    assert "those held out now may have been trained on" in result.stderr
+    # the test split is another matter
+    assert cli("evaluate", of_images).exit_code == 0
+
+
+def test_a_reading_is_of_weights_and_images(of_images):
+    first = json.loads(cli("evaluate", of_images, "--json").stdout)
+    other = write_images(Path("other"), shift=50)
+    second = json.loads(cli("evaluate", of_images, "--data", other, "--json").stdout)
+    assert first["images"] != second["images"]
+    assert len(Path("x.readings.csv").read_text().splitlines()) == 3
+    again = cli("evaluate", of_images, "--data", other, "--json")
+    assert json.loads(again.stdout) == second
+    assert "that reading is shown" in again.stderr
+
+
+def test_weights_normalise_as_they_were_trained_wherever_they_are_read(of_images):
+    first = json.loads(cli("evaluate", of_images, "--json").stdout)
+    # the same test images beside other training images
+    other = write_images(Path("other"), shift=50)
+    shutil.rmtree(other / "test")
+    shutil.copytree("images/test", other / "test")
+    Path("x.readings.csv").unlink()
+    again = json.loads(cli("evaluate", of_images, "--data", other, "--json").stdout)
+    assert again["head_accuracies"] == first["head_accuracies"]
+    assert again["images"] == first["images"]
+
+
+def test_images_of_other_classes_are_refused(of_images):
+    other = write_images(Path("other"), classes="xy")
+    result = cli("evaluate", of_images, "--data", other)
+    assert result.exit_code == 2
+    assert "was trained on, a, b, but has x, y" in result.stderr
 
 
 def test_bad_arguments_of_train_output_and_evaluate_exit_2(config_file):

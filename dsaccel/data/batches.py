@@ -10,7 +10,7 @@ what else is trained. The test split is read by `load_test` and nothing else.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -41,6 +41,11 @@ class EvalSplit:
     fingerprint: str
     """Hash of these images and labels."""
     batch_size: int = EVAL_BATCH_SIZE
+
+    def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> "EvalSplit":
+        """The same images by other figures, of pixels within 0..1."""
+        device = self.pixels.device
+        return replace(self, mean=_levels(mean, device), std=_levels(std, device))
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All images: x (B, C, H, W) float32 and y (B,) int64; the last batch may be smaller."""
@@ -199,10 +204,15 @@ def _eval_split(
     return EvalSplit(
         torch.tensor(images.images, device=device),  # a copy: arrays from a file may be read-only
         torch.tensor(images.labels, device=device),
-        *(torch.tensor([255 * level for level in levels], device=device) for levels in (mean, std)),
+        mean=_levels(mean, device),
+        std=_levels(std, device),
         fingerprint=_fingerprint(images),
         batch_size=min(EVAL_BATCH_SIZE, batch_size),
     )
+
+
+def _levels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor([255 * value for value in values], device=device)
 
 
 def _normalise(pixels_BHWC: Tensor, mean_C: Tensor, std_C: Tensor) -> Tensor:

@@ -85,9 +85,8 @@ def build_network(path: str | Path, num_classes: int) -> Network:
     path = Path(path)
     run = parse_config(RunConfig, read_toml(path), str(path))
     units = _units(run, num_classes, path)
-    return _as_module(
-        units, ImageFacts((0.0,), (1.0,), tuple(map(str, range(num_classes))))
-    ).train()
+    facts = ImageFacts((0.0,), (1.0,), tuple(map(str, range(num_classes))), fingerprint="")
+    return _as_module(units, facts).train()
 
 
 def _units(run: RunConfig, num_classes: int, path: Path) -> list[Unit]:

@@ -43,6 +43,8 @@ class ImageFacts(NamedTuple):
     """Of each channel, with pixels within 0..1."""
     class_names: tuple[str, ...]
     """In the order of the logits."""
+    fingerprint: str
+    """Hash of the images trained and validated on; empty if there were none."""
 
 
 def save_weights(path: Path, units: Iterable[Unit], run: RunConfig, facts: ImageFacts) -> None:
@@ -86,8 +88,9 @@ def read_facts(path: Path) -> ImageFacts:
     """
     try:
         facts = json.loads(_metadata(path, "images"))
-        return ImageFacts(**{name: tuple(values) for name, values in facts.items()})
-    except (json.JSONDecodeError, AttributeError, TypeError):
+        mean, std, class_names = (tuple(facts[name]) for name in ImageFacts._fields[:3])
+        return ImageFacts(mean, std, class_names, str(facts["fingerprint"]))
+    except (json.JSONDecodeError, KeyError, TypeError):
         raise _not_ours(path, "its metadata about the images are damaged") from None
 
 

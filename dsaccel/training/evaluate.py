@@ -13,7 +13,7 @@ from dsaccel.config import RunConfig
 from dsaccel.data.batches import load_test
 from dsaccel.errors import ConfigError
 from dsaccel.files import atomic_write, check_writable
-from dsaccel.networks.weights import SUFFIX, load_weights
+from dsaccel.networks.weights import SUFFIX, ImageFacts, load_weights, read_facts
 from dsaccel.training.schedules import evaluate
 from dsaccel.training.train import Training
 
@@ -27,6 +27,8 @@ class Reading:
     command: str
     weights: str
     """First half of the file's SHA-256, in hexadecimal."""
+    images: str
+    """Hash of the split's images and labels."""
     hierarchy: str
     mode: str
     seed: int
@@ -49,20 +51,24 @@ def read_accuracy(
     """The accuracy of weights on a split, and whether it was read now.
 
     A test reading is appended to `readings_path(path)`, and never made again: the recorded one is
-    returned for the same weights.
+    returned for the same weights and images. Images are normalised as those trained on.
 
     Raises:
-        ConfigError: if the weights do not fit their settings, or there is no such split.
+        ConfigError: if the weights do not fit their settings or the images' classes, if there is no
+            such split, or if validation images may have been trained on.
     """
     weights = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    recorded = recorded_readings(path)
+    facts, training = read_facts(path), Training(run, download=download)
+    _check_images(facts, training.facts, path, run.data.name, split)
+    images = training.data.val if split == "val" else load_test(training.data, download=download)
     if split == "test":
-        for reading in recorded_readings(path):
-            if reading.weights == weights and reading.split == "test":
+        for reading in recorded:
+            if (reading.weights, reading.images) == (weights, images.fingerprint):
                 return reading, False
         check_writable(readings_path(path))
-    training = Training(run, download=download)
     load_weights(path, training.units, run.family)
-    images = training.data.val if split == "val" else load_test(training.data, download=download)
+    images = images.normalised_by(facts.mean, facts.std)
     heads = evaluate(training.cohort.trie, training.cohort.learners, images.batches())[
         run.hierarchy
     ]
@@ -70,6 +76,7 @@ def read_accuracy(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         weights=weights,
+        images=images.fingerprint,
         hierarchy=run.hierarchy,
         mode=run.mode,
         seed=run.seed,
@@ -79,8 +86,24 @@ def read_accuracy(
         head_accuracies=list(heads),
     )
     if split == "test":
-        _write(readings_path(path), [*recorded_readings(path), reading])
+        _write(readings_path(path), [*recorded, reading])
     return reading, True
+
+
+def _check_images(
+    trained_on: ImageFacts, found: ImageFacts, path: Path, name: str, split: Literal["val", "test"]
+) -> None:
+    if found.class_names != trained_on.class_names:
+        raise ConfigError(
+            f"{name} must have the classes that {path} was trained on, "
+            f"{', '.join(trained_on.class_names)}, but has {', '.join(found.class_names)}"
+        )
+    if split == "val" and found.fingerprint != trained_on.fingerprint:
+        raise ConfigError(
+            f"the images of {name} must be those that {path} was trained and validated on, but are "
+            f"others: those held out now may have been trained on; read the test split, or train "
+            f"again"
+        )
 
 
 def readings_path(path: Path) -> Path:
@@ -137,6 +160,7 @@ def _from_row(row: dict[str, str]) -> Reading:
         date=row["date"],
         command=row["command"],
         weights=row["weights"],
+        images=row["images"],
         hierarchy=row["hierarchy"],
         mode=row["mode"],
         seed=int(row["seed"]),

@@ -84,7 +84,8 @@ class Training:
     @property
     def facts(self) -> ImageFacts:
         """What the network must know of its images wherever it is used."""
-        return ImageFacts(self.data.mean, self.data.std, self.data.class_names)
+        data = self.data
+        return ImageFacts(data.mean, data.std, data.class_names, data.fingerprint)
 
     @property
     def units(self) -> list[Unit]:
