@@ -10,7 +10,7 @@ what else is trained. The test split is read by `load_test` and nothing else.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -41,11 +41,6 @@ class EvalSplit:
     fingerprint: str
     """Hash of these images and labels."""
     batch_size: int = EVAL_BATCH_SIZE
-
-    def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> "EvalSplit":
-        """The same images by other figures, of pixels within 0..1."""
-        device = self.pixels.device
-        return replace(self, mean=_levels(mean, device), std=_levels(std, device))
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All images: x (B, C, H, W) float32 and y (B,) int64; the last batch may be smaller."""
@@ -180,18 +175,53 @@ def load_data(
 
 
 def load_test(data: Data, *, download: bool = False) -> EvalSplit:
-    """Read the test images that belong to the training images, for `confirm` and `evaluate`.
+    """Read the test images that belong to the training images, for `confirm`.
 
     Raises:
-        ConfigError: if there are none, or they cannot be read.
+        ConfigError: as `load_test_alone`.
     """
-    test = read_test(data.resolved, data.class_names, download=download)
+    return load_test_alone(
+        data.resolved,
+        class_names=data.class_names,
+        mean=data.mean,
+        std=data.std,
+        batch_size=data.batch_size,
+        device=data.train_pixels.device,
+        download=download,
+    )
+
+
+def load_test_alone(
+    config: DataConfig,
+    *,
+    class_names: tuple[str, ...],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    batch_size: int,
+    device: torch.device,
+    download: bool = False,
+) -> EvalSplit:
+    """Read test images for a network that was trained, perhaps on others, for `evaluate`.
+
+    Args:
+        config: with the `image_size` and `channels` that the network takes.
+        class_names: those that the network tells apart.
+        mean: of each channel of the images that it was trained on, with pixels within 0..1.
+        std: likewise.
+        batch_size: images at a time, at most `EVAL_BATCH_SIZE`.
+        device: where to.
+        download: fetch a named data set that is not there.
+
+    Raises:
+        ConfigError: if there are none, they cannot be read, or are of other classes.
+    """
+    test = read_test(config, class_names, download=download)
     if test is None:
         raise ConfigError(
-            f"{data.resolved.name} must hold test/<class>/ for a test accuracy, but has no test "
+            f"{config.name} must hold test/<class>/ for a test accuracy, but has no test "
             f"folder: add one, or use the validation accuracy"
         )
-    return _eval_split(test, data.mean, data.std, data.train_pixels.device, data.batch_size)
+    return _eval_split(test, mean, std, device, batch_size)
 
 
 def _eval_split(
@@ -204,15 +234,10 @@ def _eval_split(
     return EvalSplit(
         torch.tensor(images.images, device=device),  # a copy: arrays from a file may be read-only
         torch.tensor(images.labels, device=device),
-        mean=_levels(mean, device),
-        std=_levels(std, device),
+        *(torch.tensor([255 * level for level in levels], device=device) for levels in (mean, std)),
         fingerprint=_fingerprint(images),
         batch_size=min(EVAL_BATCH_SIZE, batch_size),
     )
-
-
-def _levels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor([255 * value for value in values], device=device)
 
 
 def _normalise(pixels_BHWC: Tensor, mean_C: Tensor, std_C: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import parse_hierarchy
 from dsaccel.networks.families import build_plan
 from dsaccel.networks.nn import Unit, build_units, positions
+from dsaccel.networks.plan import Plan
 from dsaccel.networks.weights import ImageFacts, load_weights, read_config, read_facts
 from dsaccel.parsing import parse_config, read_toml
 
@@ -69,7 +70,7 @@ def load_network(path: str | Path) -> Network:
     """
     path = Path(path)
     run, facts = read_config(path), read_facts(path)
-    units = _units(run, len(facts.class_names), path)
+    units = _units(plan_of(run, len(facts.class_names), path), run.seed)
     load_weights(path, units, run.family)
     return _as_module(units, facts)
 
@@ -84,12 +85,17 @@ def build_network(path: str | Path, num_classes: int) -> Network:
     """
     path = Path(path)
     run = parse_config(RunConfig, read_toml(path), str(path))
-    units = _units(run, num_classes, path)
+    units = _units(plan_of(run, num_classes, path), run.seed)
     facts = ImageFacts((0.0,), (1.0,), tuple(map(str, range(num_classes))), fingerprint="")
     return _as_module(units, facts).train()
 
 
-def _units(run: RunConfig, num_classes: int, path: Path) -> list[Unit]:
+def plan_of(run: RunConfig, num_classes: int, path: Path) -> Plan:
+    """The network of a config that says what its images are; `path` is named if it does not.
+
+    Raises:
+        ConfigError: if it does not, or `num_classes` are none.
+    """
     if run.data.image_size is None or run.data.channels is None:
         raise ConfigError(
             f"{path} must set data.image_size and data.channels to build its network: what "
@@ -97,7 +103,7 @@ def _units(run: RunConfig, num_classes: int, path: Path) -> list[Unit]:
         )
     if num_classes < 2:
         raise ConfigError(f"num_classes must be at least 2, but got {num_classes}")
-    plan = build_plan(
+    return build_plan(
         run.family,
         parse_hierarchy(run.hierarchy),
         run.network,
@@ -106,7 +112,10 @@ def _units(run: RunConfig, num_classes: int, path: Path) -> list[Unit]:
         num_classes=num_classes,
         mode=run.mode,
     )
-    return [unit for segment in plan.segments for unit in build_units(segment, run.seed)]
+
+
+def _units(plan: Plan, seed: int) -> list[Unit]:
+    return [unit for segment in plan.segments for unit in build_units(segment, seed)]
 
 
 def _as_module(units: list[Unit], facts: ImageFacts) -> Network:

@@ -9,13 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from dsaccel.config import RunConfig
-from dsaccel.data.batches import load_test
+from dsaccel.data.batches import EvalSplit, load_data, load_test_alone
 from dsaccel.errors import ConfigError
 from dsaccel.files import atomic_write, check_writable
+from dsaccel.networks.network import plan_of
+from dsaccel.networks.trie import Trie
 from dsaccel.networks.weights import SUFFIX, ImageFacts, load_weights, read_facts
+from dsaccel.training.learner import Learner
+from dsaccel.training.runtime import resolve_runtime, start_runtime
 from dsaccel.training.schedules import evaluate
-from dsaccel.training.train import Training
 
 
 @dataclass(frozen=True)
@@ -51,27 +56,40 @@ def read_accuracy(
     """The accuracy of weights on a split, and whether it was read now.
 
     A test reading is appended to `readings_path(path)`, and never made again: the recorded one is
-    returned for the same weights and images. Images are normalised as those trained on.
+    returned for the same weights and images. Training images are read for a validation split alone,
+    and all are normalised as those that the weights were trained on.
 
     Raises:
         ConfigError: if the weights do not fit their settings or the images' classes, if there is no
             such split, or if validation images may have been trained on.
     """
     weights = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-    recorded = recorded_readings(path)
-    facts, training = read_facts(path), Training(run, download=download)
-    _check_images(facts, training.facts, path, run.data.name, split)
-    images = training.data.val if split == "val" else load_test(training.data, download=download)
-    if split == "test":
+    recorded, facts = recorded_readings(path), read_facts(path)
+    device = start_runtime(resolve_runtime(run.runtime))
+    if split == "val":
+        images = _val_images(path, run, facts, device, download=download)
+    else:
+        images = load_test_alone(
+            run.data,
+            class_names=facts.class_names,
+            mean=facts.mean,
+            std=facts.std,
+            batch_size=run.training.batch_size,
+            device=device,
+            download=download,
+        )
         for reading in recorded:
             if (reading.weights, reading.images) == (weights, images.fingerprint):
                 return reading, False
         check_writable(readings_path(path))
-    load_weights(path, training.units, run.family)
-    images = images.normalised_by(facts.mean, facts.std)
-    heads = evaluate(training.cohort.trie, training.cohort.learners, images.batches())[
-        run.hierarchy
-    ]
+    trie = Trie({run.hierarchy: plan_of(run, len(facts.class_names), path)})
+    learners = {
+        node: Learner(node.segment, run.training, seed=run.seed, device=device)
+        for node in trie.nodes()
+    }
+    units = [unit for learner in learners.values() for unit in learner.units]
+    load_weights(path, units, run.family)
+    heads = evaluate(trie, learners, images.batches())[run.hierarchy]
     reading = Reading(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
@@ -90,20 +108,24 @@ def read_accuracy(
     return reading, True
 
 
-def _check_images(
-    trained_on: ImageFacts, found: ImageFacts, path: Path, name: str, split: Literal["val", "test"]
-) -> None:
-    if found.class_names != trained_on.class_names:
+def _val_images(
+    path: Path, run: RunConfig, facts: ImageFacts, device: torch.device, *, download: bool
+) -> EvalSplit:
+    """The validation images that were held out when the weights were trained."""
+    data = load_data(
+        run.data,
+        seed=run.seed,
+        batch_size=run.training.batch_size,
+        device=device,
+        download=download,
+    )
+    if data.fingerprint != facts.fingerprint:
         raise ConfigError(
-            f"{name} must have the classes that {path} was trained on, "
-            f"{', '.join(trained_on.class_names)}, but has {', '.join(found.class_names)}"
+            f"the images of {run.data.name} must be those that {path} was trained and validated "
+            f"on, but are others: those held out now may have been trained on; read the test "
+            f"split, or train again"
         )
-    if split == "val" and found.fingerprint != trained_on.fingerprint:
-        raise ConfigError(
-            f"the images of {name} must be those that {path} was trained and validated on, but are "
-            f"others: those held out now may have been trained on; read the test split, or train "
-            f"again"
-        )
+    return data.val
 
 
 def readings_path(path: Path) -> Path:
