@@ -1,5 +1,7 @@
 import json
 import random
+import re
+from pathlib import Path
 
 import optuna
 import pytest
@@ -12,7 +14,7 @@ from dsaccel.cli import app
 from dsaccel.costs import COSTS
 from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.reports.pareto import front_table, pareto_figure, pareto_points, write_front
-from tests.tiny_study import searched, searching
+from tests.tiny_study import searched, searching, write_study
 
 PARAMETERS = COSTS["parameters"]
 
@@ -128,6 +130,19 @@ def test_a_strategy_that_sees_accuracy_alone_is_not_given_a_cost(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="choose --strategy nsga2"):
         searching(budget={"n_trials": 8, "cohort_size": 2, "strategy": "tpe", "against": "flops"})
+
+
+def test_a_search_shows_the_front_that_it_was_for_and_pareto_remembers_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_study(Path("studies/tiny.toml"), budget={"n_trials": 4, "cohort_size": 1})
+    args = ["search", "tiny", "--against", "losses", "--epochs", "1"]
+    shown = CliRunner().invoke(app, args)
+    assert shown.exit_code == 0, shown.output
+    assert re.search(r"\d of \d complete trials", shown.stdout)
+    summary = json.loads(CliRunner().invoke(app, [*args, "--json"]).stdout)
+    read = json.loads(CliRunner().invoke(app, ["pareto", "tiny", "--json"]).stdout)
+    assert summary["against"] == read["against"] == "losses"
+    assert summary["front"] == read["front"] != []
 
 
 def test_a_study_that_weighs_a_cost_is_searched_by_nsga2(tmp_path, monkeypatch) -> None:

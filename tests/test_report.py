@@ -359,6 +359,29 @@ def test_the_table_is_sorted_marks_the_best_and_tells_each_state(study):
         assert state in line
     assert "85.00 %" in lines[3]
     assert "11.17 M" in lines[3]
+    # what was read of those that are not complete is another classifier's, and says so
+    accuracies = [line.split("│")[2].strip() for line in lines]
+    assert accuracies[5:7] == ["-", "-"]
+    assert "pruned at epoch 2, deepest head 74.25 %" in lines[5]
+    study.set_user_attr("config", CONFIG | {"pruning": {"by": "output"}})
+    assert "pruned at epoch 2, output layer 74.25 %" in table_text(study)
+
+
+def test_trials_that_were_cut_off_and_begun_again_are_left_out(study):
+    before = table_text(study)
+    assert before.count("1-3-3") == 1
+    add(study, "1-3-3", 0.70, TrialState.FAIL, epochs=2)
+    assert table_text(study).count("1-3-3") == 1
+    add(study, "1-3-3", 0.70)
+    lines = [line for line in table_text(study).splitlines() if "1-3-3" in line]
+    assert len(lines) == 1
+    assert "complete" in lines[0]
+
+
+def test_blocks_that_nobody_shares_are_not_called_fewer(study):
+    study.set_user_attr("blocks_trained", 42)
+    study.set_user_attr("blocks_separate", 42)
+    assert "blocks    42 trained, none shared" in headline(study)
 
 
 def test_a_long_table_keeps_the_best_and_counts_the_rest(study):

@@ -13,8 +13,12 @@ from dsaccel.errors import ConfigError
 def pareto(
     study: StudyName,
     against: Annotated[
-        str, typer.Option(help="parameters, flops, losses, memory or gap (to global).")
-    ] = "parameters",
+        str | None,
+        typer.Option(
+            help="parameters, flops, losses, memory or gap (to global). Default: what the study "
+            "was searched against, else parameters."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Draw the front: .html.")
     ] = None,
@@ -30,11 +34,14 @@ def pareto(
     )
     from dsaccel.search.storage import quiet_optuna
 
-    cost = find_cost(against)
+    if against is not None:
+        find_cost(against)  # a mistake in it is told before one in the study
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
-    directory, _, stored = stored_study(study)
+    directory, config, stored = stored_study(study)
     quiet_optuna()
+    against = against or config.budget.against or "parameters"
+    cost = find_cost(against)
     points = pareto_points(stored, cost)
     if output is not None:
         write_front(points, cost, directory.name, output)

@@ -85,6 +85,7 @@ def search(
     from dsaccel.confirm.verdict import RESOLUTION
     from dsaccel.confirm.view import confirmation_summary
     from dsaccel.errors import NoResultError
+    from dsaccel.reports.pareto import find_cost, front_summary, front_table, pareto_points
     from dsaccel.reports.progress import ProgressView
     from dsaccel.reports.results import search_summary, write_results
     from dsaccel.search.search import Search
@@ -119,14 +120,22 @@ def search(
         write_results(searching)
         confirming = confirm_search(searching, console, download=download, quiet=quiet)
     files = write_results(searching)
+    against = searching.config.budget.against
     if as_json:
         summary = search_summary(searching, files)
         if confirming is not None:
             summary["confirmation"] = confirmation_summary(confirming, RESOLUTION)
+        if against is not None and best is not None:
+            points = pareto_points(searching.study, find_cost(against))
+            front = front_summary(points, directory.name, against)
+            summary |= {key: front[key] for key in ("against", "front")}
         print_json(summary)
     else:
         out.print(trials_table(searching.study))
         out.print(headline(searching.study))
+        if against is not None and best is not None:
+            cost = find_cost(against)
+            out.print(front_table(pareto_points(searching.study, cost), cost))
         for label, path in files.items():
             out.print(f"{label:>10}  {path}", highlight=False, soft_wrap=True)
         out.print(

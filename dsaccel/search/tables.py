@@ -108,9 +108,13 @@ def best_row(rows: list[Row]) -> Row | None:
 
 
 def read_rows(study: Study) -> list[Row]:
-    """All trials: the complete ones by accuracy, then the others by how far they came."""
+    """All trials: the complete ones by accuracy, then the others by how far they came. Those that
+    were cut off and begun again are left out.
+    """
     step_name = read_step_name(study)
     rows = [_read_row(trial, step_name) for trial in study.get_trials(deepcopy=False)]
+    last = {row.hierarchy: row.number for row in rows}
+    rows = [row for row in rows if row.kind != "failed" or row.number == last[row.hierarchy]]
     return sorted(rows, key=_rank)
 
 
@@ -159,8 +163,11 @@ def trials_table(study: Study, limit: int = 20) -> Table:
         table.add_column(name, justify="right")
     table.add_column("state")
     for row in shown:
-        figures = (percent(row.accuracy), count(row.num_parameters), duration(row.time_s))
-        state, style = row.state, "" if row.is_complete else "dim"
+        accuracy, state, style = row.accuracy, row.state, ""
+        if not row.is_complete:  # another classifier's: not to be compared down the column
+            read = "" if accuracy is None else f", {_ranked_by(study)} {percent(accuracy)}"
+            accuracy, state, style = None, state + read, "dim"
+        figures = (percent(accuracy), count(row.num_parameters), duration(row.time_s))
         if row is best:
             state, style = f"best ({state})" if state != "complete" else "best", "bold green"
         # Text, not str: a hierarchy comes from storage, and str would be read as markup
@@ -208,6 +215,8 @@ def blocks_saved(study: Study) -> str:
     separate = number(study.user_attrs.get("blocks_separate"))
     if not trained or not separate:
         return ""
+    if trained == separate:
+        return f"{trained:,.0f} trained, none shared"
     return (
         f"{trained:,.0f} trained instead of {separate:,.0f} ({separate / trained:.1f} times fewer)"
     )
@@ -294,6 +303,12 @@ def _kind(trial: FrozenTrial) -> Kind:
     if attrs.get("feasible") is False:
         return "infeasible"
     return "harvested" if attrs.get("harvested") else "complete"
+
+
+def _ranked_by(study: Study) -> str:
+    """What the last value of a trial that is not complete was read from."""
+    config = study.user_attrs.get("config") or {}
+    return "output layer" if config.get("pruning", {}).get("by") == "output" else "deepest head"
 
 
 def _hierarchy_from(params: dict[str, Any]) -> str:
