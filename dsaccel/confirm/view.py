@@ -19,7 +19,8 @@ from dsaccel.search.tables import count
 def confirmation_table(confirmation: Confirmation) -> Table:
     """A row for each network and mode, layer-wise ones first."""
     table = Table(
-        caption="points (95 % interval) on validation; ± is the standard deviation over n seeds",
+        caption="points (95 % interval) on validation, ? where one cannot be judged; ± is the "
+        "standard deviation over n seeds",
         caption_justify="left",
     )
     table.add_column("network", overflow="fold")
@@ -72,7 +73,11 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
                 },
                 "differences": {
                     f"{split} to {against}": asdict(comparison.paired)
-                    | {"p_holm": comparison.p_holm, "is_tie": comparison.is_tie}
+                    | {
+                        "p_holm": comparison.p_holm,
+                        "is_tie": comparison.is_tie,
+                        "is_judged": comparison.is_judged,
+                    }
                     for (split, against), comparison in result.comparisons.items()
                 },
             }
