@@ -31,7 +31,7 @@ from dsaccel.confirm.confirmation import (
 from dsaccel.confirm.entrants import Entrants, GlobalSettings, load_networks, save_networks
 from dsaccel.confirm.finalists import choose_entries, merge_entries, reference_hierarchies
 from dsaccel.confirm.tuning import layerwise_settings, tune
-from dsaccel.data.batches import Data, load_test
+from dsaccel.data.batches import Data, EvalSplit, load_test
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.files import make_folder
 from dsaccel.search.recorded import study_fingerprint
@@ -138,10 +138,14 @@ class Confirm:
         """Tune, train what is missing, decide, and read the test split of what was trained.
 
         Raises:
+            MismatchError: if the test images are not those of the readings before.
             NoMemoryError: if one network alone needs more memory than there is.
             StorageError: if the storage fails, or another process trains here.
         """
         with storage_errors(self._url), training_lock(self.directory):
+            if "test_fingerprint" in self.record and self.entrants.has_test and self.jobs():
+                # found now, not after hours of training; no network sees them
+                self._load_test(self.entrants.load_data(self.config.seed))
             yield from self._tune()
             jobs = self.jobs()
             for number, job in enumerate(jobs, 1):
@@ -359,7 +363,7 @@ class Confirm:
             data = self.entrants.load_data(seed)
             cohort = self.entrants.cohort(entries, mode, data, self._global)
             load_networks(path, cohort)
-            test = load_test(data, download=self._download)
+            test = self._load_test(data)
             accuracies = evaluate(cohort.trie, cohort.learners, test.batches())
             look = {"date": _now(), "command": self._command, "mode": mode, "seed": seed}
             new = [look | {"name": name, "accuracy": accuracies[name][-1]} for name in names]
@@ -372,6 +376,24 @@ class Confirm:
         folder = self.directory.confirmation
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+    def _load_test(self, data: Data) -> EvalSplit:
+        """The test images, which are the same at every reading; the first one that records their
+        fingerprint says which.
+
+        Raises:
+            MismatchError: if they are others.
+        """
+        test = load_test(data, download=self._download)
+        recorded = self.record.setdefault("test_fingerprint", test.fingerprint)
+        if recorded != test.fingerprint:
+            raise MismatchError(
+                f"data: the {len(test.labels):,} test images are not those that this confirmation "
+                f"was read on (fingerprint {recorded[:12]} in the study, {test.fingerprint[:12]} "
+                "now), and accuracies on others cannot be compared: put the earlier ones back; "
+                f"what is recorded is shown by: dsaccel report {self.directory.name}"
+            )
+        return test
 
 
 def _now() -> str:
