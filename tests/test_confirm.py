@@ -524,6 +524,32 @@ def test_readings_without_a_recorded_fingerprint_stay_and_the_next_one_records_i
     assert after.record["test_fingerprint"] == recorded
 
 
+def test_with_a_given_val_folder_no_seed_is_said_to_have_its_own_split(folder):
+    confirm = run(confirming(FOLDER))
+    first, second = (confirm.entrants.load_data(seed).val for seed in fresh_seeds(1, 2))
+    assert first.fingerprint == second.fingerprint
+    command = ("confirm", "tiny", "--top", "1", "--seeds", "1", "--no-controls", "--json")
+    summary = json.loads(cli(*command).stdout)
+    assert summary["val_is_given"]
+    assert summary["split"] == (
+        "the validation images that the search chose by, the same for every seed"
+    )
+    text = " ".join(summary["sentences"])
+    assert "all seeds share the 16 validation images that the search chose by" in text
+    assert "the test split alone is fresh" in text
+    # and on the page
+    assert "the test split alone is fresh" in Path("studies/tiny/report.html").read_text()
+
+
+def test_with_a_given_val_folder_and_no_test_split_no_image_is_said_to_be_fresh(folder):
+    shutil.rmtree(folder / "test")
+    result = cli("confirm", "tiny", "--top", "1", "--seeds", "1", "--no-controls", "--json")
+    assert "no test split: the confirmation is on validation alone, and no image is fresh" in (
+        result.stderr
+    )
+    assert "no figure is of fresh images" in " ".join(json.loads(result.stdout)["sentences"])
+
+
 # ------------------------------------------------------------------ commands
 
 
@@ -539,6 +565,8 @@ def test_the_command_shows_and_writes_the_confirmation(confirmed):
     stored = json.loads(Path("studies/tiny/confirmation.json").read_text())
     assert {k: v for k, v in summary.items() if k != "files"} == stored
     assert summary["seeds"] == fresh_seeds(1, 2)
+    assert summary["split"] == "each seed's own validation images"
+    assert not summary["val_is_given"]
     assert len(summary["test_readings"]) == sum(
         r["accuracy"]["test"]["n"] for r in summary["results"]
     )

@@ -187,6 +187,19 @@ def test_differences_that_do_not_vary_tell_nothing_of_what_could_be_detected():
     assert "No difference from the best varies with the seed" in said(confirmation(alone))
 
 
+def test_images_that_the_search_chose_by_are_not_called_fresh():
+    text = said(confirmation())
+    assert "each seed has its own split of 500 validation images" in text
+    assert "biased" not in text
+    text = said(confirmation(val_is_given=True))
+    assert "all seeds share the 500 validation images that the search chose by" in text
+    assert "own split" not in text
+    biased = "Validation is biased in favour of the finalists, chosen on these images: "
+    assert biased + "the test split alone is fresh." in text
+    made, _ = record(MEANS, val_is_given=True)
+    assert biased + "no figure is of fresh images." in said(confirmation_of(made, []))
+
+
 def test_how_both_sides_were_tuned_is_told():
     assert "was tuned on 1-1-3 with the search's seed, 4 settings tried" in said(confirmation())
     untuned = TUNING | {"num_trials": 1, "num_layerwise": 1}

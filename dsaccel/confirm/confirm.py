@@ -2,8 +2,9 @@
 
 The search looked at many hierarchies with one seed, so its winner is lucky in part. Here everything
 that a seed decides is drawn anew: weights, order, augmentation, dropout, and the validation split,
-so that a finalist is measured on other images than it was chosen on. All hierarchies of one seed
-see the same split and are one trie: their differences are paired.
+so that a finalist is measured on other images than it was chosen on. Not so if the images are given
+(a folder's `val/`): then validation favours the finalists, and the test split alone is fresh. All
+hierarchies of one seed see the same split and are one trie: their differences are paired.
 
 The decision is made on validation and recorded; only then the test split is read, once for each
 network that was trained, and changes nothing. All that is known is in the study's attributes: a
@@ -181,7 +182,7 @@ class Confirm:
     def _begin_record(self) -> dict[str, Any]:
         """What is recorded, with the entries that are asked for now; earlier ones stay."""
         self.record = self.study.user_attrs.get("confirmation") or {
-            "split": "each seed's own validation images",
+            "val_is_given": self.entrants.val_is_given,
             "entries": [],
             "results": [],
             "decisions": [],

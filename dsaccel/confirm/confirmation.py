@@ -98,6 +98,8 @@ class Confirmation:
     tuning: Mapping[str, Any] | None
     """How the settings of global back-propagation were found."""
     num_images: Mapping[Split, int]
+    val_is_given: bool
+    """Whether validation is on the images that the finalists were chosen by, at every seed."""
 
     def series(self, split: Split, name: str | None, mode: Mode) -> Mapping[int, float]:
         """Seed -> accuracy; empty if nothing is measured."""
@@ -213,6 +215,7 @@ def confirmation_of(
         best=decisions[-1]["best"] if decisions else None,
         tuning=record["tuning"],
         num_images=record["num_images"],
+        val_is_given=record.get("val_is_given", False),  # recorded since images can be given
     )
 
 

@@ -17,6 +17,11 @@ ROLES: dict[Role, str] = {
     "widened to parameters": "reference widened to the winner's parameters",
     "widened to FLOPs": "reference widened to the winner's FLOPs",
 }
+VAL_IMAGES = {
+    False: "each seed's own validation images",
+    True: "the validation images that the search chose by, the same for every seed",
+}
+"""By whether they are given."""
 SPLIT_NAMES: dict[Split, str] = {"val": "validation", "test": "test"}
 
 
@@ -70,10 +75,15 @@ def role_text(result: Result) -> str:
 
 def _winner(confirmation: Confirmation, best: Result) -> Iterator[str]:
     val, test = best.accuracies["val"], best.accuracies.get("test")
+    num_val = f"{confirmation.num_images['val']:,} validation images"
+    images = (
+        f"all seeds share the {num_val} that the search chose by"
+        if confirmation.val_is_given
+        else f"each seed has its own split of {num_val}"
+    )
     yield (
         f"Decided on validation: {best.entry.name}, {summary_text(val)} over {val.n} fresh "
-        f"{_plural('seed', val.n)} (mean ± standard deviation; each seed has its own split of "
-        f"{confirmation.num_images['val']:,} validation images)."
+        f"{_plural('seed', val.n)} (mean ± standard deviation; {images})."
     )
     if test is not None:
         yield (
@@ -82,6 +92,9 @@ def _winner(confirmation: Confirmation, best: Result) -> Iterator[str]:
         )
     else:
         yield "No test split was read: all figures are validation accuracies."
+    if confirmation.val_is_given:
+        fresh = "no figure is of fresh images" if test is None else "the test split alone is fresh"
+        yield f"Validation is biased in favour of the finalists, chosen on these images: {fresh}."
 
 
 def _against_finalists(best: Result, rows: list[Result]) -> Iterator[str]:

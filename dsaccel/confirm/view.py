@@ -11,7 +11,13 @@ from rich.text import Text
 
 from dsaccel.confirm.confirm import Confirm, ConfirmProgress
 from dsaccel.confirm.confirmation import Confirmation, entry_record
-from dsaccel.confirm.verdict import difference_text, role_text, sentences, summary_text
+from dsaccel.confirm.verdict import (
+    VAL_IMAGES,
+    difference_text,
+    role_text,
+    sentences,
+    summary_text,
+)
 from dsaccel.files import atomic_write, make_folder, write_text
 from dsaccel.search.tables import count
 
@@ -57,7 +63,8 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
     return {
         "study": confirming.directory.name,
         "seeds": confirming.seeds,
-        "split": confirming.record["split"],
+        "split": VAL_IMAGES[confirmation.val_is_given],
+        "val_is_given": confirmation.val_is_given,
         "best": confirmation.best,
         "reference": confirmation.reference,
         "tuning": confirmation.tuning,
