@@ -187,6 +187,7 @@ def our_data(pixels: np.ndarray, labels: np.ndarray, batch_size: int) -> Data:
         resolved=DataConfig(name="random", image_size=SIDE, crop_padding=PADDING, flip=True),
         class_names=tuple(str(label) for label in range(NUM_CLASSES)),
         has_test=False,
+        val_is_given=False,
         fingerprint="",
         mean=MEAN,
         std=STD,

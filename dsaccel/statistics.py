@@ -2,6 +2,9 @@
 
 Differences are paired over seeds: hierarchies of one seed share their data split, their order and
 many initial weights, so the difference carries less noise than either accuracy.
+
+Accuracies are counts of images, so a few differences are often equal by chance. Equal ones say
+nothing of the noise: they have no interval and no p-value, as a single one has none.
 """
 
 import functools
@@ -18,6 +21,8 @@ ALPHA = 0.05
 POWER = 0.8
 MAX_SEEDS = 10_000
 NUM_QUANTILES = 4000
+ROUNDING = 1e-9
+"""A standard deviation below this is one of rounding: the values do not vary."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class Paired:
 
     mean: float
     std: float | None
-    """Of the differences; None for one pair, as all that follows from it."""
+    """Of the differences; None for one pair. Without it, or if it is 0 up to rounding, there is
+    nothing to judge the difference by, and all that follows is None."""
     n: int
     low: float | None
     high: float | None
@@ -67,14 +73,11 @@ def paired(values: Mapping[int, float], others: Mapping[int, float]) -> Paired |
         return None
     summary = summarise(differences)
     mean, std, n = summary.mean, summary.std, summary.n
-    if std is None:
-        return Paired(mean, None, n, None, None, None, None)
+    if std is None or std < ROUNDING:
+        return Paired(mean, std, n, None, None, None, None)
     error = std / math.sqrt(n)
     reach = error * float(stats.t.ppf(1 - ALPHA / 2, n - 1))
-    if error > 0:
-        p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1))
-    else:  # the same difference at every seed
-        p_value = 1.0 if mean == 0 else 0.0
+    p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1))
     detectable = smallest_detectable(std, n)
     return Paired(mean, std, n, mean - reach, mean + reach, p_value, detectable)
 
@@ -119,10 +122,12 @@ def seeds_needed(std: float, resolution: float) -> int | None:
         resolution: in the unit of `std`, above 0.
 
     Returns:
-        At least 2; None: more than 10,000.
+        At least 2; None: more than 10,000, or unknown, where `std` is 0 up to rounding.
     """
     if not resolution > 0:
         raise ValueError(f"resolution must be above 0, but got {resolution}")
+    if std < ROUNDING:
+        return None
     low, high = 1, 2  # invariant: `low` seeds are too few
     while smallest_detectable(std, high) > resolution:
         if high >= MAX_SEEDS:

@@ -6,9 +6,11 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import optuna
 import pytest
 import torch
+from PIL import Image
 from tiny_study import config as tiny_config
 from tiny_study import searched, write_study
 from typer.testing import CliRunner
@@ -76,6 +78,36 @@ def confirmed(finished, tmp_path, monkeypatch):
     """A confirmed study of one's own, in the working directory."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A searched study of a folder of 8x8 images with val/ and test/, in the working directory."""
+    monkeypatch.setenv("DSACCEL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for split, num in (("train", 24), ("val", 8), ("test", 8)):
+        for name, brightness in (("dark", 60), ("light", 120)):
+            made = tmp_path / "images" / split / name
+            made.mkdir(parents=True)
+            for index in range(num):
+                pixels = rng.integers(brightness, brightness + 120, (8, 8, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(made / f"{index}.png")
+    searched(**{**SMALL, "data": {"name": "images", "train_images": 32}})
+    return tmp_path / "images"
+
+
+def take_out(folder: Path, num: int) -> dict[Path, bytes]:
+    """Delete some of the test images; returns what they held."""
+    taken = {path: path.read_bytes() for path in sorted(folder.glob("test/*/*.png"))[:num]}
+    for path in taken:
+        path.unlink()
+    return taken
+
+
+def put_back(taken: dict[Path, bytes]) -> None:
+    for path, content in taken.items():
+        path.write_bytes(content)
 
 
 def confirming(asked: ConfirmConfig = ASKED, config: StudyConfig | None = None) -> Confirm:
@@ -448,6 +480,76 @@ def test_other_images_than_the_searchs_are_refused(study):
         confirming()
 
 
+FOLDER = ConfirmConfig(top=1, num_seeds=1, controls=False)
+MORE = FOLDER.model_copy(update={"num_seeds": 2})
+
+
+def test_other_test_images_than_those_of_the_readings_are_refused_before_training(folder):
+    before = run(confirming(FOLDER))
+    taken = take_out(folder, 3)
+    assert measured(confirming(FOLDER)) == measured(run(confirming(FOLDER)))  # shown as it is
+    more = confirming(MORE)
+    with pytest.raises(MismatchError, match=r"the 13 test images are not those .* put the earlier"):
+        run(more)
+    assert measured(more) == measured(before)
+    assert more.readings == before.readings
+    result = cli("confirm", "tiny", "--top", "1", "--seeds", "2", "--no-controls", "-q")
+    assert result.exit_code == MismatchError.exit_code == 5, result.output
+    put_back(taken)
+    after = run(confirming(MORE))
+    assert {seed for *_, seed in read(after)} == set(fresh_seeds(1, 2))
+    assert after.record["num_images"]["test"] == 16
+
+
+def test_test_images_that_change_between_two_readings_are_refused_and_nothing_is_lost(folder):
+    cut = confirming(FOLDER)
+    for progress in cut.run():
+        if progress.phase == "test":
+            break
+    assert 0 < len(cut.readings) < len(measured(cut))
+    taken = take_out(folder, 1)
+    with pytest.raises(MismatchError, match="test images are not those"):
+        run(confirming(FOLDER))
+    assert confirming(FOLDER).readings == cut.readings
+    put_back(taken)
+    assert set(read(run(confirming(FOLDER)))) == set(measured(cut))
+
+
+def test_readings_without_a_recorded_fingerprint_stay_and_the_next_one_records_it(folder):
+    old = run(confirming(FOLDER))
+    recorded = old.record.pop("test_fingerprint")
+    old.study.set_user_attr("confirmation", old.record)
+    after = run(confirming(MORE))
+    assert after.readings[: len(old.readings)] == old.readings
+    assert after.record["test_fingerprint"] == recorded
+
+
+def test_with_a_given_val_folder_no_seed_is_said_to_have_its_own_split(folder):
+    confirm = run(confirming(FOLDER))
+    first, second = (confirm.entrants.load_data(seed).val for seed in fresh_seeds(1, 2))
+    assert first.fingerprint == second.fingerprint
+    command = ("confirm", "tiny", "--top", "1", "--seeds", "1", "--no-controls", "--json")
+    summary = json.loads(cli(*command).stdout)
+    assert summary["val_is_given"]
+    assert summary["split"] == (
+        "the validation images that the search chose by, the same for every seed"
+    )
+    text = " ".join(summary["sentences"])
+    assert "all seeds share the 16 validation images that the search chose by" in text
+    assert "the test split alone is fresh" in text
+    # and on the page
+    assert "the test split alone is fresh" in Path("studies/tiny/report.html").read_text()
+
+
+def test_with_a_given_val_folder_and_no_test_split_no_image_is_said_to_be_fresh(folder):
+    shutil.rmtree(folder / "test")
+    result = cli("confirm", "tiny", "--top", "1", "--seeds", "1", "--no-controls", "--json")
+    assert "no test split: the confirmation is on validation alone, and no image is fresh" in (
+        result.stderr
+    )
+    assert "no figure is of fresh images" in " ".join(json.loads(result.stdout)["sentences"])
+
+
 # ------------------------------------------------------------------ commands
 
 
@@ -463,6 +565,8 @@ def test_the_command_shows_and_writes_the_confirmation(confirmed):
     stored = json.loads(Path("studies/tiny/confirmation.json").read_text())
     assert {k: v for k, v in summary.items() if k != "files"} == stored
     assert summary["seeds"] == fresh_seeds(1, 2)
+    assert summary["split"] == "each seed's own validation images"
+    assert not summary["val_is_given"]
     assert len(summary["test_readings"]) == sum(
         r["accuracy"]["test"]["n"] for r in summary["results"]
     )

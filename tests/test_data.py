@@ -252,6 +252,8 @@ def test_given_validation_images_are_taken_and_none_are_held_out(load):
     assert np.array_equal(data.train_labels, images.labels)
     assert np.array_equal(data.val.pixels, val.images)
     assert np.array_equal(data.val.labels, val.labels)
+    assert data.val_is_given
+    assert not load(images).val_is_given
     # mean and std are of the training images alone
     np.testing.assert_allclose(data.mean, (images.images / 255).mean((0, 1, 2)), rtol=1e-12)
     # the split is of no seed, the share of none, and images to train on may still be few

@@ -166,6 +166,21 @@ def test_the_command_takes_a_landscape_apart_and_counts_seeds(tmp_path):
     assert "0.25 points" in shown
 
 
+def test_where_nothing_varies_over_seeds_no_number_of_them_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "dsaccel.landscapes.landscape.Landscape.objective",
+        lambda self, seed, name: 0.5 + 0.03 * int(name[0]) + 0.01 * int(name[-1]) + 0.1 * seed,
+    )
+    landscape_file(tmp_path / "x.csv")
+    args = ["variance", str(tmp_path / "x.csv")]
+    summary = json.loads(CliRunner().invoke(app, [*args, "--json"]).stdout)
+    assert summary["seeds_needed"]["siblings"] is summary["seeds_needed"]["paired"] is None
+    assert summary["seeds_needed"]["unpaired"] > 2
+    shown = " ".join(CliRunner().invoke(app, args).stdout.split())
+    assert shown.count("seed by seed: cannot be judged: the differences do not vary") == 2
+    assert f"seeds of its own: with {summary['seeds_needed']['unpaired']} seeds" in shown
+
+
 @pytest.mark.parametrize(
     ("args", "code", "named"),
     [

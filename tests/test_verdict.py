@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from rich.console import Console
@@ -19,7 +20,7 @@ TUNING = {
     **{"num_trials": 4, "num_layerwise": 4, "tuned_on": "1-1-3"},
 }
 NOISE = (0.0, 0.002, -0.001, 0.001, -0.002)
-# other digits than NOISE, so that paired differences vary
+# other digits than NOISE, and shifted for each network and mode, so that paired differences vary
 OTHER = (0.001, 0.0, 0.001, -0.002, 0.0)
 
 
@@ -34,10 +35,11 @@ def record(means, best="1-1-3", noises=None, **changes):
                 "num_parameters": 1000 * (number + 1), "flops": 10, "num_local_losses": 7,
             }
         )  # fmt: skip
-        for mode, mean in (("local", local), ("global", global_)):
+        for shifted, (mode, mean) in enumerate((("local", local), ("global", global_))):
             if mean is None:
                 continue
-            noise = (noises or {}).get(name, NOISE if number == 0 else OTHER)
+            own = np.roll(OTHER if number else NOISE, 2 * max(0, number - 1) + shifted).tolist()
+            noise = (noises or {}).get(name, own)
             for seed, shift in enumerate(noise):
                 common = {"name": name, "mode": mode, "seed": seed}
                 results.append(common | {"val_accuracy": mean + shift})
@@ -143,6 +145,39 @@ def test_one_seed_has_no_interval_and_says_so():
     assert "every lead is a tie until there are more" in text
 
 
+def test_a_difference_that_is_the_same_at_every_seed_is_no_lead_and_is_said_to_be_unjudged():
+    made = confirmation(noises=dict.fromkeys(MEANS, NOISE))
+    assert all(c.is_tie and not c.is_judged for r in made.results() for c in r.comparisons.values())
+    text = said(made)
+    assert (
+        "1-1-3 cannot be told from the reference 2-2-2 (+2.00 points at each of 5 seeds); on test "
+        "not to be told (+2.00 points at each of 5 seeds)."
+    ) in text
+    assert "A difference that is the same at every seed cannot be judged and is no lead" in text
+    for wrong in (" leads ", " trails ", " ties ", "p = "):
+        assert wrong not in text
+    # the table and the picture: no interval, and a mark in its place
+    console = Console(width=250)
+    with console.capture() as capture:
+        console.print(confirmation_table(made))
+    assert "-2.00 ?" in capture.get()
+    assert " tie" not in capture.get()
+    drawn: list[Any] = list(confirmation_figure(made).data)
+    assert all(reach is None for trace in drawn for reach in trace.error_x["array"])
+    # where all differences vary there is nothing of it
+    assert "cannot be judged" not in said(confirmation())
+
+
+def test_what_cannot_be_judged_counts_in_holms_correction_all_the_same():
+    noises = {"1-1-3": NOISE, "2-2-2": NOISE, "1-1-2": NOISE, "2-2-2@0.3": NOISE}
+    made = confirmation(noises=noises)  # of four layer-wise differences from the best one varies
+    compared = {r.entry.name: r.comparisons for r in made.results() if r.mode == "local"}
+    comparison = compared["1-2-3"]["val", "best"]
+    assert comparison.paired.p_value is not None
+    assert comparison.p_holm == pytest.approx(min(1, 4 * comparison.paired.p_value))
+    assert compared["2-2-2"]["val", "best"].p_holm is None
+
+
 def test_differences_that_do_not_vary_tell_nothing_of_what_could_be_detected():
     same = dict.fromkeys(MEANS, NOISE)
     text = said(confirmation(noises=same))
@@ -150,6 +185,19 @@ def test_differences_that_do_not_vary_tell_nothing_of_what_could_be_detected():
     assert "there is no interval" not in text
     alone = {"1-1-3": MEANS["1-1-3"]}
     assert "No difference from the best varies with the seed" in said(confirmation(alone))
+
+
+def test_images_that_the_search_chose_by_are_not_called_fresh():
+    text = said(confirmation())
+    assert "each seed has its own split of 500 validation images" in text
+    assert "biased" not in text
+    text = said(confirmation(val_is_given=True))
+    assert "all seeds share the 500 validation images that the search chose by" in text
+    assert "own split" not in text
+    biased = "Validation is biased in favour of the finalists, chosen on these images: "
+    assert biased + "the test split alone is fresh." in text
+    made, _ = record(MEANS, val_is_given=True)
+    assert biased + "no figure is of fresh images." in said(confirmation_of(made, []))
 
 
 def test_how_both_sides_were_tuned_is_told():

@@ -100,7 +100,8 @@ def run_confirmation(
         if not quiet:
             console.print("all of it is trained and read: the recorded confirmation is shown")
     elif not confirming.entrants.has_test and not quiet:
-        console.print("no test split: the confirmation is on validation alone")
+        fresh = ", and no image is fresh" if confirming.entrants.val_is_given else ""
+        console.print(f"no test split: the confirmation is on validation alone{fresh}")
     with closing(confirming.run()) as run:
         try:
             for progress in run:

@@ -2,8 +2,9 @@
 
 The search looked at many hierarchies with one seed, so its winner is lucky in part. Here everything
 that a seed decides is drawn anew: weights, order, augmentation, dropout, and the validation split,
-so that a finalist is measured on other images than it was chosen on. All hierarchies of one seed
-see the same split and are one trie: their differences are paired.
+so that a finalist is measured on other images than it was chosen on. Not so if the images are given
+(a folder's `val/`): then validation favours the finalists, and the test split alone is fresh. All
+hierarchies of one seed see the same split and are one trie: their differences are paired.
 
 The decision is made on validation and recorded; only then the test split is read, once for each
 network that was trained, and changes nothing. All that is known is in the study's attributes: a
@@ -31,7 +32,7 @@ from dsaccel.confirm.confirmation import (
 from dsaccel.confirm.entrants import Entrants, GlobalSettings, load_networks, save_networks
 from dsaccel.confirm.finalists import choose_entries, merge_entries, reference_hierarchies
 from dsaccel.confirm.tuning import layerwise_settings, tune
-from dsaccel.data.batches import Data, load_test
+from dsaccel.data.batches import Data, EvalSplit, load_test
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.files import make_folder
 from dsaccel.search.recorded import study_fingerprint
@@ -138,10 +139,14 @@ class Confirm:
         """Tune, train what is missing, decide, and read the test split of what was trained.
 
         Raises:
+            MismatchError: if the test images are not those of the readings before.
             NoMemoryError: if one network alone needs more memory than there is.
             StorageError: if the storage fails, or another process trains here.
         """
         with storage_errors(self._url), training_lock(self.directory):
+            if "test_fingerprint" in self.record and self.entrants.has_test and self.jobs():
+                # found now, not after hours of training; no network sees them
+                self._load_test(self.entrants.load_data(self.config.seed))
             yield from self._tune()
             jobs = self.jobs()
             for number, job in enumerate(jobs, 1):
@@ -177,7 +182,7 @@ class Confirm:
     def _begin_record(self) -> dict[str, Any]:
         """What is recorded, with the entries that are asked for now; earlier ones stay."""
         self.record = self.study.user_attrs.get("confirmation") or {
-            "split": "each seed's own validation images",
+            "val_is_given": self.entrants.val_is_given,
             "entries": [],
             "results": [],
             "decisions": [],
@@ -359,7 +364,7 @@ class Confirm:
             data = self.entrants.load_data(seed)
             cohort = self.entrants.cohort(entries, mode, data, self._global)
             load_networks(path, cohort)
-            test = load_test(data, download=self._download)
+            test = self._load_test(data)
             accuracies = evaluate(cohort.trie, cohort.learners, test.batches())
             look = {"date": _now(), "command": self._command, "mode": mode, "seed": seed}
             new = [look | {"name": name, "accuracy": accuracies[name][-1]} for name in names]
@@ -372,6 +377,24 @@ class Confirm:
         folder = self.directory.confirmation
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+    def _load_test(self, data: Data) -> EvalSplit:
+        """The test images, which are the same at every reading; the first one that records their
+        fingerprint says which.
+
+        Raises:
+            MismatchError: if they are others.
+        """
+        test = load_test(data, download=self._download)
+        recorded = self.record.setdefault("test_fingerprint", test.fingerprint)
+        if recorded != test.fingerprint:
+            raise MismatchError(
+                f"data: the {len(test.labels):,} test images are not those that this confirmation "
+                f"was read on (fingerprint {recorded[:12]} in the study, {test.fingerprint[:12]} "
+                "now), and accuracies on others cannot be compared: put the earlier ones back; "
+                f"what is recorded is shown by: dsaccel report {self.directory.name}"
+            )
+        return test
 
 
 def _now() -> str:

@@ -60,12 +60,18 @@ class Comparison:
 
     paired: Paired
     p_holm: float | None
-    """Adjusted for all comparisons in the same mode, split and against the same network."""
+    """Adjusted for all comparisons in the same mode, split and against the same network; None if
+    the noise is unknown, so that the difference cannot be judged."""
 
     @property
     def is_tie(self) -> bool:
-        """Whether the difference is within noise: not significant at 5 % after Holm."""
+        """Whether this is no lead: not significant at 5 % after Holm, or not to be judged."""
         return self.p_holm is None or self.p_holm > ALPHA
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the noise is known: the difference was measured more than once, and varies."""
+        return self.p_holm is not None
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,8 @@ class Confirmation:
     tuning: Mapping[str, Any] | None
     """How the settings of global back-propagation were found."""
     num_images: Mapping[Split, int]
+    val_is_given: bool
+    """Whether validation is on the images that the finalists were chosen by, at every seed."""
 
     def series(self, split: Split, name: str | None, mode: Mode) -> Mapping[int, float]:
         """Seed -> accuracy; empty if nothing is measured."""
@@ -207,6 +215,7 @@ def confirmation_of(
         best=decisions[-1]["best"] if decisions else None,
         tuning=record["tuning"],
         num_images=record["num_images"],
+        val_is_given=record.get("val_is_given", False),  # recorded since images can be given
     )
 
 
@@ -216,6 +225,9 @@ def entry_record(entry: Entry) -> dict[str, Any]:
 
 
 def _adjusted(family: Mapping[str, Paired]) -> dict[str, Comparison]:
-    tested = {name: d.p_value for name, d in family.items() if d.p_value is not None}
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-    return {name: Comparison(difference, adjusted.get(name)) for name, difference in family.items()}
+    # what cannot be judged was compared all the same: it counts among the others
+    p_values = [1.0 if d.p_value is None else d.p_value for d in family.values()]
+    return {
+        name: Comparison(difference, None if difference.p_value is None else p_holm)
+        for (name, difference), p_holm in zip(family.items(), holm(p_values), strict=True)
+    }

@@ -42,6 +42,7 @@ class Entrants:
         self.fingerprint = data.fingerprint
         self.num_val = data.num_val
         self.has_test = data.has_test
+        self.val_is_given = data.val_is_given
         self._shape = {
             "channels": data.channels,
             "side": data.side,

@@ -61,7 +61,7 @@ def confirmation_figure(confirmation: Confirmation | None) -> go.Figure:
     return figure
 
 
-def _reach(comparison: Comparison) -> float:
-    """Half the interval, in points."""
+def _reach(comparison: Comparison) -> float | None:
+    """Half the interval, in points; None, which draws no line, if there is none."""
     difference = comparison.paired
-    return 0.0 if difference.high is None else 100 * (difference.high - difference.mean)
+    return None if difference.high is None else 100 * (difference.high - difference.mean)

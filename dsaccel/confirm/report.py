@@ -12,7 +12,9 @@ HEADINGS = (
 )
 CAPTION = (
     "Finalists, references and controls trained again with fresh seeds. A dot is the mean "
-    "difference from the best finalist over the seeds, paired; the line its 95 % interval."
+    "difference from the best finalist over the seeds, paired; the line its 95 % interval. "
+    "Without a line, and with ? in the table: it was measured once, or is the same at every seed, "
+    "and cannot be judged."
 )
 
 

@@ -8,8 +8,6 @@ from dsaccel.statistics import Summary, seeds_needed
 
 RESOLUTION = 0.005
 """The difference whose price in seeds is told, where no other is asked for."""
-ROUNDING = 1e-9
-"""A standard deviation below this is one of rounding."""
 
 ROLES: dict[Role, str] = {
     "finalist": "finalist",
@@ -19,6 +17,11 @@ ROLES: dict[Role, str] = {
     "widened to parameters": "reference widened to the winner's parameters",
     "widened to FLOPs": "reference widened to the winner's FLOPs",
 }
+VAL_IMAGES = {
+    False: "each seed's own validation images",
+    True: "the validation images that the search chose by, the same for every seed",
+}
+"""By whether they are given."""
 SPLIT_NAMES: dict[Split, str] = {"val": "validation", "test": "test"}
 
 
@@ -38,6 +41,7 @@ def sentences(confirmation: Confirmation, resolution: float) -> list[str]:
         *_against_finalists(best, rows),
         *_against_reference(confirmation, best, rows),
         *_against_global(best),
+        *_unjudged(confirmation),
         *_how_fine(best, rows, resolution),
         *_how_tuned(confirmation),
         "Intervals are 95 % t intervals of paired differences, each for itself; a lead is called "
@@ -55,14 +59,14 @@ def summary_text(summary: Summary | None) -> str:
 
 
 def difference_text(comparison: Comparison | None) -> str:
-    """`+0.40 (-0.21 to +1.01) tie`: points, 95 % interval."""
+    """`+0.40 (-0.21 to +1.01) tie`: points, 95 % interval; `+0.40 ?`: it cannot be judged."""
     if comparison is None:
         return "-"
     d = comparison.paired
-    interval = (
-        "" if d.low is None or d.high is None else f" ({_points(d.low)} to {_points(d.high)})"
-    )
-    return f"{_points(d.mean)}{interval}{' tie' if comparison.is_tie else ''}"
+    if d.low is None or d.high is None:
+        return f"{_points(d.mean)} ?"
+    tie = " tie" if comparison.is_tie else ""
+    return f"{_points(d.mean)} ({_points(d.low)} to {_points(d.high)}){tie}"
 
 
 def role_text(result: Result) -> str:
@@ -71,10 +75,15 @@ def role_text(result: Result) -> str:
 
 def _winner(confirmation: Confirmation, best: Result) -> Iterator[str]:
     val, test = best.accuracies["val"], best.accuracies.get("test")
+    num_val = f"{confirmation.num_images['val']:,} validation images"
+    images = (
+        f"all seeds share the {num_val} that the search chose by"
+        if confirmation.val_is_given
+        else f"each seed has its own split of {num_val}"
+    )
     yield (
         f"Decided on validation: {best.entry.name}, {summary_text(val)} over {val.n} fresh "
-        f"{_plural('seed', val.n)} (mean ± standard deviation; each seed has its own split of "
-        f"{confirmation.num_images['val']:,} validation images)."
+        f"{_plural('seed', val.n)} (mean ± standard deviation; {images})."
     )
     if test is not None:
         yield (
@@ -83,6 +92,9 @@ def _winner(confirmation: Confirmation, best: Result) -> Iterator[str]:
         )
     else:
         yield "No test split was read: all figures are validation accuracies."
+    if confirmation.val_is_given:
+        fresh = "no figure is of fresh images" if test is None else "the test split alone is fresh"
+        yield f"Validation is biased in favour of the finalists, chosen on these images: {fresh}."
 
 
 def _against_finalists(best: Result, rows: list[Result]) -> Iterator[str]:
@@ -115,6 +127,17 @@ def _against_global(best: Result) -> Iterator[str]:
     yield from _told(best, "global", f"Layer-wise, {best.entry.name}", network)
 
 
+def _unjudged(confirmation: Confirmation) -> Iterator[str]:
+    """What it means that a difference is the same at every seed, if one is."""
+    comparisons = [c for result in confirmation.results() for c in result.comparisons.values()]
+    if any(c.paired.n > 1 and not c.is_judged for c in comparisons):
+        yield (
+            "A difference that is the same at every seed cannot be judged and is no lead: "
+            "accuracies are counts of images, so a few differences are often equal by chance. More "
+            "seeds (--seeds) tell."
+        )
+
+
 def _how_fine(best: Result, rows: list[Result], resolution: float) -> Iterator[str]:
     """What so many seeds can find, judged by the noisiest layer-wise difference from the best."""
     noisiest = max(
@@ -122,7 +145,7 @@ def _how_fine(best: Result, rows: list[Result], resolution: float) -> Iterator[s
             comparison.paired
             for result in rows
             if (comparison := result.comparisons.get(("val", "best")))
-            and comparison.paired.std is not None
+            and comparison.paired.detectable is not None
         ),
         key=lambda difference: difference.std or 0.0,
         default=None,
@@ -130,17 +153,16 @@ def _how_fine(best: Result, rows: list[Result], resolution: float) -> Iterator[s
     if best.accuracies["val"].n == 1:
         yield "With 1 seed there is no interval: every lead is a tie until there are more."
         return
-    std = 0.0 if noisiest is None else noisiest.std or 0.0
-    if noisiest is None or noisiest.detectable is None or std < ROUNDING:
+    if noisiest is None or noisiest.detectable is None or noisiest.std is None:
         yield "No difference from the best varies with the seed: what could be detected is unknown."
         return
-    needed = seeds_needed(std, resolution)
+    needed = seeds_needed(noisiest.std, resolution)
     seeds = "more than 10,000" if needed is None else f"{needed}"
     yield (
         f"Smallest detectable difference: {100 * noisiest.detectable:.2f} points, the true "
         f"difference that a two-sided paired t-test with {noisiest.n} seeds finds at the 5 % "
         f"level in 80 % of such experiments, at the largest standard deviation of a difference "
-        f"from the best ({100 * std:.2f} points). To find {100 * resolution:g} points "
+        f"from the best ({100 * noisiest.std:.2f} points). To find {100 * resolution:g} points "
         f"takes {seeds} seeds."
     )
 
@@ -173,19 +195,21 @@ def _told(result: Result, against: Against, name: str, other: str) -> Iterator[s
 
 def _verb(comparison: Comparison) -> str:
     if comparison.is_tie:
-        return "ties with" if comparison.paired.low is not None else "cannot be told from"
+        return "ties with" if comparison.is_judged else "cannot be told from"
     return "leads" if comparison.paired.mean > 0 else "trails"
 
 
 def _noun(comparison: Comparison) -> str:
     if comparison.is_tie:
-        return "a tie"
+        return "a tie" if comparison.is_judged else "not to be told"
     return "a lead" if comparison.paired.mean > 0 else "behind"
 
 
 def _figures(comparison: Comparison) -> str:
     d = comparison.paired
     text = f" ({_points(d.mean)} points"
+    if not comparison.is_judged and d.n > 1:
+        text += f" at each of {d.n} seeds"
     if d.low is not None and d.high is not None:
         text += f", 95 % interval {_points(d.low)} to {_points(d.high)}"
     if comparison.p_holm is not None:

@@ -11,7 +11,13 @@ from rich.text import Text
 
 from dsaccel.confirm.confirm import Confirm, ConfirmProgress
 from dsaccel.confirm.confirmation import Confirmation, entry_record
-from dsaccel.confirm.verdict import difference_text, role_text, sentences, summary_text
+from dsaccel.confirm.verdict import (
+    VAL_IMAGES,
+    difference_text,
+    role_text,
+    sentences,
+    summary_text,
+)
 from dsaccel.files import atomic_write, make_folder, write_text
 from dsaccel.search.tables import count
 
@@ -19,7 +25,8 @@ from dsaccel.search.tables import count
 def confirmation_table(confirmation: Confirmation) -> Table:
     """A row for each network and mode, layer-wise ones first."""
     table = Table(
-        caption="points (95 % interval) on validation; ± is the standard deviation over n seeds",
+        caption="points (95 % interval) on validation, ? where one cannot be judged; ± is the "
+        "standard deviation over n seeds",
         caption_justify="left",
     )
     table.add_column("network", overflow="fold")
@@ -56,7 +63,8 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
     return {
         "study": confirming.directory.name,
         "seeds": confirming.seeds,
-        "split": confirming.record["split"],
+        "split": VAL_IMAGES[confirmation.val_is_given],
+        "val_is_given": confirmation.val_is_given,
         "best": confirmation.best,
         "reference": confirmation.reference,
         "tuning": confirmation.tuning,
@@ -72,7 +80,11 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
                 },
                 "differences": {
                     f"{split} to {against}": asdict(comparison.paired)
-                    | {"p_holm": comparison.p_holm, "is_tie": comparison.is_tie}
+                    | {
+                        "p_holm": comparison.p_holm,
+                        "is_tie": comparison.is_tie,
+                        "is_judged": comparison.is_judged,
+                    }
                     for (split, against), comparison in result.comparisons.items()
                 },
             }

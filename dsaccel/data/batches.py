@@ -57,6 +57,9 @@ class Data:
     """The settings with every default filled in."""
     class_names: tuple[str, ...]
     has_test: bool
+    val_is_given: bool
+    """Whether the validation images are a folder's `val/`, the same for every seed; otherwise each
+    seed holds out its own."""
     fingerprint: str
     """Hash of the training and of the validation images and labels."""
     mean: tuple[float, ...]
@@ -151,10 +154,11 @@ def load_data(
     """
     images = read_train(config, download=download)
     resolved = _resolve(config, images)
-    val = read_val(resolved, images.class_names)
-    train = images
-    if val is None:
+    given = read_val(resolved, images.class_names)
+    if given is None:
         train, val = _split_off_validation(resolved, images, seed)
+    else:
+        train, val = images, given
     train = _subset(resolved, train, seed)
     mean, std = _mean_and_std(train.images)
     padding = resolved.crop_padding or 0
@@ -163,6 +167,7 @@ def load_data(
         resolved=resolved,
         class_names=images.class_names,
         has_test=has_test(config),
+        val_is_given=given is not None,
         fingerprint=_fingerprint(train, val),
         mean=mean,
         std=std,

@@ -9,6 +9,7 @@ from rich.table import Table
 from dsaccel.hierarchy import Hierarchy, parse_hierarchy
 from dsaccel.landscapes.landscape import Landscape
 from dsaccel.landscapes.variance import Components
+from dsaccel.statistics import ROUNDING
 
 MEANINGS = {
     "prefix": "which prefix a hierarchy has",
@@ -63,8 +64,12 @@ def variance_sentences(components: Components, resolution: float) -> list[str]:
     ]
     for name, std, (key, n) in zip(what, stds, needed.items(), strict=True):
         del key
-        seeds = "more than 10,000 seeds" if n is None else f"{n} seeds"
-        lines.append(f"  {name}: with {seeds} (std of the difference {100 * std:.3f} points)")
+        if std < ROUNDING:
+            found = "cannot be judged: the differences do not vary over these seeds"
+        else:
+            seeds = "more than 10,000 seeds" if n is None else f"{n} seeds"
+            found = f"with {seeds} (std of the difference {100 * std:.3f} points)"
+        lines.append(f"  {name}: {found}")
     if components.num_seeds < 5:
         lines.append(
             f"With {components.num_seeds} seeds the variances over seeds are rough estimates."
