@@ -11,6 +11,7 @@ from dsaccel.config import NetworkConfig, RuntimeConfig, TrainingConfig
 from dsaccel.networks.memory import estimate_plans, split_to_fit
 from dsaccel.networks.trie import Trie
 from dsaccel.networks.unit_memory import Sizes, unit_peaks
+from dsaccel.training import runtime
 from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.runtime import free_memory_bytes, is_out_of_memory, start_runtime
@@ -264,6 +265,30 @@ def test_a_list_is_cut_into_the_fewest_runs_that_fit():
 def test_free_memory_is_some_and_below_what_a_machine_can_have():
     assert 2**20 < free_memory_bytes(CPU) < 2**50
     assert math.isfinite(free_memory_bytes(CPU))
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "cached", "free"),
+    [
+        ("5000", 4000, 0, 1000),
+        ("5000", 5000, 3000, 3000),
+        ("5000", 6000, 0, 0),
+        ("max", 9, 0, None),
+    ],
+)
+def test_files_that_a_container_has_cached_are_free_memory(
+    tmp_path, monkeypatch, limit, used, cached, free
+):
+    """Once it has read much, they fill all that its limit leaves."""
+    for name, text in {
+        "memory.max": limit,
+        "memory.current": used,
+        "memory.stat": f"anon 1\nactive_file 7\ninactive_file {cached}\nslab 8",
+    }.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    monkeypatch.setattr(runtime, "_CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(runtime, "_available_bytes", lambda: 10**6)
+    assert free_memory_bytes(CPU) == (10**6 if free is None else free)
 
 
 def test_the_cpu_allocators_own_error_is_recognised():
