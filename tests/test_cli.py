@@ -80,6 +80,22 @@ def test_what_is_piped_is_neither_wrapped_nor_cut():
     assert re.search(f"^best      {name}  .* parameters  trial 0$", shown, re.MULTILINE)
 
 
+@pytest.mark.parametrize("terminal", ["xterm-256color", "dumb"])
+def test_colour_that_is_forced_makes_no_terminal_of_a_pipe(monkeypatch, terminal):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", terminal)
+    settings = {"learning_rate": {"choices": [0.0123456789]}, "dropout": {"choices": [0.123456789]}}
+    space = {"num_blocks": [[1, 1]] * 3, "settings": settings}
+    write_study(Path("studies/long.toml"), space=space, references=[], training={"epochs": 1})
+    result = run("search", "long")
+    assert "search epoch 1/1" in result.stderr
+    # neither is the cursor moved nor a line erased, and no name is wrapped
+    assert not re.search(r"\x1b\[[^m]*[A-Zhl]", result.output)
+    name = "1-1-1 learning_rate=0.0123456789 dropout=0.123456789"
+    shown = re.sub(r"\x1b\[[\d;]*m", "", result.stdout)
+    assert re.search(f"^best      {name}  .* parameters  trial 0$", shown, re.MULTILINE)
+
+
 def test_an_exhausted_space_is_said_and_what_was_read_beside_it_is_listed():
     bounds = "space.num_blocks=[[1, 1], [1, 1], [2, 3]]"
     settings = ["--set", bounds, "--set", "references=[]", "--set", "budget.baseline=false"]
