@@ -31,7 +31,9 @@ def run(*args: str | Path):
 
 
 def dsaccel(*args: str) -> list[str]:
-    return [sys.executable, "-c", "from dsaccel.cli import main; main()", *args]
+    """In a process that heeds Ctrl-C, which one begun in the background would ignore."""
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    return [sys.executable, "-c", f"{heed}; from dsaccel.cli import main; main()", *args]
 
 
 def files() -> set[str]:
