@@ -171,7 +171,8 @@ def test_blocks_are_counted_as_the_tries_count_them(finished):
 def test_the_baseline_is_the_winner_trained_globally(finished):
     baseline = finished.study.user_attrs["baseline"]
     complete = [t for t in finished.study.trials if t.state == TrialState.COMPLETE]
-    ranked = sorted(complete, key=lambda t: (-t.value, t.user_attrs["shallow_scale"]))
+    costs = ("shallow_scale", "num_parameters")  # of equal accuracies, the cheaper
+    ranked = sorted(complete, key=lambda t: (-t.value, *(t.user_attrs[cost] for cost in costs)))
     best = ranked[0].user_attrs["hierarchy"]
     assert baseline["hierarchy"] == best
     run = run_config(finished.config, best, None).model_copy(update={"mode": "global"})
