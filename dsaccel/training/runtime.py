@@ -97,6 +97,16 @@ def free_memory_bytes(device: torch.device) -> int:
     return int(min(_available_bytes(), _container_bytes()))
 
 
+def unfolds_bf16(device: torch.device) -> bool:
+    """Whether torch convolves bf16 the long way there: oneDNN does it on some CPUs only, as x86
+    from AVX-512 on.
+    """
+    if device.type != "cpu":
+        return False
+    has_onednn = torch.backends.mkldnn.is_available()
+    return not (has_onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocator, the device's or the CPU's, had nothing left to give."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
