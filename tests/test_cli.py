@@ -401,12 +401,15 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(number, code):
     with subprocess.Popen(
         dsaccel(*args), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "search epoch 2/500" in line:
-                break
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "search epoch 2/500" in line:
+                    break
+            process.send_signal(number)
+            _, err = process.communicate()
+        finally:
+            process.kill()
     assert process.returncode == code, err
     # sys.argv of a `-c` program is its options alone
     assert "stopped; continue with: dsaccel search tiny" in err
