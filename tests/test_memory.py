@@ -2,17 +2,19 @@
 
 import math
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import CPU, Batches, plan, plans
+from torch._C._profiler import _EventType
 
 from dsaccel.config import NetworkConfig, RuntimeConfig, TrainingConfig
 from dsaccel.networks.memory import estimate_plans, split_to_fit
 from dsaccel.networks.trie import Trie
 from dsaccel.networks.unit_memory import Sizes, unit_peaks
 from dsaccel.training import runtime
-from dsaccel.training.allocations import peak_bytes
+from dsaccel.training.allocations import memory_events, peak_bytes
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.runtime import (
     free_memory_bytes,
@@ -73,6 +75,16 @@ def test_the_release_of_what_was_there_before_is_not_counted():
         return torch.zeros(1000)
 
     assert peak_bytes(run, CPU) == 4 * 1000
+
+
+def test_on_a_coarse_clock_a_release_stays_before_what_takes_its_place():
+    def event(number, *children, tag=_EventType.Allocation):
+        return SimpleNamespace(tag=tag, children=children, start_time_ns=5, number=number)
+
+    inner = event(None, event(2), event(3), tag=_EventType.TorchOp)
+    tree = [event(1), inner, event(4)]
+    record = SimpleNamespace(kineto_results=SimpleNamespace(experimental_event_tree=lambda: tree))
+    assert [found.number for found in memory_events(record)] == [1, 2, 3, 4]  # pyright: ignore
 
 
 def test_the_meter_writes_nothing(capfd):
