@@ -104,7 +104,8 @@ def test_each_row_holds_what_the_dashboard_and_the_report_need(finished):
         # the step is the epoch, the value the deepest local head's accuracy
         assert trial.intermediate_values == {e: row[-2] for e, row in enumerate(heads, 1)}
         assert attributes["val_accuracy"] == heads[-1][-1]
-        assert attributes["time_s"] > 0
+        # what is read on the way to others takes no time of its own
+        assert (attributes["time_s"] > 0) != attributes.get("harvested", False)
         if trial.state == TrialState.COMPLETE:
             assert len(heads) == 4
             assert trial.value == heads[-1][-1]
