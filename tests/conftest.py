@@ -1,7 +1,32 @@
+"""What every test runs in, whatever the machine and whoever starts it."""
+
 import pytest
 import torch
+
+TERMINAL = (
+    *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "COLORTERM", "TERM"),
+    *("TTY_COMPATIBLE", "TTY_INTERACTIVE", "JUPYTER_COLUMNS", "JUPYTER_LINES"),
+)
+"""What Rich reads of a terminal."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory):
+    """No terminal's settings, and not the user's cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in TERMINAL:
+            patch.delenv(name, raising=False)
+        patch.setenv("DSACCEL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_again():
+    """A command that is given no number of threads takes all cores, for good."""
+    yield
     torch.set_num_threads(1)

@@ -101,3 +101,9 @@ def differing(a: dict[str, Tensor], b: dict[str, Tensor]) -> list[str]:
     """Names of the tensors that are not bit for bit equal."""
     assert a.keys() == b.keys()
     return [name for name in a if not torch.equal(a[name], b[name])]
+
+
+def num_undecided(logits_BK: Tensor) -> int:
+    """Images whose two likeliest classes are so near that the rounding of a sum may decide."""
+    best, second = logits_BK.topk(2, dim=1).values.unbind(1)
+    return int((best - second < 1e-5).sum())

@@ -31,7 +31,9 @@ def run(*args: str | Path):
 
 
 def dsaccel(*args: str) -> list[str]:
-    return [sys.executable, "-c", "from dsaccel.cli import main; main()", *args]
+    """In a process that heeds Ctrl-C, which one begun in the background would ignore."""
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    return [sys.executable, "-c", f"{heed}; from dsaccel.cli import main; main()", *args]
 
 
 def files() -> set[str]:
@@ -77,6 +79,22 @@ def test_what_is_piped_is_neither_wrapped_nor_cut():
     shown = run("search", "long", "-q").stdout
     name = "1-1-1 learning_rate=0.0123456789 dropout=0.123456789"
     assert f"│ {name} │" in shown
+    assert re.search(f"^best      {name}  .* parameters  trial 0$", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize("terminal", ["xterm-256color", "dumb"])
+def test_colour_that_is_forced_makes_no_terminal_of_a_pipe(monkeypatch, terminal):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", terminal)
+    settings = {"learning_rate": {"choices": [0.0123456789]}, "dropout": {"choices": [0.123456789]}}
+    space = {"num_blocks": [[1, 1]] * 3, "settings": settings}
+    write_study(Path("studies/long.toml"), space=space, references=[], training={"epochs": 1})
+    result = run("search", "long")
+    assert "search epoch 1/1" in result.stderr
+    # neither is the cursor moved nor a line erased, and no name is wrapped
+    assert not re.search(r"\x1b\[[^m]*[A-Zhl]", result.output)
+    name = "1-1-1 learning_rate=0.0123456789 dropout=0.123456789"
+    shown = re.sub(r"\x1b\[[\d;]*m", "", result.stdout)
     assert re.search(f"^best      {name}  .* parameters  trial 0$", shown, re.MULTILINE)
 
 
@@ -383,12 +401,15 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(number, code):
     with subprocess.Popen(
         dsaccel(*args), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "search epoch 2/500" in line:
-                break
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "search epoch 2/500" in line:
+                    break
+            process.send_signal(number)
+            _, err = process.communicate()
+        finally:
+            process.kill()
     assert process.returncode == code, err
     # sys.argv of a `-c` program is its options alone
     assert "stopped; continue with: dsaccel search tiny" in err

@@ -2,27 +2,42 @@
 
 import math
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import CPU, Batches, plan, plans
+from torch._C._profiler import _EventType
 
 from dsaccel.config import NetworkConfig, RuntimeConfig, TrainingConfig
 from dsaccel.networks.memory import estimate_plans, split_to_fit
 from dsaccel.networks.trie import Trie
 from dsaccel.networks.unit_memory import Sizes, unit_peaks
-from dsaccel.training.allocations import peak_bytes
+from dsaccel.training import runtime
+from dsaccel.training.allocations import memory_events, peak_bytes
 from dsaccel.training.cohort import Cohort
-from dsaccel.training.runtime import free_memory_bytes, is_out_of_memory, start_runtime
+from dsaccel.training.runtime import (
+    free_memory_bytes,
+    is_out_of_memory,
+    start_runtime,
+    unfolds_bf16,
+)
 from dsaccel.training.schedules import train_batch
 
 NETWORK = NetworkConfig(width=1 / 16, dropout=0.2)
 BATCH = 16
 
 
+class EvenBatches(Batches):
+    """Validated in batches of the same size, as a study's data."""
+
+    def val_batches(self):
+        return zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True)
+
+
 def measured(networks, training, *, side=16):
     """Activations at the peak of the second epoch, of which evaluation is a part."""
-    data = Batches(num_images=2 * BATCH, batch_size=BATCH, side=side)
+    data = EvenBatches(num_images=2 * BATCH, batch_size=BATCH, side=side)
     cohort = Cohort(networks, training, data, seed=1, device=CPU)
     rungs = cohort.rungs()
     next(rungs)
@@ -62,6 +77,16 @@ def test_the_release_of_what_was_there_before_is_not_counted():
     assert peak_bytes(run, CPU) == 4 * 1000
 
 
+def test_on_a_coarse_clock_a_release_stays_before_what_takes_its_place():
+    def event(number, *children, tag=_EventType.Allocation):
+        return SimpleNamespace(tag=tag, children=children, start_time_ns=5, number=number)
+
+    inner = event(None, event(2), event(3), tag=_EventType.TorchOp)
+    tree = [event(1), inner, event(4)]
+    record = SimpleNamespace(kineto_results=SimpleNamespace(experimental_event_tree=lambda: tree))
+    assert [found.number for found in memory_events(record)] == [1, 2, 3, 4]  # pyright: ignore
+
+
 def test_the_meter_writes_nothing(capfd):
     peak_bytes(lambda: torch.zeros(1000), CPU)
     assert capfd.readouterr() == ("", "")
@@ -87,7 +112,8 @@ def test_the_estimate_is_within_15_percent(family, names, changes, precision):
     networks = plans(*names, family=family, network=network, side=16)
     settings = training(precision=precision)
     peak, _ = measured(networks, settings)
-    assert estimate_plans(networks, settings).activations_bytes == pytest.approx(peak, rel=0.15)
+    estimate = estimate_plans(networks, settings, unfolds_bf16=unfolds_bf16(CPU))
+    assert estimate.activations_bytes == pytest.approx(peak, rel=0.15)
 
 
 @pytest.mark.parametrize("family", ["resnet18", "vgg8b"])
@@ -264,6 +290,30 @@ def test_a_list_is_cut_into_the_fewest_runs_that_fit():
 def test_free_memory_is_some_and_below_what_a_machine_can_have():
     assert 2**20 < free_memory_bytes(CPU) < 2**50
     assert math.isfinite(free_memory_bytes(CPU))
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "cached", "free"),
+    [
+        ("5000", 4000, 0, 1000),
+        ("5000", 5000, 3000, 3000),
+        ("5000", 6000, 0, 0),
+        ("max", 9, 0, None),
+    ],
+)
+def test_files_that_a_container_has_cached_are_free_memory(
+    tmp_path, monkeypatch, limit, used, cached, free
+):
+    """Once it has read much, they fill all that its limit leaves."""
+    for name, text in {
+        "memory.max": limit,
+        "memory.current": used,
+        "memory.stat": f"anon 1\nactive_file 7\ninactive_file {cached}\nslab 8",
+    }.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    monkeypatch.setattr(runtime, "_CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(runtime, "_available_bytes", lambda: 10**6)
+    assert free_memory_bytes(CPU) == (10**6 if free is None else free)
 
 
 def test_the_cpu_allocators_own_error_is_recognised():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 import torch
-from helpers import CPU
+from helpers import CPU, num_undecided
 from safetensors.torch import load_file, save_file
 from tiny_study import TABLES
 from torch import nn
@@ -67,8 +67,9 @@ def test_a_loaded_network_repeats_the_accuracies_of_all_heads_on_raw_images(trai
     raw = images.pixels.permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         heads, logits = network.heads(raw), network(raw)
-    read = [(out.argmax(dim=1) == images.labels).double().mean().item() for out in heads]
-    assert read == pytest.approx(expected["1-2-1"], abs=1e-12)
+    for out, accuracy in zip(heads, expected["1-2-1"], strict=True):
+        off = (out.argmax(dim=1) == images.labels).sum().item() - accuracy * len(images.labels)
+        assert abs(off) <= num_undecided(out) + 1e-9 <= 5
     assert torch.equal(logits, heads[-1])
     assert network.class_names == tuple("0123456789")
 

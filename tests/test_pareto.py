@@ -8,13 +8,13 @@ import pytest
 from optuna import Study
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
+from tiny_study import searched, searching, write_study
 from typer.testing import CliRunner
 
 from dsaccel.cli import app
 from dsaccel.costs import COSTS
 from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.reports.pareto import front_table, pareto_figure, pareto_points, write_front
-from tests.tiny_study import searched, searching, write_study
 
 PARAMETERS = COSTS["parameters"]
 

@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -24,38 +23,41 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The URL of a server on a free port."""
+    """The URL of a server, which listens in a folder of its own: no other one can take its port."""
     # PostgreSQL refuses to run as root
     user = "nobody" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="dsaccel-postgres-"))
+    # not in TMPDIR, which may be closed to `nobody`, or too long for the name of a socket
+    folder = Path(tempfile.mkdtemp(prefix="dsaccel-postgres-", dir="/tmp"))
     if user is not None:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     data = folder / "data"
-    setup = [PROGRAMS / "initdb", "-D", data, "-U", "dsaccel", "--auth=trust", "--no-sync"]
-    subprocess.run(setup, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
-    options = ["-D", data, "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1"]
-    log = (folder / "log").open("w")
-    process = subprocess.Popen([PROGRAMS / "postgres", *options], user=user, cwd=folder, stderr=log)
+    initdb = [PROGRAMS / "initdb", "-D", data, "-U", "dsaccel", "--auth=trust", "--no-sync"]
+    # whatever locale the tests are started in, it may be unknown here
+    setup = [*initdb, "--no-locale", "--encoding=UTF8"]
+    options = ["-D", data, "-p", "5432", "-k", folder, "-c", "listen_addresses="]
     try:
-        wait_for(port)
-        yield f"postgresql+psycopg://dsaccel@127.0.0.1:{port}/postgres"
+        subprocess.run(setup, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
+        with (
+            (folder / "log").open("w") as log,
+            subprocess.Popen(
+                [PROGRAMS / "postgres", *options], user=user, cwd=folder, stderr=log
+            ) as process,
+        ):
+            try:
+                wait_for(process, folder)
+                yield f"postgresql+psycopg://dsaccel@/postgres?host={folder}&port=5432"
+            finally:
+                process.send_signal(signal.SIGINT)  # "fast": it does not wait for our connections
     finally:
-        process.send_signal(signal.SIGINT)  # "fast": it does not wait for our connections
-        process.wait()
-        log.close()
         shutil.rmtree(folder)
 
 
-def wait_for(port: int) -> None:
-    ready = [PROGRAMS / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
-    for _ in range(100):
-        if subprocess.run(ready, check=False).returncode == 0:
-            return
+def wait_for(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """As long as it takes to come up, or the time limit of a test."""
+    ready = [PROGRAMS / "pg_isready", "-q", "-h", folder, "-p", "5432"]
+    while subprocess.run(ready, check=False).returncode != 0:
+        assert process.poll() is None, (folder / "log").read_text()
         time.sleep(0.1)
-    raise TimeoutError("the server did not come up")
 
 
 @pytest.fixture(autouse=True)

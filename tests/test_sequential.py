@@ -94,11 +94,12 @@ class PlainUnit(nn.Module):
         self.norm = nn.BatchNorm2d(conv.out_channels)
         self.shortcut = None
         if layer.shortcut is not None:
-            stride = layer.shortcut[0].stride
+            # not strided: oneDNN's gradient may then write past its memory, and the process crash
             self.shortcut = nn.Sequential(
-                nn.Conv2d(layer.shortcut[0].in_channels, conv.out_channels, 1, stride, bias=False),
+                nn.Conv2d(layer.shortcut[0].in_channels, conv.out_channels, 1, bias=False),
                 nn.BatchNorm2d(conv.out_channels),
             )
+            self.step = layer.shortcut[0].stride[0]
             self.shortcut.load_state_dict(layer.shortcut.state_dict())
         self.classifier = nn.Linear(unit.head.spec.num_features, unit.head.spec.num_classes)
         self.conv.load_state_dict(layer.weight.state_dict())
@@ -107,7 +108,9 @@ class PlainUnit(nn.Module):
     def forward(self, x, skip):
         z = self.norm(self.conv(x))
         if self.adds_shortcut:
-            z = z + (skip if self.shortcut is None else self.shortcut(skip))
+            if self.shortcut is not None:
+                skip = self.shortcut(skip[:, :, :: self.step, :: self.step])
+            z = z + skip
         return F.leaky_relu(z, 0.01)
 
     def logits(self, h):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, TRAINING
+from helpers import CPU, TRAINING, num_undecided
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -258,10 +258,13 @@ def test_the_test_accuracy_is_that_of_the_test_images(config_file):
     test = load_test(training.data)
     x = test.pixels.permute(0, 3, 1, 2).float()
     x = (x / 255 - training.data.mean[0]) / training.data.std[0]
-    right = (logits_of(training.cohort, x).argmax(1) == test.labels).sum().item()
+    logits = logits_of(training.cohort, x)
+    right = (logits.argmax(1) == test.labels).sum().item()
     reading = json.loads(cli("evaluate", "best.safetensors", "--json").stdout)
-    assert reading["accuracy"] == right / len(test.labels)
     assert reading["num_images"] == len(test.labels)
+    # normalised in another way, and all at once
+    off = abs(reading["accuracy"] * len(test.labels) - right)
+    assert off <= num_undecided(logits) + 1e-9 <= 5
 
 
 def write_images(folder: Path, classes: str = "ab", shift: int = 0, num: int = 8) -> Path:

@@ -29,9 +29,11 @@ def consoles(as_json: bool) -> tuple["Console", "Console"]:
     from rich.console import Console
 
     def console(stderr: bool) -> Console:
-        is_shown = (sys.stderr if stderr else sys.stdout).isatty()
         # no markup: a path may hold brackets
-        return Console(stderr=stderr, width=None if is_shown else PIPE_WIDTH, markup=False)
+        if (sys.stderr if stderr else sys.stdout).isatty():
+            return Console(stderr=stderr, markup=False)
+        # with a height, or a dumb terminal's width would be taken where colour is forced
+        return Console(stderr=stderr, width=PIPE_WIDTH, height=25, markup=False)
 
     progress = console(stderr=True)
     return progress, progress if as_json else console(stderr=False)

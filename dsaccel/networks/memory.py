@@ -47,7 +47,12 @@ class Estimate:
 
 
 def estimate(
-    trie: Trie, training: TrainingConfig, *, num_images: int = 0, device: str = "cpu"
+    trie: Trie,
+    training: TrainingConfig,
+    *,
+    num_images: int = 0,
+    device: str = "cpu",
+    unfolds_bf16: bool = False,
 ) -> Estimate:
     """The peak of training a trie.
 
@@ -56,10 +61,14 @@ def estimate(
         training: batch size, precision and schedule.
         num_images: training images; for the feature caches of the sequential schedule.
         device: its type; on a CPU wide convolutions run by tiles.
+        unfolds_bf16: the device has no convolution of bf16 of its own.
     """
     is_exact = training.precision == "fp32"
     sizes = Sizes(
-        training.batch_size, FP32 if is_exact else BF16, tiles=is_exact and device == "cpu"
+        training.batch_size,
+        FP32 if is_exact else BF16,
+        tiles=is_exact and device == "cpu",
+        unfolds=unfolds_bf16 and not is_exact,
     )
     nodes = list(trie.nodes())
     parameters = sum(_parameters(node.segment) for node in nodes)
@@ -115,9 +124,16 @@ def estimate_plans(
     *,
     num_images: int = 0,
     device: str = "cpu",
+    unfolds_bf16: bool = False,
 ) -> Estimate:
     """The peak of training some networks as one trie."""
-    return estimate(Trie(plans), training, num_images=num_images, device=device)
+    return estimate(
+        Trie(plans),
+        training,
+        num_images=num_images,
+        device=device,
+        unfolds_bf16=unfolds_bf16,
+    )
 
 
 # ---------------------------------------------------------------------- the trie

@@ -25,9 +25,15 @@ class Sizes:
     """Of a number in a feature map."""
     tiles: bool
     """Whether wide 3x3 convolutions run by tiles."""
+    unfolds: bool = False
+    """Whether 3x3 convolutions lay out what each output reads, for a while."""
 
     def map(self, elements: int) -> int:
         return self.batch * self.map_bytes * elements
+
+    def unfolded(self, channels: int, side: int) -> int:
+        """For an output of some side."""
+        return self.map(9 * channels * side**2) if self.unfolds else 0
 
     def exact(self, elements: int) -> int:
         """In fp32, whatever the precision: statistics, and what a loss reads."""
@@ -134,7 +140,8 @@ def _layer_steps(
         yield _conv3_step(*channels, layer.side, out, entering, sizes)
     else:
         weights = layer.num_parameters - 2 * layer.out_channels
-        yield _map_step(weights, out, out + entering, sizes)
+        unfolded = sizes.unfolded(layer.in_channels, layer.side) if layer.kernel == 3 else 0
+        yield _map_step(weights, out, out + entering, sizes, unfolded)
     weights, elements = _shortcut(block, layer)
     if weights:
         entering = sizes.map(elements) if passes_gradient else 0
@@ -151,12 +158,14 @@ def _layer_steps(
         yield _Step(out)
 
 
-def _map_step(weights: int, kept: int, backward: int, sizes: Sizes) -> _Step:
+def _map_step(weights: int, kept: int, backward: int, sizes: Sizes, unfolded: int = 0) -> _Step:
     """A convolution or linear map. Autocast keeps a copy of the weights, whose gradient takes its
     place before it becomes one of the weights.
     """
     cast = 0 if sizes.map_bytes == FP32 else weights * sizes.map_bytes
-    return _Step(kept + cast, backward=backward, gradient=FP32 * weights)
+    return _Step(
+        kept + cast, forward=unfolded, backward=backward + unfolded, gradient=FP32 * weights
+    )
 
 
 def _conv3_step(
@@ -166,7 +175,8 @@ def _conv3_step(
     its parts are made into (`winograd.py`).
     """
     out = sizes.map(out_channels * side**2)
-    step = _map_step(9 * channels * out_channels, kept, out + entering, sizes)
+    unfolded = sizes.unfolded(channels, side)
+    step = _map_step(9 * channels * out_channels, kept, out + entering, sizes, unfolded)
     if not sizes.tiles or not suits(channels, out_channels, side, side):
         return step
     image_parts, output_parts = parts((sizes.batch, channels, side, side), out_channels)

@@ -20,7 +20,8 @@ class ProgressView:
         self._console = console
         self._quiet = quiet
         self._verbose = verbose
-        live = console.is_terminal and not quiet
+        # not `is_terminal`, which FORCE_COLOR makes true of a pipe
+        live = console.is_terminal and console.file.isatty() and not quiet
         self._live = Live(console=console, transient=True) if live else None
 
     def __enter__(self) -> "ProgressView":

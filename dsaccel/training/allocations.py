@@ -53,15 +53,15 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
 
 
 def memory_events(record: profile) -> list[Any]:
-    """Allocations and releases, in the order of time."""
+    """Allocations and releases, in the order of time; on a coarse clock in that of the record."""
     assert record.kineto_results is not None
     found = []
-    todo = list(record.kineto_results.experimental_event_tree())
+    todo = list(reversed(record.kineto_results.experimental_event_tree()))
     while todo:
         event = todo.pop()
         if event.tag == _EventType.Allocation:
             found.append(event)
-        todo.extend(event.children)
+        todo.extend(reversed(event.children))
     return sorted(found, key=lambda event: event.start_time_ns)
 
 

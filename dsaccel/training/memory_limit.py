@@ -15,7 +15,12 @@ from dsaccel.networks.memory import estimate_plans, split_to_fit
 from dsaccel.networks.plan import Plan
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.parts import SplitCohort
-from dsaccel.training.runtime import free_memory_bytes, is_out_of_memory, release_memory
+from dsaccel.training.runtime import (
+    free_memory_bytes,
+    is_out_of_memory,
+    release_memory,
+    unfolds_bf16,
+)
 
 T = TypeVar("T")
 
@@ -135,8 +140,13 @@ class MemoryLimit:
         return self._needed({name: plans[name] for name in names}, training) <= self.limit_bytes
 
     def _needed(self, plans: Mapping[str, Plan], training: TrainingConfig) -> int:
-        images, device = self._num_images, self._device.type
-        return estimate_plans(plans, training, num_images=images, device=device).total_bytes
+        return estimate_plans(
+            plans,
+            training,
+            num_images=self._num_images,
+            device=self._device.type,
+            unfolds_bf16=unfolds_bf16(self._device),
+        ).total_bytes
 
 
 _WAY_OUT = "use a smaller training.batch_size or network.width, or network.sim_kernel = 1"

@@ -14,6 +14,8 @@ import torch
 from dsaccel.config import RuntimeConfig
 from dsaccel.errors import ConfigError
 
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
+
 # of malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -95,6 +97,16 @@ def free_memory_bytes(device: torch.device) -> int:
     return int(min(_available_bytes(), _container_bytes()))
 
 
+def unfolds_bf16(device: torch.device) -> bool:
+    """Whether torch convolves bf16 the long way there: oneDNN does it on some CPUs only, as x86
+    from AVX-512 on.
+    """
+    if device.type != "cpu":
+        return False
+    has_onednn = torch.backends.mkldnn.is_available()
+    return not (has_onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocator, the device's or the CPU's, had nothing left to give."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
@@ -124,14 +136,20 @@ def _available_bytes() -> int:
 
 
 def _container_bytes() -> float:
-    """What the control group has left; infinite if it sets no limit."""
-    group = Path("/sys/fs/cgroup")
+    """What the control group has left; infinite if it sets no limit.
+
+    Cached files count as used there, but those not in use give way to what is allocated.
+    """
     try:
-        limit = (group / "memory.max").read_text(encoding="ascii").strip()
-        used = int((group / "memory.current").read_text(encoding="ascii"))
+        limit = (_CONTROL_GROUP / "memory.max").read_text(encoding="ascii").strip()
+        used = int((_CONTROL_GROUP / "memory.current").read_text(encoding="ascii"))
+        counts = (_CONTROL_GROUP / "memory.stat").read_text(encoding="ascii").splitlines()
     except OSError:
         return math.inf
-    return math.inf if limit == "max" else max(0, int(limit) - used)
+    if limit == "max":
+        return math.inf
+    cached = next((int(line.split()[1]) for line in counts if line.startswith("inactive_file ")), 0)
+    return max(0, int(limit) - max(0, used - cached))
 
 
 def _num_cores() -> int:
