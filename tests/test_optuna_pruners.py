@@ -176,12 +176,12 @@ def test_those_who_are_one_network_so_far_stop_together_or_not_at_all():
 def test_hierarchies_with_other_settings_are_judged_each_for_itself():
     names = [f"{name} learning_rate={rate}" for name in NAMES[:2] for rate in (0.001, 10.0)]
     values = dict(zip(names, (0.9, 0.1, 0.8, 0.1), strict=True))
-    for schedule, step in (("simultaneous", 1), ("sequential", 3)):
-        training = TrainingConfig(schedule=schedule)
+    sequential = TrainingConfig(schedule="sequential")
+    for training, step in ((TrainingConfig(), 1), (sequential, 3)):
         assert len(set(prefixes_at(step, names, training).values())) == 4
         a_judge = judge(optunas("ThresholdPruner", lower=0.5), names=names, training=training)
         assert a_judge.losers(1, values) == [names[1], names[3]]
-    assert list(prefixes_at(1, names, training).values()) == [0, 1, 0, 1]
+    assert list(prefixes_at(1, names, sequential).values()) == [0, 1, 0, 1]
 
 
 # ------------------------------------------------------------------ in a search
