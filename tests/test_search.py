@@ -9,6 +9,7 @@ import optuna
 import pytest
 import tiny_study
 from optuna.trial import TrialState
+from optuna_dashboard import get_note
 from tiny_study import config, rows, searched, searching
 
 from dsaccel.errors import ConfigError, MismatchError, StorageError
@@ -16,7 +17,7 @@ from dsaccel.hierarchy import parse_hierarchy
 from dsaccel.networks.trie import Trie
 from dsaccel.reports.export import export_trial, run_config
 from dsaccel.reports.results import search_summary
-from dsaccel.search.ledger import Ledger
+from dsaccel.search.ledger import CONSTRAINT, Ledger
 from dsaccel.search.pruners import rung_epochs
 from dsaccel.search.recorded import study_fingerprint
 from dsaccel.search.search import Search
@@ -140,6 +141,26 @@ def test_an_exported_pruned_trial_says_how_far_it_was_trained(finished, tmp_path
     result = tomllib.loads((tmp_path / "x.toml").read_text())["result"]
     assert result["val_accuracy"] == complete.value
     assert "pruned_after" not in result
+
+
+def test_optunas_best_trial_is_feasible_though_a_reference_may_be_better(finished):
+    infeasible = [t for t in finished.study.trials if t.user_attrs.get("feasible") is False]
+    assert infeasible == []
+    space = {"num_blocks": [[1, 1], [1, 1], [2, 2]], "constraint": "accelerated"}
+    search = searched("constrained", space=space, references=["2-1-1"], budget={"n_trials": 1})
+    reference, trial = search.study.trials
+    assert [t.constraints for t in (reference, trial)] == [{CONSTRAINT: 1.0}, {CONSTRAINT: 0.0}]
+    # were it the better one
+    study = optuna.create_study(direction="maximize")
+    reference.value = 1.0
+    study.add_trials([reference, trial])
+    assert study.best_trial.user_attrs["hierarchy"] == "1-1-2"
+
+
+def test_the_dashboard_has_a_note_on_what_its_values_are(finished):
+    note = get_note(finished.study)
+    assert "**value** of a complete trial is the validation accuracy of its output layer" in note
+    assert "deepest trained local head, after each epoch" in note
 
 
 def test_a_password_is_not_shown(finished, monkeypatch):

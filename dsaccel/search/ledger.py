@@ -12,6 +12,8 @@ from dsaccel.search.space import SearchSpace
 from dsaccel.training.cohort import Cohort
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+CONSTRAINT = "in the space"
+"""What Optuna calls a trial's constraint: kept if at most 0."""
 
 
 class Ledger:
@@ -52,10 +54,14 @@ class Ledger:
         attributes: dict[str, Any] = {"hierarchy": name}
         if hierarchy in self._space.references:
             attributes["reference"] = True
-        if self._space.violation(hierarchy) is not None:
+        is_feasible = self._space.violation(hierarchy) is None
+        if not is_feasible:
             attributes["feasible"] = False
         self.study.enqueue_trial(self._space.to_params(hierarchy), user_attrs=attributes)
-        self._open[name] = self.study.ask(dict(self._space.distributions()))
+        trial = self.study.ask(dict(self._space.distributions()))
+        # so that Optuna's own `best_trial` is one that may be called the best
+        trial.set_constraint(CONSTRAINT, 0.0 if is_feasible else 1.0)
+        self._open[name] = trial
         self._reported.pop(name, None)
 
     def report(self, step: int, values: Mapping[str, float]) -> None:
@@ -91,6 +97,7 @@ class Ledger:
                     "harvested": True,
                     **self._attributes(cohort, name),
                 },
+                constraints={CONSTRAINT: 0.0},
                 intermediate_values={
                     rung.step: rung.ranked(name, self._by)
                     for rung in cohort.history

@@ -24,6 +24,7 @@ from dsaccel.search.baselines import Baselines
 from dsaccel.search.beam import beam_config, beam_losers
 from dsaccel.search.harvest import Harvest, add_harvest, read_harvest
 from dsaccel.search.ledger import Ledger
+from dsaccel.search.note import write_note
 from dsaccel.search.optuna_pruners import OptunaJudge, make_pruner
 from dsaccel.search.proposals import next_cohort
 from dsaccel.search.pruners import losers, rung_steps
@@ -364,6 +365,7 @@ class Search:
         if "config" not in self.study.user_attrs:
             # left by a study of this name that is no more; its key does not tell n_trials
             self.directory.checkpoint.unlink(missing_ok=True)
+            write_note(self.study, self.config)
         self.study.set_user_attr("config", self.config.model_dump(mode="json"))
         self.study.set_user_attr("fingerprint", self.data.fingerprint)
         self.study.set_user_attr("num_val", self.data.num_val)
