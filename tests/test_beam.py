@@ -271,7 +271,7 @@ def test_what_a_beam_cannot_do_is_refused_before_anything_is_written(tmp_path, s
 
 def test_a_beam_is_replayed_once_a_training_seed_and_only_where_stages_end():
     landscape = synthetic(seeds=(1, 2))
-    with pytest.raises(ConfigError, match="must be sequential, but got simultaneous"):
+    with pytest.raises(ConfigError, match="study with the sequential schedule, but it is simul"):
         Replay(Oracle(landscape), Policy("beam", 27, 27, NONE, 1), 1)
     asked = policies(landscape, "beam,random", "3,9", 9, {"kind": "none"}, "1,4")
     assert [(p.strategy, p.cohort_size, p.n_trials, p.beam_width) for p in asked] == [

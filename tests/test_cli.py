@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -527,10 +528,14 @@ def test_what_an_export_misses_is_trained_by_its_way_out():
     assert run(*way_out(missing.stderr)).exit_code == 0
     assert run("export", "tiny").exit_code == 0
     other = run("export", "tiny", "--hierarchy", "2-2-2", "-o", "other.toml")
-    assert other.exit_code == 3
-    trained = run(*way_out(other.stderr))
+    assert other.exit_code == 0
+    assert "2-2-2 -> other.toml, not trained in tiny" in other.stderr
+    assert "result" not in tomllib.loads(Path("other.toml").read_text())
+    trained = run("train", "other.toml")
     assert trained.exit_code == 0, trained.output
     assert "epoch 1/1" in trained.stderr
+    assert run("export", "tiny", "--hierarchy", "2-2", "-o", "x.toml").exit_code == 2
+    assert not Path("x.toml").exists()
 
 
 def test_a_study_that_is_nowhere_is_answered_with_those_that_are_known():

@@ -320,6 +320,9 @@ def test_a_folder_without_train_is_refused(root):
     shutil.rmtree(root / "train")
     with pytest.raises(ConfigError, match=r"must hold train/<class>/ .* there is no .*set/train"):
         read_train(config(root))
+    (root / "cat").mkdir()
+    with pytest.raises(ConfigError, match=r"\(there are cat: move the classes into it\)"):
+        read_train(config(root))
 
 
 def test_a_folder_without_classes_is_refused(root):
@@ -369,6 +372,18 @@ def test_a_file_that_is_no_image_is_refused_by_name(root, damage, image_size, ca
     ):
         read_train(config(root, image_size=image_size))
     assert not list(cache.glob("images/*6x3*"))
+
+
+def test_all_files_that_cannot_be_read_are_named_at_once(root, monkeypatch):
+    for name in ("cat", "dog"):
+        (root / "train" / name / "1.png").write_text("no image")
+    with pytest.raises(ConfigError) as caught:
+        read_train(config(root, image_size=6))
+    lines = str(caught.value).splitlines()
+    assert ["train/cat/1.png" in lines[0], "train/dog/1.png" in lines[1]] == [True, True]
+    monkeypatch.setattr(folders, "_MOST_MISTAKES", 1)
+    with pytest.raises(ConfigError, match="and 1 more files"):
+        read_train(config(root))
 
 
 # ---- torchvision's data sets, as generated files in their formats

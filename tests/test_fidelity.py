@@ -370,8 +370,12 @@ def test_tables_words_json_and_page_hold_the_figures(tmp_path):
     assert "-1.00 [-1.00, -1.00]" in text
     assert "-10.00 [-10.00, -10.00]" in text  # points a block of stage 1
     words = " ".join(verdict(result))
-    assert "by the deepest local head, halving can be trusted from epoch 3 on" in words
-    assert "by the output layer, halving can be trusted at no epoch" in words
+    assert "by the deepest local head, halving by factor 2 can be trusted from epoch 3 on" in words
+    assert "by the output layer, halving by factor 2 can be trusted at no epoch" in words
+    setting = result.advice.setting
+    assert setting is not None
+    first = setting.pruning.grace_epochs
+    assert f"The settings below (factor 4, rungs at epoch {first}" in words
     assert "25 % of the time" in words
     summary = json.loads(json.dumps(calibration_summary(result)))
     assert summary["pruning"] == {

@@ -147,7 +147,7 @@ def test_optunas_best_trial_is_feasible_though_a_reference_may_be_better(finishe
     infeasible = [t for t in finished.study.trials if t.user_attrs.get("feasible") is False]
     assert infeasible == []
     space = {"num_blocks": [[1, 1], [1, 1], [2, 2]], "constraint": "accelerated"}
-    search = searched("constrained", space=space, references=["2-1-1"], budget={"n_trials": 1})
+    search = searched("constrained", space=space, references=["2-1-1"], budget={"n_trials": 2})
     reference, trial = search.study.trials
     assert [t.constraints for t in (reference, trial)] == [{CONSTRAINT: 1.0}, {CONSTRAINT: 0.0}]
     # were it the better one

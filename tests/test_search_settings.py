@@ -210,15 +210,11 @@ def test_any_trial_is_exported_by_its_name_and_the_best_of_its_counts(finished, 
         exported = parse_config(RunConfig, read_toml(output), "")
         assert exported.result is not None
         assert exported.result["trial"] == expected
-    absent = [
-        "export",
-        "joint",
-        "--hierarchy",
-        f"{counts} loss=mse",
-        "-o",
-        str(tmp_path / "x.toml"),
-    ]
-    assert CliRunner().invoke(app, absent).exit_code == 3
+    args = ["export", "joint", "--hierarchy", f"{counts} loss=mse", "-o", str(tmp_path / "x.toml")]
+    assert CliRunner().invoke(app, args).exit_code == 0
+    untrained = parse_config(RunConfig, read_toml(tmp_path / "x.toml"), "")
+    assert untrained.result is None
+    assert untrained.network.loss == "mse"
 
 
 def test_of_trials_with_equal_counts_the_best_is_found_and_any_by_its_whole_name():

@@ -21,7 +21,9 @@ from dsaccel.calibration.fidelity import (
     StageAgreement,
 )
 from dsaccel.calibration.trust import Advice, advise
+from dsaccel.config import PruningConfig
 from dsaccel.files import write_text
+from dsaccel.search.pruners import rung_steps
 from dsaccel.statistics import Interval
 
 MAX_ROWS = 8
@@ -87,20 +89,29 @@ def verdict(result: Calibrated) -> list[str]:
     ]
     for by, first in advice.first.items():
         on = f"from {step} {first} on" if first is not None else f"at no {step}"
-        words.append(f"Ranked by {NAMES[by]}, halving can be trusted {on}.")
+        words.append(f"Ranked by {NAMES[by]}, halving by factor 2 can be trusted {on}.")
     if advice.setting is None:
         words.append("No settings that were tried can be trusted: do not prune.")
     else:
         setting = advice.setting
         words.append(
-            f"The settings below would have trained {100 * setting.work:.0f} % of all, each "
-            "hierarchy counted by itself (where blocks are shared less is saved), and kept "
-            f"{_interval(setting.kept)} of the top; their best trails the best of all by "
-            f"{_interval(setting.loss, 100)} points. They were chosen on these same runs."
+            f"The settings below ({_rungs_words(setting.pruning, fidelity)}) would have trained "
+            f"{100 * setting.work:.0f} % of all, each hierarchy counted by itself (where blocks "
+            f"are shared less is saved), and kept {_interval(setting.kept)} of the top; their best "
+            f"trails the best of all by {_interval(setting.loss, 100)} points. They were chosen on "
+            "these same runs."
         )
     for row in result.stages[:-1]:
         words.append(_stage_words(row))
     return words
+
+
+def _rungs_words(pruning: PruningConfig, fidelity: Fidelity) -> str:
+    """With another factor there are other rungs, and fewer or more at which to err."""
+    config = fidelity.landscape.config
+    steps = rung_steps(pruning, config.training, len(config.space.num_blocks))
+    at = f"rungs at {fidelity.step_name} {', '.join(map(str, steps))}"
+    return f"factor {pruning.reduction_factor:g}, {at}"
 
 
 def calibration_tables(result: Calibrated) -> Group:

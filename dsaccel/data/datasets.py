@@ -116,7 +116,8 @@ def _folder(name: str) -> Path:
     if not name or not folder.is_dir():  # the path of no name is the working directory
         raise ConfigError(
             f"data must be one of digits, {', '.join(NAMED)}, or a folder with train/<class>/, "
-            f"but got {name!r}, and there is no such folder"
+            f"but got {name!r}, and there is no such folder; if it was moved, say where it lies "
+            f"with --data (of a study that was run: once, to dsaccel search)"
         )
     return folder
 

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -26,6 +26,7 @@ _SUFFIXES = (
     ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 _SMALLEST_SIDE, _LARGEST_SIDE = 4, 512
+_MOST_MISTAKES = 20
 
 
 def read_folder(root: Path, split: Split, side: int | None, channels: int) -> Images:
@@ -70,9 +71,12 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
 
 def _class_folders(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
+        names = (path.name for path in sorted(folder.parent.iterdir()) if path.is_dir())
+        beside = [name for name in names if name not in get_args(Split)]
+        found = f" (there are {', '.join(beside[:5])}: move the classes into it)" if beside else ""
         raise ConfigError(
             f"data folder {folder.parent} must hold {folder.name}/<class>/ with images, but there "
-            f"is no {folder}"
+            f"is no {folder}{found}"
         )
     folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and _counts(path.name)]
     return {path.name: path for path in folders}
@@ -187,11 +191,30 @@ Result = TypeVar("Result")
 
 
 def _in_threads(function: Callable[[Path], Result], paths: list[Path]) -> Iterator[Result]:
-    """The results in order; decoders and hashes let go of the GIL."""
+    """The results in order; decoders and hashes let go of the GIL.
 
-    def apply(start: int) -> list[Result]:
-        return [function(path) for path in paths[start : start + 256]]  # a future an image is slow
+    Raises:
+        ConfigError: at the end, a line for each file that cannot be read.
+    """
 
+    def attempt(path: Path) -> Result | ConfigError:
+        try:
+            return function(path)
+        except ConfigError as error:
+            return error
+
+    def apply(start: int) -> list[Result | ConfigError]:
+        return [attempt(path) for path in paths[start : start + 256]]  # a future an image is slow
+
+    mistakes: list[str] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for results in pool.map(apply, range(0, len(paths), 256)):
-            yield from results
+            for result in results:
+                if isinstance(result, ConfigError):
+                    mistakes.append(str(result))
+                else:
+                    yield result
+    if mistakes:
+        more = len(mistakes) - _MOST_MISTAKES
+        shown = mistakes[:_MOST_MISTAKES] + ([f"and {more} more files"] if more > 0 else [])
+        raise ConfigError("\n".join(shown))

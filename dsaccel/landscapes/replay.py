@@ -104,6 +104,12 @@ class Replay:
         if policy.pruning.is_optunas:
             make_pruner(policy.pruning)
         landscape, space = oracle.landscape, oracle.space
+        if policy.strategy == "beam" and landscape.config.training.schedule != "sequential":
+            raise ConfigError(
+                "strategy beam builds on finished stages, so the landscape must be of a study with "
+                f"the sequential schedule, but it is {landscape.config.training.schedule}; choose "
+                "another landscape or strategy"
+            )
         if policy.strategy == "beam":
             beam_config(landscape.config.model_copy(update={"pruning": policy.pruning}))
         num_outside = sum(space.violation(h) is not None for h in space.references)
