@@ -6,8 +6,16 @@ import pytest
 from helpers import plan
 from rich.console import Console
 
-from dsaccel.config import NetworkConfig
-from dsaccel.reports.describe import describe_plan, description_table
+from dsaccel.config import NetworkConfig, TrainingConfig
+from dsaccel.networks.families import MODES
+from dsaccel.networks.memory import estimate_plans
+from dsaccel.reports.describe import (
+    describe_plan,
+    description_table,
+    memory_summary,
+    memory_table,
+    training_memory,
+)
 
 FULL = NetworkConfig()
 
@@ -108,3 +116,25 @@ def test_the_table_of_a_vgg_has_its_widths_and_its_fully_connected_unit():
 )
 def test_the_table_is_whole_on_a_terminal_of_80_columns(family, name):
     assert "…" not in text(name, family, width=80)
+
+
+def test_memory_is_that_of_training_one_network_either_way():
+    training = TrainingConfig(batch_size=16)
+    local, whole = (plan("1-1-2", network=FULL, mode=mode) for mode in MODES)
+    memory = training_memory(local, whole, training)
+    alone = {
+        mode: estimate_plans({"x": p}, training)
+        for mode, p in zip(MODES, (local, whole), strict=True)
+    }
+    assert memory == alone
+    assert memory["local"].activations_bytes < memory["global"].activations_bytes
+    assert memory["local"].parameters_bytes > memory["global"].parameters_bytes  # the heads
+    fields = memory_summary(memory)
+    assert fields["local"]["total_bytes"] == memory["local"].total_bytes
+    console = Console(file=io.StringIO(), width=80)
+    console.print(memory_table(memory, training))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert "batches of 16" in shown
+    (row,) = [line.split() for line in shown.splitlines() if "layer-wise" in line]
+    assert float(row[-1]) == round(memory["local"].total_bytes / 2**20, 1)

@@ -19,6 +19,9 @@ def describe(
     granularity: options.Granularity = None,
     loss: options.Loss = None,
     width: options.Width = None,
+    batch_size: options.BatchSize = None,
+    schedule: options.Schedule = None,
+    precision: options.Precision = None,
     settings: options.Settings = None,
     as_json: options.Json = False,
 ) -> None:
@@ -26,25 +29,37 @@ def describe(
     given = dict(locals()) | {"family": None}
     from dsaccel.config import RunConfig
     from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
-    from dsaccel.networks.families import build_plan, find_family
+    from dsaccel.networks.families import MODES, build_plan, find_family
     from dsaccel.parsing import parse_config
-    from dsaccel.reports.describe import describe_plan, description_table
+    from dsaccel.reports.describe import (
+        describe_plan,
+        description_table,
+        memory_summary,
+        memory_table,
+        training_memory,
+    )
 
     if hierarchy is None:
         hierarchy = format_hierarchy(find_family(family).standard)
     tables: dict[str, Any] = {"family": family, "hierarchy": hierarchy}
     options.apply(tables, given)
     run = parse_config(RunConfig, tables, "the command line")
-    plan = build_plan(
-        run.family,
-        parse_hierarchy(run.hierarchy),
-        run.network,
-        channels=channels,
-        side=image_size,
-        num_classes=num_classes,
-        mode=run.mode,
+    local, whole = (
+        build_plan(
+            run.family,
+            parse_hierarchy(run.hierarchy),
+            run.network,
+            channels=channels,
+            side=image_size,
+            num_classes=num_classes,
+            mode=mode,
+        )
+        for mode in MODES
     )
+    memory = training_memory(local, whole, run.training)
     if as_json:
-        print_json(describe_plan(plan))
+        print_json(describe_plan(local) | {"memory": memory_summary(memory)})
     else:
-        consoles(as_json)[1].print(description_table(plan))
+        out = consoles(as_json)[1]
+        out.print(description_table(local))
+        out.print(memory_table(memory, run.training))

@@ -15,6 +15,7 @@ from dsaccel.networks.plan import Block, Head, Layer, Output, Plan, Shortcut, po
 from dsaccel.settings import learning_rate_of, network_of
 
 Mode = Literal["local", "global"]
+MODES: tuple[Mode, Mode] = ("local", "global")
 NUM_HIDDEN_FEATURES = 1024
 
 

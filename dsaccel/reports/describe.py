@@ -1,12 +1,16 @@
 """A plan in figures and words, stage by stage."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from dsaccel.config import TrainingConfig
 from dsaccel.hierarchy import format_hierarchy
+from dsaccel.networks.memory import Estimate, estimate_plans
 from dsaccel.networks.plan import Block, Plan
 from dsaccel.search.tables import count
 
@@ -81,6 +85,46 @@ def description_table(plan: Plan) -> Table:
     output = plan.output
     size = count(output.num_parameters)
     table.add_row("output", "", str(output.num_classes), "", "", size, size, count(output.flops))
+    return table
+
+
+def training_memory(
+    local: Plan, whole: Plan, training: TrainingConfig
+) -> dict[Literal["local", "global"], Estimate]:
+    """What training a network takes on a CPU, layer-wise and by back-propagation (estimates)."""
+    return {
+        "local": estimate_plans({"": local}, training),
+        "global": estimate_plans({"": whole}, training),
+    }
+
+
+def memory_summary(memory: Mapping[Literal["local", "global"], Estimate]) -> dict[str, Any]:
+    """The bytes, for `--json`."""
+    return {mode: asdict(held) | {"total_bytes": held.total_bytes} for mode, held in memory.items()}
+
+
+def memory_table(
+    memory: Mapping[Literal["local", "global"], Estimate], training: TrainingConfig
+) -> Table:
+    """A row a way of training: what it holds at its peak."""
+    table = Table(
+        title=f"memory of training on a CPU, {training.precision}, batches of "
+        f"{training.batch_size}, MiB (estimate)",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("")
+    for name in ("weights", "Adam", "activations", "total"):
+        table.add_column(name, justify="right")
+    names = {"local": "layer-wise", "global": "back-propagation"}
+    for mode, held in memory.items():
+        sizes = (
+            held.parameters_bytes,
+            held.optimizer_bytes,
+            held.activations_bytes + held.cache_bytes,
+            held.total_bytes,
+        )
+        table.add_row(names[mode], *(f"{size / 2**20:,.1f}" for size in sizes))
     return table
 
 
