@@ -114,7 +114,7 @@ def memory_table(
         padding=(0, 1, 0, 0),
     )
     table.add_column("")
-    for name in ("weights", "Adam", "activations", "total"):
+    for name in ("weights", "Adam", "activations, gradients", "total"):
         table.add_column(name, justify="right")
     names = {"local": "layer-wise", "global": "back-propagation"}
     for mode, held in memory.items():
