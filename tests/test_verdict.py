@@ -1,5 +1,6 @@
 """What is said of a confirmation: leads, ties, controls, and the page."""
 
+import io
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,12 @@ import optuna
 import pytest
 from rich.console import Console
 
+from dsaccel.confirm.confirm import ConfirmProgress
 from dsaccel.confirm.confirmation import confirmation_of, read_confirmation
 from dsaccel.confirm.figure import confirmation_figure
 from dsaccel.confirm.report import confirmation_html
 from dsaccel.confirm.verdict import sentences
-from dsaccel.confirm.view import confirmation_table
+from dsaccel.confirm.view import confirmation_table, progress_line, progress_panel
 from dsaccel.reports.report import write_report
 from dsaccel.statistics import paired, seeds_needed
 
@@ -278,3 +280,13 @@ def test_a_page_shows_a_confirmation_escaped_and_none_where_there_is_none(tmp_pa
     assert "leads the reference 2-2-2" in page
     assert read_confirmation(study) is not None
     assert confirmation_html(None) == ""
+
+
+def test_a_terminal_shows_what_a_confirmation_is_doing():
+    progress = ConfirmProgress("global", 7, 12, 5, 6, ("1-1-1",))
+    console = Console(width=80, file=io.StringIO(), markup=False)
+    console.print(progress_panel(progress))
+    assert isinstance(console.file, io.StringIO)
+    shown = " ".join(console.file.getvalue().split())
+    assert shown == "confirm: global 7 of 12 step 5 of 6 networks 1-1-1"
+    assert progress_line(progress) == "confirm global 7/12  step 5/6  1-1-1"

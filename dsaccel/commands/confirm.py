@@ -94,7 +94,8 @@ def run_confirmation(
     confirming: "Confirm", console: "Console", resolution: float, *, quiet: bool
 ) -> None:
     """Run with progress; files are written as far as it came, also when it is cut off."""
-    from dsaccel.confirm.view import progress_line, write_confirmation
+    from dsaccel.confirm.view import progress_line, progress_panel, write_confirmation
+    from dsaccel.reports.progress import LiveView
 
     if confirming.is_finished:
         if not quiet:
@@ -102,11 +103,10 @@ def run_confirmation(
     elif not confirming.entrants.has_test and not quiet:
         fresh = ", and no image is fresh" if confirming.entrants.val_is_given else ""
         console.print(f"no test split: the confirmation is on validation alone{fresh}")
-    with closing(confirming.run()) as run:
+    with LiveView(console, quiet=quiet) as view, closing(confirming.run()) as run:
         try:
             for progress in run:
-                if not quiet:
-                    console.print(progress_line(progress), highlight=False)
+                view.show(progress_panel(progress), progress_line(progress))
         except BaseException:
             with suppress(UserError):  # the first error is the one to tell
                 write_confirmation(confirming, resolution)

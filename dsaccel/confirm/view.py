@@ -129,16 +129,31 @@ def write_confirmation(confirming: Confirm, resolution: float) -> dict[str, str]
     return {label: path.as_posix() for label, path in files.items()}
 
 
+PHASES = {
+    "tuning": "tuning global back-propagation",
+    "local": "layer-wise",
+    "global": "global",
+    "test": "reading the test split",
+}
+
+
 def progress_line(progress: ConfirmProgress) -> str:
-    what = {
-        "tuning": "tuning global back-propagation",
-        "local": "layer-wise",
-        "global": "global",
-        "test": "reading the test split",
-    }[progress.phase]
+    """A line a step, where no terminal is."""
     step = "" if progress.num_steps == 1 else f"  step {progress.step}/{progress.num_steps}"
     names = " ".join(progress.names)
-    return f"confirm {what} {progress.job}/{progress.num_jobs}{step}  {names}"
+    phase = PHASES[progress.phase]
+    return f"confirm {phase} {progress.job}/{progress.num_jobs}{step}  {names}"
+
+
+def progress_panel(progress: ConfirmProgress) -> Table:
+    """What a terminal shows meanwhile."""
+    table = Table.grid(padding=(0, 2))
+    phase = Text(f"confirm: {PHASES[progress.phase]}", style="bold")
+    table.add_row(phase, f"{progress.job} of {progress.num_jobs}")
+    if progress.num_steps > 1:
+        table.add_row("step", f"{progress.step} of {progress.num_steps}")
+    table.add_row("networks", "  ".join(progress.names))
+    return table
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

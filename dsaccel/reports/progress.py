@@ -1,6 +1,7 @@
-"""What a search shows while it runs: a live line on a terminal, a line a rung elsewhere."""
+"""What is shown while something trains: a live panel on a terminal, a line a rung elsewhere."""
 
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -13,8 +14,8 @@ from dsaccel.search.tables import duration, percent
 NUM_SHOWN = 6
 
 
-class ProgressView:
-    """A context manager; `update` after each rung."""
+class LiveView:
+    """A context manager; `show` what has come, as often as it comes."""
 
     def __init__(self, console: Console, *, quiet: bool = False, verbose: bool = False) -> None:
         self._console = console
@@ -24,7 +25,7 @@ class ProgressView:
         live = console.is_terminal and console.file.isatty() and not quiet
         self._live = Live(console=console, transient=True) if live else None
 
-    def __enter__(self) -> "ProgressView":
+    def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
             self._live.update("training up to the first rung ...")
@@ -39,11 +40,20 @@ class ProgressView:
         if self._live is not None:
             self._live.stop()
 
-    def update(self, progress: Progress) -> None:
+    def show(self, panel: Table, line: str) -> None:
+        """The panel on a terminal, the line elsewhere; both if `verbose`."""
         if self._live is not None:
-            self._live.update(_panel(progress))
+            self._live.update(panel)
         if not self._quiet and (self._live is None or self._verbose):
-            self._console.print(_line(progress), highlight=False)
+            self._console.print(line, highlight=False)
+
+
+class ProgressView(LiveView):
+    """Of a search."""
+
+    def update(self, progress: Progress) -> None:
+        """After a rung."""
+        self.show(_panel(progress), _line(progress))
 
 
 def _panel(progress: Progress) -> Table:
