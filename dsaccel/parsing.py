@@ -17,6 +17,16 @@ from dsaccel.section import Section
 
 Config = TypeVar("Config", bound=Section)
 
+WORDS = {
+    "an object": "a table",
+    "a valid array": "a list",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "text in quotes",
+    "a valid boolean": "true or false",
+}
+"""What TOML calls what pydantic names in words of JSON."""
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file.
@@ -27,7 +37,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} must be TOML, but: {error}") from None
+        hint = "; text must be in quotes" if str(error).startswith("Invalid value") else ""
+        raise ConfigError(f"{path} must be TOML, but: {error}{hint}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
 
@@ -113,6 +124,8 @@ def _explain(model: type[Section], mistake: Any, source: str) -> str:
     message = message[0].lower() + message[1:]
     if message.startswith("input should be"):
         message = "must be" + message.removeprefix("input should be")
+    for theirs, word in WORDS.items():
+        message = message.replace(theirs, word)
     if "but got" in message:  # told by the value's own parser
         return f"{source}: {key}: {message}"
     return f"{source}: {key} {message}, but got {mistake['input']!r}"

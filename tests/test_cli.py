@@ -298,6 +298,24 @@ def test_a_folder_of_images_without_test_images_says_validation_only():
     assert "channels = 3" in recorded
 
 
+def test_a_mistake_in_a_space_file_is_told_with_its_file():
+    good = 'family = "resnet18"\nnum_blocks = [[1, 2], [1, 2], [1, 2]]\n'
+    mistakes = {
+        'constraint = "acelerated"': "e.toml: constraint must be 'accelerated'",
+        "max_params = 3": "e.toml: unknown key max_params",
+        "settings = {learning_rate = 0.1}": "e.toml: settings.learning_rate must be a table",
+        "constraint = strict": "e.toml must be TOML, but: Invalid value (at line 3, column 14)",
+    }
+    for line, told in mistakes.items():
+        Path("e.toml").write_text(good + line)
+        result = run("search", "tiny", "--space", "e.toml")
+        assert result.exit_code == 2
+        assert told in result.stderr
+    assert "; text must be in quotes" in result.stderr
+    Path("study.toml").write_text('space = "e.toml"')
+    assert told in run("search", "study.toml", "--study-name", "x").stderr
+
+
 def test_brackets_in_a_path_are_shown_as_they_are():
     folder = image_folder(Path("images[/a]"))
     Path("[red]").mkdir()

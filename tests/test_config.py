@@ -104,23 +104,23 @@ OUT_OF_RANGE = [
     Mistake("space", "max_shallow_scale", 1.1, "less than or equal to 1, but got 1.1"),
 ]
 WRONG_TYPE = [
-    Mistake("training", "epochs", "many", "valid integer"),
-    Mistake("training", "epochs", 1.5, "valid integer"),
-    Mistake("training", "learning_rate", "fast", "valid number"),
+    Mistake("training", "epochs", "many", "whole number"),
+    Mistake("training", "epochs", 1.5, "whole number"),
+    Mistake("training", "learning_rate", "fast", "a number"),
     Mistake("training", "lr_milestones", 0.5, "but got 0.5"),
-    Mistake("network", "pred_conv", "perhaps", "valid boolean"),
+    Mistake("network", "pred_conv", "perhaps", "true or false"),
     Mistake("network", "granularity", 3, "'conv', 'block' or 'stage', but got 3"),
-    Mistake("data", "name", 7, "valid string, but got 7"),
-    Mistake("space", "num_blocks", [[1, 2], ["a", 2]], "valid integer"),
+    Mistake("data", "name", 7, "text in quotes, but got 7"),
+    Mistake("space", "num_blocks", [[1, 2], ["a", 2]], "whole number"),
     Mistake("space", "num_blocks", [[1, 2], [1, 2, 3]], "at most 2 items"),
 ]
 NO_NUMBER = [
-    Mistake("training", "epochs", True, "valid integer"),
-    Mistake("training", "epochs", "10", "valid integer"),
-    Mistake("training", "learning_rate", False, "valid number"),
-    Mistake("training", "learning_rate", "0.1", "valid number"),
-    Mistake("network", "pred_conv", 1, "valid boolean"),
-    Mistake("network", "pred_conv", "yes", "valid boolean"),
+    Mistake("training", "epochs", True, "whole number"),
+    Mistake("training", "epochs", "10", "whole number"),
+    Mistake("training", "learning_rate", False, "a number"),
+    Mistake("training", "learning_rate", "0.1", "a number"),
+    Mistake("network", "pred_conv", 1, "true or false"),
+    Mistake("network", "pred_conv", "yes", "true or false"),
 ]
 
 

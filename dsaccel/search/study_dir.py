@@ -10,7 +10,7 @@ from typing import Any
 
 import filelock
 
-from dsaccel.config import NAME_PATTERN, StudyConfig
+from dsaccel.config import NAME_PATTERN, SpaceConfig, StudyConfig
 from dsaccel.errors import ConfigError, StorageError
 from dsaccel.files import check_writable, make_folder
 from dsaccel.parsing import parse_config, read_toml
@@ -119,18 +119,21 @@ def find_space(text: str, folder: Path = Path()) -> dict[str, Any]:
     """The tables of a search space: a path (also relative to `folder`) or a name.
 
     Raises:
-        ConfigError: if there is none.
+        ConfigError: if there is none, or something in it is wrong.
     """
     if text.endswith(".toml"):
         beside = folder / text
-        return read_toml(beside if beside.is_file() else Path(text))
-    path = _find_file(SPACES, f"{text}.toml")
+        path = beside if beside.is_file() else Path(text)
+    else:
+        path = _find_file(SPACES, f"{text}.toml")
     if path is None:
         known = sorted({p.stem for folder in _folders(SPACES) for p in folder.glob("*.toml")})
         raise ConfigError(
             f"space must be a TOML file or one of {', '.join(known)}, but got {text!r}"
         )
-    return read_toml(path)
+    tables = read_toml(path)
+    parse_config(SpaceConfig, tables, str(path))  # a mistake is told with the file that has it
+    return tables
 
 
 @contextmanager
