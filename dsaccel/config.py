@@ -365,4 +365,5 @@ class RunConfig(Section):
     training: TrainingConfig = TrainingConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     result: dict[str, Any] | None = None
-    """Where the network comes from and what it reached; not read for training."""
+    """Where the network comes from and what it reached. Not read for training, but for `init`: who
+    began with trained weights is not trained again without any."""

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dsaccel.config import NetworkConfig, TrainingConfig
@@ -107,3 +110,16 @@ def num_undecided(logits_BK: Tensor) -> int:
     """Images whose two likeliest classes are so near that the rounding of a sum may decide."""
     best, second = logits_BK.topk(2, dim=1).values.unbind(1)
     return int((best - second < 1e-5).sum())
+
+
+def write_images(folder: Path, classes: str = "ab", shift: int = 0, num: int = 8) -> Path:
+    """A folder of 8x8 RGB images of noise, `num` of each class in each split."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in classes:
+            for index in range(num):
+                path = folder / split / name / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = rng.integers(0, 200, (8, 8, 3)) + shift
+                Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return folder

@@ -10,11 +10,11 @@ import tomli_w
 import torch
 from helpers import CPU, num_undecided
 from safetensors.torch import load_file, save_file
-from tiny_study import TABLES
+from tiny_study import tiny_run
 from torch import nn
 
 import dsaccel
-from dsaccel.config import NetworkConfig, RunConfig
+from dsaccel.config import NetworkConfig
 from dsaccel.data.batches import load_test
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import parse_hierarchy
@@ -22,17 +22,11 @@ from dsaccel.networks.families import build_plan
 from dsaccel.networks.network import build_network, load_network
 from dsaccel.networks.nn import build_units
 from dsaccel.networks.weights import ImageFacts, save_weights
-from dsaccel.parsing import parse_config, write_toml
+from dsaccel.parsing import write_toml
 from dsaccel.training.schedules import evaluate
 from dsaccel.training.train import Training
 
 FACTS = ImageFacts((0.4, 0.5, 0.6), (0.2, 0.3, 0.4), tuple("abcd"), "hash")
-
-
-def tiny_run(**changes) -> RunConfig:
-    sections = {name: TABLES[name] for name in ("data", "network", "training", "runtime")}
-    tables = {"family": "resnet18", "hierarchy": "1-2-1", "seed": 3, **sections, **changes}
-    return parse_config(RunConfig, tables, "a test")
 
 
 @pytest.fixture

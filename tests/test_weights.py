@@ -5,14 +5,12 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from helpers import CPU, TRAINING, num_undecided
-from PIL import Image
+from helpers import CPU, TRAINING, num_undecided, write_images
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny_study import TABLES
+from tiny_study import tiny_run
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vgg import make_layers
@@ -25,16 +23,9 @@ from dsaccel.hierarchy import parse_hierarchy
 from dsaccel.networks.families import Mode, build_plan
 from dsaccel.networks.nn import Unit
 from dsaccel.networks.weights import load_weights, named_tensors, read_config, save_weights
-from dsaccel.parsing import parse_config
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.evaluate import readings_path
 from dsaccel.training.train import Training
-
-
-def tiny_run(**changes) -> RunConfig:
-    sections = {name: TABLES[name] for name in ("data", "network", "training", "runtime")}
-    tables = {"family": "resnet18", "hierarchy": "1-2-1", "seed": 3, **sections, **changes}
-    return parse_config(RunConfig, tables, "a test")
 
 
 def trained(run: RunConfig) -> Training:
@@ -265,18 +256,6 @@ def test_the_test_accuracy_is_that_of_the_test_images(config_file):
     # normalised in another way, and all at once
     off = abs(reading["accuracy"] * len(test.labels) - right)
     assert off <= num_undecided(logits) + 1e-9 <= 5
-
-
-def write_images(folder: Path, classes: str = "ab", shift: int = 0, num: int = 8) -> Path:
-    rng = np.random.default_rng(0)
-    for split in ("train", "test"):
-        for name in classes:
-            for index in range(num):
-                path = folder / split / name / f"{index}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                pixels = rng.integers(0, 200, (8, 8, 3)) + shift
-                Image.fromarray(pixels.astype(np.uint8)).save(path)
-    return folder
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from dsaccel.config import StudyConfig
+from dsaccel.config import RunConfig, StudyConfig
 from dsaccel.parsing import parse_config
 from dsaccel.search.search import Search
 from dsaccel.search.study_dir import StudyDir
@@ -29,6 +29,13 @@ def tables(**sections: Any) -> dict[str, Any]:
 
 def config(**sections: Any) -> StudyConfig:
     return parse_config(StudyConfig, tables(**sections), "a test")
+
+
+def tiny_run(**changes: Any) -> RunConfig:
+    """One network with the study's settings; `changes` replace whole sections."""
+    sections = {name: TABLES[name] for name in ("data", "network", "training", "runtime")}
+    tables = {"family": "resnet18", "hierarchy": "1-2-1", "seed": 3, **sections, **changes}
+    return parse_config(RunConfig, tables, "a test")
 
 
 def searching(name: str = "tiny", **sections: Any) -> Search:

@@ -1,5 +1,6 @@
 """`dsaccel train`: one hierarchy, or an exported config."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,6 +47,13 @@ def train(
     threads: options.Threads = None,
     seed: options.Seed = None,
     settings: options.Settings = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Begin with these weights (.safetensors) of a network with the same body, not "
+            "with drawn ones. Classifiers of other classes begin anew."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the weights: .safetensors.")
     ] = None,
@@ -54,10 +62,18 @@ def train(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Train one hierarchy; with --study exactly as its search did."""
+    """Train one hierarchy; with --study exactly as its search did, but for --init."""
     run = _run_config(target, study, mode, dict(locals()))
+    recorded = run.result or {}
+    if init is None and "init" in recorded:
+        raise ConfigError(
+            f"{target} needs the weights that its result began with, {recorded['init']}: give them "
+            f"with --init, or take init out of its [result] to begin with drawn ones"
+        )
     if output is not None:
         _check_output(output, force)
+    if init is not None:
+        _check_weights(init)
 
     from dsaccel.files import check_writable
     from dsaccel.networks.weights import save_weights
@@ -69,6 +85,18 @@ def train(
     training = Training(run, download=download)
     if output is not None:
         check_writable(output, 4 * training.plan.num_parameters)  # fp32
+    begun: dict[str, Any] = {}
+    if init is not None:
+        taken = training.begin_with(init)
+        begun = {
+            "init": init.name,
+            "init_weights": taken.weights,
+            "val_may_be_known": training.may_know_held_out(init),
+        }
+        if not quiet:
+            console.print(f"begins with {init}: {taken}", highlight=False, soft_wrap=True)
+            for warning in _warnings(begun, recorded):
+                console.print(warning, highlight=False, soft_wrap=True)
     for rung in training.rungs():
         if not quiet:
             heads = "  ".join(percent(accuracy) for accuracy in rung.accuracies[run.hierarchy])
@@ -77,12 +105,12 @@ def train(
             console.print(f"{step}  {shown}", highlight=False)
     result = training.result()
     if as_json:
-        print_json(asdict(result))
+        print_json(asdict(result) | begun)
     else:
         out.print(result_table(result))
     if output is not None:
         reached = {"val_accuracy": result.val_accuracy, "num_parameters": result.num_parameters}
-        run = training.run.model_copy(update={"result": reached})
+        run = training.run.model_copy(update={"result": reached | begun})
         try:
             save_weights(output, training.units, run, training.facts)
         except StorageError as error:
@@ -99,6 +127,26 @@ def _check_output(path: Path, force: bool) -> None:
         raise ConfigError(f"folder {path.parent} must exist to write {path.name} into it")
     if path.exists() and not force:
         raise ConfigError(f"{path} exists already; choose another --output, or --force")
+
+
+def _check_weights(path: Path) -> None:
+    """Refuse what cannot be begun with before the images are read."""
+    from dsaccel.networks.weights import read_config, read_facts
+
+    read_config(path)
+    read_facts(path)
+
+
+def _warnings(begun: dict[str, Any], recorded: dict[str, Any]) -> Iterator[str]:
+    """What may be meant otherwise, though it can be done."""
+    if "init" in recorded and recorded.get("init_weights") != begun["init_weights"]:
+        yield f"these are not the weights that the config's result began with, {recorded['init']}"
+    if begun["val_may_be_known"]:
+        yield (
+            f"{begun['init']} was trained with another validation split: images held out now may "
+            f"be known to it, and the validation accuracy too high; keep its seed and "
+            f"data.val_fraction, or go by the test split"
+        )
 
 
 def _run_config(

@@ -6,6 +6,7 @@ keeps apart: local heads are `heads.NAME.classifier`, `.similarity`, `.pred_conv
 convolution that they follow.
 """
 
+import hashlib
 import importlib.metadata
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -94,6 +95,21 @@ def read_facts(path: Path) -> ImageFacts:
         raise _not_ours(path, "its metadata about the images are damaged") from None
 
 
+def weights_hash(path: Path) -> str:
+    """What a file of weights is known by: the first half of its SHA-256, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All weights and buffers of a file, on the CPU.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
 def load_weights(path: Path, units: Iterable[Unit], family: str) -> None:
     """Put a file's weights into a network, bit for bit.
 
@@ -118,8 +134,7 @@ def named_tensors(units: Iterable[Unit], family: str) -> dict[str, Tensor]:
     layers = [layer for unit in units for layer in unit.layers if isinstance(layer, LayerModule)]
     named = _resnet_names if find_family(family).is_residual else _vgg_names
     names = dict(zip(layers, named(layers), strict=True))
-    num_hidden = sum(not layer.is_map for layer in layers)
-    output = "fc" if find_family(family).is_residual else f"classifier.{4 * num_hidden}"
+    output = _output_name(family, sum(not layer.is_map for layer in layers))
     tensors: dict[str, Tensor] = {}
     for unit in units:
         for layer in unit.layers:
@@ -136,6 +151,15 @@ def named_tensors(units: Iterable[Unit], family: str) -> dict[str, Tensor]:
         else:
             tensors |= _under(output, unit.head.classifier)
     return tensors
+
+
+def output_name(run: RunConfig) -> str:
+    """What the output layer of a network is called."""
+    return _output_name(run.family, run.network.num_hidden)
+
+
+def _output_name(family: str, num_hidden: int) -> str:
+    return "fc" if find_family(family).is_residual else f"classifier.{4 * num_hidden}"
 
 
 def _under(name: str, module: torch.nn.Module) -> Mapping[str, Tensor]:

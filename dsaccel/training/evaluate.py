@@ -1,7 +1,6 @@
 """Read the accuracy of trained weights; a reading of the test split is made once, and recorded."""
 
 import csv
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -17,7 +16,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.files import atomic_write, check_writable
 from dsaccel.networks.network import plan_of
 from dsaccel.networks.trie import Trie
-from dsaccel.networks.weights import SUFFIX, ImageFacts, load_weights, read_facts
+from dsaccel.networks.weights import SUFFIX, ImageFacts, load_weights, read_facts, weights_hash
 from dsaccel.training.learner import Learner
 from dsaccel.training.runtime import resolve_runtime, start_runtime
 from dsaccel.training.schedules import evaluate
@@ -63,7 +62,7 @@ def read_accuracy(
         ConfigError: if the weights do not fit their settings or the images' classes, if there is no
             such split, or if validation images may have been trained on.
     """
-    weights = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    weights = weights_hash(path)
     recorded, facts = recorded_readings(path), read_facts(path)
     device = start_runtime(resolve_runtime(run.runtime))
     if split == "val":

@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from dsaccel.config import RunConfig
 from dsaccel.data.batches import load_data
+from dsaccel.data.datasets import has_val
 from dsaccel.hierarchy import parse_hierarchy
 from dsaccel.networks.families import build_plan, check_hierarchy
 from dsaccel.networks.nn import Unit
-from dsaccel.networks.weights import ImageFacts
+from dsaccel.networks.transfer import Taken, take_weights
+from dsaccel.networks.weights import ImageFacts, read_config, read_facts
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.rung import Rung
@@ -72,13 +75,36 @@ class Training:
             plans, run.training, self.data, seed=run.seed, device=self.device
         )
 
+    def begin_with(self, path: Path) -> Taken:
+        """Take trained weights in place of drawn ones, before `rungs()`.
+
+        Raises:
+            ConfigError: if the file cannot be read, or its body is another network's.
+            NoMemoryError: as `rungs`.
+        """
+        self._check_memory()
+        return take_weights(path, self.units, self.run, self.data.class_names)
+
+    def may_know_held_out(self, path: Path) -> bool:
+        """Whether weights may have been trained on images that are held out now: they are of the
+        same classes and another validation split, or began so themselves.
+        """
+        theirs, facts = read_config(path), read_facts(path)
+        splits = {(run.seed, run.data.val_fraction) for run in (self.run, theirs)}
+        is_other = facts.fingerprint != self.data.fingerprint and len(splits) > 1
+        return (
+            facts.class_names == self.data.class_names
+            and not has_val(self.run.data)
+            and (is_other or bool((theirs.result or {}).get("val_may_be_known")))
+        )
+
     def rungs(self) -> Iterator[Rung]:
         """Train to the end.
 
         Raises:
             NoMemoryError: if the network needs more than there is, if possible before training.
         """
-        self._memory.check({self.run.hierarchy: self.plan}, self.run.training)
+        self._check_memory()
         yield from self._memory.retry(lambda: self.cohort.rungs())
 
     @property
@@ -105,3 +131,6 @@ class Training:
             self.cohort.time_s[name],
             peak_memory_bytes(self.device),
         )
+
+    def _check_memory(self) -> None:
+        self._memory.check({self.run.hierarchy: self.plan}, self.run.training)
