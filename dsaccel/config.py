@@ -6,7 +6,8 @@ resolved value is written beside the study. `parsing` makes them of files and op
 """
 
 import json
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -16,6 +17,14 @@ from dsaccel.section import Searched, Section
 PRUNING_RULES = ("halving", "percentile", "none")
 MAX_CUDA_LANES = 32
 """As many streams as torch has of a kind."""
+LOSSES_WITH = {
+    "beta": ("predsim",),
+    "pred_conv": ("predsim", "pred", "mse"),
+    "sim_kernel": ("predsim", "sim"),
+}
+"""Settings of `[network]` that say something of some local losses only, and of which."""
+FOR_MAPS = ("pred_conv", "sim_kernel")
+"""Those of them that a fully connected unit's head has no use for."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -154,6 +163,16 @@ class SettingsConfig(Section):
     granularity_per_stage: Searched | None = None
     """Of each stage for itself."""
     first_loss: Searched | None = None
+    beta: Searched | None = None
+    decoder_size: Searched | None = None
+    pred_conv: Searched | None = None
+    sim_kernel: Searched | None = None
+
+    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        (name for name in TrainingConfig.model_fields if name != "learning_rate"),
+        "cannot be searched: the networks of a study train together, on the same batches for the "
+        "same epochs; run a study for each value",
+    )
 
     @field_validator("*")
     @classmethod
@@ -167,6 +186,8 @@ class SettingsConfig(Section):
         values = tuple(checked_setting(name, value) for value in searched.ends)
         if not all(isinstance(value, float | int | str) for value in values):
             raise ValueError(f"must have one word a choice, but got {list(searched.ends)}")
+        if searched.choices is None and not _is_number(name):
+            raise ValueError(f"must have choices, but got {searched.low:g} to {searched.high:g}")
         return searched if searched.choices is None else Searched(choices=values)
 
     @model_validator(mode="after")
@@ -189,8 +210,9 @@ def checked_setting(name: str, value: Any) -> Value:
     Raises:
         ValueError: if it is none.
     """
-    section = TrainingConfig if name in TrainingConfig.model_fields else NetworkConfig
-    if isinstance(value, float) and value.is_integer() and _is_whole(section, name):
+    section = _section_of(name)
+    is_whole = section.model_fields[name].annotation is int
+    if isinstance(value, float) and value.is_integer() and is_whole:
         value = int(value)
     try:
         checked = section.model_validate_json(json.dumps({name: value}), strict=True)
@@ -200,8 +222,12 @@ def checked_setting(name: str, value: Any) -> Value:
     return getattr(checked, name)
 
 
-def _is_whole(section: type[Section], name: str) -> bool:
-    return section.model_fields[name].annotation is int
+def _section_of(name: str) -> type[TrainingConfig] | type[NetworkConfig]:
+    return TrainingConfig if name in TrainingConfig.model_fields else NetworkConfig
+
+
+def _is_number(name: str) -> bool:
+    return _section_of(name).model_fields[name].annotation in (int, float)
 
 
 class SpaceConfig(Section):
@@ -350,6 +376,18 @@ class StudyConfig(Section):
     @classmethod
     def _canonical(cls, references: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(format_hierarchy(parse_hierarchy(text)) for text in references)
+
+    @model_validator(mode="after")
+    def _settings_that_matter(self) -> Self:
+        searched = self.space.settings
+        losses = searched.loss.ends if searched.loss else (self.network.loss,)
+        for name, with_it in LOSSES_WITH.items():
+            if name in searched.names and not set(losses) & set(with_it):
+                raise ValueError(
+                    f"space.settings.{name} needs a loss that it says something of "
+                    f"({', '.join(with_it)}), but got {', '.join(losses)}"
+                )
+        return self
 
 
 class RunConfig(Section):

@@ -16,6 +16,10 @@ def _words(text: str) -> str | tuple[str, ...]:
     return tuple(text.split(",")) if "," in text else text
 
 
+def _truth(text: str) -> bool:
+    return {"true": True, "false": False}[text]
+
+
 SETTINGS: dict[str, Callable[[str], Value]] = {
     "learning_rate": float,
     "dropout": float,
@@ -23,8 +27,14 @@ SETTINGS: dict[str, Callable[[str], Value]] = {
     "loss": str,
     "granularity": _words,
     "first_loss": int,
+    "beta": float,
+    "decoder_size": int,
+    "pred_conv": _truth,
+    "sim_kernel": int,
 }
 """What may be searched beside the counts, in the order it is written, and how it is read."""
+
+_EXPECTED = {float: "a number", int: "a whole number", _truth: "true or false"}
 
 
 class Candidate(tuple[int, ...]):
@@ -103,16 +113,22 @@ def parse_hierarchy(text: str) -> Hierarchy:
             )
         try:
             settings[name] = SETTINGS[name](value)
-        except ValueError:
-            raise ConfigError(f"{name} must be a number, but got {value!r} in {text!r}") from None
+        except (ValueError, KeyError):
+            expected = _EXPECTED[SETTINGS[name]]
+            raise ConfigError(f"{name} must be {expected}, but got {value!r} in {text!r}") from None
     return with_settings(tuple(int(part) for part in parts), settings)
 
 
 def format_hierarchy(hierarchy: Hierarchy) -> str:
     """Write `(1, 1, 2, 4)` as `1-1-2-4`, its settings after it."""
     counts = "-".join(str(num_blocks) for num_blocks in hierarchy)
-    return " ".join([counts, *(f"{n}={_text(v)}" for n, v in settings_of(hierarchy).items())])
+    return " ".join(
+        [counts, *(f"{n}={format_value(v)}" for n, v in settings_of(hierarchy).items())]
+    )
 
 
-def _text(value: Value) -> str:
+def format_value(value: Value) -> str:
+    """Write the value of a setting as `parse_hierarchy` reads it: `0.001`, `conv,block`, `true`."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -116,6 +116,8 @@ def _explain(model: type[Section], mistake: Any, source: str) -> str:
             section = section.model_fields[name].annotation
             # what may be left out is `Searched | None`
             section = next(iter(get_args(section)), section)
+        if names[-1] in section.refused:
+            return f"{source}: {key} {section.refused[names[-1]]}"
         known = ", ".join(section.model_fields)
         return f"{source}: unknown key {key}; expected one of: {known}"
     if mistake["type"] == "missing":
@@ -127,5 +129,5 @@ def _explain(model: type[Section], mistake: Any, source: str) -> str:
     for theirs, word in WORDS.items():
         message = message.replace(theirs, word)
     if "but got" in message:  # told by the value's own parser
-        return f"{source}: {key}: {message}"
+        return f"{source}: {key}: {message}" if names else f"{source}: {message}"
     return f"{source}: {key} {message}, but got {mistake['input']!r}"

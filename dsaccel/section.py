@@ -1,6 +1,7 @@
 """What configs are made of: a section of settings, and the values of a setting that is searched."""
 
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,6 +12,8 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+    refused: ClassVar[Mapping[str, str]] = {}
+    """Keys that may be looked for here, and why they are unknown."""
 
 
 class Searched(Section):
@@ -21,7 +24,7 @@ class Searched(Section):
     low: float | None = None
     high: float | None = None
     step: float | None = Field(default=None, gt=0)
-    """`low`, `low` + `step`, ... `high`; None: any value between, of whole numbers each."""
+    """`low`, `low` + `step`, ... `high`; None: any value between, of `first_loss` each."""
     log: bool = False
     """As likely between 1e-4 and 1e-3 as between 1e-3 and 1e-2."""
 

@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from dsaccel.config import NetworkConfig, StudyConfig, TrainingConfig
+from dsaccel.config import FOR_MAPS, LOSSES_WITH, NetworkConfig, StudyConfig, TrainingConfig
 from dsaccel.hierarchy import Hierarchy, Value, format_hierarchy, settings_of, with_settings
 from dsaccel.parsing import parse_config
 
@@ -32,6 +32,17 @@ def learning_rate_of(hierarchy: Hierarchy) -> float | None:
     if "learning_rate" not in settings_of(hierarchy):
         return None
     return training_of(hierarchy, TrainingConfig()).learning_rate
+
+
+def head_settings(loss: Value | None, *, is_map: bool) -> tuple[str, ...]:
+    """The settings of `LOSSES_WITH` that a local head has a use for.
+
+    Args:
+        loss: of the head; None: any.
+        is_map: whether it reads feature maps, or the vectors of a fully connected unit.
+    """
+    own = (name for name, losses in LOSSES_WITH.items() if loss in (None, *losses))
+    return tuple(name for name in own if is_map or name not in FOR_MAPS)
 
 
 def with_own_settings(hierarchy: Hierarchy, config: StudyConfig) -> Hierarchy:

@@ -238,3 +238,5 @@ def test_the_layerwise_sides_settings_are_counted_over_finished_trials():
     ]
     assert layerwise_settings(searched) == 2
     assert layerwise_settings([trial(learning_rate=0.1, dropout=d) for d in (0.1, 0.2)]) == 2
+    assert layerwise_settings([trial(beta=beta) for beta in (0.1, 0.2, 0.2)]) == 2
+    assert layerwise_settings([trial(width=width) for width in (0.1, 0.2)]) == 1

@@ -63,6 +63,10 @@ SEARCHED = {
     "granularity": ("1-1-2 granularity=conv", "1-1-2 granularity=block"),
     "last_stage": ("1-1-2 granularity=conv,conv,block", "1-1-2 granularity=conv,conv,conv"),
     "first_loss": ("1-1-2 first_loss=1", "1-1-2 first_loss=3"),
+    "beta": ("1-1-2 beta=0.99", "1-1-2 beta=0.5"),
+    "decoder_size": ("1-1-2 decoder_size=4096", "1-1-2 decoder_size=1024"),
+    "pred_conv": ("1-1-2 pred_conv=false", "1-1-2 pred_conv=true"),
+    "sim_kernel": ("1-1-2 sim_kernel=3", "1-1-2 sim_kernel=1"),
     "counts": ("1-1-2 learning_rate=0.02 loss=pred", "1-2-1 learning_rate=0.02 loss=pred"),
 }
 
@@ -94,15 +98,46 @@ def test_only_what_trains_identically_is_shared():
     assert shared("1-1-2 granularity=stage,conv,conv", "1-1-2 granularity=conv,conv,conv") == 0
     # the stem has one layer: as a block or as a convolution it is the same
     assert shared(*SEARCHED["granularity"]) == 1
-    for setting in ("learning_rate", "dropout", "width", "loss", "first_loss"):
+    for setting in SEARCHED.keys() - {"last_stage", "granularity", "counts"}:
         assert shared(*SEARCHED[setting]) == 0
     assert shared(*SEARCHED["counts"]) == 3
     # the first unit with a loss is the same as far as it has been met
     assert shared("1-1-2 first_loss=3", "1-2-1 first_loss=3") == 2
+    # the stem and the first stage are pooled alike, to 256 features; the third stage is, too
+    assert shared("1-1-2 decoder_size=4096", "1-1-2 decoder_size=5000") == 6
+
+
+CUT_ALIKE = ["learning_rate", "dropout", "loss", "beta", "decoder_size", "pred_conv", "sim_kernel"]
+
+
+@pytest.mark.parametrize("setting", CUT_ALIKE)
+def test_what_a_setting_does_not_change_begins_with_the_same_numbers(setting):
+    names = SEARCHED[setting]
+    untrained = cohort(plans(*names))
+    one, other = (tensors(untrained, name) for name in names)
+    same = [key for key in one.keys() & other.keys() if one[key].shape == other[key].shape]
+    assert len(same) > 30
+    changed = [key for key in same if not torch.equal(one[key], other[key])]
+    # a bias is drawn within bounds that depend on what the classifier sees
+    assert not changed or setting == "decoder_size"
+    assert all(key.endswith("head.classifier.bias") for key in changed)
+
+
+@pytest.mark.parametrize(
+    ("loss", "setting"),
+    [
+        *(("pred", "beta"), ("sim", "beta"), ("mse", "beta")),
+        *(("sim", "pred_conv"), ("pred", "sim_kernel"), ("mse", "sim_kernel")),
+    ],
+)
+def test_a_setting_that_the_loss_has_no_use_for_is_no_part_of_the_network(loss, setting):
+    one, other = (f"{name} loss={loss}" for name in SEARCHED[setting])
+    assert plan(one).segments == plan(other).segments
 
 
 def test_settings_that_are_the_study_s_own_change_nothing():
     own = f"learning_rate={TRAINING.learning_rate!r} dropout=0.2 width=0.0625 loss=predsim"
+    own += " beta=0.99 decoder_size=4096 pred_conv=false sim_kernel=3"
     name = f"1-1-2 {own} granularity=conv first_loss=1"
     given, taken = trained(plans(name)), trained(plans("1-1-2"))
     assert not differing(tensors(given, name), tensors(taken, "1-1-2"))

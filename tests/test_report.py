@@ -167,6 +167,18 @@ def test_the_page_loads_nothing_and_holds_plotly_once(study, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_the_page_says_what_is_searched_as_a_study_file_has_it(empty, tmp_path):
+    settings = {
+        "dropout": {"low": 0.0, "high": 0.4, "choices": None},
+        "beta": None,
+        "decoder_size": {"low": 256.0, "high": 4096.0, "choices": None},
+        "pred_conv": {"low": None, "high": None, "choices": [True, False]},
+    }
+    empty.set_user_attr("config", {"space": {"settings": settings}})
+    text = page_of(empty, tmp_path).text
+    assert "dropout 0–0.4, decoder size 256–4096, pred conv true or false" in text
+
+
 def test_the_page_names_every_hierarchy_the_settings_and_the_best(study, tmp_path):
     page = page_of(study, tmp_path)
     for trial in study.trials:

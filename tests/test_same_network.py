@@ -29,9 +29,9 @@ SMALL: dict[str, Any] = {
 }
 
 
-def plan(hierarchy):
+def plan(hierarchy, family="resnet18"):
     network = NetworkConfig(width=1 / 16)
-    return build_plan("resnet18", hierarchy, network, channels=1, side=8, num_classes=3)
+    return build_plan(family, hierarchy, network, channels=1, side=8, num_classes=3)
 
 
 def measure(hierarchy) -> Measures:
@@ -61,28 +61,55 @@ def segments(hierarchies):
     return [plan(h).segments for h in hierarchies]
 
 
-def test_hierarchies_are_one_network_if_and_only_if_their_segments_are_equal():
-    settings = {
-        "learning_rate": {"choices": [0.1, 0.2]},
-        "dropout": {"choices": [0.0, 0.1]},
-        # the first two round to as many channels, and features
-        "width": {"choices": [1 / 16, 1.001 / 16, 1 / 8]},
-        "loss": {"choices": ["pred", "predsim"]},
-        "granularity_per_stage": {"choices": ["block", "stage"]},
-        "first_loss": {"choices": [2, 3]},
-    }
-    space = make_space(settings)
+OF_LAYERS: dict[str, Any] = {
+    "learning_rate": {"choices": [0.1, 0.2]},
+    "dropout": {"choices": [0.0, 0.1]},
+    # the first two round to as many channels, and features
+    "width": {"choices": [1 / 16, 1.001 / 16, 1 / 8]},
+    "loss": {"choices": ["pred", "predsim"]},
+    "granularity_per_stage": {"choices": ["block", "stage"]},
+    "first_loss": {"choices": [2, 3]},
+}
+OF_HEADS: dict[str, Any] = {
+    "loss": {"choices": ["pred", "predsim", "sim", "mse"]},
+    # with 5 the one unit that carries a loss may be fully connected
+    "first_loss": {"choices": [1, 4]},
+    "beta": {"choices": [0.5, 0.9]},
+    # the first two pool alike
+    "decoder_size": {"choices": [4096, 5000, 1024]},
+    "pred_conv": {"choices": [False, True]},
+    "sim_kernel": {"choices": [1, 3]},
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "family"),
+    [(OF_LAYERS, "resnet18"), (OF_HEADS, "resnet18"), (OF_HEADS, "vgg")],
+    ids=["layers", "heads", "heads of vectors"],
+)
+def test_hierarchies_are_one_network_if_and_only_if_their_segments_are_equal(settings, family):
+    space = make_space(settings, measure=lambda h: Measures.of(plan(h, family)))
     rng = random.Random(1)
     points = [
         with_settings((1, 1, rng.choice([1, 2])), space.dimensions.draw(rng)) for _ in range(150)
     ]
-    plans = {point: plan(point) for point in points}
+    plans = {point: plan(point, family) for point in points}
     num_equal = 0
     for a, b in itertools.combinations(plans, 2):
         is_one = plans[a].segments == plans[b].segments
         assert (space.identity(a) == space.identity(b)) == is_one
         num_equal += is_one
     assert 10 < num_equal < 1000
+
+
+def test_of_a_setting_that_the_loss_has_no_use_for_the_first_value_is_listed():
+    settings = {"loss": {"choices": ["pred", "predsim"]}, "beta": {"choices": [0.5, 0.9]}}
+    space = make_space(settings, bounds=((1, 1), (1, 1), (1, 1)))
+    assert [format_hierarchy(h) for h in space.feasible() or []] == [
+        "1-1-1 loss=pred beta=0.5",
+        "1-1-1 loss=predsim beta=0.5",
+        "1-1-1 loss=predsim beta=0.9",
+    ]
 
 
 def test_each_network_is_listed_once_under_the_first_of_its_names():

@@ -88,6 +88,10 @@ SEARCHED: dict[str, dict[str, Any]] = {
     "granularity": {"choices": ["conv", "block", "stage"]},
     "granularity_per_stage": {"choices": ["conv", "block", "stage"]},
     "first_loss": {"low": 1, "high": 7},
+    "beta": {"low": 0.5, "high": 0.99},
+    "decoder_size": {"low": 512, "high": 4096, "log": True},
+    "pred_conv": {"choices": [True, False]},
+    "sim_kernel": {"choices": [1, 3]},
 }
 
 
@@ -232,9 +236,10 @@ def test_of_trials_with_equal_counts_the_best_is_found_and_any_by_its_whole_name
 
 def test_settings_on_the_command_line_are_those_of_the_network():
     write_study(Path("studies/tiny.toml"), references=[], training={"epochs": 1})
-    options = ("--learning-rate", "0.001", "--loss", "pred")
+    options = ("--learning-rate", "0.001", "--loss", "pred", "--set", "network.pred_conv=true")
     one = invoke("train", "1-1-1", "--study", "tiny", *options)
-    other = invoke("train", "1-1-1 loss=pred learning_rate=1e-3", "--study", "tiny")
+    name = "1-1-1 loss=pred learning_rate=1e-3 pred_conv=true"
+    other = invoke("train", name, "--study", "tiny")
     plain = invoke("train", "1-1-1", "--study", "tiny")
     small = ("--data", "digits", "--train-images", "140", "--batch-size", "16", "--epochs", "2")
     small += ("--learning-rate", "0.02", "--width", "0.0625")

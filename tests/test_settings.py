@@ -36,7 +36,12 @@ ALL: dict[str, Any] = {
     "loss": {"choices": ["predsim", "pred"]},
     "granularity_per_stage": {"choices": ["conv", "block"]},
     "first_loss": {"low": 1, "high": 4},
+    "beta": {"low": 0.5, "high": 0.99},
+    "decoder_size": {"low": 300, "high": 30000, "log": True},
+    "pred_conv": {"choices": [False, True]},
+    "sim_kernel": {"choices": [1, 3]},
 }
+OF_HEADS = "beta=0.9 decoder_size=300 pred_conv=true sim_kernel=1"
 
 
 def space_config(bounds=((1, 3),) * 3, settings=None, **others) -> SpaceConfig:
@@ -64,6 +69,8 @@ def make_space(settings, references=(), measure=measure, **others) -> SearchSpac
         "1-1-2 learning_rate=0.001",
         "1-1-2 learning_rate=1e-05 dropout=0.1 width=0.25 loss=pred granularity=block first_loss=2",
         "1-1-2 granularity=conv,block,stage",
+        f"1-1-2 first_loss=2 {OF_HEADS}",
+        "1-1-2 pred_conv=false",
     ],
 )
 def test_a_name_is_read_and_written_in_one_way(name):
@@ -100,7 +107,9 @@ def test_hierarchies_are_equal_if_counts_and_settings_are():
         ("1-1-2 depth=3", "some of learning_rate, dropout, .* each once, but got depth in '1-1-2"),
         ("1-1-2 width=1 width=1", "each once, but got width"),
         ("1-1-2 width=wide", "width must be a number, but got 'wide' in '1-1-2 width=wide'"),
-        ("1-1-2 first_loss=1.5", "first_loss must be a number, but got '1.5'"),
+        ("1-1-2 first_loss=1.5", "first_loss must be a whole number, but got '1.5'"),
+        ("1-1-2 decoder_size=1e3", "decoder_size must be a whole number, but got '1e3'"),
+        ("1-1-2 pred_conv=True", "pred_conv must be true or false, but got 'True' in '1-1-2 pred"),
         ("1-1-2 pred", "joined by '-', but got '1-1-2 pred'"),
         ("loss=pred", "joined by '-', but got 'loss=pred'"),
         ("", "joined by '-', but got ''"),
@@ -116,6 +125,9 @@ def test_a_value_that_no_network_can_have_is_refused_where_a_network_is_built():
         ("1-1-2 dropout=1.5", "1-1-2 dropout=1.5: dropout .* less than 1, but got 1.5"),
         ("1-1-2 learning_rate=nan", "learning_rate .* finite number, but got nan"),
         ("1-1-2 loss=ce", "loss must be 'predsim', .* but got 'ce'"),
+        ("1-1-2 beta=1.5", "beta .* less than or equal to 1, but got 1.5"),
+        ("1-1-2 decoder_size=0", "decoder_size .* greater than or equal to 1, but got 0"),
+        ("1-1-2 sim_kernel=2", "sim_kernel must be 1 or 3, but got 2"),
         ("1-1-2 granularity=conv,block", "each of the 3 stages, but got 2: conv, block"),
     ]:
         with pytest.raises(ConfigError, match=message):
@@ -135,6 +147,9 @@ def test_settings_replace_those_of_the_study_and_no_others():
     changed = {"dropout": 0.1, "granularity": ("conv", "block", "stage")}
     assert network_of(hierarchy, network) == network.model_copy(update=changed)
     assert network_of((1, 1, 2), network) is network
+    own = {"beta": 0.9, "decoder_size": 300, "pred_conv": True, "sim_kernel": 1}
+    replaced = network_of(parse_hierarchy(f"1-1-2 {OF_HEADS}"), network)
+    assert replaced == network.model_copy(update=own)
 
 
 # ------------------------------------------------------------------ config
@@ -167,6 +182,18 @@ def test_settings_replace_those_of_the_study_and_no_others():
         ({"first_loss": {"low": 1, "high": 3.5}}, "must be a valid integer"),
         ({"first_loss": {"low": 1, "high": 3, "step": 0.5}}, "must be a valid integer"),
         ({"first_loss": {"choices": [True]}}, "must be a valid integer, but got True"),
+        ({"beta": {"low": 0.5, "high": 1.5}}, "less than or equal to 1, but got 1.5"),
+        ({"decoder_size": {"low": 0.5, "high": 9}}, "must be a valid integer, but got 0.5"),
+        ({"decoder_size": {"low": 0, "high": 9}}, "greater than or equal to 1, but got 0"),
+        ({"pred_conv": {"choices": ["true"]}}, "must be a valid boolean, but got 'true'"),
+        ({"pred_conv": {"low": 0, "high": 1}}, "must be a valid boolean, but got 0.0"),
+        ({"sim_kernel": {"choices": [1, 5]}}, "must be 1 or 3, but got 5"),
+        ({"sim_kernel": {"low": 1, "high": 3}}, "must have choices, but got 1 to 3"),
+        ({"num_hidden": {"choices": [0, 1]}}, "unknown key settings.num_hidden; expected one of"),
+        *(
+            ({name: {"choices": [1]}}, f"{name} cannot be searched: the networks of a study train")
+            for name in ("batch_size", "epochs", "schedule")
+        ),
         (
             {"granularity": {"choices": ["conv"]}, "granularity_per_stage": {"choices": ["conv"]}},
             "must be granularity or granularity_per_stage, but got both",
@@ -178,6 +205,32 @@ def test_a_mistake_in_the_settings_is_one_line(settings, message):
         space_config(settings=settings)
     assert len(str(raised.value).splitlines()) == 1
     assert str(raised.value).startswith("space.toml: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "own_loss", "losses", "expected"),
+    [
+        ("beta", "predsim", None, None),
+        ("beta", "pred", None, r"\(predsim\), but got pred"),
+        ("beta", "predsim", ["sim", "mse"], r"\(predsim\), but got sim, mse"),
+        ("beta", "pred", ["pred", "predsim"], None),
+        ("pred_conv", "sim", None, r"\(predsim, pred, mse\), but got sim"),
+        ("sim_kernel", "mse", None, r"\(predsim, sim\), but got mse"),
+        ("decoder_size", "sim", None, None),
+    ],
+)
+def test_a_setting_is_searched_only_under_a_loss_that_it_says_something_of(
+    name, own_loss, losses, expected
+):
+    settings = {name: ALL[name]} | ({"loss": {"choices": losses}} if losses else {})
+    space = {"family": "resnet18", "num_blocks": [[1, 3]] * 3, "settings": settings}
+    tables = {"space": space, "network": {"loss": own_loss}}
+    if expected is None:
+        assert parse_config(StudyConfig, tables, "study.toml").space.settings.names
+        return
+    message = rf"^study.toml: space.settings.{name} needs a loss .* {expected}$"
+    with pytest.raises(ConfigError, match=message):
+        parse_config(StudyConfig, tables, "study.toml")
 
 
 # ------------------------------------------------------------------ Optuna parameters
@@ -193,6 +246,10 @@ def test_each_setting_is_a_parameter_of_its_own_kind():
         "loss": CategoricalDistribution(["predsim", "pred"]),
         **{f"granularity_s{s}": CategoricalDistribution(["conv", "block"]) for s in (1, 2, 3)},
         "first_loss": IntDistribution(1, 4),
+        "beta": FloatDistribution(0.5, 0.99),
+        "decoder_size": IntDistribution(300, 30000, log=True),
+        "pred_conv": CategoricalDistribution([False, True]),
+        "sim_kernel": CategoricalDistribution([1, 3]),
     }
     assert distributions == expected
     assert list(distributions) == list(expected)
@@ -202,7 +259,7 @@ def test_parameters_and_settings_convert_into_each_other():
     space = make_space(ALL)
     name = (
         "1-2-3 learning_rate=0.0012345678 dropout=0.3 width=0.25 loss=pred "
-        "granularity=conv,block,conv first_loss=2"
+        f"granularity=conv,block,conv first_loss=2 {OF_HEADS}"
     )
     params = space.to_params(parse_hierarchy(name))
     assert params["granularity_s2"] == "block"
@@ -217,7 +274,7 @@ def test_a_suggestion_is_a_value_of_the_setting():
     base = space.to_params(
         parse_hierarchy(
             "1-2-3 learning_rate=0.001 dropout=0.0 width=0.25 loss=pred "
-            "granularity=conv,block,conv first_loss=2"
+            f"granularity=conv,block,conv first_loss=2 {OF_HEADS}"
         )
     )
     for given, settings in [
@@ -225,6 +282,9 @@ def test_a_suggestion_is_a_value_of_the_setting():
         ({"learning_rate": 1e-2 * (1 - 1e-9)}, {"learning_rate": 0.01}),
         ({"learning_rate": 1.00004e-4}, {"learning_rate": 0.0001}),
         ({"first_loss": 3}, {"first_loss": 3}),
+        ({"decoder_size": 12346}, {"decoder_size": 12350}),
+        ({"decoder_size": 29999}, {"decoder_size": 30000}),
+        ({"pred_conv": False}, {"pred_conv": False}),
     ]:
         suggested = space.suggested(base | given)
         assert settings.items() <= settings_of(suggested).items()
@@ -265,6 +325,8 @@ def test_the_feasible_ones_are_the_product_with_neighbours_that_share_side_by_si
 def test_a_space_with_a_continuous_setting_or_too_many_values_cannot_be_listed(monkeypatch):
     assert make_space({"learning_rate": RATE}).size is None
     assert make_space({"dropout": {"low": 0.0, "high": 0.4}}).feasible() is None
+    assert make_space({"decoder_size": {"low": 300, "high": 400}}).size is None
+    assert make_space({"decoder_size": {"low": 300, "high": 400, "step": 50}}).size == 14 * 3
     monkeypatch.setattr("dsaccel.search.space.MAX_ENUMERATED", 27 * 5)
     assert make_space({"dropout": DROPOUT}).size == 14 * 5
     monkeypatch.setattr("dsaccel.search.space.MAX_ENUMERATED", 27 * 5 - 1)
@@ -288,6 +350,12 @@ def test_what_is_outside_says_which_setting_and_why(name, reason):
     space = make_space({"dropout": DROPOUT, "loss": {"choices": ["sim", "pred"]}})
     violation = space.violation(parse_hierarchy(name))
     assert reason in violation if reason else violation is None
+
+
+def test_values_of_truth_are_shown_as_they_are_written():
+    space = make_space({"pred_conv": {"choices": [True]}})
+    violation = space.violation(parse_hierarchy("1-1-2 pred_conv=false"))
+    assert violation == "pred_conv must be one of true, but got false"
 
 
 def test_granularities_are_as_many_as_are_searched():
@@ -515,6 +583,11 @@ def test_draws_fill_the_range_evenly_in_the_logarithm():
     assert 0.4 < sum(width < 0.3 for width in widths) / 400 < 0.6
     assert 1e-4 <= min(rates) < 2e-4
     assert 5e-3 < max(rates) <= 1e-2
+    space = make_space({"decoder_size": ALL["decoder_size"]})
+    drawn = [space.dimensions.draw(random.Random(seed)) for seed in range(400)]
+    sizes = [int(d["decoder_size"]) for d in drawn]  # type: ignore
+    assert 0.4 < sum(size < 3000 for size in sizes) / 400 < 0.6
+    assert {type(d["decoder_size"]) for d in drawn} == {int}
 
 
 def test_without_settings_nothing_is_drawn():

@@ -15,6 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from dsaccel.confirm.entrants import GlobalSettings
 from dsaccel.seeds import derive
 
+OF_LOCAL_LOSSES = ("loss", "beta", "decoder_size", "pred_conv", "sim_kernel")
+"""Settings that the layer-wise side may have tuned and the other side has nothing of."""
 RATE_FACTOR = 10.0
 """Rates are tried from a tenth of the study's to ten times it."""
 MAX_DROPOUT = 0.5
@@ -31,9 +33,12 @@ class Tuned:
 
 
 def layerwise_settings(trials: Iterable[FrozenTrial]) -> int:
-    """How many distinct (learning rate, dropout) a search has tried layer-wise; 1 if fixed."""
+    """How many distinct settings (learning rate, dropout, of the local losses) a search has tried
+    layer-wise; 1 if they are fixed.
+    """
     finished = (t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED))
-    tried = {(t.params.get("learning_rate"), t.params.get("dropout")) for t in finished}
+    names = ("learning_rate", "dropout", *OF_LOCAL_LOSSES)
+    tried = {tuple(t.params.get(name) for name in names) for t in finished}
     return max(1, len(tried))
 
 

@@ -12,7 +12,7 @@ from dsaccel.config import NetworkConfig
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import Hierarchy, format_hierarchy
 from dsaccel.networks.plan import Block, Head, Layer, Output, Plan, Shortcut, pool_kernel, split
-from dsaccel.settings import learning_rate_of, network_of
+from dsaccel.settings import head_settings, learning_rate_of, network_of
 
 Mode = Literal["local", "global"]
 MODES: tuple[Mode, Mode] = ("local", "global")
@@ -250,13 +250,7 @@ def _head(layer: Layer, network: NetworkConfig, num_classes: int) -> Head:
         # the decoder size follows the width, so that pooling is the same at every width
         max_features = max(1, round(network.decoder_size * network.width))
         pool = pool_kernel(layer.out_channels, layer.side, max_features)
-    return Head(
-        network.loss,
-        num_classes,
-        layer.out_channels,
-        layer.side if is_map else None,
-        pool,
-        network.beta,
-        network.pred_conv,
-        network.sim_kernel,
-    )
+    # what a head has no use for stays at its default: it is the same head
+    used = {name: getattr(network, name) for name in head_settings(network.loss, is_map=is_map)}
+    side = layer.side if is_map else None
+    return Head(network.loss, num_classes, layer.out_channels, side, pool, **used)

@@ -19,6 +19,7 @@ from dsaccel.confirm.confirmation import read_confirmation
 from dsaccel.confirm.figure import confirmation_figure
 from dsaccel.confirm.report import CAPTION, confirmation_html
 from dsaccel.files import write_text
+from dsaccel.hierarchy import format_value
 from dsaccel.plots import figures, head_figures
 from dsaccel.plots.page import figure_html
 from dsaccel.search.tables import (
@@ -104,8 +105,8 @@ def _searched(settings: Mapping[str, Any]) -> str:
     for name, searched in settings.items():
         if isinstance(searched, Mapping):
             choices = searched.get("choices")
-            ends = f"{searched.get('low')}–{searched.get('high')}"
-            values = " or ".join(map(str, choices)) if choices else ends
+            ends = "–".join(_text(searched.get(end), "{:g}") for end in ("low", "high"))
+            values = " or ".join(map(format_value, choices)) if choices else ends
             texts.append(f"{name.replace('_', ' ')} {values}")
     return ", ".join(texts)
 

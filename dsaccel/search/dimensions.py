@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsaccel.config import SettingsConfig
-from dsaccel.hierarchy import Value
+from dsaccel.hierarchy import SETTINGS, Value, format_value
 from dsaccel.section import Searched
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ class Dimensions:
                 parameters = tuple(f"granularity_s{stage}" for stage in range(1, num_stages + 1))
                 self._stages = parameters
             for parameter in parameters:
-                self._dimensions[parameter] = _Dimension(searched, name == "first_loss")
+                is_whole = SETTINGS.get(name) is int
+                # each first loss is another network; of decoder sizes most are not
+                step = 1.0 if name == "first_loss" else None
+                self._dimensions[parameter] = _Dimension(searched, is_whole, searched.step or step)
 
     @property
     def size(self) -> int | None:
@@ -94,7 +97,7 @@ class Dimensions:
             return
         for name, value in self.to_params(settings).items():
             if not self._dimensions[name].contains(value):
-                yield f"{name} must be {self._dimensions[name]}, but got {value}"
+                yield f"{name} must be {self._dimensions[name]}, but got {format_value(value)}"
 
 
 @dataclass(frozen=True)
@@ -103,26 +106,28 @@ class _Dimension:
 
     searched: Searched
     is_whole: bool
+    step: float | None
+    """None: any value between."""
 
     def __str__(self) -> str:
         if self.searched.choices is not None:
-            return f"one of {', '.join(map(str, self.searched.choices))}"
+            return f"one of {', '.join(map(format_value, self.searched.choices))}"
         text = f"within {self.searched.low:g}..{self.searched.high:g}"
-        return text if self._step is None else f"{text} in steps of {self._step:g}"
+        return text if self.step is None else f"{text} in steps of {self.step:g}"
 
     @property
     def size(self) -> int | None:
         if self.searched.choices is not None:
             return len(self.searched.choices)
         low, high = self._ends
-        return None if self._step is None else round((high - low) / self._step) + 1
+        return None if self.step is None else round((high - low) / self.step) + 1
 
     def values(self) -> tuple[Any, ...]:
         if self.searched.choices is not None:
             return self.searched.choices
         assert self.size is not None
-        assert self._step is not None
-        return tuple(self.rounded(self._ends[0] + i * self._step) for i in range(self.size))
+        assert self.step is not None
+        return tuple(self.rounded(self._ends[0] + i * self.step) for i in range(self.size))
 
     def distribution(self) -> "BaseDistribution":
         from optuna.distributions import (
@@ -135,21 +140,21 @@ class _Dimension:
             return CategoricalDistribution(self.searched.choices)
         low, high = self._ends
         if self.is_whole:
-            return IntDistribution(int(low), int(high), self.searched.log, int(self._step or 1))
-        return FloatDistribution(low, high, self.searched.log, self._step)
+            return IntDistribution(int(low), int(high), self.searched.log, int(self.step or 1))
+        return FloatDistribution(low, high, self.searched.log, self.step)
 
     def rounded(self, value: Any) -> Any:
         """The nearest value that is trained: a choice, a step, or a number of few digits."""
         if self.searched.choices is not None:
             return value
         low, high = self._ends
-        if self._step is None:
+        if self.step is None:
             value = float(f"{value:.{DIGITS}g}")
         else:
             # rounded: 3 * 0.1 is 0.30000000000000004
-            value = round(low + round((value - low) / self._step) * self._step, 12)
+            value = round(low + round((value - low) / self.step) * self.step, 12)
         value = min(max(value, low), high)
-        return int(value) if self.is_whole else value
+        return round(value) if self.is_whole else value
 
     def draw(self, rng: random.Random) -> Any:
         if self.size is not None:
@@ -163,7 +168,7 @@ class _Dimension:
         if self.searched.choices is not None:
             return value in self.searched.choices
         low, high = self._ends
-        is_on_step = self._step is None or math.isclose(self.rounded(value), value, abs_tol=1e-9)
+        is_on_step = self.step is None or math.isclose(self.rounded(value), value, abs_tol=1e-9)
         return low <= value <= high and is_on_step
 
     @property
@@ -171,7 +176,3 @@ class _Dimension:
         assert self.searched.low is not None
         assert self.searched.high is not None
         return self.searched.low, self.searched.high
-
-    @property
-    def _step(self) -> float | None:
-        return 1.0 if self.is_whole and self.searched.step is None else self.searched.step

@@ -15,20 +15,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dsaccel.config import SpaceConfig
+from dsaccel.config import LOSSES_WITH, SpaceConfig
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, settings_of, with_settings
 from dsaccel.networks.plan import Plan
 from dsaccel.search.dimensions import Dimensions
+from dsaccel.settings import head_settings
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 MAX_ENUMERATED = 100_000
 """Larger boxes of bounds are not listed: proposals are drawn and rejected instead."""
-MEASURED = ("width", "granularity", "first_loss")
-"""The settings that decide what a network costs, and whether there is one. Of the others each value
-is another network: it stands in every layer, head or segment."""
+MEASURED = ("width", "granularity", "first_loss", "decoder_size")
+"""The settings of which only the plan tells whether two values are one network. Of the others each
+value is another one, for it stands in every layer, head or segment; but of `LOSSES_WITH` only where
+the loss has a use for it."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,19 @@ class Measures:
     """Mean side of the first feature maps over the input's, in (0, 1] (eq. 8)."""
     fingerprint: str | None = None
     """The plan's; None: no two hierarchies are one network."""
+    reads_maps: bool = True
+    """Whether a local head reads feature maps."""
 
     @classmethod
     def of(cls, plan: Plan) -> "Measures":
-        return cls(plan.num_parameters, plan.flops, plan.shallow_scale, plan.fingerprint)
+        heads = (head for segment in plan.segments for head in segment.heads)
+        return cls(
+            plan.num_parameters,
+            plan.flops,
+            plan.shallow_scale,
+            plan.fingerprint,
+            reads_maps=any(head.side is not None for head in heads),
+        )
 
 
 class SearchSpace:
@@ -55,7 +66,7 @@ class SearchSpace:
     Args:
         config: bounds and constraint.
         measure: what a hierarchy costs; called only where the config bounds that or searches one
-            of `MEASURED`, and once a hierarchy.
+            of `MEASURED` or `LOSSES_WITH`, and once a hierarchy.
         references: hierarchies that are trained whatever the bounds say.
 
     Raises:
@@ -74,7 +85,7 @@ class SearchSpace:
         self.num_shallow = config.shallow_stages or self.num_stages // 2
         self.references = tuple(references)
         self.dimensions = Dimensions(config.settings, self.num_stages)
-        self._may_repeat = not set(MEASURED).isdisjoint(self.dimensions.names)
+        self._may_repeat = not {*MEASURED, *LOSSES_WITH}.isdisjoint(self.dimensions.names)
         self._measure = functools.cache(measure)
         self._check_stages()
         self._check_not_empty()
@@ -95,13 +106,17 @@ class SearchSpace:
         if not self._may_repeat:
             return hierarchy
         try:
-            fingerprint = self._measured(hierarchy).fingerprint
+            measures = self._measured(hierarchy)
         except ConfigError:  # there is no such network
             return hierarchy
-        if fingerprint is None:
+        if measures.fingerprint is None:
             return hierarchy
-        others = {n: v for n, v in settings_of(hierarchy).items() if n not in MEASURED}
-        return fingerprint, with_settings(hierarchy, others)
+        settings = settings_of(hierarchy)
+        # where no loss is searched it is the study's, which has a use for all that is
+        used = head_settings(settings.get("loss"), is_map=measures.reads_maps)
+        told = {*MEASURED, *LOSSES_WITH}.difference(used)
+        others = {n: v for n, v in settings.items() if n not in told}
+        return measures.fingerprint, with_settings(hierarchy, others)
 
     def distinct(self, hierarchies: Iterable[Hierarchy]) -> list[Hierarchy]:
         """Of those that are one network the first."""
