@@ -311,9 +311,11 @@ def test_a_mistake_in_a_space_file_is_told_with_its_file():
         result = run("search", "tiny", "--space", "e.toml")
         assert result.exit_code == 2
         assert told in result.stderr
-    assert "; text must be in quotes" in result.stderr
+    # that of a study file, too: the last mistake is still there
     Path("study.toml").write_text('space = "e.toml"')
-    assert told in run("search", "study.toml", "--study-name", "x").stderr
+    result = run("search", "study.toml", "--study-name", "x")
+    assert "e.toml must be TOML, but: Invalid value" in result.stderr
+    assert "; text must be in quotes" in result.stderr
 
 
 def test_brackets_in_a_path_are_shown_as_they_are():
