@@ -35,6 +35,10 @@ class NonDecreasing(SearchSpace):
         if list(hierarchy) != sorted(hierarchy):
             yield "block counts must not decrease"
 
+    def feasible(self) -> list[Hierarchy]:
+        """Those of the box that do not decrease."""
+        return [h for h in super().feasible() or [] if self.violation(h) is None]
+
 
 def main() -> None:
     """Print a table, a row a strategy and cohort size."""

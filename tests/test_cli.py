@@ -191,6 +191,22 @@ def test_export_before_anything_is_finished_exits_3(monkeypatch):
     assert "no finished trial" in result.stderr
 
 
+def test_a_search_that_meets_no_feasible_hierarchy_does_not_call_itself_finished():
+    rates = "space.settings.learning_rate"
+    endless = ["--set", f"{rates}.low=0.01", "--set", f"{rates}.high=0.03"]
+    args = [*endless, "--set", "space.max_parameters=1", "--epochs", "1", "--n-trials", "4"]
+    for says in ["", "has nothing to propose: 1 hierarchies trained"]:
+        result = run("search", "tiny", *args)
+        assert result.exit_code == 3, result.output
+        message = " ".join(result.stderr.split())
+        assert says in message
+        assert "of 10000 hierarchies drawn none was feasible and new" in message
+        assert "widen its measured bounds, or narrow num_blocks" in message
+        assert "none of 1 is; widen the measured bounds or prune less" in message
+        assert "finished:" not in message
+        assert "larger --n-trials" not in message
+
+
 @pytest.mark.parametrize("how", ["-q", "--json", "--confirm"])
 def test_a_search_in_which_nothing_finishes_says_so_and_exits_3(how):
     all_stop = ["--pruning", "ThresholdPruner", "--set", "pruning.options.lower=0.99"]

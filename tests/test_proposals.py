@@ -7,7 +7,7 @@ import pytest
 import torch
 from optuna.trial import TrialState, create_trial
 
-from dsaccel.config import NetworkConfig, SpaceConfig
+from dsaccel.config import NetworkConfig, SettingsConfig, SpaceConfig
 from dsaccel.costs import COSTS
 from dsaccel.errors import ConfigError
 from dsaccel.networks.families import build_plan
@@ -15,6 +15,7 @@ from dsaccel.networks.trie import Trie
 from dsaccel.search import proposals, suggestions
 from dsaccel.search.proposals import next_cohort, propose, shared_blocks
 from dsaccel.search.space import Measures, SearchSpace
+from dsaccel.section import Searched
 
 
 def make_space(bounds=((1, 4),) * 4, **settings):
@@ -153,17 +154,45 @@ def test_a_sampler_that_only_repeats_itself_falls_back_to_unseen_ones(monkeypatc
     assert Stuck.num_asked == 4 * 3 * suggestions.MAX_REJECTIONS
 
 
-def test_a_space_too_large_to_list_is_searched_by_rejection():
-    space = make_space(((1, 10),) * 6)
+def test_a_space_too_large_to_list_is_searched_all_the_same():
+    space = make_space(((1, 20),) * 6)
     assert space.size is None
     met = hierarchies(space, search(space, 12, 10))
     assert len(set(met)) == 12
     assert all(space.violation(h) is None for h in met)
 
 
-def test_a_needle_in_a_space_too_large_to_list_ends_the_draws(monkeypatch):
+@pytest.mark.parametrize("strategy", ["tpe", "gp", "nsga2", "random"])
+def test_the_few_feasible_ones_of_a_large_box_are_all_proposed(strategy):
+    space = make_space(((1, 12),) * 5, max_total_blocks=8)
+    met = hierarchies(space, search(space, 99, 5, strategy=strategy))
+    assert sorted(met) == space.feasible()
+    assert len(met) == 20
+
+
+@pytest.mark.parametrize("strategy", ["tpe", "gp", "nsga2", "random"])
+def test_a_setting_without_steps_beside_few_counts_never_runs_out(strategy):
+    settings = SettingsConfig(learning_rate=Searched(low=0.1, high=1.0))
+    config = SpaceConfig(
+        family="vgg", num_blocks=((1, 12),) * 5, max_total_blocks=7, settings=settings
+    )
+    space = SearchSpace(config, lambda _: Measures(1, 1, 1.0))
+    assert space.size is None
+    met = hierarchies(space, search(space, 20, 5, strategy=strategy))
+    assert len(set(met)) == 20
+    assert all(space.violation(h) is None for h in met)
+
+
+def test_draws_end_where_none_is_within_the_measured_bounds(monkeypatch):
     monkeypatch.setattr(proposals, "MAX_DRAWS", 10)
-    space = make_space(((1, 10),) * 6, max_total_blocks=6)
+    config = SpaceConfig(
+        family="vgg",
+        num_blocks=((1, 30),) * 5,
+        max_parameters=5,
+        settings=SettingsConfig(learning_rate=Searched(low=0.1, high=1.0)),
+    )
+    space = SearchSpace(config, lambda h: Measures(sum(h), 1, 1.0))
+    assert space.size is None
     assert propose(space, [], 2, seed=1) == []
 
 
@@ -208,7 +237,7 @@ def test_exhaustive_takes_the_space_in_order():
     feasible = space.feasible() or []
     assert hierarchies(space, search(space, 10, 4, strategy="exhaustive")) == feasible[:10]
     with pytest.raises(ConfigError, match="exhaustive needs a space that can be listed"):
-        propose(make_space(((1, 10),) * 6), [], 1, seed=1, strategy="exhaustive")
+        propose(make_space(((1, 20),) * 6), [], 1, seed=1, strategy="exhaustive")
 
 
 def test_nsga2_inherits_from_the_best_of_the_stored_trials():
@@ -263,7 +292,7 @@ def test_strategies_that_read_complete_trials_only_are_as_reproducible():
         assert propose(space, trials[::-1], 2, seed=1, strategy=strategy) == first
 
 
-@pytest.mark.parametrize("bounds", [((1, 4),) * 4, ((1, 10),) * 6])
+@pytest.mark.parametrize("bounds", [((1, 4),) * 4, ((1, 20),) * 6])
 def test_the_nearest_unseen_feasible_hierarchy_is_found_from_anywhere(bounds):
     space = make_space(bounds)
     rest = (2,) * (len(bounds) - 2)

@@ -48,7 +48,8 @@ def synthetic(num_blocks=((1, 3),) * 3, seeds=(1,), references=(), **sections) -
     study = study.model_copy(update={"data": data})
     networks, accuracies = {}, {seed: {} for seed in seeds}
     space = SearchSpace(study.space, lambda _: pytest.fail("no measured bounds"))
-    for h in [*space.box(), *map(parse_hierarchy, references)]:
+    box = itertools.product(*(range(low, high + 1) for low, high in num_blocks))
+    for h in [*box, *map(parse_hierarchy, references)]:
         plan = build_plan("resnet18", h, study.network, channels=1, side=8, num_classes=10)
         name = format_hierarchy(h)
         networks[name] = Network(

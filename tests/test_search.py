@@ -319,6 +319,16 @@ def test_an_exhausted_space_ends_the_search():
     assert search.is_exhausted
 
 
+def test_the_few_feasible_ones_of_a_large_box_are_all_trained():
+    space = {"family": "vgg", "num_blocks": [[1, 12]] * 5, "max_total_blocks": 7}
+    accelerated = space | {"constraint": "accelerated"}
+    budget = {"n_trials": 64, "cohort_size": None, "baseline": False}
+    search = searched("large", space=accelerated, references=[], budget=budget, **SHORTEST)
+    assert search.num_trained == 10
+    assert search.is_exhausted
+    assert not search.meets_no_more
+
+
 def test_a_space_that_fits_the_budget_is_taken_whole_as_one_trie():
     search = searched("all", budget={"n_trials": 8, "cohort_size": None})
     assert search.config.budget.strategy == "exhaustive"

@@ -327,9 +327,9 @@ def test_a_space_with_a_continuous_setting_or_too_many_values_cannot_be_listed(m
     assert make_space({"dropout": {"low": 0.0, "high": 0.4}}).feasible() is None
     assert make_space({"decoder_size": {"low": 300, "high": 400}}).size is None
     assert make_space({"decoder_size": {"low": 300, "high": 400, "step": 50}}).size == 14 * 3
-    monkeypatch.setattr("dsaccel.search.space.MAX_ENUMERATED", 27 * 5)
+    monkeypatch.setattr("dsaccel.search.space.MAX_ENUMERATED", 14 * 5)
     assert make_space({"dropout": DROPOUT}).size == 14 * 5
-    monkeypatch.setattr("dsaccel.search.space.MAX_ENUMERATED", 27 * 5 - 1)
+    monkeypatch.setattr("dsaccel.search.space.MAX_ENUMERATED", 14 * 5 - 1)
     assert make_space({"dropout": DROPOUT}).size is None
 
 
@@ -385,8 +385,8 @@ def test_measured_bounds_are_those_of_the_network_with_its_settings():
         assert sum(hierarchy) <= (8 if settings_of(hierarchy)["width"] == 0.5 else 4)
     assert {sum(h) for h in feasible if settings_of(h)["width"] == 0.5} == {3, 4, 5, 6, 7, 8}
     assert {sum(h) for h in feasible if settings_of(h)["width"] == 1.0} == {3, 4}
-    # a learning rate costs nothing: each width is measured once
-    assert len(measured) == len(set(measured)) == 2 * 14
+    # a learning rate costs nothing: each width is measured once, if at all
+    assert len(measured) == len(set(measured)) <= 2 * 14
 
 
 def plan_measure(hierarchy) -> Measures:

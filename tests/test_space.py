@@ -1,4 +1,5 @@
 import itertools
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,7 @@ def test_nothing_is_measured_without_a_measured_bound():
 
 
 def test_only_what_passes_the_cheap_checks_is_measured_and_once():
+    """Of those only the ones near a measured bound."""
     measured = []
 
     def count(hierarchy):
@@ -116,7 +118,11 @@ def test_only_what_passes_the_cheap_checks_is_measured_and_once():
     space = make_space(measure=count, max_parameters=3000, max_shallow_scale=0.9)
     space.feasible()
     assert [space.violation(h) for h in space.feasible() or []] == [None] * (space.size or 0)
-    assert sorted(measured) == make_space().feasible()
+    assert len(measured) == len(set(measured)) < 70
+    assert set(measured) <= set(make_space().feasible() or [])
+    measured.clear()
+    assert make_space(measure=count, max_parameters=5000).size == 70
+    assert len(measured) <= 2 * 4
 
 
 def test_references_widen_the_parameters_and_not_the_space():
@@ -141,7 +147,7 @@ def test_parameters_and_hierarchies_convert_into_each_other():
 
 
 def test_a_space_too_large_to_list_says_so_and_still_judges():
-    space = make_space(((1, 10),) * 6)
+    space = make_space(((1, 20),) * 6)
     assert space.size is None
     assert space.feasible() is None
     assert space.violation((1, 1, 1, 2, 2, 2)) is None
@@ -202,7 +208,8 @@ def test_every_search_space_is_usable_and_its_size_stands_in_the_table(path):
     table = (ROOT / "search_spaces/README.md").read_text()
     row = next(line for line in table.splitlines() if line.startswith(f"| `{path.name}`"))
     cells = [cell.strip() for cell in row.split("|")]
-    assert cells[3:5] == [str(len(list(space.box()))), str(space.size)]
+    box = math.prod(high - low + 1 for low, high in space.config.num_blocks)
+    assert cells[3:5] == [str(box), str(space.size)]
 
 
 def test_the_paper_s_resnet50_rows_are_within_the_bounds():
@@ -211,7 +218,9 @@ def test_the_paper_s_resnet50_rows_are_within_the_bounds():
         measure,
     )
     rows = ["3-4-6-3", "2-3-6-3", "1-2-6-3", "2-3-7-4", "1-2-8-5"]
-    assert {parse_hierarchy(row) for row in rows} <= set(space.box())
+    for row in rows:
+        counts = zip(parse_hierarchy(row), space.config.num_blocks, strict=True)
+        assert all(low <= num_blocks <= high for num_blocks, (low, high) in counts)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)

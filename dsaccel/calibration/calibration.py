@@ -10,6 +10,7 @@ from functools import partial
 
 from dsaccel.config import PruningConfig, StudyConfig
 from dsaccel.data.batches import load_data
+from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import Hierarchy, format_hierarchy
 from dsaccel.landscapes.landscape import (
     Landscape,
@@ -117,4 +118,9 @@ def _choose(config: StudyConfig, download: bool) -> tuple[list[Hierarchy], bool]
 
     space = SearchSpace(config.space, measure)
     drawn = propose(space, [], config.budget.n_trials, seed=config.seed, strategy="random")
+    if not drawn:
+        raise ConfigError(
+            "none of the hierarchies drawn is feasible, and the space is too large to list; widen "
+            "its measured bounds, or narrow num_blocks to where they hold"
+        )
     return sorted(drawn), space.size == len(drawn)

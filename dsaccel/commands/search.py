@@ -90,6 +90,7 @@ def search(
     from dsaccel.reports.results import search_summary, write_results
     from dsaccel.search.search import Search
     from dsaccel.search.storage import quiet_optuna, redact
+    from dsaccel.search.suggestions import MAX_DRAWS
     from dsaccel.search.tables import best_trial, headline, trials_table
 
     console, out = consoles(as_json)
@@ -98,8 +99,9 @@ def search(
     if not searching.data.has_test and not quiet:
         console.print(f"{config.data.name}: no test split; results are validation accuracies")
     if searching.is_finished:
+        stands = "has nothing to propose" if searching.meets_no_more else "is finished"
         trained = f"{searching.num_trained} hierarchies"
-        console.print(f"study {directory.name} is finished: {trained} trained; nothing to do")
+        console.print(f"study {directory.name} {stands}: {trained} trained; nothing to do")
     else:
         with (
             ProgressView(console, quiet=quiet, verbose=verbose) as view,
@@ -114,6 +116,13 @@ def search(
                 raise
     if searching.is_exhausted and not quiet:
         console.print(f"all {searching.space.size} feasible hierarchies are trained")
+    meets_no_more = searching.meets_no_more
+    if meets_no_more and not quiet:
+        console.print(
+            f"of {MAX_DRAWS} hierarchies drawn none was feasible and new, and the space is too "
+            "large to list; widen its measured bounds, or narrow num_blocks and settings to where "
+            "they hold, under another --study-name"
+        )
     confirming = None
     is_finished, best = searching.is_finished, best_trial(searching.study)
     if searching.config.confirm.enabled and is_finished and best is not None:
@@ -146,7 +155,11 @@ def search(
         if confirming is not None:
             show_confirmation(confirming, out, RESOLUTION, as_json=False)
     if is_finished and best is None:
-        more = "" if searching.is_exhausted else "train more with a larger --n-trials, or "
+        more = "train more with a larger --n-trials, or "
+        if meets_no_more:
+            more = "widen the measured bounds or "
+        elif searching.is_exhausted:
+            more = ""
         raise NoResultError(
             f"study {directory.name} must end with a finished hierarchy within its constraint, but "
             f"none of {searching.num_trained} is; {more}prune less under another --study-name"

@@ -20,7 +20,6 @@ from dsaccel.search.suggestions import (
     SAMPLERS,
     is_new,
     suggest,
-    uniform,
 )
 from dsaccel.seeds import derive
 
@@ -146,8 +145,7 @@ def propose(
     if strategy in WHOLE:
         raise ConfigError(
             f"strategy {strategy} needs a space that can be listed, but this one has a setting "
-            "without steps or more than 100,000 points within num_blocks; narrow it or choose "
-            "another strategy"
+            "without steps or too many hierarchies; narrow it or choose another strategy"
         )
     rng = random.Random(derive(seed, "draw", len(values)))
     suggestions: Iterator[Hierarchy | None] = itertools.repeat(None)
@@ -185,5 +183,5 @@ def _draw(space: SearchSpace, taken: Collection[Hashable], rng: random.Random) -
     unseen = _unseen(space, taken)
     if unseen is not None:
         return rng.choice(unseen) if unseen else None
-    points = (uniform(space, rng) for _ in range(MAX_DRAWS))
+    points = (space.draw(rng) for _ in range(MAX_DRAWS))
     return next((point for point in points if is_new(space, taken, point)), None)

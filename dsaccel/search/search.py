@@ -138,12 +138,20 @@ class Search:
         return self._known() >= {self.space.identity(h) for h in feasible}
 
     @property
+    def meets_no_more(self) -> bool:
+        """Whether there are trials left, but all that is drawn of a space too large to list is
+        outside the measured bounds or trained.
+        """
+        has_room = self.num_trained < self.config.budget.n_trials
+        return has_room and self.space.size is None and not self._next_cohort()
+
+    @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to train."""
         return not self._next_cohort() and self.baselines.due() is None
 
     def run(self) -> Generator[Progress]:
-        """Train until the budget is spent, the space is exhausted or the time is up.
+        """Train until the budget is spent, the time is up, or no more hierarchies are met.
 
         What runs when the iterator is closed or interrupted is told FAIL, and trained again by the
         next search.

@@ -10,6 +10,7 @@ once, and `identity` tells who proposes and counts.
 import functools
 import itertools
 import math
+import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,14 +20,18 @@ from dsaccel.config import LOSSES_WITH, SpaceConfig
 from dsaccel.errors import ConfigError
 from dsaccel.hierarchy import Hierarchy, format_hierarchy, settings_of, with_settings
 from dsaccel.networks.plan import Plan
-from dsaccel.search.dimensions import Dimensions
+from dsaccel.search.counts import Counts
+from dsaccel.search.dimensions import Dimensions, Settings
 from dsaccel.settings import head_settings
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 MAX_ENUMERATED = 100_000
-"""Larger boxes of bounds are not listed: proposals are drawn and rejected instead."""
+"""Where more hierarchies are feasible they are not listed: proposals are drawn instead."""
+MAX_LOOKED_INTO = 1_000
+"""Beginnings of hierarchies that are measured to find those few that measured bounds leave of more
+than `MAX_ENUMERATED`: some 1 ms each. A space that takes more is not listed either."""
 MEASURED = ("width", "granularity", "first_loss", "decoder_size")
 """The settings of which only the plan tells whether two values are one network. Of the others each
 value is another one, for it stands in every layer, head or segment; but of `LOSSES_WITH` only where
@@ -65,8 +70,8 @@ class SearchSpace:
 
     Args:
         config: bounds and constraint.
-        measure: what a hierarchy costs; called only where the config bounds that or searches one
-            of `MEASURED` or `LOSSES_WITH`, and once a hierarchy.
+        measure: what a hierarchy costs, no less with more blocks; called only where the config
+            bounds that or searches one of `MEASURED` or `LOSSES_WITH`, and once a hierarchy.
         references: hierarchies that are trained whatever the bounds say.
 
     Raises:
@@ -88,6 +93,7 @@ class SearchSpace:
         self._may_repeat = not {*MEASURED, *LOSSES_WITH}.isdisjoint(self.dimensions.names)
         self._measure = functools.cache(measure)
         self._check_stages()
+        self.counts = Counts(config, self.num_shallow)
         self._check_not_empty()
 
     @property
@@ -149,7 +155,8 @@ class SearchSpace:
                 self._outside_bounds(hierarchy),
                 self.dimensions.outside(settings_of(hierarchy)),
                 self._against_constraint(hierarchy),
-                self._outside_measured_bounds(hierarchy),
+                self._too_small(hierarchy),
+                self._too_large(hierarchy),
             ),
             None,
         )
@@ -180,23 +187,59 @@ class SearchSpace:
         hierarchy = self.from_params(params)
         return with_settings(hierarchy, self.dimensions.rounded(settings_of(hierarchy)))
 
-    def box(self) -> Iterator[Hierarchy]:
-        """Every hierarchy within the bounds of the stages, in lexicographic order."""
-        return itertools.product(*(range(low, high + 1) for low, high in self.config.num_blocks))
+    def draw(self, rng: random.Random) -> Hierarchy:
+        """Uniform within all bounds but the measured ones."""
+        counts = self.counts.at(rng.randrange(self.counts.num()))
+        return with_settings(counts, self.dimensions.draw(rng))
 
     @functools.cached_property
     def _feasible(self) -> tuple[Hierarchy, ...] | None:
-        num_settings = self.dimensions.size
-        num_hierarchies = math.prod(high - low + 1 for low, high in self.config.num_blocks)
-        if num_settings is None or num_hierarchies * num_settings > MAX_ENUMERATED:
+        """Each combination of settings with its counts: neighbours share most blocks."""
+        if self._num_unmeasured is None:
             return None
-        return tuple(self.distinct(h for h in self._points() if self.violation(h) is None))
-
-    def _points(self) -> Iterator[Hierarchy]:
-        """The box for each combination of settings: neighbours share most blocks."""
+        most_looked = MAX_LOOKED_INTO if self._num_unmeasured > MAX_ENUMERATED else math.inf
+        found: list[tuple[Settings, Hierarchy]] = []
+        num = num_looked = 0
         for settings in self.dimensions.combinations():
-            for hierarchy in self.box():
-                yield with_settings(hierarchy, settings)
+            for begin in self._look_into((), settings):
+                num_looked += 1
+                if begin is not None:
+                    found.append((settings, begin))
+                    num += self.counts.num(begin)
+                if num > MAX_ENUMERATED or num_looked > most_looked:
+                    return None
+        return tuple(
+            self.distinct(
+                with_settings(counts, settings)
+                for settings, begin in found
+                for counts in self.counts.listed(begin)
+            )
+        )
+
+    @property
+    def _num_unmeasured(self) -> int | None:
+        """How many hierarchies are within all bounds but the measured ones; None: no end."""
+        num_settings = self.dimensions.size
+        return None if num_settings is None else self.counts.num() * num_settings
+
+    def _look_into(self, begin: Hierarchy, settings: Settings) -> Iterator[Hierarchy | None]:
+        """The longer beginnings, in order, of which all hierarchies are within the measured bounds;
+        None for each other one that was looked at.
+
+        A network costs no less with more blocks: all of a beginning are between its ends.
+        """
+        for longer in self.counts.longer(begin):
+            smallest, largest = (with_settings(h, settings) for h in self.counts.ends(longer))
+            if any(self._too_large(smallest)):
+                yield None
+                break  # the smallest of the next one is no smaller
+            if any(self._too_small(largest)):
+                yield None
+            elif any(self._too_small(smallest)) or any(self._too_large(largest)):
+                yield None
+                yield from self._look_into(longer, settings)
+            else:
+                yield longer
 
     def _outside_bounds(self, hierarchy: Hierarchy) -> Iterator[str]:
         text = format_hierarchy(hierarchy)
@@ -209,7 +252,9 @@ class SearchSpace:
             if not low <= num_blocks <= high:
                 yield f"num_blocks of stage {stage} must be within {low}..{high}, but got {text}"
         lowest, highest = self.config.min_total_blocks, self.config.max_total_blocks
-        yield from _outside("total blocks", sum(hierarchy), lowest, highest, text)
+        total = sum(hierarchy)
+        if not (lowest or 0) <= total <= (highest or total):
+            yield _must_be("total blocks", lowest, highest, hierarchy, total)
 
     def _against_constraint(self, hierarchy: Hierarchy) -> Iterator[str]:
         if _satisfies(self.config.constraint, hierarchy, self.num_shallow):
@@ -224,18 +269,33 @@ class SearchSpace:
             f"(shallow: the first {self.num_shallow}), but got {format_hierarchy(hierarchy)}"
         )
 
-    def _outside_measured_bounds(self, hierarchy: Hierarchy) -> Iterator[str]:
-        bounds = self._measured_bounds()
-        if not bounds and "first_loss" not in self.dimensions.names:
-            return
+    def _too_small(self, hierarchy: Hierarchy) -> Iterator[str]:
+        """For a measured bound, or to be a network at all."""
         try:
-            measures = self._measured(hierarchy)
+            values = self._bounded_values(hierarchy)
         except ConfigError as error:  # a first loss beyond the last unit
             yield str(error)
             return
-        for name, lowest, highest in bounds:
-            value = getattr(measures, name)
-            yield from _outside(name, value, lowest, highest, format_hierarchy(hierarchy))
+        for name, value, lowest, highest in values:
+            if lowest is not None and value < lowest:
+                yield _must_be(name, lowest, highest, hierarchy, value)
+
+    def _too_large(self, hierarchy: Hierarchy) -> Iterator[str]:
+        """For a measured bound."""
+        with suppress(ConfigError):
+            for name, value, lowest, highest in self._bounded_values(hierarchy):
+                if highest is not None and value > highest:
+                    yield _must_be(name, lowest, highest, hierarchy, value)
+
+    def _bounded_values(
+        self, hierarchy: Hierarchy
+    ) -> list[tuple[str, float, float | None, float | None]]:
+        """What the config bounds of the measures: name, value, lowest and highest."""
+        bounds = self._measured_bounds()
+        if not bounds and "first_loss" not in self.dimensions.names:
+            return []
+        measures = self._measured(hierarchy)
+        return [(name, getattr(measures, name), low, high) for name, low, high in bounds]
 
     def _measured(self, hierarchy: Hierarchy) -> Measures:
         """Once for all settings that change nothing of it."""
@@ -282,31 +342,26 @@ class SearchSpace:
                 f"all, but got min_total_blocks = {self.config.min_total_blocks} and "
                 f"max_total_blocks = {self.config.max_total_blocks}; widen one of them"
             )
-        # every constraint favours few blocks in shallow stages and many in deep ones
-        best = tuple(
-            low if stage < self.num_shallow else high for stage, (low, high) in enumerate(bounds)
-        )
-        if any(self._against_constraint(best)):
+        if not self.counts.num():
             raise ConfigError(self._excludes_all())
         if self.size == 0:
             raise ConfigError(self._why_empty())
 
     def _why_empty(self) -> str:
-        """Which of constraint and measured bounds leaves nothing, and the way out."""
+        """Which of the measured bounds leave nothing, and the way out."""
+        is_short = (self._num_unmeasured or 0) <= MAX_ENUMERATED
         candidates = [
-            hierarchy
-            for hierarchy in self._points()
-            if not any(self._outside_bounds(hierarchy))
-            and not any(self._against_constraint(hierarchy))
+            with_settings(counts, settings)
+            for settings in self.dimensions.combinations()
+            for counts in (self.counts.listed() if is_short else self.counts.ends(()))
         ]
-        if not candidates:
-            return self._excludes_all()
         measures: list[Measures] = []
         for hierarchy in candidates:
             with suppress(ConfigError):
                 measures.append(self._measured(hierarchy))
         if not measures:
             return f"no hierarchy is possible: {self.violation(candidates[-1])}"
+        num = len(measures) if is_short else self._num_unmeasured
         measured = []
         for name, lowest, highest in self._measured_bounds():
             values = [getattr(measure, name) for measure in measures]
@@ -314,7 +369,7 @@ class SearchSpace:
                 f"{name} {_range(lowest, highest)}, but they have {min(values)}..{max(values)}"
             )
         return (
-            f"none of the {len(measures)} hierarchies within num_blocks and constraint satisfies "
+            f"none of the {num} hierarchies within num_blocks and constraint satisfies "
             f"the measured bounds: must have {'; must have '.join(measured)}; widen one of them"
         )
 
@@ -345,11 +400,12 @@ def _satisfies(constraint: str, hierarchy: Hierarchy, num_shallow: int) -> bool:
     return True
 
 
-def _outside(
-    name: str, value: float, lowest: float | None, highest: float | None, text: str
-) -> Iterator[str]:
-    if (lowest is not None and value < lowest) or (highest is not None and value > highest):
-        yield f"{name} must be {_range(lowest, highest)}, but {text} has {value}"
+def _must_be(
+    name: str, lowest: float | None, highest: float | None, hierarchy: Hierarchy, value: float
+) -> str:
+    return (
+        f"{name} must be {_range(lowest, highest)}, but {format_hierarchy(hierarchy)} has {value}"
+    )
 
 
 def _range(lowest: float | None, highest: float | None) -> str:

@@ -5,6 +5,7 @@ from the stored trials: infeasible and repeated suggestions are told there, wher
 from them, and are forgotten with it.
 """
 
+import itertools
 import random
 import warnings
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
@@ -27,7 +28,8 @@ NUM_STARTUP = 10
 MAX_REJECTIONS = 50
 """After this many rejected suggestions in a row one hierarchy is drawn uniformly."""
 MAX_DRAWS = 10_000
-"""Points looked at for one unseen feasible hierarchy, in a space too large to list."""
+"""Hierarchies looked at for one that is unseen and within the measured bounds, where they are not
+listed."""
 REJECTIONS_PER_TRIAL = 2
 """Points drawn for each trained hierarchy to stand for the rejected suggestions before it."""
 
@@ -214,24 +216,9 @@ def _nearest(
 
     Settings are kept as they are.
     """
-    bounds, settings = space.config.num_blocks, settings_of(hierarchy)
-    ring = {tuple(min(max(n, low), high) for n, (low, high) in zip(hierarchy, bounds, strict=True))}
-    met: set[Hierarchy] = set()
-    while ring and len(met) < MAX_DRAWS:
-        for counts in sorted(ring):
-            point = with_settings(counts, settings)
-            if is_new(space, taken, point):
-                return point
-        met |= ring
-        steps = (
-            (*point[:i], point[i] + step, *point[i + 1 :])
-            for point in ring
-            for i in range(len(point))
-            for step in (-1, 1)
-            if bounds[i][0] <= point[i] + step <= bounds[i][1]
-        )
-        ring = set(steps) - met
-    return None
+    nearest = itertools.islice(space.counts.nearest(hierarchy), MAX_DRAWS)
+    points = (with_settings(counts, settings_of(hierarchy)) for counts in nearest)
+    return next((point for point in points if is_new(space, taken, point)), None)
 
 
 def uniform(space: SearchSpace, rng: random.Random) -> Hierarchy:
