@@ -595,3 +595,15 @@ def test_without_settings_nothing_is_drawn():
     state = rng.getstate()
     assert Dimensions(space_config().settings, 3).draw(rng) == {}
     assert rng.getstate() == state
+
+
+def test_a_measured_bound_that_nothing_keeps_is_refused_where_settings_have_no_end():
+    endless = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
+    with pytest.raises(ConfigError, match=r"none of the 14 .* must have num_parameters at most 9,"):
+        make_space(endless, measure=plan_measure, max_parameters=9)
+    with pytest.raises(ConfigError, match=r"must have flops at least 1000000000000000, but"):
+        make_space(endless, measure=plan_measure, min_flops=10**15)
+    # one of the widths may keep it
+    make_space(
+        endless | {"width": {"low": 0.01, "high": 4.0}}, measure=plan_measure, max_parameters=9
+    )

@@ -344,15 +344,24 @@ class SearchSpace:
             )
         if not self.counts.num():
             raise ConfigError(self._excludes_all())
-        if self.size == 0:
+        if self.size == 0 or self._excludes_its_ends():
             raise ConfigError(self._why_empty())
+
+    def _excludes_its_ends(self) -> bool:
+        """Whether the measured bounds leave nothing of the counts, whatever else is searched."""
+        if not self._measured_bounds() or "width" in self.dimensions.names:
+            return False
+        smallest, largest = self.counts.ends(())
+        return any(self._too_large(smallest)) or any(self._too_small(largest))
 
     def _why_empty(self) -> str:
         """Which of the measured bounds leave nothing, and the way out."""
-        is_short = (self._num_unmeasured or 0) <= MAX_ENUMERATED
+        is_short = self.counts.num() * (self.dimensions.size or 1) <= MAX_ENUMERATED
+        # where there is no end of settings, none of them changes what is measured
+        listed = [{}] if self.dimensions.size is None else self.dimensions.combinations()
         candidates = [
             with_settings(counts, settings)
-            for settings in self.dimensions.combinations()
+            for settings in listed
             for counts in (self.counts.listed() if is_short else self.counts.ends(()))
         ]
         measures: list[Measures] = []
@@ -361,7 +370,7 @@ class SearchSpace:
                 measures.append(self._measured(hierarchy))
         if not measures:
             return f"no hierarchy is possible: {self.violation(candidates[-1])}"
-        num = len(measures) if is_short else self._num_unmeasured
+        num = len(measures) if is_short else self.counts.num() * (self.dimensions.size or 1)
         measured = []
         for name, lowest, highest in self._measured_bounds():
             values = [getattr(measure, name) for measure in measures]
