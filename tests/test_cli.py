@@ -314,6 +314,20 @@ def test_a_folder_of_images_without_test_images_says_validation_only():
     assert "channels = 3" in recorded
 
 
+def test_a_space_is_described_before_anything_is_trained():
+    space = 'family = "vgg"\nnum_blocks = [[1, 2], [1, 2], [1, 2]]\nconstraint = "none"\n'
+    Path("e.toml").write_text(space)
+    shown = run("describe", "--space", "e.toml", "--width", "0.125")
+    assert shown.exit_code == 0, shown.output
+    assert re.search(r"feasible +8 *\nsmallest +1-1-1 ", shown.stdout)
+    assert run("describe", "1-1-1", "--space", "e.toml").exit_code == 2
+    Path("e.toml").write_text(space + "max_parameters = 1")
+    empty = run("describe", "--space", "e.toml")
+    assert empty.exit_code == 2
+    assert "none of the 8 hierarchies" in empty.stderr
+    assert files() == {"studies/tiny.toml", "e.toml"}
+
+
 def test_a_mistake_in_a_space_file_is_told_with_its_file():
     good = 'family = "resnet18"\nnum_blocks = [[1, 2], [1, 2], [1, 2]]\n'
     mistakes = {

@@ -1,14 +1,17 @@
 import io
 import json
+from itertools import product
 from typing import Any
 
 import pytest
 from helpers import plan
 from rich.console import Console
 
-from dsaccel.config import NetworkConfig, TrainingConfig
+from dsaccel.config import NetworkConfig, SpaceConfig, TrainingConfig
+from dsaccel.hierarchy import format_hierarchy
 from dsaccel.networks.families import MODES
 from dsaccel.networks.memory import estimate_plans
+from dsaccel.networks.trie import Trie
 from dsaccel.reports.describe import (
     describe_plan,
     description_table,
@@ -16,6 +19,7 @@ from dsaccel.reports.describe import (
     memory_table,
     training_memory,
 )
+from dsaccel.reports.describe_space import describe_space, space_summary, space_table
 
 FULL = NetworkConfig()
 
@@ -135,3 +139,32 @@ def test_memory_is_that_of_training_one_network_either_way():
     assert "batches of 16" in shown
     (row,) = [line.split() for line in shown.splitlines() if "layer-wise" in line]
     assert float(row[-1]) == round(memory["local"].total_bytes / 2**20, 1)
+
+
+def test_a_space_is_described_by_what_is_feasible_in_it():
+    config = SpaceConfig(family="resnet18", num_blocks=((1, 3),) * 3)
+    described = describe_space(config, lambda h: plan(format_hierarchy(h)), TrainingConfig())
+    # accelerated: the first stage has no more blocks than either other one
+    names = [(a, b, c) for a, b, c in product((1, 2, 3), repeat=3) if a <= min(b, c)]
+    plans = {format_hierarchy(h): plan(format_hierarchy(h)) for h in names}
+    assert described.num_feasible == len(names) == 14
+    assert described.smallest == plans["1-1-1"]
+    sizes = {name: network.num_parameters for name, network in plans.items()}
+    assert described.largest == plans[max(sizes, key=lambda name: sizes[name])]
+    trie = Trie(plans)
+    assert described.blocks_trained == trie.blocks_trained
+    assert described.blocks_separate == trie.blocks_separate
+    assert described.memory == estimate_plans(plans, TrainingConfig())
+    fields = json.loads(json.dumps(space_summary(described)))
+    assert fields["smallest"]["hierarchy"] == "1-1-1"
+    assert fields["memory_bytes"] == estimate_plans(plans, TrainingConfig()).total_bytes
+
+
+def test_of_a_space_that_is_too_large_to_list_its_size_is_told():
+    config = SpaceConfig(family="vgg", num_blocks=((1, 30),) * 5, constraint="none")
+    described = describe_space(config, lambda _: pytest.fail("planned"), TrainingConfig())
+    assert described.num_feasible is None
+    console = Console(file=io.StringIO(), width=80)
+    console.print(space_table(described, TrainingConfig()))
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().split() == ["feasible", "more", "than", "100,000"]

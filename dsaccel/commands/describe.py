@@ -6,6 +6,7 @@ import typer
 
 from dsaccel.commands import options
 from dsaccel.commands.common import consoles, print_json
+from dsaccel.errors import ConfigError
 
 
 def describe(
@@ -23,11 +24,16 @@ def describe(
     schedule: options.Schedule = None,
     precision: options.Precision = None,
     settings: options.Settings = None,
+    space: Annotated[
+        str | None, typer.Option(help="A search space instead: a file, or its name.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show a hierarchy stage by stage, and what it costs; trains nothing."""
+    """Show a hierarchy, stage by stage, or a search space, and what it costs; trains nothing."""
     given = dict(locals()) | {"family": None}
-    from dsaccel.config import RunConfig
+    from functools import partial
+
+    from dsaccel.config import RunConfig, SpaceConfig
     from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
     from dsaccel.networks.families import MODES, build_plan, find_family
     from dsaccel.parsing import parse_config
@@ -38,24 +44,31 @@ def describe(
         memory_table,
         training_memory,
     )
+    from dsaccel.reports.describe_space import describe_space, space_summary, space_table
+    from dsaccel.search.study_dir import find_space
 
+    searched = None
+    if space is not None:
+        if hierarchy is not None:
+            raise ConfigError(f"describe {hierarchy} or --space {space}, but not both")
+        searched = parse_config(SpaceConfig, find_space(space), space)
+        family = searched.family
     if hierarchy is None:
         hierarchy = format_hierarchy(find_family(family).standard)
     tables: dict[str, Any] = {"family": family, "hierarchy": hierarchy}
     options.apply(tables, given)
     run = parse_config(RunConfig, tables, "the command line")
-    local, whole = (
-        build_plan(
-            run.family,
-            parse_hierarchy(run.hierarchy),
-            run.network,
-            channels=channels,
-            side=image_size,
-            num_classes=num_classes,
-            mode=mode,
-        )
-        for mode in MODES
+    build = partial(
+        build_plan, run.family, channels=channels, side=image_size, num_classes=num_classes
     )
+    if searched is not None:
+        described = describe_space(searched, lambda h: build(h, run.network), run.training)
+        if as_json:
+            print_json(space_summary(described))
+        else:
+            consoles(as_json)[1].print(space_table(described, run.training))
+        return
+    local, whole = (build(parse_hierarchy(run.hierarchy), run.network, mode=m) for m in MODES)
     memory = training_memory(local, whole, run.training)
     if as_json:
         print_json(describe_plan(local) | {"memory": memory_summary(memory)})
