@@ -192,8 +192,9 @@ def test_export_before_anything_is_finished_exits_3(monkeypatch):
 
 
 def test_a_search_that_meets_no_feasible_hierarchy_does_not_call_itself_finished():
-    rates = "space.settings.learning_rate"
-    endless = ["--set", f"{rates}.low=0.01", "--set", f"{rates}.high=0.03"]
+    # widths without end: any of them may keep the bound
+    width = "space.settings.width"
+    endless = ["--set", f"{width}.low=0.06", "--set", f"{width}.high=0.07"]
     args = [*endless, "--set", "space.max_parameters=1", "--epochs", "1", "--n-trials", "4"]
     for says in ["", "has nothing to propose: 1 hierarchies trained"]:
         result = run("search", "tiny", *args)
