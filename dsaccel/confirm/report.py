@@ -8,7 +8,7 @@ from dsaccel.search.tables import count
 
 HEADINGS = (
     *("network", "validation", "trained as", "test", "seeds", "parameters"),
-    *("to the best", "to the reference", "to global", "role"),
+    *("to the best", "to the reference", "to global"),
 )
 CAPTION = (
     "Finalists, references and controls trained again with fresh seeds. A dot is the mean "
@@ -37,12 +37,13 @@ def confirmation_html(confirmation: Confirmation | None) -> str:
             "best" if is_best else difference_text(result.comparisons.get(("val", "best"))),
             difference_text(result.comparisons.get(("val", "reference"))),
             difference_text(result.comparisons.get(("val", "global"))),
-            role_text(result),
         )
-        body = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        role = f'<div class="role">{escape(role_text(result))}</div>'
+        name, *others = (escape(cell) for cell in cells)
+        body = f"<td>{name}{role}</td>" + "".join(f"<td>{cell}</td>" for cell in others)
         lines.append(f'<tr class="{"best" if is_best else ""}">{body}</tr>')
     return (
         f"<ul>{said}</ul>"
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f'<div class="scroll"><table class="confirmation"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )

@@ -24,6 +24,7 @@ from dsaccel.plots import figures, head_figures
 from dsaccel.plots.page import figure_html
 from dsaccel.search.tables import (
     Row,
+    accuracy_and_state,
     best_row,
     best_trial,
     count,
@@ -55,7 +56,7 @@ def write_report(study: Study, path: Path) -> None:
         tiles=_tiles(study, rows),
         caveats=_caveats(study, rows),
         sections=_sections(study),
-        table=_table(rows),
+        table=_table(rows, study),
     )
     write_text(path, page)
 
@@ -257,15 +258,16 @@ def _heads_select(study: Study) -> str:
     )
 
 
-def _table(rows: list[Row]) -> str:
+def _table(rows: list[Row], study: Study) -> str:
     best = best_row(rows)
     lines = []
     for row in rows:
         scale = "-" if row.shallow_scale is None else f"{row.shallow_scale:.3f}"
+        accuracy, state = accuracy_and_state(row, study)
         cells = (
             row.hierarchy,
-            percent(row.accuracy),
-            "best" if row is best else row.state,
+            accuracy,
+            "best" if row is best else state,
             count(row.num_parameters),
             count(row.flops),
             scale,

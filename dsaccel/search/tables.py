@@ -163,11 +163,9 @@ def trials_table(study: Study, limit: int = 20) -> Table:
         table.add_column(name, justify="right")
     table.add_column("state")
     for row in shown:
-        accuracy, state, style = row.accuracy, row.state, ""
-        if not row.is_complete:  # another classifier's: not to be compared down the column
-            read = "" if accuracy is None else f", {_ranked_by(study)} {percent(accuracy)}"
-            accuracy, state, style = None, state + read, "dim"
-        figures = (percent(accuracy), count(row.num_parameters), duration(row.time_s))
+        accuracy, state = accuracy_and_state(row, study)
+        style = "" if row.is_complete else "dim"
+        figures = (accuracy, count(row.num_parameters), duration(row.time_s))
         if row is best:
             state, style = f"best ({state})" if state != "complete" else "best", "bold green"
         # Text, not str: a hierarchy comes from storage, and str would be read as markup
@@ -181,6 +179,16 @@ def trials_table(study: Study, limit: int = 20) -> Table:
         )
         table.add_row(Text(baseline.hierarchy), *cells, "global back-propagation")
     return table
+
+
+def accuracy_and_state(row: Row, study: Study) -> tuple[str, str]:
+    """Two cells. What was read of a trial that is not complete is another classifier's and stands
+    with its state: it is not to be compared down the column.
+    """
+    if row.is_complete:
+        return percent(row.accuracy), row.state
+    read = "" if row.accuracy is None else f", {_ranked_by(study)} {percent(row.accuracy)}"
+    return percent(None), row.state + read
 
 
 def headline(study: Study) -> str:
