@@ -33,6 +33,7 @@ from dsaccel.networks.trie import Trie
 from dsaccel.plots.page import figure_html, section_html, table_html, write_page
 from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.learner import Learner
+from dsaccel.training.runtime import unfolds_bf16
 from dsaccel.training.schedules import train_batch
 
 MIB = 2**20
@@ -123,7 +124,9 @@ class Network:
         self.num_hierarchies = len(plans)
         self.trie = Trie(plans)
         training = TrainingConfig(batch_size=point.batch_size)
-        self.estimate_bytes = estimate(self.trie, training).total_bytes
+        self.estimate_bytes = estimate(
+            self.trie, training, unfolds_bf16=unfolds_bf16(torch.device("cpu"))
+        ).total_bytes
         self.learners = {
             node: Learner(node.segment, training, seed=1, device=torch.device("cpu"))
             for node in self.trie.nodes()
