@@ -1,8 +1,8 @@
 """The command line: which commands there are, and how they end.
 
-Exit codes: 0 done, 1 unexpected, 2 bad input, 3 no finished hierarchy, 4 storage, or a file that
-cannot be written, 5 the study exists with other settings, 6 too little memory, 130 interrupted,
-143 terminated.
+Exit codes: 0 done, 1 unexpected, 2 bad input, 3 no finished hierarchy or other results, 4 storage,
+or a file that cannot be written, 5 the study exists with other settings or images, 6 too little
+memory, 130 interrupted, 143 terminated.
 """
 
 import functools

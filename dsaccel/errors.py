@@ -14,7 +14,7 @@ class ConfigError(UserError, ValueError):
 
 
 class NoResultError(UserError):
-    """A study without a finished feasible hierarchy."""
+    """A study without a finished feasible hierarchy, or other results that were asked for."""
 
     exit_code = 3
 
@@ -28,7 +28,7 @@ class StorageError(UserError):
 
 
 class MismatchError(UserError):
-    """A study exists already, with settings that would give other results."""
+    """A study exists already, with settings or images that would give other results."""
 
     exit_code = 5
 

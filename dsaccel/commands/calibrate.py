@@ -52,7 +52,10 @@ def calibrate(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Train without pruning, with several seeds: how well do rungs foretell the end?"""
+    """Find from which rung on pruning can be trusted.
+
+    Trains without pruning, with several seeds, and compares each rung with the end.
+    """
     given = dict(locals())
     from dsaccel.calibration.fidelity import Fidelity
     from dsaccel.calibration.page import write_calibration

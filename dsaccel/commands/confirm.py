@@ -39,7 +39,7 @@ def confirm(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train the best hierarchies again with fresh seeds, and say which leads are noise.
+    """Train the best again with fresh seeds; say what is noise.
 
     Run again to continue, or with more seeds or finalists to train what is missing. The decision
     is made on validation; the test split is read once for each network after it.

@@ -1,4 +1,4 @@
-"""`dsaccel describe`: what a hierarchy is and costs."""
+"""`dsaccel describe`: what a hierarchy is and costs, or what a search space holds."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from dsaccel.errors import ConfigError
 
 def describe(
     hierarchy: Annotated[
-        str | None, typer.Argument(help="1-1-2-2; default: the family's own.")
+        str | None, typer.Argument(metavar="HIERARCHY", help="1-1-2-2; default: the family's own.")
     ] = None,
     family: Annotated[str, typer.Option(help="resnet18, resnet50, vgg, vgg8b ...")] = "resnet18",
     channels: Annotated[int, typer.Option(help="Of the images.", min=1)] = 3,
@@ -25,11 +25,15 @@ def describe(
     precision: options.Precision = None,
     settings: options.Settings = None,
     space: Annotated[
-        str | None, typer.Option(help="A search space instead: a file, or its name.")
+        str | None,
+        typer.Option(help="A search space instead, with its family: a file, or its name."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show a hierarchy, stage by stage, or a search space, and what it costs; trains nothing."""
+    """Show a hierarchy, or a search space, and what it costs.
+
+    Trains nothing. Memory is estimated, on a CPU.
+    """
     given = dict(locals()) | {"family": None}
     from functools import partial
 

@@ -20,14 +20,23 @@ def evaluate(
         ),
     ],
     split: Annotated[str, typer.Option(help="test (read once, and recorded) or val.")] = "test",
-    data: options.Data = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="digits, a torchvision data set, or a folder; of it, --split test needs "
+            "test/CLASS/ alone."
+        ),
+    ] = None,
     data_dir: options.DataDir = None,
     download: options.Download = False,
     device: options.Device = None,
     threads: options.Threads = None,
     as_json: options.Json = False,
 ) -> None:
-    """Read the accuracy of trained weights, by head; a test reading is made once and recorded."""
+    """Read the accuracy of trained weights, by head.
+
+    The test split is read once for the same weights and images, and the reading is recorded.
+    """
     given = {"data": data, "data_dir": data_dir, "device": device, "threads": threads}
     if split not in ("test", "val"):
         raise ConfigError(f"split must be test or val, but got {split!r}")

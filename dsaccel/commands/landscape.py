@@ -20,7 +20,10 @@ def landscape(
         ),
     ] = None,
 ) -> None:
-    """Write an exhaustive study as a table of every accuracy, for `dsaccel replay`."""
+    """Write an exhaustive study as a table of every accuracy.
+
+    For `dsaccel replay`, `calibrate` and `variance`.
+    """
     from dsaccel.landscapes.files import check_output, write_landscape
     from dsaccel.landscapes.landscape import record_landscape
 

@@ -43,7 +43,10 @@ def replay(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Replay searches on a landscape without training: regret against blocks."""
+    """Replay searches on a landscape, without training.
+
+    Shows regret (how far the best found is from the best) against blocks trained.
+    """
     from dsaccel.files import check_writable
     from dsaccel.landscapes.files import read_landscape
     from dsaccel.landscapes.outcomes import policies, replay_policies

@@ -62,7 +62,10 @@ def train(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Train one hierarchy; with --study exactly as its search did, but for --init."""
+    """Train one hierarchy; with --study exactly as its search did.
+
+    With --init it begins with trained weights, whatever the search began with.
+    """
     run = _run_config(target, study, mode, dict(locals()))
     recorded = run.result or {}
     if init is None and "init" in recorded:

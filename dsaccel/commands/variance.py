@@ -23,7 +23,10 @@ def variance(
     ] = 0.5,
     as_json: options.Json = False,
 ) -> None:
-    """Take a landscape's variance apart: prefix, suffix, seed; count the seeds that it asks for."""
+    """Take a landscape's variance apart: prefix, suffix, seed.
+
+    Says how many seeds it takes to find a difference.
+    """
     from dsaccel.landscapes.files import read_landscape
     from dsaccel.landscapes.variance import variance_components
     from dsaccel.landscapes.variance_view import (
