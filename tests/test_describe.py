@@ -12,6 +12,7 @@ from dsaccel.hierarchy import format_hierarchy
 from dsaccel.networks.families import MODES
 from dsaccel.networks.memory import estimate_plans
 from dsaccel.networks.trie import Trie
+from dsaccel.parsing import parse_config
 from dsaccel.reports.describe import (
     describe_plan,
     description_table,
@@ -147,7 +148,7 @@ def test_a_space_is_described_by_what_is_feasible_in_it():
     # accelerated: the first stage has no more blocks than either other one
     names = [(a, b, c) for a, b, c in product((1, 2, 3), repeat=3) if a <= min(b, c)]
     plans = {format_hierarchy(h): plan(format_hierarchy(h)) for h in names}
-    assert described.num_feasible == len(names) == 14
+    assert described.num_feasible == described.num_counts == len(names) == 14
     assert described.smallest == plans["1-1-1"]
     sizes = {name: network.num_parameters for name, network in plans.items()}
     assert described.largest == plans[max(sizes, key=lambda name: sizes[name])]
@@ -167,4 +168,10 @@ def test_of_a_space_that_is_too_large_to_list_its_size_is_told():
     console = Console(file=io.StringIO(), width=80)
     console.print(space_table(described, TrainingConfig()))
     assert isinstance(console.file, io.StringIO)
-    assert console.file.getvalue().split() == ["feasible", "more", "than", "100,000"]
+    assert "more than 100,000" in console.file.getvalue()
+    assert "24,300,000 within bounds" in console.file.getvalue()
+    rates = {"learning_rate": {"low": 1e-4, "high": 1e-2}}
+    endless = parse_config(SpaceConfig, config.model_dump() | {"settings": rates}, "a test")
+    described = describe_space(endless, lambda _: pytest.fail("planned"), TrainingConfig())
+    console.print(space_table(described, TrainingConfig()))
+    assert "without end" in console.file.getvalue()

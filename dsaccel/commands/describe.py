@@ -13,7 +13,7 @@ def describe(
     hierarchy: Annotated[
         str | None, typer.Argument(metavar="HIERARCHY", help="1-1-2-2; default: the family's own.")
     ] = None,
-    family: Annotated[str, typer.Option(help="resnet18, resnet50, vgg, vgg8b ...")] = "resnet18",
+    family: options.Family = None,
     channels: Annotated[int, typer.Option(help="Of the images.", min=1)] = 3,
     image_size: Annotated[int, typer.Option(help="Side in pixels.", min=4)] = 32,
     num_classes: Annotated[int, typer.Option(help="Classes.", min=2)] = 10,
@@ -55,8 +55,10 @@ def describe(
     if space is not None:
         if hierarchy is not None:
             raise ConfigError(f"describe {hierarchy} or --space {space}, but not both")
-        searched = parse_config(SpaceConfig, find_space(space), space)
+        own = {} if family is None else {"family": family}
+        searched = parse_config(SpaceConfig, find_space(space) | own, space)
         family = searched.family
+    family = family or "resnet18"
     if hierarchy is None:
         hierarchy = format_hierarchy(find_family(family).standard)
     tables: dict[str, Any] = {"family": family, "hierarchy": hierarchy}

@@ -22,6 +22,10 @@ MAX_PLANNED = 5_000
 class SpaceDescription:
     """What a space holds; None: too many networks to tell."""
 
+    num_counts: int
+    """Block counts within bounds and constraint, whatever is measured or searched beside them."""
+    has_end: bool
+    """No setting is searched between two ends without steps."""
     num_feasible: int | None
     smallest: Plan | None
     largest: Plan | None
@@ -43,13 +47,15 @@ def describe_space(
     """
     space = SearchSpace(config, lambda hierarchy: Measures.of(plan(hierarchy)))
     feasible = space.feasible()
+    known = (space.counts.num(), space.dimensions.size is not None)
     if feasible is None or len(feasible) > MAX_PLANNED:
         num = None if feasible is None else len(feasible)
-        return SpaceDescription(num, None, None, None, None, None)
+        return SpaceDescription(*known, num, None, None, None, None, None)
     plans = {format_hierarchy(hierarchy): plan(hierarchy) for hierarchy in feasible}
     by_size = sorted(plans.values(), key=lambda plan: plan.num_parameters)
     trie = Trie(plans)
     return SpaceDescription(
+        *known,
         len(plans),
         by_size[0],
         by_size[-1],
@@ -63,6 +69,7 @@ def space_summary(described: SpaceDescription) -> dict[str, Any]:
     """What `dsaccel describe --space --json` prints."""
     ends = {"smallest": described.smallest, "largest": described.largest}
     return {
+        "num_counts": described.num_counts,
         "num_feasible": described.num_feasible,
         **{
             end: plan
@@ -83,7 +90,14 @@ def space_table(described: SpaceDescription, training: TrainingConfig) -> Table:
     """The same in words."""
     table = Table.grid(padding=(0, 2))
     num = described.num_feasible
-    table.add_row("feasible", f"more than {MAX_ENUMERATED:,}" if num is None else f"{num:,}")
+    table.add_row("block counts", f"{described.num_counts:,} within bounds and constraint")
+    if num is None:
+        endless = "without end: a setting has a range without steps"
+        words = f"more than {MAX_ENUMERATED:,}" if described.has_end else endless
+    else:
+        words = f"{num:,}"
+        words += f"; sizes and memory are told of {MAX_PLANNED:,} at most" * (num > MAX_PLANNED)
+    table.add_row("feasible", words)
     for end, plan in (("smallest", described.smallest), ("largest", described.largest)):
         if plan is not None:
             costs = f"{count(plan.num_parameters)} parameters, {count(plan.flops)} FLOPs"
