@@ -501,6 +501,18 @@ def test_other_test_images_than_those_of_the_readings_are_refused_before_trainin
     assert after.record["num_images"]["test"] == 16
 
 
+def test_test_images_that_are_gone_are_refused_where_some_were_read(folder):
+    before = run(confirming(FOLDER))
+    test = Path(confirming(FOLDER).config.data.name) / "test"
+    test.rename("away")
+    more = confirming(MORE)
+    with pytest.raises(MismatchError, match="has no test images, but this confirmation was read"):
+        run(more)
+    assert measured(more) == measured(before)
+    Path("away").rename(test)
+    assert {seed for *_, seed in read(run(confirming(MORE)))} == set(fresh_seeds(1, 2))
+
+
 def test_test_images_that_change_between_two_readings_are_refused_and_nothing_is_lost(folder):
     cut = confirming(FOLDER)
     for progress in cut.run():

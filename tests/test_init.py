@@ -286,15 +286,24 @@ def test_another_body_is_refused_before_training(monkeypatch):
 
 def test_images_held_out_that_may_have_been_trained_on_are_told_and_recorded():
     best = write_config(training=SHORT)
-    known = "another validation split"
+    known = "images held out now may be known"
     train(best, "-o", "a.safetensors")
-    # the same split, though fewer images are trained on
-    assert known not in train(best, "--init", "a.safetensors", "--train-images", "48").stderr
+    # the very same images and split
+    assert known not in train(best, "--init", "a.safetensors").stderr
     other = train(best, "--init", "a.safetensors", "--seed", "4", "-o", WEIGHTS)
     assert known in other.stderr
     # what went on from there is no better, though its split is the same
     again = train(best, "--init", WEIGHTS, "--seed", "4", "--json")
     assert json.loads(again.stdout)["val_may_be_known"] is True
+    # of more images another part is held out, whatever the seed
+    folder = write_images(Path("images"))
+    settings = ["--data", folder, "--set", "data.train_images=8", "--set", "data.val_fraction=0.25"]
+    train(best, *settings, "-o", "b.safetensors")
+    first = Path("images/train/a/0.png")
+    first.with_name("9.png").write_bytes(first.read_bytes())
+    more = train(best, *settings, "--init", "b.safetensors", "--json")
+    assert known in more.stderr
+    assert json.loads(more.stdout)["val_may_be_known"] is True
     # of other classes nothing is known
     trained(training=SHORT, class_names="abcdefghij")
     assert known not in train(best, "--init", WEIGHTS, "--seed", "4").stderr

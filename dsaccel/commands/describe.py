@@ -68,11 +68,15 @@ def describe(
         build_plan, run.family, channels=channels, side=image_size, num_classes=num_classes
     )
     if searched is not None:
-        described = describe_space(searched, lambda h: build(h, run.network), run.training)
+        images = f"{image_size}x{image_size}x{channels}, {num_classes} classes"
+        try:
+            described = describe_space(searched, lambda h: build(h, run.network), run.training)
+        except ConfigError as error:
+            raise ConfigError(f"{space}, for images of {images}: {error}") from None
         if as_json:
             print_json(space_summary(described))
         else:
-            consoles(as_json)[1].print(space_table(described, run.training))
+            consoles(as_json)[1].print(space_table(described, run.training, images))
         return
     local, whole = (build(parse_hierarchy(run.hierarchy), run.network, mode=m) for m in MODES)
     memory = training_memory(local, whole, run.training)

@@ -118,10 +118,15 @@ def search(
         console.print(f"all {searching.space.size} feasible hierarchies are trained")
     meets_no_more = searching.meets_no_more
     if meets_no_more and not quiet:
+        way_out = (
+            "widen its measured bounds, or narrow num_blocks and settings to where they hold, "
+            "under another --study-name"
+            if searching.space.is_measured
+            else "all that differ may be trained"
+        )
         console.print(
             f"of {MAX_DRAWS} hierarchies drawn none was feasible and new, and the space is too "
-            "large to list; widen its measured bounds, or narrow num_blocks and settings to where "
-            "they hold, under another --study-name"
+            f"large to list; {way_out}"
         )
     confirming = None
     is_finished, best = searching.is_finished, best_trial(searching.study)
@@ -157,7 +162,7 @@ def search(
     if is_finished and best is None:
         more = "train more with a larger --n-trials, or "
         if meets_no_more:
-            more = "widen the measured bounds or "
+            more = "widen the measured bounds or " if searching.space.is_measured else ""
         elif searching.is_exhausted:
             more = ""
         raise NoResultError(

@@ -146,9 +146,9 @@ def _warnings(begun: dict[str, Any], recorded: dict[str, Any]) -> Iterator[str]:
         yield f"these are not the weights that the config's result began with, {recorded['init']}"
     if begun["val_may_be_known"]:
         yield (
-            f"{begun['init']} was trained with another validation split: images held out now may "
-            f"be known to it, and the validation accuracy too high; keep its seed and "
-            f"data.val_fraction, or go by the test split"
+            f"{begun['init']} was trained on other images of these classes, or with another "
+            f"validation split: images held out now may be known to it, and the validation "
+            f"accuracy too high; keep images, seed and data.val_fraction, or go by the test split"
         )
 
 

@@ -144,8 +144,14 @@ class Confirm:
             StorageError: if the storage fails, or another process trains here.
         """
         with storage_errors(self._url), training_lock(self.directory):
-            if "test_fingerprint" in self.record and self.entrants.has_test and self.jobs():
+            if "test_fingerprint" in self.record and self.jobs():
                 # found now, not after hours of training; no network sees them
+                if not self.entrants.has_test:
+                    raise MismatchError(
+                        f"data: {self.config.data.name} has no test images, but this confirmation "
+                        "was read on some: put them back, or the new seeds would never be read on "
+                        "them"
+                    )
                 self._load_test(self.entrants.load_data(self.config.seed))
             yield from self._tune()
             jobs = self.jobs()

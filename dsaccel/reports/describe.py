@@ -100,7 +100,11 @@ def training_memory(
 
 def memory_summary(memory: Mapping[Literal["local", "global"], Estimate]) -> dict[str, Any]:
     """The bytes, for `--json`."""
-    return {mode: asdict(held) | {"total_bytes": held.total_bytes} for mode, held in memory.items()}
+    shown: dict[str, Any] = {}
+    for mode, held in memory.items():
+        shown[mode] = asdict(held) | {"total_bytes": held.total_bytes}
+        del shown[mode]["cache_bytes"]  # how many images there are is not known here
+    return shown
 
 
 def memory_table(
@@ -109,7 +113,8 @@ def memory_table(
     """A row a way of training: what it holds at its peak."""
     table = Table(
         title=f"memory of training on a CPU, {training.precision}, batches of "
-        f"{training.batch_size}, MiB (estimate)",
+        f"{training.batch_size}, MiB (estimate"
+        + (", without feature caches)" if training.schedule == "sequential" else ")"),
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )

@@ -11,7 +11,7 @@ from dsaccel.hierarchy import Hierarchy, format_hierarchy
 from dsaccel.networks.memory import Estimate, estimate
 from dsaccel.networks.plan import Plan
 from dsaccel.networks.trie import Trie
-from dsaccel.search.space import MAX_ENUMERATED, Measures, SearchSpace
+from dsaccel.search.space import Measures, SearchSpace
 from dsaccel.search.tables import count
 
 MAX_PLANNED = 5_000
@@ -86,14 +86,15 @@ def space_summary(described: SpaceDescription) -> dict[str, Any]:
     }
 
 
-def space_table(described: SpaceDescription, training: TrainingConfig) -> Table:
-    """The same in words."""
+def space_table(described: SpaceDescription, training: TrainingConfig, images: str) -> Table:
+    """The same in words; `images`: which ones the networks are for."""
     table = Table.grid(padding=(0, 2))
+    table.add_row("images", images)
     num = described.num_feasible
     table.add_row("block counts", f"{described.num_counts:,} within bounds and constraint")
     if num is None:
         endless = "without end: a setting has a range without steps"
-        words = f"more than {MAX_ENUMERATED:,}" if described.has_end else endless
+        words = "too many to list, or to measure one by one" if described.has_end else endless
     else:
         words = f"{num:,}"
         words += f"; sizes and memory are told of {MAX_PLANNED:,} at most" * (num > MAX_PLANNED)

@@ -101,6 +101,11 @@ class SearchSpace:
         """How many networks are feasible; None: too many to list."""
         return None if self._feasible is None else len(self._feasible)
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether parameters, FLOPs or shallow scale are bounded."""
+        return bool(self._measured_bounds())
+
     def feasible(self) -> list[Hierarchy] | None:
         """Every feasible hierarchy in lexicographic order, and of those that are one network the
         first; None: too many to list.

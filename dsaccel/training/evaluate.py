@@ -63,7 +63,8 @@ def read_accuracy(
             such split, or if validation images may have been trained on.
     """
     weights = weights_hash(path)
-    recorded, facts = recorded_readings(path), read_facts(path)
+    facts = read_facts(path)
+    recorded = recorded_readings(path) if split == "test" else []
     device = start_runtime(resolve_runtime(run.runtime))
     if split == "val":
         images = _val_images(path, run, facts, device, download=download)
@@ -143,7 +144,8 @@ def recorded_readings(path: Path) -> list[Reading]:
         return [_from_row(row) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"{record} must be the readings that dsaccel evaluate recorded, but: {error}"
+            f"{record} must be the readings that dsaccel evaluate recorded, but: {error}; move it "
+            f"away, and the test split is read anew"
         ) from None
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from dsaccel.config import RunConfig
 from dsaccel.data.batches import load_data
-from dsaccel.data.datasets import has_val
 from dsaccel.hierarchy import parse_hierarchy
 from dsaccel.networks.families import build_plan, check_hierarchy
 from dsaccel.networks.nn import Unit
@@ -86,17 +85,13 @@ class Training:
         return take_weights(path, self.units, self.run, self.data.class_names)
 
     def may_know_held_out(self, path: Path) -> bool:
-        """Whether weights may have been trained on images that are held out now: they are of the
-        same classes and another validation split, or began so themselves.
+        """Whether weights may have been trained on images that are held out now: their classes are
+        the same and the images are not, to the last one, or they began so themselves.
         """
-        theirs, facts = read_config(path), read_facts(path)
-        splits = {(run.seed, run.data.val_fraction) for run in (self.run, theirs)}
-        is_other = facts.fingerprint != self.data.fingerprint and len(splits) > 1
-        return (
-            facts.class_names == self.data.class_names
-            and not has_val(self.run.data)
-            and (is_other or bool((theirs.result or {}).get("val_may_be_known")))
-        )
+        facts = read_facts(path)
+        is_other = facts.fingerprint != self.data.fingerprint
+        began_so = bool((read_config(path).result or {}).get("val_may_be_known"))
+        return facts.class_names == self.data.class_names and (is_other or began_so)
 
     def rungs(self) -> Iterator[Rung]:
         """Train to the end.
