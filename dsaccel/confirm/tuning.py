@@ -12,10 +12,11 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from dsaccel.config import LOSSES_WITH
 from dsaccel.confirm.entrants import GlobalSettings
 from dsaccel.seeds import derive
 
-OF_LOCAL_LOSSES = ("loss", "beta", "decoder_size", "pred_conv", "sim_kernel")
+OF_LOCAL_LOSSES = ("loss", "decoder_size", *LOSSES_WITH)
 """Settings that the layer-wise side may have tuned and the other side has nothing of."""
 RATE_FACTOR = 10.0
 """Rates are tried from a tenth of the study's to ten times it."""

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from dsaccel.config import TrainingConfig
 from dsaccel.hierarchy import format_hierarchy
+from dsaccel.networks.families import Mode
 from dsaccel.networks.memory import Estimate, estimate_plans
 from dsaccel.networks.plan import Block, Plan
 from dsaccel.search.tables import count
@@ -88,9 +89,7 @@ def description_table(plan: Plan) -> Table:
     return table
 
 
-def training_memory(
-    local: Plan, whole: Plan, training: TrainingConfig
-) -> dict[Literal["local", "global"], Estimate]:
+def training_memory(local: Plan, whole: Plan, training: TrainingConfig) -> dict[Mode, Estimate]:
     """What training a network takes on a CPU, layer-wise and by back-propagation (estimates)."""
     return {
         "local": estimate_plans({"": local}, training),
@@ -98,7 +97,7 @@ def training_memory(
     }
 
 
-def memory_summary(memory: Mapping[Literal["local", "global"], Estimate]) -> dict[str, Any]:
+def memory_summary(memory: Mapping[Mode, Estimate]) -> dict[str, Any]:
     """The bytes, for `--json`."""
     shown: dict[str, Any] = {}
     for mode, held in memory.items():
@@ -107,9 +106,7 @@ def memory_summary(memory: Mapping[Literal["local", "global"], Estimate]) -> dic
     return shown
 
 
-def memory_table(
-    memory: Mapping[Literal["local", "global"], Estimate], training: TrainingConfig
-) -> Table:
+def memory_table(memory: Mapping[Mode, Estimate], training: TrainingConfig) -> Table:
     """A row a way of training: what it holds at its peak."""
     table = Table(
         title=f"memory of training on a CPU, {training.precision}, batches of "
