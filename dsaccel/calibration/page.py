@@ -6,8 +6,6 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 import tomli_w
-from plotly.io import to_html
-from plotly.offline import get_plotlyjs
 
 from dsaccel.calibration.fidelity import By
 from dsaccel.calibration.view import (
@@ -19,8 +17,8 @@ from dsaccel.calibration.view import (
     pruning_table,
     verdict,
 )
-from dsaccel.files import write_text
-from dsaccel.plots.figures import BLUE, FONT, GREEN, VERMILION, blank_figure, whole_numbers
+from dsaccel.plots.figures import BLUE, GREEN, VERMILION, blank_figure, whole_numbers
+from dsaccel.plots.page import figure_html, section_html, table_html, write_page
 from dsaccel.statistics import Interval
 
 COLORS: dict[By, str] = {"head": BLUE, "output": VERMILION}
@@ -28,39 +26,36 @@ COLORS: dict[By, str] = {"head": BLUE, "output": VERMILION}
 
 def write_calibration(result: Calibrated, name: str, path: Path) -> None:
     """Write the page, whole or not at all."""
-    figures = {
-        "Agreement with the final ranking": rungs_figure(result),
-        "Last head of each stage": stages_figure(result),
-        "What one more block does": importance_figure(result),
-    }
-    pictures = "".join(
-        f"<h2>{title}</h2>" + to_html(
-            figure,
-            full_html=False,
-            include_plotlyjs=False,
-            div_id=f"figure-{i}",
-            config={"responsive": True, "displaylogo": False, "modeBarButtons": [["toImage"]]},
-        )
-        for i, (title, figure) in enumerate(figures.items())
-    )  # fmt: skip
     step = result.fidelity.step_name
     headings = agreement_headings(step, result.fidelity.num_top)
-    tables = "".join(
-        f"<h2>Ranked by {NAMES[by]}</h2>"
-        + _html_table(headings, [(str(r.step), *cells(r.agreement)) for r in rows])
-        for by, rows in by_ranking(result)
-    )
-    words = "".join(f"<p>{escape(sentence)}</p>" for sentence in verdict(result))
+    words = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdict(result))
     settings = escape(tomli_w.dumps({"pruning": pruning_table(result)}))
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width"><title>Calibration</title>'
-        f"<style>body{{font-family:{FONT};max-width:64rem;margin:2rem auto;padding:0 1rem}}"
-        "td,th{padding:.2rem .8rem;text-align:right}td:first-child,th:first-child{text-align:left}"
-        f"</style><script>{get_plotlyjs()}</script><h1>How far pruning can be trusted: "
-        f"{escape(name)}</h1>{words}<pre>{settings}</pre>{pictures}{tables}</html>"
-    )
-    write_text(path, page)
+    parts = [
+        f"<ul>{words}</ul>",
+        section_html("Settings", "For a study file.", f"<pre>{settings}</pre>"),
+        section_html(
+            "Agreement with the final ranking",
+            f"After each {step}: with the end of its own run, and with that of the other seeds.",
+            figure_html(rungs_figure(result), "rungs"),
+        ),
+        section_html(
+            "Last head of each stage",
+            "Fully trained.",
+            figure_html(stages_figure(result), "stages"),
+        ),
+        section_html(
+            "What one more block does",
+            "In each stage, to the final accuracy.",
+            figure_html(importance_figure(result), "importance"),
+        ),
+    ]
+    for by, rows in by_ranking(result):
+        cells_of = [(str(row.step), *cells(row.agreement)) for row in rows]
+        caption = "Means, with intervals in brackets."
+        table = table_html(headings, cells_of)
+        parts.append(section_html(f"Ranked by {NAMES[by]}", caption, table))
+    about = f"Calibration of {name}: how well rungs foretell the end, without pruning."
+    write_page(path, f"How far pruning can be trusted: {name}", about, parts)
 
 
 def rungs_figure(result: Calibrated) -> go.Figure:
@@ -127,9 +122,3 @@ def _add_points(
         marker={"color": color, "size": 9},
         name=name,
     )
-
-
-def _html_table(headings: Sequence[str], rows: list[tuple[str, ...]]) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
