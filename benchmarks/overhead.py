@@ -29,8 +29,8 @@ from dsaccel.config.toml import parse_config
 from dsaccel.families import build_plan
 from dsaccel.space.space import Measures, SearchSpace
 from dsaccel.study.folder import StudyDir, find_study
+from dsaccel.study.rows import best_trial
 from dsaccel.study.storage import open_study
-from dsaccel.study.tables import best_trial
 from dsaccel.training.checkpoint import save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory import estimate_plans

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from dsaccel.search.progress import Progress
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.study.tables import duration, percent
+from dsaccel.text import duration, percent
 
 NUM_SHOWN = 6
 

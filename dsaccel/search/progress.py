@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.study.tables import best_trial
+from dsaccel.study.rows import best_trial
 from dsaccel.study.trials import Ledger
 from dsaccel.training.cohort import Cohort
 
