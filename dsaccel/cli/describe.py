@@ -1,5 +1,7 @@
 """`dsaccel describe`: what a hierarchy is and costs, or what a search space holds."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +12,7 @@ from dsaccel.errors import ConfigError
 
 if TYPE_CHECKING:
     from dsaccel.config.study import RunConfig
+    from dsaccel.spec.plan import Plan
 
 
 @takes(
@@ -34,28 +37,29 @@ def describe(
 
     Trains nothing. Memory is estimated, on a CPU.
     """
-    images = {"channels": channels, "side": image_size, "num_classes": num_classes}
+    from dsaccel.families import build_plan
+
+    build = partial(build_plan, channels=channels, side=image_size, num_classes=num_classes)
     output = Output(as_json=given.as_json)
     if space is None:
-        _describe_hierarchy(hierarchy, images, given, output)
+        _describe_hierarchy(hierarchy, build, given, output)
     elif hierarchy is None:
-        _describe_space(space, images, given, output)
+        images = f"{image_size}x{image_size}x{channels}, {num_classes} classes"
+        _describe_space(space, build, images, given, output)
     else:
         raise ConfigError(f"describe {hierarchy} or --space {space}, but not both")
 
 
 def _describe_hierarchy(
-    hierarchy: str | None, images: dict[str, int], given: Given, output: Output
+    hierarchy: str | None, build: "Callable[..., Plan]", given: Given, output: Output
 ) -> None:
-    from dsaccel.families import MODES, build_plan
+    from dsaccel.families import MODES
     from dsaccel.report import describe
     from dsaccel.spec.hierarchy import parse_hierarchy
 
     run = _run_config(given.settings.get("family", "resnet18"), hierarchy, given)
     searched = parse_hierarchy(run.hierarchy)
-    local, whole = (
-        build_plan(run.family, searched, run.network, mode=mode, **images) for mode in MODES
-    )
+    local, whole = (build(run.family, searched, run.network, mode=mode) for mode in MODES)
     memory = describe.training_memory(local, whole, run.training)
     if output.as_json:
         summary = describe.describe_plan(local)
@@ -64,27 +68,27 @@ def _describe_hierarchy(
         output.show(describe.description_table(local), describe.memory_table(memory, run.training))
 
 
-def _describe_space(space: str, images: dict[str, int], given: Given, output: Output) -> None:
+def _describe_space(
+    space: str, build: "Callable[..., Plan]", images: str, given: Given, output: Output
+) -> None:
     from dsaccel.config.study import SpaceConfig
     from dsaccel.config.toml import parse_config
-    from dsaccel.families import build_plan
     from dsaccel.report.describe_space import describe_space, space_summary, space_table
     from dsaccel.study.folder import find_space
 
     own = {key: value for key, value in given.settings.items() if key == "family"}
     config = parse_config(SpaceConfig, find_space(space) | own, space)
     run = _run_config(config.family, None, given)
-    shown = "{side}x{side}x{channels}, {num_classes} classes".format(**images)
     try:
         described = describe_space(
-            config, lambda h: build_plan(run.family, h, run.network, **images), run.training
+            config, lambda hierarchy: build(run.family, hierarchy, run.network), run.training
         )
     except ConfigError as error:
-        raise ConfigError(f"{space}, for images of {shown}: {error}") from None
+        raise ConfigError(f"{space}, for images of {images}: {error}") from None
     if output.as_json:
         output.show_json(space_summary(described))
     else:
-        output.show(space_table(described, run.training, shown))
+        output.show(space_table(described, run.training, images))
 
 
 def _run_config(family: str, hierarchy: str | None, given: Given) -> "RunConfig":

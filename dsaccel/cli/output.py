@@ -82,7 +82,7 @@ class Survivor(io.TextIOBase):
             stream.reconfigure(errors="replace")
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         return getattr(self._stream, "encoding", "utf-8")
 
     def write(self, text: str) -> int:

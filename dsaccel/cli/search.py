@@ -114,7 +114,7 @@ def _show_json(
     from dsaccel.report.confirm_tables import confirmation_summary
     from dsaccel.report.pareto import find_cost, front_summary, pareto_points
     from dsaccel.report.results import search_summary
-    from dsaccel.study.tables import best_trial
+    from dsaccel.study.rows import best_trial
 
     summary = search_summary(searching, files)
     if confirming is not None:
@@ -132,8 +132,9 @@ def _show(
 ) -> None:
     from dsaccel.confirm.verdict import RESOLUTION
     from dsaccel.report.pareto import find_cost, front_table, pareto_points
+    from dsaccel.report.study_table import headline, trials_table
+    from dsaccel.study.rows import best_trial
     from dsaccel.study.storage import redact
-    from dsaccel.study.tables import best_trial, headline, trials_table
 
     output.show(trials_table(searching.study), headline(searching.study))
     against = searching.config.budget.against

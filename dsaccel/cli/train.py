@@ -102,7 +102,7 @@ def _begin(
 
 
 def _train(training: "Training", output: Output) -> None:
-    from dsaccel.study.tables import percent
+    from dsaccel.text import percent
 
     run = training.run
     for rung in training.rungs():

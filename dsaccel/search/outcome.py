@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dsaccel.errors import NoResultError
 from dsaccel.search.engine import Search
 from dsaccel.search.suggestions import MAX_DRAWS
-from dsaccel.study.tables import best_trial
+from dsaccel.study.rows import best_trial
 
 
 def before_training(searching: Search) -> Iterator[str]:
