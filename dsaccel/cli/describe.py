@@ -35,11 +35,10 @@ def describe(
     Trains nothing. Memory is estimated, on a CPU.
     """
     given = dict(locals()) | {"family": None}
-    from functools import partial
-
     from dsaccel.config.study import RunConfig, SpaceConfig
     from dsaccel.config.toml import parse_config
-    from dsaccel.families import MODES, build_plan, find_family
+    from dsaccel.families import MODES, find_family
+    from dsaccel.planner import Planner
     from dsaccel.report.describe import (
         describe_plan,
         description_table,
@@ -64,13 +63,11 @@ def describe(
     tables: dict[str, Any] = {"family": family, "hierarchy": hierarchy}
     options.apply(tables, given)
     run = parse_config(RunConfig, tables, "the command line")
-    build = partial(
-        build_plan, run.family, channels=channels, side=image_size, num_classes=num_classes
-    )
+    plan = Planner(run.family, run.network, channels, image_size, num_classes)
     if searched is not None:
         images = f"{image_size}x{image_size}x{channels}, {num_classes} classes"
         try:
-            described = describe_space(searched, lambda h: build(h, run.network), run.training)
+            described = describe_space(searched, plan, run.training)
         except ConfigError as error:
             raise ConfigError(f"{space}, for images of {images}: {error}") from None
         if as_json:
@@ -78,7 +75,7 @@ def describe(
         else:
             consoles(as_json)[1].print(space_table(described, run.training, images))
         return
-    local, whole = (build(parse_hierarchy(run.hierarchy), run.network, mode=m) for m in MODES)
+    local, whole = (plan(parse_hierarchy(run.hierarchy), mode) for mode in MODES)
     memory = training_memory(local, whole, run.training)
     if as_json:
         print_json(describe_plan(local) | {"memory": memory_summary(memory)})

@@ -88,14 +88,14 @@ def search(
     from dsaccel.report.live import ProgressView
     from dsaccel.report.pareto import find_cost, front_summary, front_table, pareto_points
     from dsaccel.report.results import search_summary, write_results
-    from dsaccel.search.engine import Search
+    from dsaccel.search.setup import open_search
     from dsaccel.search.suggestions import MAX_DRAWS
     from dsaccel.study.storage import quiet_optuna, redact
     from dsaccel.study.tables import best_trial, headline, trials_table
 
     console, out = consoles(as_json)
     quiet_optuna()
-    searching = Search(config, directory, download=download)
+    searching = open_search(config, directory, download=download)
     if not searching.data.has_test and not quiet:
         console.print(f"{config.data.name}: no test split; results are validation accuracies")
     if searching.is_finished:
