@@ -7,7 +7,7 @@ from optuna import Study
 
 from dsaccel.errors import NoMemoryError
 from dsaccel.spec.hierarchy import parse_hierarchy
-from dsaccel.study.tables import best_trial
+from dsaccel.study.rows import best_trial
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.workbench import Workbench
