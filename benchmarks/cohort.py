@@ -27,12 +27,12 @@ from step import CHANNELS, NUM_CLASSES, SIDE, recipe
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from dsaccel.config import DataConfig, NetworkConfig, TrainingConfig
+from dsaccel.config.study import DataConfig, NetworkConfig, TrainingConfig
 from dsaccel.data.batches import Data, EvalSplit
-from dsaccel.hierarchy import Hierarchy, format_hierarchy
-from dsaccel.networks.families import build_plan
-from dsaccel.networks.plan import Plan
-from dsaccel.networks.trie import Trie
+from dsaccel.families import build_plan
+from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy
+from dsaccel.spec.plan import Plan
+from dsaccel.spec.trie import Trie
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.runtime import keep_freed_memory
 

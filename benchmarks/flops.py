@@ -8,8 +8,8 @@ their forward FLOPs. Heads, and all further layers of a unit, cost three times.
 
 from collections.abc import Iterator
 
-from dsaccel.networks.plan import Block, Layer, Segment
-from dsaccel.networks.trie import Trie
+from dsaccel.spec.plan import Block, Layer, Segment
+from dsaccel.spec.trie import Trie
 
 
 def training_flops(segment: Segment) -> int:

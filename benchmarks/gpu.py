@@ -41,13 +41,13 @@ from rich.table import Table
 from step import CHANNELS, NUM_CLASSES, SIDE, recipe
 from torch import Tensor
 
-from dsaccel.config import NetworkConfig, TrainingConfig
+from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.data.batches import Data
-from dsaccel.hierarchy import Hierarchy, format_hierarchy
-from dsaccel.networks.families import build_plan
-from dsaccel.networks.plan import Plan
-from dsaccel.networks.trie import Node, Trie
-from dsaccel.training.graphs import NUM_EAGER, RecordedStep, Step
+from dsaccel.families import build_plan
+from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy
+from dsaccel.spec.plan import Plan
+from dsaccel.spec.trie import Node, Trie
+from dsaccel.training.cuda_graphs import NUM_EAGER, RecordedStep, Step
 from dsaccel.training.learner import Learner
 from dsaccel.training.runtime import repeat_bits
 from dsaccel.training.schedules import train_batch

@@ -14,9 +14,9 @@ import torch
 from guard import Guard, interleave
 from torch import Tensor, nn
 
-from dsaccel.networks.nn import Features
-from dsaccel.training.graphs import NUM_EAGER, CudaGraphs, Recorder
-from dsaccel.training.lanes import ONE_LANE, CudaLanes, Lanes
+from dsaccel.nn.layers import Features
+from dsaccel.training.cuda_graphs import NUM_EAGER, CudaGraphs, Recorder
+from dsaccel.training.cuda_streams import ONE_LANE, CudaLanes, Lanes
 from dsaccel.training.learner import Learner
 
 NUM_SIBLINGS = 8

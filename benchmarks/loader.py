@@ -21,7 +21,7 @@ from rich.table import Table
 from step import our_step, recipe
 from torch.utils.data import DataLoader
 
-from dsaccel.hierarchy import format_hierarchy
+from dsaccel.spec.hierarchy import format_hierarchy
 
 HIERARCHY = (2, 2, 2, 2)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from dsaccel.config import NetworkConfig
+from dsaccel.config.study import NetworkConfig
 
 REPOSITORY = "anokland/local-loss"
 

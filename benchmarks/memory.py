@@ -27,15 +27,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from dsaccel.config import NetworkConfig, TrainingConfig
-from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.networks.families import build_plan
-from dsaccel.networks.memory import estimate
-from dsaccel.networks.nn import LayerModule, OutputLayer, Unit
-from dsaccel.networks.plan import Plan
-from dsaccel.networks.trie import Trie
+from dsaccel.config.study import NetworkConfig, TrainingConfig
+from dsaccel.families import build_plan
+from dsaccel.nn.layers import LayerModule, OutputLayer, Unit
+from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.plan import Plan
+from dsaccel.spec.trie import Trie
 from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.learner import Learner
+from dsaccel.training.memory import estimate
 from dsaccel.training.runtime import unfolds_bf16
 from dsaccel.training.schedules import train_batch
 

@@ -24,17 +24,17 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from rich.console import Console
 from rich.table import Table
 
-from dsaccel.config import StudyConfig
-from dsaccel.hierarchy import format_hierarchy
-from dsaccel.networks.families import build_plan
-from dsaccel.networks.memory import estimate_plans
-from dsaccel.parsing import parse_config
-from dsaccel.search.space import Measures, SearchSpace
-from dsaccel.search.storage import open_study
-from dsaccel.search.study_dir import StudyDir, find_study
-from dsaccel.search.tables import best_trial
+from dsaccel.config.study import StudyConfig
+from dsaccel.config.toml import parse_config
+from dsaccel.families import build_plan
+from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.spec.hierarchy import format_hierarchy
+from dsaccel.study.folder import StudyDir, find_study
+from dsaccel.study.storage import open_study
+from dsaccel.study.tables import best_trial
 from dsaccel.training.checkpoint import save_checkpoint
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.memory import estimate_plans
 
 RESULTS = Path(__file__).parent / "results"
 NUM_LOSSES = 18

@@ -2,7 +2,7 @@
 
     python benchmarks/precision.py --seeds 3
 
-fp32 with direct convolutions, fp32 by tiles wherever a tile fits (`dsaccel/networks/winograd.py`
+fp32 with direct convolutions, fp32 by tiles wherever a tile fits (`dsaccel/nn/winograd.py`
 takes wide layers only), and bf16 autocast. Validation accuracy of the output layer after the last
 epoch, and of the deepest local head; differences are taken seed by seed.
 """
@@ -15,8 +15,8 @@ import measure
 from rich.console import Console
 from rich.table import Table
 
-from dsaccel.config import DataConfig, NetworkConfig, RunConfig, RuntimeConfig, TrainingConfig
-from dsaccel.networks import tiling
+from dsaccel.config.study import DataConfig, NetworkConfig, RunConfig, RuntimeConfig, TrainingConfig
+from dsaccel.spec import tiling
 from dsaccel.training.train import Training
 
 WAYS = {

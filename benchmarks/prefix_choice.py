@@ -14,10 +14,10 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from dsaccel.config import PruningConfig
-from dsaccel.landscapes.files import read_landscape
-from dsaccel.landscapes.outcomes import bootstrap
-from dsaccel.landscapes.replay import Oracle, Policy, Replay
+from dsaccel.analysis.landscape_files import read_landscape
+from dsaccel.analysis.replay import Oracle, Policy, Replay
+from dsaccel.analysis.replay_policies import bootstrap
+from dsaccel.config.study import PruningConfig
 from dsaccel.search import proposals
 from dsaccel.statistics import Interval
 

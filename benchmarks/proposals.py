@@ -20,10 +20,10 @@ from concurrent.futures import ProcessPoolExecutor
 
 from optuna.trial import create_trial
 
-from dsaccel.config import SpaceConfig
-from dsaccel.hierarchy import Hierarchy
+from dsaccel.config.study import SpaceConfig
 from dsaccel.search.proposals import next_cohort
-from dsaccel.search.space import Measures, SearchSpace
+from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.spec.hierarchy import Hierarchy
 
 NUM_EVALUATIONS = 40
 

@@ -32,10 +32,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from dsaccel.config import NetworkConfig, TrainingConfig
-from dsaccel.networks.families import FAMILIES, build_plan
-from dsaccel.networks.nn import LayerModule, LocalHead, OutputLayer, Unit
-from dsaccel.networks.trie import Trie
+from dsaccel.config.study import NetworkConfig, TrainingConfig
+from dsaccel.families import FAMILIES, build_plan
+from dsaccel.nn.layers import LayerModule, LocalHead, OutputLayer, Unit
+from dsaccel.spec.trie import Trie
 from dsaccel.training.learner import Learner
 from dsaccel.training.schedules import simultaneous
 

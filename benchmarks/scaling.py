@@ -25,14 +25,14 @@ from rich.console import Console
 from rich.table import Table
 from step import CHANNELS, NUM_CLASSES, recipe
 
-from dsaccel.config import TrainingConfig
-from dsaccel.hierarchy import format_hierarchy
-from dsaccel.networks.families import build_plan
-from dsaccel.networks.memory import estimate
-from dsaccel.networks.trie import Trie
-from dsaccel.plots.page import figure_html, section_html, table_html, write_page
+from dsaccel.config.study import TrainingConfig
+from dsaccel.families import build_plan
+from dsaccel.report.page import figure_html, section_html, table_html, write_page
+from dsaccel.spec.hierarchy import format_hierarchy
+from dsaccel.spec.trie import Trie
 from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.learner import Learner
+from dsaccel.training.memory import estimate
 from dsaccel.training.runtime import unfolds_bf16
 from dsaccel.training.schedules import train_batch
 

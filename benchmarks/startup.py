@@ -33,7 +33,7 @@ app()
 SIDES = {
     "python -c pass": ["-c", "pass"],
     "Typer skeleton": ["-c", SKELETON, "--help"],
-    "dsaccel --help": ["-c", "from dsaccel.cli import main; main()", "--help"],
+    "dsaccel --help": ["-c", "from dsaccel.cli.app import main; main()", "--help"],
 }
 
 

@@ -16,9 +16,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from dsaccel.config import NetworkConfig, TrainingConfig
-from dsaccel.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
-from dsaccel.networks.families import FAMILIES, build_plan
+from dsaccel.config.study import NetworkConfig, TrainingConfig
+from dsaccel.families import FAMILIES, build_plan
+from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
 from dsaccel.training.learner import Learner
 from dsaccel.training.runtime import keep_freed_memory
 

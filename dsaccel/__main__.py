@@ -1,5 +1,5 @@
 """`python -m dsaccel`: the command line."""
 
-from dsaccel.cli import main
+from dsaccel.cli.app import main
 
 main()

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dsaccel.config import NetworkConfig, TrainingConfig
-from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.networks.families import build_plan
-from dsaccel.networks.plan import Plan
+from dsaccel.config.study import NetworkConfig, TrainingConfig
+from dsaccel.families import build_plan
 from dsaccel.seeds import derive
+from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
 
 CPU = torch.device("cpu")

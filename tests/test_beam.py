@@ -12,13 +12,13 @@ from test_search import die_after
 from test_sequential import TRAINING
 from tiny_study import rows, searched, searching
 
-from dsaccel.config import PruningConfig
+from dsaccel.analysis.landscape import record_landscape
+from dsaccel.analysis.replay import Replay
+from dsaccel.analysis.replay_policies import policies, replay_policy
+from dsaccel.config.study import PruningConfig
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.landscapes.landscape import record_landscape
-from dsaccel.landscapes.outcomes import policies, replay_policy
-from dsaccel.landscapes.replay import Replay
 from dsaccel.search.beam import beam_losers, beam_survivors
+from dsaccel.spec.hierarchy import parse_hierarchy
 
 SPACE = {"family": "resnet18", "num_blocks": [[1, 3], [1, 2], [1, 2]], "constraint": "none"}
 SEQUENTIAL = {"schedule": "sequential", "epochs": 1}
@@ -221,7 +221,7 @@ def test_what_a_beam_completes_is_what_the_exhaustive_study_has(studies):
 def test_a_beam_that_died_goes_on_as_if_it_had_not(monkeypatch):
     sections = {"space": SPACE, "training": SEQUENTIAL, "references": [], "budget": BEAM}
     whole = searched("whole", **sections)
-    monkeypatch.setattr("dsaccel.search.search.CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr("dsaccel.search.engine.CHECKPOINT_INTERVAL_S", 0.0)
     died = searching("died", **sections)
     die_after(died, 2, monkeypatch)
     again = searched("died", **sections)

@@ -10,8 +10,8 @@ import torch
 from helpers import NETWORK, plan, plans
 from torch.utils.flop_counter import FlopCounterMode
 
-from dsaccel.config import TrainingConfig
-from dsaccel.networks.trie import Trie
+from dsaccel.config.study import TrainingConfig
+from dsaccel.spec.trie import Trie
 from dsaccel.training.learner import Learner
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"

@@ -9,9 +9,9 @@ import pytest
 from tiny_study import write_study
 from typer.testing import CliRunner
 
-from dsaccel.cli import app
-from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
-from dsaccel.landscapes.files import read_landscape
+from dsaccel.analysis.landscape_files import read_landscape
+from dsaccel.cli.app import app
+from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy
 
 SHORT = {"training": {"epochs": 2}, "data": {"train_images": 32}}
 

@@ -15,7 +15,7 @@ from PIL import Image
 from tiny_study import write_study
 from typer.testing import CliRunner
 
-from dsaccel.cli import app
+from dsaccel.cli.app import app
 from dsaccel.errors import StorageError
 
 
@@ -34,7 +34,7 @@ def run(*args: str | Path):
 def dsaccel(*args: str) -> list[str]:
     """In a process that heeds Ctrl-C, which one begun in the background would ignore."""
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    return [sys.executable, "-c", f"{heed}; from dsaccel.cli import main; main()", *args]
+    return [sys.executable, "-c", f"{heed}; from dsaccel.cli.app import main; main()", *args]
 
 
 def files() -> set[str]:
@@ -269,7 +269,7 @@ def test_of_two_errors_the_first_is_told(monkeypatch):
     def fail(*_: object) -> None:
         raise StorageError("the first")
 
-    monkeypatch.setattr("dsaccel.search.ledger.Ledger.tell", fail)
+    monkeypatch.setattr("dsaccel.study.trials.Ledger.tell", fail)
     Path("studies/tiny/report.html").mkdir(parents=True)
     result = run("search", "tiny", "-q")
     assert result.exit_code == 4
@@ -480,7 +480,7 @@ def states_of(name: str) -> list[str]:
 
 def test_help_imports_neither_torch_nor_optuna_nor_pydantic():
     code = (
-        "import sys\nfrom dsaccel.cli import main\n"
+        "import sys\nfrom dsaccel.cli.app import main\n"
         "try: main()\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'optuna', 'pydantic', 'numpy', 'plotly'} & set(sys.modules)\n"
         "print('heavy:', sorted(heavy))"
@@ -492,7 +492,7 @@ def test_help_imports_neither_torch_nor_optuna_nor_pydantic():
     assert "search" in result.stdout
 
 
-@pytest.mark.parametrize("module", ["dsaccel", "dsaccel.cli"])
+@pytest.mark.parametrize("module", ["dsaccel", "dsaccel.cli.app"])
 def test_the_command_line_is_run_as_a_module_too(module):
     shown = subprocess.run(
         [sys.executable, "-m", module, "describe", "1-0-1"], capture_output=True, text=True

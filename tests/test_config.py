@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dsaccel.config import (
+from dsaccel.config.study import (
     BudgetConfig,
     DataConfig,
     NetworkConfig,
@@ -19,8 +19,7 @@ from dsaccel.config import (
     StudyConfig,
     TrainingConfig,
 )
-from dsaccel.errors import ConfigError, StorageError
-from dsaccel.parsing import (
+from dsaccel.config.toml import (
     differences,
     parse_config,
     parse_override,
@@ -28,6 +27,7 @@ from dsaccel.parsing import (
     set_value,
     write_toml,
 )
+from dsaccel.errors import ConfigError, StorageError
 
 SPACE = {"family": "resnet18", "num_blocks": [[1, 2], [1, 2], [1, 4]]}
 

@@ -15,16 +15,16 @@ from tiny_study import config as tiny_config
 from tiny_study import searched, write_study
 from typer.testing import CliRunner
 
-from dsaccel.cli import app
-from dsaccel.config import ConfirmConfig, RunConfig, StudyConfig
-from dsaccel.confirm.confirm import Confirm, fresh_seeds
-from dsaccel.confirm.confirmation import Entry
+from dsaccel.cli.app import app
+from dsaccel.config.study import ConfirmConfig, RunConfig, StudyConfig
 from dsaccel.confirm.entrants import Entrants, GlobalSettings
+from dsaccel.confirm.result import Entry
+from dsaccel.confirm.run import Confirm, fresh_seeds
 from dsaccel.data.batches import load_test
 from dsaccel.errors import ConfigError, MismatchError, NoMemoryError, NoResultError
-from dsaccel.search.storage import open_study
-from dsaccel.search.study_dir import StudyDir
-from dsaccel.search.tables import best_trial
+from dsaccel.study.folder import StudyDir
+from dsaccel.study.storage import open_study
+from dsaccel.study.tables import best_trial
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.schedules import evaluate
@@ -149,7 +149,7 @@ def test_seeds_are_fresh_distinct_and_always_the_same():
 
 
 def test_the_searchs_own_seed_would_be_skipped(monkeypatch):
-    monkeypatch.setattr("dsaccel.confirm.confirm.derive", lambda seed, _, number: number << 32)
+    monkeypatch.setattr("dsaccel.confirm.run.derive", lambda seed, _, number: number << 32)
     assert fresh_seeds(2, 3) == [1, 3, 4]
 
 
@@ -216,7 +216,7 @@ def test_the_test_split_is_read_after_the_decision_and_once_for_each_network(stu
         seen.append(data.seed)
         return load_test(data, **kwargs)
 
-    monkeypatch.setattr("dsaccel.confirm.confirm.load_test", spying)
+    monkeypatch.setattr("dsaccel.confirm.run.load_test", spying)
     confirm = confirming(FEW)
     decided = None
     for progress in confirm.run():
@@ -246,7 +246,7 @@ def test_the_networks_that_are_read_are_those_that_were_trained(confirmed, monke
             seen[f"{name} {mode}"] = [unit.state_dict() for unit in units]
         return evaluate(trie, learners, batches)
 
-    monkeypatch.setattr("dsaccel.confirm.confirm.evaluate", spying)
+    monkeypatch.setattr("dsaccel.confirm.run.evaluate", spying)
     confirm = run(confirming(FEW))
     config = confirm.config
     for mode in ("local", "global"):
@@ -288,9 +288,7 @@ def test_the_decision_is_the_best_mean_on_validation_whatever_the_test_says(conf
 def test_a_second_confirmation_trains_nothing_and_reads_nothing(confirmed, monkeypatch):
     before = confirming()
     monkeypatch.setattr(Entrants, "cohort", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr(
-        "dsaccel.confirm.confirm.load_test", lambda *_, **__: pytest.fail("read again")
-    )
+    monkeypatch.setattr("dsaccel.confirm.run.load_test", lambda *_, **__: pytest.fail("read again"))
     after = run(confirming())
     assert after.is_finished
     assert after.readings == before.readings
@@ -326,7 +324,7 @@ def test_more_seeds_and_finalists_train_only_what_is_missing(confirmed, monkeypa
 @pytest.mark.parametrize(("stop", "first"), [(1, [1]), (2, [0]), (7, [])])
 def test_a_confirmation_that_was_cut_off_goes_on_to_the_same(confirmed, monkeypatch, stop, first):
     whole = forget()
-    monkeypatch.setattr("dsaccel.confirm.confirm.CHECKPOINT_INTERVAL_S", -1.0)
+    monkeypatch.setattr("dsaccel.confirm.run.CHECKPOINT_INTERVAL_S", -1.0)
     cut = confirming(FEW)
     running = cut.run()
     for _ in range(stop):
@@ -414,7 +412,7 @@ def test_networks_whose_weights_are_gone_are_trained_again_to_the_same(confirmed
 
 def test_without_a_test_split_validation_alone_is_confirmed(study, monkeypatch):
     monkeypatch.setattr("dsaccel.data.batches.has_test", lambda _: False)
-    monkeypatch.setattr("dsaccel.confirm.confirm.load_test", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr("dsaccel.confirm.run.load_test", lambda *_, **__: pytest.fail("read"))
     confirm = run(confirming(ConfirmConfig(top=1, num_seeds=1, controls=False)))
     assert confirm.is_finished
     assert confirm.readings == []

@@ -13,10 +13,10 @@ from optuna.trial import TrialState
 from PIL import Image
 from tiny_study import rows, searched, searching
 
-from dsaccel.commands.common import stored_study
+from dsaccel.analysis.landscape import record_landscape
+from dsaccel.cli.common import stored_study
 from dsaccel.errors import ConfigError, MismatchError, NoResultError, StorageError
-from dsaccel.landscapes.landscape import record_landscape
-from dsaccel.search.study_dir import StudyDir
+from dsaccel.study.folder import StudyDir
 
 SHORT = {"training": {"epochs": 1}, "budget": {"n_trials": 2, "cohort_size": 2, "baseline": False}}
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from dsaccel.config import NetworkConfig, SettingsConfig, SpaceConfig
+from dsaccel.config.study import NetworkConfig, SettingsConfig, SpaceConfig
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import settings_of, with_settings
-from dsaccel.networks.families import FAMILIES, build_plan
+from dsaccel.families import FAMILIES, build_plan
 from dsaccel.search import space as space_module
-from dsaccel.search.counts import Counts
-from dsaccel.search.space import Measures, SearchSpace
+from dsaccel.space.counts import Counts
+from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.spec.hierarchy import settings_of, with_settings
 
 RULES = {
     "accelerated": lambda shallow, deep: all(s <= d for s in shallow for d in deep),

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dsaccel.config import DataConfig
+from dsaccel.config.study import DataConfig
 from dsaccel.data import batches as data_module
 from dsaccel.data.batches import load_data, load_test
 from dsaccel.data.images import Images

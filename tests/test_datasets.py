@@ -12,7 +12,7 @@ import torchvision
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from dsaccel.config import DataConfig
+from dsaccel.config.study import DataConfig
 from dsaccel.data import datasets, folders
 from dsaccel.data.datasets import default_flip, has_test, has_val, read_test, read_train, read_val
 from dsaccel.errors import ConfigError

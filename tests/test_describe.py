@@ -7,20 +7,20 @@ import pytest
 from helpers import plan
 from rich.console import Console
 
-from dsaccel.config import NetworkConfig, SpaceConfig, TrainingConfig
-from dsaccel.hierarchy import format_hierarchy
-from dsaccel.networks.families import MODES
-from dsaccel.networks.memory import estimate_plans
-from dsaccel.networks.trie import Trie
-from dsaccel.parsing import parse_config
-from dsaccel.reports.describe import (
+from dsaccel.config.study import NetworkConfig, SpaceConfig, TrainingConfig
+from dsaccel.config.toml import parse_config
+from dsaccel.families import MODES
+from dsaccel.report.describe import (
     describe_plan,
     description_table,
     memory_summary,
     memory_table,
     training_memory,
 )
-from dsaccel.reports.describe_space import describe_space, space_summary, space_table
+from dsaccel.report.describe_space import describe_space, space_summary, space_table
+from dsaccel.spec.hierarchy import format_hierarchy
+from dsaccel.spec.trie import Trie
+from dsaccel.training.memory import estimate_plans
 
 FULL = NetworkConfig()
 

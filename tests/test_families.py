@@ -9,11 +9,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet, vgg
 
-from dsaccel.config import NetworkConfig
+from dsaccel.config.study import NetworkConfig
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
-from dsaccel.networks.families import FAMILIES, build_plan
-from dsaccel.networks.plan import Plan
+from dsaccel.families import FAMILIES, build_plan
+from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy
+from dsaccel.spec.plan import Plan
 
 NETWORK = NetworkConfig()
 

@@ -12,10 +12,14 @@ import pytest
 from scipy.stats import kendalltau
 from test_replay import synthetic
 
-from dsaccel.calibration.fidelity import Fidelity, resampled, resamples, share_of_best, tau_b
-from dsaccel.calibration.page import write_calibration
-from dsaccel.calibration.trust import advise, is_trusted, simulate, trusted_settings
-from dsaccel.calibration.view import (
+from dsaccel.analysis.agreement import Fidelity, resampled, resamples, share_of_best, tau_b
+from dsaccel.analysis.landscape import Landscape
+from dsaccel.analysis.pruning_advice import advise, is_trusted, simulate, trusted_settings
+from dsaccel.config.study import PruningConfig, StudyConfig
+from dsaccel.config.toml import parse_config
+from dsaccel.errors import ConfigError
+from dsaccel.report.calibration_page import write_calibration
+from dsaccel.report.calibration_tables import (
     calibrated,
     calibration_summary,
     calibration_tables,
@@ -23,11 +27,7 @@ from dsaccel.calibration.view import (
     verdict,
     write_pruning,
 )
-from dsaccel.config import PruningConfig, StudyConfig
-from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.landscapes.landscape import Landscape
-from dsaccel.parsing import parse_config
+from dsaccel.spec.hierarchy import parse_hierarchy
 
 NUM_EPOCHS = 4
 

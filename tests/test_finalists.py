@@ -14,9 +14,9 @@ from dsaccel.confirm.finalists import (
 )
 from dsaccel.confirm.tuning import layerwise_settings, tune
 from dsaccel.errors import NoResultError
-from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.networks.families import build_plan
-from dsaccel.search.tables import Kind, Row
+from dsaccel.families import build_plan
+from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.study.tables import Kind, Row
 
 CONFIG = config(references=["2-2-2"], network={"width": 0.25})
 

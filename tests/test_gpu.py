@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import TRAINING, Batches, differing, plans, tensors
 
-from dsaccel.config import RuntimeConfig
+from dsaccel.config.study import RuntimeConfig
 from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.runtime import start_runtime

@@ -8,8 +8,8 @@ import torch
 from helpers import CPU, NETWORK, TRAINING, Batches, cohort, plan, plans
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dsaccel.networks.trie import Trie
-from dsaccel.training.graphs import NUM_EAGER, RecordedStep
+from dsaccel.spec.trie import Trie
+from dsaccel.training.cuda_graphs import NUM_EAGER, RecordedStep
 from dsaccel.training.learner import Learner
 from dsaccel.training.schedules import simultaneous, train_batch
 

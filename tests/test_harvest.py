@@ -2,7 +2,7 @@
 
 import pytest
 
-from dsaccel.search.harvest import Harvest, add_harvest
+from dsaccel.study.harvest import Harvest, add_harvest
 
 HEADER = "hierarchy,epochs,val_accuracy,head_accuracy,num_parameters,flops,why"
 

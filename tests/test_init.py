@@ -12,11 +12,11 @@ from tiny_study import TABLES, tiny_run
 from torch import Tensor
 from typer.testing import CliRunner
 
-from dsaccel.cli import app
+from dsaccel.cli.app import app
+from dsaccel.config.toml import write_toml
 from dsaccel.errors import ConfigError
-from dsaccel.networks.transfer import Count
-from dsaccel.networks.weights import load_weights, named_tensors, read_config, save_weights
-from dsaccel.parsing import write_toml
+from dsaccel.nn.initial_weights import Count
+from dsaccel.nn.weights import load_weights, named_tensors, read_config, save_weights
 from dsaccel.training.schedules import evaluate
 from dsaccel.training.train import Training
 

@@ -9,10 +9,10 @@ import optuna
 import pytest
 from tiny_study import searched
 
+from dsaccel.analysis.landscape import record_landscape
+from dsaccel.analysis.landscape_files import check_output, read_landscape, write_landscape
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
-from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.landscapes.files import check_output, read_landscape, write_landscape
-from dsaccel.landscapes.landscape import record_landscape
+from dsaccel.spec.hierarchy import parse_hierarchy
 
 EXHAUSTIVE = {
     "pruning": {"kind": "none"},

@@ -6,9 +6,9 @@ import pytest
 import torch
 from helpers import CPU, TRAINING, Batches, plans
 
-from dsaccel.networks.nn import LocalHead, Unit
-from dsaccel.networks.trie import Trie
-from dsaccel.training.lanes import CudaLanes
+from dsaccel.nn.layers import LocalHead, Unit
+from dsaccel.spec.trie import Trie
+from dsaccel.training.cuda_streams import CudaLanes
 from dsaccel.training.learner import Learner
 from dsaccel.training.schedules import train_batch
 

@@ -11,10 +11,10 @@ from helpers import CPU, NETWORK, Batches, cohort, plan, plans
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dsaccel.config import NetworkConfig, TrainingConfig
-from dsaccel.networks.losses import label_similarity, similarity_loss
-from dsaccel.networks.nn import LayerModule, LocalHead, Unit
-from dsaccel.networks.plan import Plan, Segment
+from dsaccel.config.study import NetworkConfig, TrainingConfig
+from dsaccel.nn.layers import LayerModule, LocalHead, Unit
+from dsaccel.nn.losses import label_similarity, similarity_loss
+from dsaccel.spec.plan import Plan, Segment
 from dsaccel.training.learner import Learner
 from dsaccel.training.schedules import evaluate
 

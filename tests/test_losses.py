@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dsaccel.networks.losses import (
+from dsaccel.nn.layers import LocalHead, Position
+from dsaccel.nn.losses import (
     SpatialStd,
     label_similarity,
     one_hot_loss,
@@ -19,8 +20,7 @@ from dsaccel.networks.losses import (
     similarity_loss,
     similarity_matrix,
 )
-from dsaccel.networks.nn import LocalHead, Position
-from dsaccel.networks.plan import Head, Loss
+from dsaccel.spec.plan import Head, Loss
 
 K = 5
 BETA = 0.9

@@ -9,13 +9,12 @@ import torch
 from helpers import CPU, Batches, plan, plans
 from torch._C._profiler import _EventType
 
-from dsaccel.config import NetworkConfig, RuntimeConfig, TrainingConfig
-from dsaccel.networks.memory import estimate_plans, split_to_fit
-from dsaccel.networks.trie import Trie
-from dsaccel.networks.unit_memory import Sizes, unit_peaks
+from dsaccel.config.study import NetworkConfig, RuntimeConfig, TrainingConfig
+from dsaccel.spec.trie import Trie
 from dsaccel.training import runtime
 from dsaccel.training.allocations import memory_events, peak_bytes
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.memory import estimate_plans, split_to_fit
 from dsaccel.training.runtime import (
     free_memory_bytes,
     is_out_of_memory,
@@ -23,6 +22,7 @@ from dsaccel.training.runtime import (
     unfolds_bf16,
 )
 from dsaccel.training.schedules import train_batch
+from dsaccel.training.unit_memory import Sizes, unit_peaks
 
 NETWORK = NetworkConfig(width=1 / 16, dropout=0.2)
 BATCH = 16
@@ -258,7 +258,7 @@ def test_the_estimate_is_within_15_percent_on_a_gpu(precision):
 @pytest.mark.parametrize("batch", [4, 32])
 def test_convolutions_by_tiles_are_estimated_within_15_percent(mode, batch):
     """Stages of 256 channels: at batch 4 their kernels in another basis set the peak."""
-    pytest.importorskip("dsaccel.networks.winograd")
+    pytest.importorskip("dsaccel.nn.winograd")
     network = NetworkConfig(width=1 / 2)
     networks = {"wide": plan("1-1-1-2", network=network, side=32, mode=mode)}
     settings = TrainingConfig(batch_size=batch)

@@ -14,15 +14,15 @@ from tiny_study import tiny_run
 from torch import nn
 
 import dsaccel
-from dsaccel.config import NetworkConfig
+from dsaccel.config.study import NetworkConfig
+from dsaccel.config.toml import write_toml
 from dsaccel.data.batches import load_test
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.networks.families import build_plan
-from dsaccel.networks.network import build_network, load_network
-from dsaccel.networks.nn import build_units
-from dsaccel.networks.weights import ImageFacts, save_weights
-from dsaccel.parsing import write_toml
+from dsaccel.families import build_plan
+from dsaccel.nn.layers import build_units
+from dsaccel.nn.network import build_network, load_network
+from dsaccel.nn.weights import ImageFacts, save_weights
+from dsaccel.spec.hierarchy import parse_hierarchy
 from dsaccel.training.schedules import evaluate
 from dsaccel.training.train import Training
 

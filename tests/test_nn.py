@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet
 
-from dsaccel.config import NetworkConfig
-from dsaccel.networks.nn import (
+from dsaccel.config.study import NetworkConfig
+from dsaccel.nn.layers import (
     LayerModule,
     LocalHead,
     OutputLayer,
@@ -23,7 +23,7 @@ from dsaccel.networks.nn import (
     build_units,
     positions,
 )
-from dsaccel.networks.plan import Block, Head, Layer, Output, Plan
+from dsaccel.spec.plan import Block, Head, Layer, Output, Plan
 
 B = 6
 
@@ -375,8 +375,8 @@ def test_a_projection_of_few_channels_leaves_the_memory_of_others_alone():
     """In a process of its own: with oneDNN's strided gradient it would crash."""
     code = """
 import torch
-from dsaccel.networks.nn import LayerModule
-from dsaccel.networks.plan import Block, Layer
+from dsaccel.nn.layers import LayerModule
+from dsaccel.spec.plan import Block, Layer
 
 torch.set_num_threads(1)
 layer = Layer("conv", 4, 8, 32, kernel=3, stride=2)

@@ -11,15 +11,15 @@ from test_search import die_after
 from tiny_study import config, rows, searched, searching, write_study
 from typer.testing import CliRunner
 
-from dsaccel.cli import app
-from dsaccel.config import PruningConfig, TrainingConfig
+from dsaccel.analysis.landscape import record_landscape
+from dsaccel.analysis.replay import Replay
+from dsaccel.analysis.replay_policies import policies
+from dsaccel.cli.app import app
+from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
-from dsaccel.landscapes.landscape import record_landscape
-from dsaccel.landscapes.outcomes import policies
-from dsaccel.landscapes.replay import Replay
 from dsaccel.search.optuna_pruners import OptunaJudge, make_pruner, pruner_names
 from dsaccel.search.pruners import prefixes_at, rung_steps
-from dsaccel.search.space import SearchSpace
+from dsaccel.space.space import SearchSpace
 from dsaccel.training import schedules
 
 TRAINING = TrainingConfig(epochs=5)
@@ -217,7 +217,7 @@ def test_a_search_and_its_replay_prune_alike_and_so_does_a_resumed_one(pruning, 
         (t.state, t.params, t.intermediate_values) for t in whole.study.trials
     ]
     # cut off within the second cohort, at a checkpoint
-    monkeypatch.setattr("dsaccel.search.search.CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr("dsaccel.search.engine.CHECKPOINT_INTERVAL_S", 0.0)
     died = searching("died", budget=BUDGET, pruning=pruning, **SHORT)
     die_after(died, 5, monkeypatch)
     again = searched("died", budget=BUDGET, pruning=pruning, **SHORT)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dsaccel.config import NetworkConfig, TrainingConfig
-from dsaccel.hierarchy import Hierarchy, parse_hierarchy
-from dsaccel.networks.families import Mode, build_plan, check_hierarchy
-from dsaccel.networks.plan import Plan
+from dsaccel.config.study import NetworkConfig, TrainingConfig
+from dsaccel.families import Mode, build_plan, check_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy
+from dsaccel.spec.plan import Plan
 from dsaccel.training.learner import Learner
 
 CPU = torch.device("cpu")

@@ -11,10 +11,10 @@ from rich.console import Console
 from tiny_study import searched, searching, write_study
 from typer.testing import CliRunner
 
-from dsaccel.cli import app
-from dsaccel.costs import COSTS
+from dsaccel.cli.app import app
 from dsaccel.errors import ConfigError, NoResultError
-from dsaccel.reports.pareto import front_table, pareto_figure, pareto_points, write_front
+from dsaccel.report.pareto import front_table, pareto_figure, pareto_points, write_front
+from dsaccel.spec.costs import COSTS
 
 PARAMETERS = COSTS["parameters"]
 

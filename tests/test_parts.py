@@ -7,9 +7,9 @@ import tiny_study
 import torch
 from helpers import CPU, TRAINING, Batches, plans
 
-from dsaccel.config import RunConfig
+from dsaccel.config.study import RunConfig
 from dsaccel.errors import NoMemoryError
-from dsaccel.networks.trie import Trie
+from dsaccel.spec.trie import Trie
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.learner import Learner
@@ -198,7 +198,7 @@ ERRORS = [
 @pytest.mark.parametrize("error", ERRORS, ids=["cuda", "python", "cpu"])
 def test_a_search_that_runs_out_of_memory_goes_on_in_parts(monkeypatch, error):
     expected = tiny_study.searched("much", **STUDY)
-    monkeypatch.setattr("dsaccel.search.search.CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr("dsaccel.search.engine.CHECKPOINT_INTERVAL_S", 0.0)
     epochs = fail(monkeypatch, error, at_epoch=3)
     search = tiny_study.searched("little", **STUDY)
     assert tiny_study.rows(search) == tiny_study.rows(expected)

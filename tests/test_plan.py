@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from dsaccel.config import NetworkConfig
-from dsaccel.networks.families import FAMILIES
-from dsaccel.networks.nn import LocalHead, Unit, build_units
-from dsaccel.networks.plan import Plan, pool_kernel
+from dsaccel.config.study import NetworkConfig
+from dsaccel.families import FAMILIES
+from dsaccel.nn.layers import LocalHead, Unit, build_units
+from dsaccel.spec.plan import Plan, pool_kernel
 
 SMALL = NetworkConfig(width=1 / 32)
 HIERARCHIES = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dsaccel.networks.nn import AveragePool, average_pool
+from dsaccel.nn.layers import AveragePool, average_pool
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -37,7 +37,7 @@ def test_the_gradient_of_average_pooling_is_that_of_small_differences():
 
 KEEP = """
 import ctypes, resource, sys, torch
-from dsaccel.config import RuntimeConfig
+from dsaccel.config.study import RuntimeConfig
 from dsaccel.training.runtime import start_runtime
 PR_SET_THP_DISABLE = 41
 ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)

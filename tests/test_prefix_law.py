@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import NETWORK, TRAINING, cohort, differing, plan, plans, tensors, trained
 
-from dsaccel.networks import nn as nn_module
+from dsaccel.nn import layers as nn_module
 from dsaccel.seeds import derive
 from dsaccel.training import learner as learner_module
 

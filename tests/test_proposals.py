@@ -7,15 +7,15 @@ import pytest
 import torch
 from optuna.trial import TrialState, create_trial
 
-from dsaccel.config import NetworkConfig, SettingsConfig, SpaceConfig
-from dsaccel.costs import COSTS
+from dsaccel.config.section import Searched
+from dsaccel.config.study import NetworkConfig, SettingsConfig, SpaceConfig
 from dsaccel.errors import ConfigError
-from dsaccel.networks.families import build_plan
-from dsaccel.networks.trie import Trie
+from dsaccel.families import build_plan
 from dsaccel.search import proposals, suggestions
 from dsaccel.search.proposals import next_cohort, propose, shared_blocks
-from dsaccel.search.space import Measures, SearchSpace
-from dsaccel.section import Searched
+from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.spec.costs import COSTS
+from dsaccel.spec.trie import Trie
 
 
 def make_space(bounds=((1, 4),) * 4, **settings):

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from dsaccel.config import PruningConfig, TrainingConfig
+from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.search.pruners import losers, rung_epochs, rung_steps
 

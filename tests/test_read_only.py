@@ -6,8 +6,8 @@ import optuna
 import pytest
 import tiny_study
 
-from dsaccel.search.storage import open_study
-from dsaccel.search.study_dir import StudyDir
+from dsaccel.study.folder import StudyDir
+from dsaccel.study.storage import open_study
 
 CONFIG = tiny_study.config()
 

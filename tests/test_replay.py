@@ -9,21 +9,21 @@ import pytest
 from optuna.trial import TrialState
 from tiny_study import config, searched
 
-from dsaccel.config import PruningConfig, StudyConfig
-from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import format_hierarchy, parse_hierarchy
-from dsaccel.landscapes.landscape import Landscape, Network, record_landscape
-from dsaccel.landscapes.outcomes import (
+from dsaccel.analysis.landscape import Landscape, Network, record_landscape
+from dsaccel.analysis.replay import Oracle, Policy, Replay
+from dsaccel.analysis.replay_policies import (
     bootstrap,
     mean_course,
     replay_policies,
     replay_policy,
     wilson,
 )
-from dsaccel.landscapes.replay import Oracle, Policy, Replay
-from dsaccel.landscapes.replay_figure import outcome_summary, replay_figure, write_replay
-from dsaccel.networks.families import build_plan
-from dsaccel.search.space import SearchSpace
+from dsaccel.config.study import PruningConfig, StudyConfig
+from dsaccel.errors import ConfigError
+from dsaccel.families import build_plan
+from dsaccel.report.replay_figure import outcome_summary, replay_figure, write_replay
+from dsaccel.space.space import SearchSpace
+from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy
 
 NONE = PruningConfig(kind="none")
 HALVING = PruningConfig(kind="halving", grace_epochs=2)

@@ -11,9 +11,9 @@ from optuna.trial import TrialState, create_trial
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from dsaccel.plots.figures import hierarchy_figure, history_figure, parameters_figure
-from dsaccel.plots.head_figures import depth_figure, heads_figure, stage_borders
-from dsaccel.reports.report import best_trial, headline, trials_table, write_report
+from dsaccel.report.figures import hierarchy_figure, history_figure, parameters_figure
+from dsaccel.report.head_figures import depth_figure, heads_figure, stage_borders
+from dsaccel.report.study_page import best_trial, headline, trials_table, write_report
 
 CONFIG = {
     "space": {"family": "resnet18", "num_blocks": [[1, 3]] * 3, "constraint": "accelerated"},

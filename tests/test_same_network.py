@@ -8,14 +8,14 @@ import pytest
 from optuna.trial import create_trial
 from tiny_study import searched
 
-from dsaccel.config import BudgetConfig, NetworkConfig, SpaceConfig
+from dsaccel.config.study import BudgetConfig, NetworkConfig, SpaceConfig
+from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import format_hierarchy, parse_hierarchy, with_settings
-from dsaccel.networks.families import build_plan
-from dsaccel.parsing import parse_config
+from dsaccel.families import build_plan
 from dsaccel.search.proposals import next_cohort, propose
-from dsaccel.search.space import Measures, SearchSpace
 from dsaccel.search.strategy import check_strategy
+from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy, with_settings
 
 PER_STAGE: dict[str, Any] = {"granularity_per_stage": {"choices": ["block", "stage"]}}
 SMALL: dict[str, Any] = {
@@ -134,7 +134,7 @@ NOT_LISTED = [("tpe", False), ("nsga2", False), ("random", False)]
 @pytest.mark.parametrize(("strategy", "is_listed"), [*LISTED, *NOT_LISTED])
 def test_no_slot_is_spent_on_a_network_that_is_trained(strategy, is_listed, monkeypatch):
     if not is_listed:
-        monkeypatch.setattr("dsaccel.search.space.MAX_ENUMERATED", 1)
+        monkeypatch.setattr("dsaccel.space.space.MAX_ENUMERATED", 1)
         monkeypatch.setattr("dsaccel.search.proposals.MAX_DRAWS", 1000)
     space = make_space(bounds=((1, 1), (1, 2), (1, 2)))
     assert (space.size is not None) == is_listed

@@ -13,16 +13,16 @@ from optuna_dashboard import get_note
 from tiny_study import config, rows, searched, searching
 
 from dsaccel.errors import ConfigError, MismatchError, StorageError
-from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.networks.trie import Trie
-from dsaccel.reports.export import export_trial, run_config
-from dsaccel.reports.results import search_summary
-from dsaccel.search.ledger import CONSTRAINT, Ledger
+from dsaccel.report.results import search_summary
+from dsaccel.search.engine import Search
 from dsaccel.search.pruners import rung_epochs
-from dsaccel.search.recorded import study_fingerprint
-from dsaccel.search.search import Search
-from dsaccel.search.study_dir import StudyDir
-from dsaccel.search.tables import best_trial
+from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.trie import Trie
+from dsaccel.study.export import export_trial, run_config
+from dsaccel.study.folder import StudyDir
+from dsaccel.study.resume import study_fingerprint
+from dsaccel.study.tables import best_trial
+from dsaccel.study.trials import CONSTRAINT, Ledger
 from dsaccel.training import schedules
 from dsaccel.training.train import Training
 
@@ -246,7 +246,7 @@ def die_after(search: Search, num_rungs: int, monkeypatch) -> None:
 @pytest.mark.parametrize("num_rungs", [1, 3, 5, 7])
 def test_a_search_that_died_goes_on_as_if_it_had_not(num_rungs, checkpoints, monkeypatch):
     whole = rows(searched("whole"))
-    monkeypatch.setattr("dsaccel.search.search.CHECKPOINT_INTERVAL_S", 0 if checkpoints else 1e9)
+    monkeypatch.setattr("dsaccel.search.engine.CHECKPOINT_INTERVAL_S", 0 if checkpoints else 1e9)
     dying = searching("dying")
     die_after(dying, num_rungs, monkeypatch)
     states = [t.state for t in dying.study.trials]
@@ -265,7 +265,7 @@ def test_a_search_that_died_goes_on_as_if_it_had_not(num_rungs, checkpoints, mon
 
 def test_a_damaged_checkpoint_costs_time_but_no_result(monkeypatch):
     whole = rows(searched("whole"))
-    monkeypatch.setattr("dsaccel.search.search.CHECKPOINT_INTERVAL_S", 0)
+    monkeypatch.setattr("dsaccel.search.engine.CHECKPOINT_INTERVAL_S", 0)
     dying = searching("dying")
     die_after(dying, 2, monkeypatch)
     checkpoint = dying.directory.checkpoint
@@ -277,7 +277,7 @@ def test_a_damaged_checkpoint_costs_time_but_no_result(monkeypatch):
 def test_a_checkpoint_that_another_study_left_behind_is_not_used(monkeypatch):
     other = {"training": {"learning_rate": 1e-2}}
     whole = rows(searched("whole", **other))
-    monkeypatch.setattr("dsaccel.search.search.CHECKPOINT_INTERVAL_S", 0)
+    monkeypatch.setattr("dsaccel.search.engine.CHECKPOINT_INTERVAL_S", 0)
     left = searching("left")
     die_after(left, 2, monkeypatch)
     for path in left.directory.path.glob("study.*"):

@@ -11,17 +11,17 @@ from optuna.trial import TrialState
 from tiny_study import rows, searched, searching, write_study
 from typer.testing import CliRunner
 
-from dsaccel.cli import app
-from dsaccel.config import RunConfig
+from dsaccel.analysis.landscape import record_landscape
+from dsaccel.cli.app import app
+from dsaccel.config.study import RunConfig
+from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError, MismatchError
-from dsaccel.hierarchy import format_hierarchy, parse_hierarchy, settings_of
-from dsaccel.landscapes.landscape import record_landscape
-from dsaccel.networks.trie import Trie
-from dsaccel.parsing import parse_config, read_toml
-from dsaccel.plots.head_figures import stage_borders
-from dsaccel.reports.export import run_config
-from dsaccel.reports.results import write_results
-from dsaccel.search.tables import best_trial, find_trial
+from dsaccel.report.head_figures import stage_borders
+from dsaccel.report.results import write_results
+from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy, settings_of
+from dsaccel.spec.trie import Trie
+from dsaccel.study.export import run_config
+from dsaccel.study.tables import best_trial, find_trial
 from dsaccel.training.train import Training
 
 JOINT: dict[str, Any] = {

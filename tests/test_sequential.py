@@ -10,13 +10,13 @@ from test_prefix_law import nameless
 from torch import nn
 from torch.nn import functional as F
 
-from dsaccel.config import StudyConfig, TrainingConfig
-from dsaccel.networks.nn import Features
-from dsaccel.networks.trie import Trie
-from dsaccel.search.recorded import Recorded, check_same
-from dsaccel.search.search import Search
-from dsaccel.search.study_dir import StudyDir
+from dsaccel.config.study import StudyConfig, TrainingConfig
+from dsaccel.nn.layers import Features
+from dsaccel.search.engine import Search
 from dsaccel.seeds import derive
+from dsaccel.spec.trie import Trie
+from dsaccel.study.folder import StudyDir
+from dsaccel.study.resume import Recorded, check_same
 from dsaccel.training import learner as learner_module
 from dsaccel.training.feature_cache import FeatureCache, Key
 from dsaccel.training.learner import Learner

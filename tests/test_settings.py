@@ -11,21 +11,21 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import create_trial
 
-from dsaccel.config import NetworkConfig, SpaceConfig, StudyConfig
+from dsaccel.config.own_settings import network_of, with_own_settings
+from dsaccel.config.study import NetworkConfig, SpaceConfig, StudyConfig
+from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import (
+from dsaccel.families import build_plan
+from dsaccel.search.proposals import propose
+from dsaccel.space.dimensions import Dimensions
+from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.spec.hierarchy import (
     Candidate,
     format_hierarchy,
     parse_hierarchy,
     settings_of,
     with_settings,
 )
-from dsaccel.networks.families import build_plan
-from dsaccel.parsing import parse_config
-from dsaccel.search.dimensions import Dimensions
-from dsaccel.search.proposals import propose
-from dsaccel.search.space import Measures, SearchSpace
-from dsaccel.settings import network_of, with_own_settings
 
 RATE = {"low": 1e-4, "high": 1e-2, "log": True}
 DROPOUT = {"low": 0.0, "high": 0.4, "step": 0.1}
@@ -327,9 +327,9 @@ def test_a_space_with_a_continuous_setting_or_too_many_values_cannot_be_listed(m
     assert make_space({"dropout": {"low": 0.0, "high": 0.4}}).feasible() is None
     assert make_space({"decoder_size": {"low": 300, "high": 400}}).size is None
     assert make_space({"decoder_size": {"low": 300, "high": 400, "step": 50}}).size == 14 * 3
-    monkeypatch.setattr("dsaccel.search.space.MAX_ENUMERATED", 14 * 5)
+    monkeypatch.setattr("dsaccel.space.space.MAX_ENUMERATED", 14 * 5)
     assert make_space({"dropout": DROPOUT}).size == 14 * 5
-    monkeypatch.setattr("dsaccel.search.space.MAX_ENUMERATED", 14 * 5 - 1)
+    monkeypatch.setattr("dsaccel.space.space.MAX_ENUMERATED", 14 * 5 - 1)
     assert make_space({"dropout": DROPOUT}).size is None
 
 

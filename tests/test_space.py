@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dsaccel.config import SpaceConfig, StudyConfig
+from dsaccel.config.study import SpaceConfig, StudyConfig
+from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.parsing import parse_config, read_toml
-from dsaccel.search.space import Measures, SearchSpace
+from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.spec.hierarchy import parse_hierarchy
 
 ROOT = Path(__file__).parent.parent
 SPACES = sorted((ROOT / "search_spaces").glob("*.toml"))
@@ -198,7 +198,7 @@ def test_a_space_without_a_hierarchy_is_refused_with_a_way_out(settings, message
 
 
 def test_the_module_needs_neither_torch_nor_optuna():
-    code = "import sys, dsaccel.search.space; assert not {'torch', 'optuna'} & set(sys.modules)"
+    code = "import sys, dsaccel.space.space; assert not {'torch', 'optuna'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from dsaccel.cli import app
-from dsaccel.config import StudyConfig
-from dsaccel.parsing import parse_config
-from dsaccel.search.study_dir import find_study
+from dsaccel.cli.app import app
+from dsaccel.config.study import StudyConfig
+from dsaccel.config.toml import parse_config
+from dsaccel.study.folder import find_study
 
 STUDIES = sorted(path.stem for path in (Path(__file__).parent.parent / "studies").glob("*.toml"))
 

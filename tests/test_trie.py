@@ -3,9 +3,9 @@ from itertools import product
 import pytest
 from helpers import NETWORK, plan, plans
 
-from dsaccel.config import NetworkConfig
-from dsaccel.hierarchy import format_hierarchy
-from dsaccel.networks.trie import Trie
+from dsaccel.config.study import NetworkConfig
+from dsaccel.spec.hierarchy import format_hierarchy
+from dsaccel.spec.trie import Trie
 
 
 def space(low, high, stages=4):

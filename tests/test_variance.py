@@ -9,11 +9,11 @@ import pytest
 from tiny_study import config
 from typer.testing import CliRunner
 
-from dsaccel.cli import app
-from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.landscapes.files import write_landscape
-from dsaccel.landscapes.landscape import Landscape, Network
-from dsaccel.landscapes.variance import Components, variance_components
+from dsaccel.analysis.landscape import Landscape, Network
+from dsaccel.analysis.landscape_files import write_landscape
+from dsaccel.analysis.variance import Components, variance_components
+from dsaccel.cli.app import app
+from dsaccel.spec.hierarchy import parse_hierarchy
 from dsaccel.statistics import seeds_needed
 
 TRUE = {"prefix": 4.0, "suffix": 1.0, "seed": 2.25, "prefix_seed": 0.49, "suffix_seed": 0.25}
@@ -62,7 +62,7 @@ def test_estimates_are_unbiased_for_equal_and_unequal_groups(effect, sizes, monk
     expectation is the sum of q over the tables in which one draw is 1 and all others are 0.
     """
     # unbiased before truncation: let negative estimates stand
-    monkeypatch.setattr("dsaccel.landscapes.variance.max", lambda _, x: x, raising=False)
+    monkeypatch.setattr("dsaccel.analysis.variance.max", lambda _, x: x, raising=False)
     cells = [(g, i, s) for g, n in enumerate(sizes) for i in range(n) for s in range(4)]
     expected = dict.fromkeys(LEVELS, 0.0)
     for draw in {LEVELS[effect](*cell) for cell in cells}:
@@ -168,7 +168,7 @@ def test_the_command_takes_a_landscape_apart_and_counts_seeds(tmp_path):
 
 def test_where_nothing_varies_over_seeds_no_number_of_them_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "dsaccel.landscapes.landscape.Landscape.objective",
+        "dsaccel.analysis.landscape.Landscape.objective",
         lambda self, seed, name: 0.5 + 0.03 * int(name[0]) + 0.01 * int(name[-1]) + 0.1 * seed,
     )
     landscape_file(tmp_path / "x.csv")

@@ -8,13 +8,13 @@ import optuna
 import pytest
 from rich.console import Console
 
-from dsaccel.confirm.confirm import ConfirmProgress
-from dsaccel.confirm.confirmation import confirmation_of, read_confirmation
-from dsaccel.confirm.figure import confirmation_figure
-from dsaccel.confirm.report import confirmation_html
+from dsaccel.confirm.result import confirmation_of, read_confirmation
+from dsaccel.confirm.run import ConfirmProgress
 from dsaccel.confirm.verdict import sentences
-from dsaccel.confirm.view import confirmation_table, progress_line, progress_panel
-from dsaccel.reports.report import write_report
+from dsaccel.report.confirm_figure import confirmation_figure
+from dsaccel.report.confirm_page import confirmation_html
+from dsaccel.report.confirm_tables import confirmation_table, progress_line, progress_panel
+from dsaccel.report.study_page import write_report
 from dsaccel.statistics import paired, seeds_needed
 
 TUNING = {

@@ -16,13 +16,13 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vgg import make_layers
 from typer.testing import CliRunner
 
-from dsaccel.cli import app
-from dsaccel.config import NetworkConfig, RunConfig
+from dsaccel.cli.app import app
+from dsaccel.config.study import NetworkConfig, RunConfig
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.networks.families import Mode, build_plan
-from dsaccel.networks.nn import Unit
-from dsaccel.networks.weights import load_weights, named_tensors, read_config, save_weights
+from dsaccel.families import Mode, build_plan
+from dsaccel.nn.layers import Unit
+from dsaccel.nn.weights import load_weights, named_tensors, read_config, save_weights
+from dsaccel.spec.hierarchy import parse_hierarchy
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.evaluate import readings_path
 from dsaccel.training.train import Training

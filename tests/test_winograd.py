@@ -5,12 +5,12 @@ import torch
 from helpers import CPU, TRAINING, plan
 from torch.nn import functional as F
 
-from dsaccel.config import NetworkConfig
-from dsaccel.networks import tiling
-from dsaccel.networks.nn import build_units
-from dsaccel.networks.plan import Segment
-from dsaccel.networks.tiling import PART, parts
-from dsaccel.networks.winograd import Conv2d, Convolve, pays
+from dsaccel.config.study import NetworkConfig
+from dsaccel.nn.layers import build_units
+from dsaccel.nn.winograd import Conv2d, Convolve, pays
+from dsaccel.spec import tiling
+from dsaccel.spec.plan import Segment
+from dsaccel.spec.tiling import PART, parts
 from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.learner import Learner
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from dsaccel.config import RunConfig, StudyConfig
-from dsaccel.parsing import parse_config
-from dsaccel.search.search import Search
-from dsaccel.search.study_dir import StudyDir
+from dsaccel.config.study import RunConfig, StudyConfig
+from dsaccel.config.toml import parse_config
+from dsaccel.search.engine import Search
+from dsaccel.study.folder import StudyDir
 
 TABLES: dict[str, Any] = {
     "space": {"family": "resnet18", "num_blocks": [[1, 2], [1, 2], [1, 2]], "constraint": "none"},

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import torch
 
-from dsaccel.config import NetworkConfig, StudyConfig, TrainingConfig
-from dsaccel.confirm.confirmation import Entry, Mode
+from dsaccel.config.study import NetworkConfig, StudyConfig, TrainingConfig
+from dsaccel.confirm.result import Entry, Mode
 from dsaccel.data.batches import Data, load_data
+from dsaccel.families import build_plan
 from dsaccel.files import atomic_write
-from dsaccel.hierarchy import Hierarchy, parse_hierarchy, settings_of, with_settings
-from dsaccel.networks.families import build_plan
-from dsaccel.networks.plan import Plan
+from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy, settings_of, with_settings
+from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.runtime import resolve_runtime, start_runtime

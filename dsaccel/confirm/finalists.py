@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal
 
-from dsaccel.config import StudyConfig
-from dsaccel.confirm.confirmation import Entry, Role
+from dsaccel.config.own_settings import network_of, with_own_settings
+from dsaccel.config.study import StudyConfig
+from dsaccel.confirm.result import Entry, Role
 from dsaccel.errors import NoResultError
-from dsaccel.hierarchy import format_hierarchy, parse_hierarchy, settings_of, with_settings
-from dsaccel.networks.families import find_family
-from dsaccel.networks.plan import Plan
-from dsaccel.search.tables import Row
-from dsaccel.settings import network_of, with_own_settings
+from dsaccel.families import find_family
+from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy, settings_of, with_settings
+from dsaccel.spec.plan import Plan
+from dsaccel.study.tables import Row
 
 MAX_WIDTH = 64.0
 """As in `NetworkConfig`."""

@@ -12,7 +12,7 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from dsaccel.config import LOSSES_WITH
+from dsaccel.config.study import LOSSES_WITH
 from dsaccel.confirm.entrants import GlobalSettings
 from dsaccel.seeds import derive
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from dsaccel.confirm.confirmation import Against, Comparison, Confirmation, Result, Role, Split
-from dsaccel.search.tables import count
+from dsaccel.confirm.result import Against, Comparison, Confirmation, Result, Role, Split
 from dsaccel.statistics import Summary, seeds_needed
+from dsaccel.study.tables import count
 
 RESOLUTION = 0.005
 """The difference whose price in seeds is told, where no other is asked for."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dsaccel.config import DataConfig
+from dsaccel.config.study import DataConfig
 from dsaccel.data.datasets import default_flip, has_test, read_test, read_train, read_val
 from dsaccel.data.images import Images
 from dsaccel.errors import ConfigError

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dsaccel.config import DataConfig
+from dsaccel.config.study import DataConfig
 from dsaccel.data.folders import check_same_classes, read_folder
 from dsaccel.data.images import Images, Split, cache_dir, convert
 from dsaccel.errors import ConfigError

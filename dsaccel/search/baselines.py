@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from optuna import Study
 
-from dsaccel.config import StudyConfig
+from dsaccel.config.study import StudyConfig
 from dsaccel.data.batches import Data
 from dsaccel.errors import NoMemoryError
-from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.networks.plan import Plan
-from dsaccel.search.tables import best_trial
+from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.plan import Plan
+from dsaccel.study.tables import best_trial
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 

@@ -9,9 +9,9 @@ each is given the first unit after the downsampling, and these are compared at o
 import math
 from collections.abc import Mapping
 
-from dsaccel.config import PruningConfig, StudyConfig
+from dsaccel.config.study import PruningConfig, StudyConfig
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import Hierarchy, beginning, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy, beginning, format_hierarchy, parse_hierarchy
 
 
 def beam_survivors(accuracies: Mapping[Hierarchy, float], width: int) -> set[Hierarchy]:

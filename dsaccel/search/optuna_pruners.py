@@ -17,7 +17,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState
 
-from dsaccel.config import PruningConfig, TrainingConfig
+from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.search.pruners import prefixes_at
 

@@ -10,10 +10,7 @@ from collections.abc import Collection, Hashable, Iterator, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from dsaccel.costs import Cost
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import Hierarchy, settings_of
-from dsaccel.search.space import SearchSpace
 from dsaccel.search.suggestions import (
     MAX_DRAWS,
     NUM_STARTUP,
@@ -22,6 +19,9 @@ from dsaccel.search.suggestions import (
     suggest,
 )
 from dsaccel.seeds import derive
+from dsaccel.space.space import SearchSpace
+from dsaccel.spec.costs import Cost
+from dsaccel.spec.hierarchy import Hierarchy, settings_of
 
 POOL = 2
 """Suggestions asked for each place in a cohort; those that share most are taken. On the shipped

@@ -7,9 +7,9 @@ their reports. Here a cohort is ranked as a whole at one fidelity.
 import math
 from collections.abc import Iterable, Mapping
 
-from dsaccel.config import PruningConfig, TrainingConfig
+from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
-from dsaccel.hierarchy import Hierarchy, beginning, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy, beginning, parse_hierarchy
 
 
 def rung_steps(

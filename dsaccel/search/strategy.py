@@ -1,10 +1,10 @@
 """Which strategy searches, in cohorts of what size: what a study leaves open is chosen here."""
 
-from dsaccel.config import BudgetConfig
+from dsaccel.config.study import BudgetConfig
 from dsaccel.errors import ConfigError
 from dsaccel.search.proposals import WHOLE
-from dsaccel.search.space import SearchSpace
 from dsaccel.search.suggestions import SAMPLERS
+from dsaccel.space.space import SearchSpace
 
 
 def resolve_budget(budget: BudgetConfig, space: SearchSpace) -> BudgetConfig:

@@ -18,10 +18,10 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from dsaccel.costs import Cost
-from dsaccel.hierarchy import Hierarchy, settings_of, with_settings
-from dsaccel.search.space import SearchSpace
 from dsaccel.seeds import derive
+from dsaccel.space.space import SearchSpace
+from dsaccel.spec.costs import Cost
+from dsaccel.spec.hierarchy import Hierarchy, settings_of, with_settings
 
 NUM_STARTUP = 10
 """Distinct trained hierarchies below which proposals are uniform; a generation of `nsga2`."""

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch._C._profiler import _EventType
 from torch.autograd.profiler import profile
 
-from dsaccel.config import TrainingConfig
-from dsaccel.networks.plan import Plan
+from dsaccel.config.study import TrainingConfig
+from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.schedules import Batches
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from dsaccel.config import TrainingConfig
-from dsaccel.networks.plan import Plan
-from dsaccel.networks.trie import Node, Trie
+from dsaccel.config.study import TrainingConfig
+from dsaccel.spec.plan import Plan
+from dsaccel.spec.rung import Rung
+from dsaccel.spec.trie import Node, Trie
+from dsaccel.training.cuda_graphs import CudaGraphs
+from dsaccel.training.cuda_streams import ONE_LANE, CudaLanes
 from dsaccel.training.feature_cache import FeatureCache
-from dsaccel.training.graphs import CudaGraphs
-from dsaccel.training.lanes import ONE_LANE, CudaLanes
 from dsaccel.training.learner import Learner
-from dsaccel.training.rung import Rung
 from dsaccel.training.schedules import Batches, drop_retired, simultaneous
 from dsaccel.training.sequential import sequential
 

@@ -10,13 +10,13 @@ from typing import Literal
 
 import torch
 
-from dsaccel.config import RunConfig
+from dsaccel.config.study import RunConfig
 from dsaccel.data.batches import EvalSplit, load_data, load_test_alone
 from dsaccel.errors import ConfigError
 from dsaccel.files import atomic_write, check_writable
-from dsaccel.networks.network import plan_of
-from dsaccel.networks.trie import Trie
-from dsaccel.networks.weights import SUFFIX, ImageFacts, load_weights, read_facts, weights_hash
+from dsaccel.nn.network import plan_of
+from dsaccel.nn.weights import SUFFIX, ImageFacts, load_weights, read_facts, weights_hash
+from dsaccel.spec.trie import Trie
 from dsaccel.training.learner import Learner
 from dsaccel.training.runtime import resolve_runtime, start_runtime
 from dsaccel.training.schedules import evaluate

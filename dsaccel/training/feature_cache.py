@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from dsaccel.networks.nn import Features
-from dsaccel.networks.trie import Node
+from dsaccel.nn.layers import Features
+from dsaccel.spec.trie import Node
 
 
 class Key(NamedTuple):

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsaccel.config import TrainingConfig
-from dsaccel.networks.nn import Features, build_units, positions
-from dsaccel.networks.plan import Segment
+from dsaccel.config.study import TrainingConfig
+from dsaccel.nn.layers import Features, build_units, positions
 from dsaccel.seeds import derive
-from dsaccel.training.lanes import ONE_LANE, Lanes
+from dsaccel.spec.plan import Segment
+from dsaccel.training.cuda_streams import ONE_LANE, Lanes
 
 
 class Learner:

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from dsaccel.config import TrainingConfig
+from dsaccel.config.study import TrainingConfig
 from dsaccel.errors import NoMemoryError
-from dsaccel.networks.memory import estimate_plans, split_to_fit
-from dsaccel.networks.plan import Plan
+from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.memory import estimate_plans, split_to_fit
 from dsaccel.training.parts import SplitCohort
 from dsaccel.training.runtime import (
     free_memory_bytes,

@@ -15,15 +15,15 @@ from typing import Any
 
 import torch
 
-from dsaccel.config import TrainingConfig
+from dsaccel.config.study import TrainingConfig
 from dsaccel.files import atomic_write, make_folder
-from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.networks.memory import split_to_fit
-from dsaccel.networks.plan import Plan
-from dsaccel.networks.trie import Node, Trie
+from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.plan import Plan
+from dsaccel.spec.rung import Rung
+from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.learner import Learner
-from dsaccel.training.rung import Rung
+from dsaccel.training.memory import split_to_fit
 from dsaccel.training.schedules import Batches
 
 STRIDE_S = 300.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from dsaccel.config import RuntimeConfig
+from dsaccel.config.study import RuntimeConfig
 from dsaccel.errors import ConfigError
 
 _CONTROL_GROUP = Path("/sys/fs/cgroup")

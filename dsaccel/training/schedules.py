@@ -6,11 +6,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dsaccel.networks.trie import Node, Trie
-from dsaccel.training.graphs import RecordedStep, Recorder
-from dsaccel.training.lanes import ONE_LANE, Lanes
+from dsaccel.spec.rung import Rung
+from dsaccel.spec.trie import Node, Trie
+from dsaccel.training.cuda_graphs import RecordedStep, Recorder
+from dsaccel.training.cuda_streams import ONE_LANE, Lanes
 from dsaccel.training.learner import Learner
-from dsaccel.training.rung import Rung
 
 
 class Batches(Protocol):

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dsaccel.networks.nn import Features
-from dsaccel.networks.trie import Node, Trie
+from dsaccel.nn.layers import Features
+from dsaccel.spec.rung import Rung
+from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.feature_cache import FeatureCache, Key
 from dsaccel.training.learner import Learner
-from dsaccel.training.rung import Rung
 from dsaccel.training.schedules import Batches, drop_retired, evaluate
 
 

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dsaccel.config import RunConfig
+from dsaccel.config.study import RunConfig
 from dsaccel.data.batches import load_data
-from dsaccel.hierarchy import parse_hierarchy
-from dsaccel.networks.families import build_plan, check_hierarchy
-from dsaccel.networks.nn import Unit
-from dsaccel.networks.transfer import Taken, take_weights
-from dsaccel.networks.weights import ImageFacts, read_config, read_facts
+from dsaccel.families import build_plan, check_hierarchy
+from dsaccel.nn.initial_weights import Taken, take_weights
+from dsaccel.nn.layers import Unit
+from dsaccel.nn.weights import ImageFacts, read_config, read_facts
+from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.rung import Rung
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.rung import Rung
 from dsaccel.training.runtime import peak_memory_bytes, resolve_runtime, start_runtime
 
 

@@ -1,0 +1,1 @@
+"""What finished studies tell: landscapes, replays, calibration, variance."""

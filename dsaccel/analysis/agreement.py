@@ -1,0 +1,289 @@
+"""Rank fidelity: how well accuracies on the way foretell the final ones, and what that allows.
+
+Works on a landscape of several training seeds. Two questions are kept apart. Pruning asks whether a
+rung foretells the end of *its own run*; a user asks whether it foretells what a hierarchy is worth
+*in another run*. Siblings share prefixes bit for bit, so hierarchies are no independent sample:
+intervals come from resampling whole seeds.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsaccel.analysis.landscape import Landscape
+from dsaccel.errors import ConfigError
+from dsaccel.seeds import derive
+from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.statistics import Interval
+
+# S seeds, N hierarchies
+
+Vector = NDArray[np.float64]
+By = Literal["head", "output"]
+
+MIN_SEEDS = 3
+"""Seeds below which nothing is called trustworthy."""
+MAX_ENUMERATED_SEEDS = 6
+"""Up to so many seeds all resamples are enumerated (462 distinct ones); beyond, some are drawn."""
+NUM_RESAMPLES = 2000
+MAX_RUNGS = 40
+"""Of more epochs so many are looked at, evenly spaced."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well a ranking of the hierarchies foretells the final one."""
+
+    own: Interval
+    """Kendall's tau-b with the final accuracies of the same run."""
+    other: Interval
+    """Tau-b with the mean final accuracies of the other seeds' runs."""
+    recall: Interval
+    """Share of the finally best `num_top` that are among the best `num_top` here (same run)."""
+    kept: Interval
+    """Share of them that are in the better half here: what halving once would keep (0.5: chance)"""
+    loss: Interval
+    """Accuracy (0..1) by which the finally best of the better half trails the best of all."""
+
+
+@dataclass(frozen=True)
+class RungAgreement:
+    step: int
+    """Epoch, or stage under the sequential schedule."""
+    by: By
+    """Ranked by the deepest trained local head, or by the output layer."""
+    agreement: Agreement
+
+
+@dataclass(frozen=True)
+class StageAgreement:
+    """Of the last local head of a stage, when it is fully trained."""
+
+    stage: int
+    agreement: Agreement
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What a stage's number of blocks does to the final accuracy."""
+
+    stage: int
+    share: Interval
+    """Of the variance between hierarchies, how much lies between the mean accuracies of equal
+    counts (correlation ratio; in a full grid the first-order Sobol index)."""
+    chance: float
+    """The share that counts without any effect are expected to have: (levels - 1) / (N - 1)."""
+    slope: Interval
+    """Accuracy (0..1) gained by one more block: coefficient of the least-squares plane in the
+    counts of all stages, which sees through counts that a constraint ties together."""
+
+
+class Fidelity:
+    """A landscape's feasible hierarchies, ready to be compared."""
+
+    def __init__(self, landscape: Landscape) -> None:
+        """
+        Raises:
+            ConfigError: fewer than three feasible hierarchies in all seeds.
+        """
+        self.landscape = landscape
+        self.seeds = tuple(landscape.accuracies)
+        self.names = [
+            name
+            for name, network in landscape.networks.items()
+            if network.is_feasible and all(name in t for t in landscape.accuracies.values())
+        ]
+        if len(self.names) < 3:
+            raise ConfigError(
+                "to compare rankings a landscape must hold at least 3 feasible hierarchies of "
+                f"every seed, but got {len(self.names)}; train more of them"
+            )
+        self.num_top = min(len(self.names), max(3, math.ceil(len(self.names) / 10)))
+        """How many count as the finally best: a tenth, at least three."""
+        self.final: Vector = self._read(lambda seed, name: landscape.objective(seed, name))
+        """(S, N): the objective."""
+
+    @property
+    def step_name(self) -> Literal["epoch", "stage"]:
+        return self.landscape.config.training.step_name
+
+    @cached_property
+    def noise(self) -> float:
+        """Standard deviation over seeds of a hierarchy's final accuracy (0..1), what a seed does to
+        all alike taken out; NaN for one seed. Two runs' ranks differ by this.
+        """
+        y, (num_seeds, num) = self.final, self.final.shape
+        rest = y - y.mean(axis=0) - y.mean(axis=1, keepdims=True) + y.mean()
+        freedom = (num_seeds - 1) * (num - 1)
+        return math.sqrt((rest**2).sum() / freedom) if freedom else math.nan
+
+    def ceiling(self) -> Interval:
+        """Tau-b between the final accuracies of a run and those of the other seeds: no rung can be
+        expected to tell more of another run.
+        """
+        return resampled(self._taus_other(self.final))
+
+    def own_tau(self, step: int, by: By) -> Interval | None:
+        """`Agreement.own` at a rung; None: see `at`."""
+        values = self.at(step, by)
+        if values is None:
+            return None
+        return resampled([_tau(x, y) for x, y in zip(values, self.final, strict=True)])
+
+    def rungs(self) -> Iterator[RungAgreement]:
+        """By the deepest head at each rung, and by the output layer where it is trained."""
+        num = self.landscape.num_steps
+        steps = np.linspace(1, num, min(num, MAX_RUNGS)).round().astype(int)
+        for step in map(int, steps):
+            for by in ("head", "output"):
+                values = self.at(step, by)
+                if values is not None:
+                    yield RungAgreement(step, by, self._agreement(values))
+
+    def stages(self) -> Iterator[StageAgreement]:
+        """The last local head of each stage at the last rung; stages without one are left out."""
+        last = self.landscape.num_steps
+        plans = {name: self.landscape.plan(parse_hierarchy(name)) for name in self.names}
+        for stage in range(1, len(self.landscape.config.space.num_blocks) + 1):
+            nums = {n: plan.num_heads(stage) for n, plan in plans.items()}
+            if all(nums.values()):
+                values = self._read(
+                    lambda seed, name, nums=nums: self._heads(seed, name, last)[nums[name] - 1]
+                )
+                yield StageAgreement(stage, self._agreement(values))
+
+    def importances(self) -> Iterator[Importance]:
+        """Of every stage whose count varies."""
+        counts = np.array([parse_hierarchy(name) for name in self.names], dtype=float)
+        plane = np.column_stack([counts, np.ones(len(counts))])
+        slopes = np.linalg.lstsq(plane, self.final.T, rcond=None)[0]
+        for i, column in enumerate(counts.T):
+            levels = len(np.unique(column))
+            if levels > 1:
+                shares = [_correlation_ratio(column, y) for y in self.final]
+                yield Importance(
+                    i + 1,
+                    share=resampled(shares),
+                    chance=(levels - 1) / (len(self.names) - 1),
+                    slope=resampled(slopes[i]),
+                )
+
+    def at(self, step: int, by: By) -> Vector | None:
+        """(S, N) accuracies at a rung; None: not trained in all hierarchies by then."""
+        has_output = self.landscape.has_output(step)
+        if by == "output" and not has_output:
+            return None
+        # as `Rung.deepest_head`
+        index = -1 if by == "output" or not has_output else -2
+        if any(step not in self.landscape.accuracies[s][n] for s in self.seeds for n in self.names):
+            return None
+        return self._read(lambda seed, name: self._heads(seed, name, step)[-2:][index])
+
+    def _agreement(self, values: Vector) -> Agreement:
+        final, num, half = self.final, self.num_top, math.ceil(len(self.names) / 2)
+        own = [_tau(x, y) for x, y in zip(values, final, strict=True)]
+        recall = [share_of_best(x, y, num, num) for x, y in zip(values, final, strict=True)]
+        kept = [share_of_best(x, y, half, num) for x, y in zip(values, final, strict=True)]
+        loss = [_loss(x, y, half) for x, y in zip(values, final, strict=True)]
+        return Agreement(
+            own=resampled(own),
+            other=resampled(self._taus_other(values)),
+            recall=resampled(recall),
+            kept=resampled(kept),
+            loss=resampled(loss),
+        )
+
+    def _taus_other(self, values: Vector) -> list[float]:
+        """Of each seed's values (S, N) with the mean final accuracies of all other seeds; NaN if
+        there are none.
+        """
+        if len(self.seeds) == 1:
+            return [math.nan]
+        others = [np.delete(self.final, s, axis=0).mean(axis=0) for s in range(len(self.seeds))]
+        return [_tau(x, y) for x, y in zip(values, others, strict=True)]
+
+    def _heads(self, seed: int, name: str, step: int) -> tuple[float, ...]:
+        return self.landscape.accuracies[seed][name][step]
+
+    def _read(self, value: Callable[[int, str], float]) -> Vector:
+        return np.array([[value(seed, name) for name in self.names] for seed in self.seeds])
+
+
+def resampled(values: Sequence[float]) -> Interval:
+    """The mean of a value a seed, and the percentile interval from resampling the seeds."""
+    draws = resamples(len(values))
+    means = np.array([np.mean([values[s] for s in draw]) for draw, _ in draws])
+    weights = np.array([weight for _, weight in draws])
+    order = np.argsort(means)
+    share = np.cumsum(weights[order]) / weights.sum()
+    low, high = (means[order][np.searchsorted(share, q)] for q in (0.025, 0.975))
+    return Interval(float(np.mean(values)), float(low), float(high))
+
+
+@cache
+def resamples(num: int) -> list[tuple[tuple[int, ...], float]]:
+    """Draws of `num` out of `num` with replacement, and how often each turns up.
+
+    All of them, each multiset once, up to six; beyond, some at random, the same each time.
+    """
+    if num > MAX_ENUMERATED_SEEDS:
+        rng = np.random.default_rng(derive(0, "resample", num))
+        return [(tuple(sorted(draw)), 1.0) for draw in rng.integers(num, size=(NUM_RESAMPLES, num))]
+    return [
+        (draw, math.factorial(num) / math.prod(math.factorial(draw.count(s)) for s in set(draw)))
+        for draw in itertools.combinations_with_replacement(range(num), num)
+    ]
+
+
+def tau_b(x: Vector, y: Vector) -> float:
+    """Kendall's tau-b (1945), which corrects for ties; NaN if all of one are equal.
+
+    Args:
+        x: (N,) values.
+        y: (N,) values.
+    """
+    upper = np.triu_indices(len(x), k=1)
+    signs_x, signs_y = (np.sign(np.subtract.outer(v, v)[upper]) for v in (x, y))
+    untied = math.sqrt((signs_x**2).sum() * (signs_y**2).sum())
+    return float(signs_x @ signs_y / untied) if untied else math.nan
+
+
+def share_of_best(x: Vector, y: Vector, num_x: int, num_y: int) -> float:
+    """Of the best `num_y` by y, the share among the best `num_x` by x.
+
+    Who ties at the border belongs to the best in part: what breaking ties at random would give in
+    the mean, whatever the names.
+    """
+    return float(_membership(x, num_x) @ _membership(y, num_y)) / num_y
+
+
+def _tau(x: Vector, y: Vector) -> float:
+    tau = tau_b(x, y)
+    # all equal: nothing is foretold
+    return 0.0 if math.isnan(tau) else tau
+
+
+def _membership(values: Vector, num: int) -> Vector:
+    """How much each belongs to the best `num`: 1, 0, or a part if it ties at the border."""
+    border = np.sort(values)[-num]
+    above, tied = values > border, values == border
+    return above + tied * (num - above.sum()) / tied.sum()
+
+
+def _loss(x: Vector, y: Vector, num: int) -> float:
+    """How far the best y of the best `num` by x, ties included, trails the best of all."""
+    return float(y.max() - y[x >= np.sort(x)[-num]].max())
+
+
+def _correlation_ratio(counts: Vector, y: Vector) -> float:
+    """Variance of the means of equal counts over the variance; 0 if nothing varies."""
+    if not np.ptp(y):
+        return 0.0
+    means = {count: y[counts == count].mean() for count in np.unique(counts)}
+    return float(np.var([means[count] for count in counts]) / np.var(y))

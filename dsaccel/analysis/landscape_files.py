@@ -1,0 +1,198 @@
+"""A landscape as a file: CSV, packed or not, or Parquet.
+
+What is read back equals what was written, to the bit.
+"""
+
+import csv
+import gzip
+import importlib
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+from dsaccel.analysis.landscape import Landscape, Network
+from dsaccel.config.study import StudyConfig
+from dsaccel.config.toml import parse_config
+from dsaccel.errors import ConfigError
+from dsaccel.files import atomic_write
+
+FORMAT = 1
+MARK = "# dsaccel landscape "
+"""Opens the first line of a CSV file; the metadata follow as JSON."""
+KEY = b"dsaccel_landscape"
+"""Of the metadata in a Parquet file."""
+
+COLUMNS: dict[str, Callable[[str], Any]] = {
+    "hierarchy": str,
+    "seed": int,
+    "step": int,  # in the file: `epoch`, or `stage` under the sequential schedule
+    "head": int,
+    "is_output": lambda text: text == "true",
+    "accuracy": float,
+    "num_parameters": int,
+    "flops": int,
+    "shallow_scale": float,
+    "is_feasible": lambda text: text == "true",
+}
+"""The columns in their order, and how each is read from text; explained in docs/landscape.md."""
+
+
+def write_landscape(landscape: Landscape, path: Path) -> None:
+    """Write a table as `.csv`, `.csv.gz` or `.parquet`, whole or not at all."""
+    write = {"csv": _write_csv, "csv.gz": _write_csv_gz, "parquet": _write_parquet}[_kind(path)]
+    with atomic_write(path) as temporary:
+        write(landscape, temporary)
+
+
+def read_landscape(path: Path) -> Landscape:
+    """Read a table that `write_landscape` wrote.
+
+    Raises:
+        ConfigError: if it is not there, or is no landscape.
+    """
+    read = {"csv": _read_csv, "csv.gz": _read_csv_gz, "parquet": _read_parquet}[_kind(path)]
+    try:
+        metadata, columns = read(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError, EOFError, zlib.error) as error:
+        raise ConfigError(
+            f"{path} must be a table written by dsaccel landscape, but: {error}"
+        ) from None
+    config = parse_config(StudyConfig, metadata["config"], str(path))
+    landscape = Landscape(
+        config, metadata["num_classes"], metadata["num_val"], networks={}, accuracies={}
+    )
+    for name, seed, step, _, _, accuracy, *network in zip(*columns.values(), strict=True):
+        landscape.networks[name] = Network(*network)
+        heads = landscape.accuracies.setdefault(seed, {}).setdefault(name, {})
+        # rows are in order of depth
+        heads[step] = (*heads.get(step, ()), accuracy)
+    return landscape
+
+
+def check_output(path: Path) -> None:
+    """Refuse what cannot be written, before the work is done.
+
+    Raises:
+        ConfigError: an unknown suffix, no pyarrow for Parquet, or no such folder.
+    """
+    if _kind(path) == "parquet":
+        _pyarrow("pyarrow")
+    if not path.parent.is_dir():
+        raise ConfigError(f"folder {path.parent} must exist to write {path.name} into it")
+
+
+def _kind(path: Path) -> str:
+    for kind in ("csv", "csv.gz", "parquet"):
+        if path.name.endswith(f".{kind}"):
+            return kind
+    raise ConfigError(f"a landscape must be a .csv, .csv.gz or .parquet file, but got {path}")
+
+
+def _metadata(landscape: Landscape) -> str:
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "num_classes": landscape.num_classes,
+            "num_val": landscape.num_val,
+            "config": landscape.config.model_dump(mode="json", exclude_none=True),
+        }
+    )
+
+
+def _parse_metadata(text: str) -> dict[str, Any]:
+    metadata = json.loads(text)
+    if metadata["format"] != FORMAT:
+        raise ValueError(f"its format is {metadata['format']}, and this version reads {FORMAT}")
+    return metadata
+
+
+def _names(landscape: Landscape) -> list[str]:
+    """The names of the columns in a file."""
+    return [landscape.config.training.step_name if c == "step" else c for c in COLUMNS]
+
+
+def _rows(landscape: Landscape) -> Iterable[tuple[Any, ...]]:
+    for seed, hierarchies in landscape.accuracies.items():
+        for name, steps in hierarchies.items():
+            network = landscape.networks[name]
+            measures = (network.num_parameters, network.flops, network.shallow_scale)
+            for step, heads in steps.items():
+                for head, accuracy in enumerate(heads, 1):
+                    is_output = head == len(heads) and landscape.has_output(step)
+                    figures = (seed, step, head, is_output, accuracy)
+                    yield (name, *figures, *measures, network.is_feasible)
+
+
+def _write_csv(landscape: Landscape, path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        _write_text(landscape, file)
+
+
+def _write_csv_gz(landscape: Landscape, path: Path) -> None:
+    # without name and time of writing: the same table is the same file
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="") as file,
+    ):
+        _write_text(landscape, file)
+
+
+def _write_text(landscape: Landscape, file: TextIO) -> None:
+    file.write(f"{MARK}{_metadata(landscape)}\n")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(_names(landscape))
+    for row in _rows(landscape):
+        writer.writerow([str(cell).lower() if isinstance(cell, bool) else cell for cell in row])
+
+
+def _read_csv(path: Path) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return _read_text(file)
+
+
+def _read_csv_gz(path: Path) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        return _read_text(file)
+
+
+def _read_text(file: Iterable[str]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    lines = iter(file)
+    first = next(lines, "")
+    if not first.startswith(MARK):
+        raise ValueError(f"its first line does not open with {MARK.strip()!r}")
+    metadata = _parse_metadata(first.removeprefix(MARK))
+    reader = csv.reader(lines)
+    next(reader, None)
+    rows = zip(*reader, strict=True)
+    return metadata, {
+        name: [parse(text) for text in texts]
+        for (name, parse), texts in zip(COLUMNS.items(), rows, strict=True)
+    }
+
+
+def _write_parquet(landscape: Landscape, path: Path) -> None:
+    arrow, parquet = _pyarrow("pyarrow"), _pyarrow("pyarrow.parquet")
+    columns = dict(zip(_names(landscape), zip(*_rows(landscape), strict=True), strict=True))
+    table = arrow.table({name: list(values) for name, values in columns.items()})
+    parquet.write_table(table.replace_schema_metadata({KEY: _metadata(landscape)}), path)
+
+
+def _read_parquet(path: Path) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    table = _pyarrow("pyarrow.parquet").read_table(path)
+    metadata = _parse_metadata((table.schema.metadata or {})[KEY])
+    return metadata, dict(zip(COLUMNS, table.to_pydict().values(), strict=True))
+
+
+def _pyarrow(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise ConfigError(
+            "a Parquet file needs pyarrow: pip install 'dsaccel[parquet]'; or write .csv.gz"
+        ) from None

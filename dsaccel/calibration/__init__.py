@@ -1,1 +1,0 @@
-"""From which rung on pruning can be trusted."""

@@ -1,0 +1,41 @@
+"""`dsaccel landscape`: an exhaustive study as a table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsaccel.cli.common import stored_study
+
+
+def landscape(
+    studies: Annotated[
+        list[str],
+        typer.Argument(metavar="STUDY...", help="Exhaustive studies, equal but for the seed."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help=".csv, .csv.gz or .parquet. Default: landscape.csv.gz."
+        ),
+    ] = None,
+) -> None:
+    """Write an exhaustive study as a table of every accuracy.
+
+    For `dsaccel replay`, `calibrate` and `variance`.
+    """
+    from dsaccel.analysis.landscape import record_landscape
+    from dsaccel.analysis.landscape_files import check_output, write_landscape
+
+    path = output or Path("landscape.csv.gz")
+    check_output(path)
+    stored = [stored_study(study) for study in studies]
+    recorded = record_landscape(
+        [(config, study) for _, config, study in stored],
+        names=[directory.name for directory, _, _ in stored],
+    )
+    write_landscape(recorded, path)
+    num_feasible = sum(network.is_feasible for network in recorded.networks.values())
+    seeds = ", ".join(map(str, recorded.accuracies))
+    print(f"{num_feasible} feasible hierarchies, seeds {seeds}")
+    print(path)

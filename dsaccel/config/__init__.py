@@ -1,0 +1,1 @@
+"""Every setting, with its unit: from files and options, checked."""

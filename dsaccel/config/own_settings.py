@@ -1,0 +1,70 @@
+"""The settings that a hierarchy brings along, put where a study has them."""
+
+from typing import TypeVar
+
+from dsaccel.config.study import FOR_MAPS, LOSSES_WITH, NetworkConfig, StudyConfig, TrainingConfig
+from dsaccel.config.toml import parse_config
+from dsaccel.spec.hierarchy import Hierarchy, Value, format_hierarchy, settings_of, with_settings
+
+Part = TypeVar("Part", NetworkConfig, TrainingConfig)
+
+
+def network_of(hierarchy: Hierarchy, network: NetworkConfig) -> NetworkConfig:
+    """`[network]` for a hierarchy: its own settings, else the study's.
+
+    Raises:
+        ConfigError: if a setting has a value that no network can have.
+    """
+    return _replaced(network, hierarchy)
+
+
+def training_of(hierarchy: Hierarchy, training: TrainingConfig) -> TrainingConfig:
+    """`[training]` for a hierarchy, likewise."""
+    return _replaced(training, hierarchy)
+
+
+def learning_rate_of(hierarchy: Hierarchy) -> float | None:
+    """The learning rate that a hierarchy brings along.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    if "learning_rate" not in settings_of(hierarchy):
+        return None
+    return training_of(hierarchy, TrainingConfig()).learning_rate
+
+
+def head_settings(loss: Value | None, *, is_map: bool) -> tuple[str, ...]:
+    """The settings of `LOSSES_WITH` that a local head has a use for.
+
+    Args:
+        loss: of the head; None: any.
+        is_map: whether it reads feature maps, or the vectors of a fully connected unit.
+    """
+    own = (name for name, losses in LOSSES_WITH.items() if loss in (None, *losses))
+    return tuple(name for name in own if is_map or name not in FOR_MAPS)
+
+
+def with_own_settings(hierarchy: Hierarchy, config: StudyConfig) -> Hierarchy:
+    """A reference's: of what the study searches, it has what the study itself is set to."""
+    searched = config.space.settings
+    values: dict[str, Value] = {}
+    for name in searched.names:
+        values[name] = getattr(getattr(config, section_of(name)), name)
+    if searched.granularity_per_stage and isinstance(values["granularity"], str):
+        values["granularity"] = (values["granularity"],) * len(hierarchy)
+    return with_settings(hierarchy, values | settings_of(hierarchy))
+
+
+def section_of(name: str) -> str:
+    """The section of a study file that a setting stands in."""
+    return "training" if name in TrainingConfig.model_fields else "network"
+
+
+def _replaced(section: Part, hierarchy: Hierarchy) -> Part:
+    model = type(section)
+    own = {n: v for n, v in settings_of(hierarchy).items() if n in model.model_fields}
+    if not own:
+        return section
+    tables = section.model_dump(mode="json") | own
+    return parse_config(model, tables, format_hierarchy(hierarchy))

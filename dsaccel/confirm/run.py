@@ -1,0 +1,407 @@
+"""Confirm a winner: finalists, references and controls trained again with fresh seeds.
+
+The search looked at many hierarchies with one seed, so its winner is lucky in part. Here everything
+that a seed decides is drawn anew: weights, order, augmentation, dropout, and the validation split,
+so that a finalist is measured on other images than it was chosen on. Not so if the images are given
+(a folder's `val/`): then validation favours the finalists, and the test split alone is fresh. All
+hierarchies of one seed see the same split and are one trie: their differences are paired.
+
+The decision is made on validation and recorded; only then the test split is read, once for each
+network that was trained, and changes nothing. All that is known is in the study's attributes: a
+confirmation that was cut off goes on where it stood.
+"""
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import count, islice
+from typing import Any, Literal
+
+import optuna
+
+from dsaccel.config.study import ConfirmConfig, StudyConfig
+from dsaccel.confirm.entrants import Entrants, GlobalSettings, load_networks, save_networks
+from dsaccel.confirm.finalists import choose_entries, merge_entries, reference_hierarchies
+from dsaccel.confirm.result import (
+    MODES,
+    Confirmation,
+    Entry,
+    Mode,
+    confirmation_of,
+    entry_record,
+)
+from dsaccel.confirm.tuning import layerwise_settings, tune
+from dsaccel.data.batches import Data, EvalSplit, load_test
+from dsaccel.errors import ConfigError, MismatchError
+from dsaccel.files import make_folder
+from dsaccel.seeds import derive
+from dsaccel.study.folder import StudyDir, training_lock
+from dsaccel.study.resume import study_fingerprint
+from dsaccel.study.storage import TUNING_SUFFIX, open_study, storage_errors
+from dsaccel.study.tables import read_rows
+from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
+from dsaccel.training.cohort import Cohort
+from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.schedules import evaluate
+
+CHECKPOINT_INTERVAL_S = 60.0
+
+
+@dataclass(frozen=True)
+class ConfirmProgress:
+    """Where a confirmation stands."""
+
+    phase: Literal["tuning", "local", "global", "test"]
+    job: int
+    """1-based."""
+    num_jobs: int
+    """Of this phase: settings to try; networks or tries to train; tries to read."""
+    step: int
+    num_steps: int
+    names: tuple[str, ...]
+    """What is being trained or read."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Networks that are trained together: layer-wise a seed's trie, globally one network."""
+
+    seed: int
+    mode: Mode
+    entries: tuple[Entry, ...]
+
+
+def fresh_seeds(seed: int, num: int) -> list[int]:
+    """Seeds of a confirmation: always the same ones, the search's own is none of them."""
+    drawn = (derive(seed, "confirm", number) >> 32 for number in count(1))
+    return list(islice((fresh for fresh in drawn if fresh != seed), num))
+
+
+class Confirm:
+    """The confirmation of one study, from wherever it stands."""
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        directory: StudyDir,
+        study: optuna.Study,
+        confirm: ConfirmConfig,
+        *,
+        command: str,
+        download: bool = False,
+    ) -> None:
+        """Choose who is confirmed; trains nothing.
+
+        Args:
+            config: the study's, as it was run.
+            directory: where its files lie.
+            study: the trials.
+            confirm: how many finalists, seeds and so on; more than before is trained in addition.
+            command: who asks, for the record of the test readings.
+            download: whether a named data set may be fetched.
+
+        Raises:
+            NoResultError: if the study has no best hierarchy.
+            MismatchError: if the images are not the study's.
+            ConfigError: data that cannot be read, or other tuning than what is used already.
+        """
+        self.config, self.directory, self.study, self.confirm = config, directory, study, confirm
+        self._command, self._download = command, download
+        self.entrants = Entrants(config, download=download)
+        recorded = study.user_attrs.get("fingerprint", self.entrants.fingerprint)
+        if recorded != self.entrants.fingerprint:
+            raise MismatchError(
+                "data: the images are not those that the study was run with "
+                f"(fingerprint {recorded[:12]} in the study, {self.entrants.fingerprint[:12]} now)"
+            )
+        self.seeds = fresh_seeds(config.seed, confirm.num_seeds)
+        self._url = directory.storage_url(config)
+        with storage_errors(self._url):
+            self.record = self._begin_record()
+
+    @property
+    def readings(self) -> list[dict[str, Any]]:
+        """Every look at the test split, oldest first."""
+        return self.study.user_attrs.get("test_readings", [])
+
+    @property
+    def result(self) -> Confirmation:
+        """What has been measured so far."""
+        return confirmation_of(self.record, self.readings)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to train, decide or read."""
+        return not self.jobs() and self._is_decided and not self.record["unread"]
+
+    def run(self) -> Generator[ConfirmProgress]:
+        """Tune, train what is missing, decide, and read the test split of what was trained.
+
+        Raises:
+            MismatchError: if the test images are not those of the readings before.
+            NoMemoryError: if one network alone needs more memory than there is.
+            StorageError: if the storage fails, or another process trains here.
+        """
+        with storage_errors(self._url), training_lock(self.directory):
+            if "test_fingerprint" in self.record and self.jobs():
+                # found now, not after hours of training; no network sees them
+                if not self.entrants.has_test:
+                    raise MismatchError(
+                        f"data: {self.config.data.name} has no test images, but this confirmation "
+                        "was read on some: put them back, or the new seeds would never be read on "
+                        "them"
+                    )
+                self._load_test(self.entrants.load_data(self.config.seed))
+            yield from self._tune()
+            jobs = self.jobs()
+            for number, job in enumerate(jobs, 1):
+                for step, num_steps, names in self._train(job):
+                    yield ConfirmProgress(job.mode, number, len(jobs), step, num_steps, names)
+            self._decide()
+            yield from self._read_test()
+
+    def jobs(self) -> list[Job]:
+        """What is left to train, seed by seed.
+
+        Networks with training settings of their own are a trie of their own.
+        """
+        trained = self._trained()
+        jobs: list[Job] = []
+        for seed in self.seeds:
+            for mode in MODES:
+                groups: dict[Any, list[Entry]] = {}
+                for entry in self.result.entries:
+                    if mode in entry.modes and (entry.name, mode, seed) not in trained:
+                        training = self.entrants.training(entry, mode, self._global)
+                        alone = entry.name if mode == "global" else None
+                        groups.setdefault((alone, training), []).append(entry)
+                jobs += [Job(seed, mode, tuple(group)) for group in groups.values()]
+        return jobs
+
+    def _trained(self) -> set[tuple[str, Mode, int]]:
+        """Networks (name, mode, seed) whose accuracy is recorded."""
+        return {(r["name"], r["mode"], r["seed"]) for r in self.record["results"]}
+
+    # ------------------------------------------------------------------ the record
+
+    def _begin_record(self) -> dict[str, Any]:
+        """What is recorded, with the entries that are asked for now; earlier ones stay."""
+        self.record = self.study.user_attrs.get("confirmation") or {
+            "val_is_given": self.entrants.val_is_given,
+            "entries": [],
+            "results": [],
+            "decisions": [],
+            "unread": [],
+            "tuning": None,
+            "reference": reference_hierarchies(self.config)[0],
+            "num_images": {"val": self.entrants.num_val},
+            "time_s": 0.0,
+        }
+        tuning, wanted = self.record["tuning"], self.confirm.tuning_trials
+        if tuning and wanted not in (None, tuning["num_trials"]):
+            raise ConfigError(
+                f"tuning_trials must stay {tuning['num_trials']}, with which global "
+                f"back-propagation was tuned in this confirmation, but got {wanted}; leave it out"
+            )
+        chosen = choose_entries(
+            read_rows(self.study),
+            self.config,
+            self.entrants.plan_at,
+            top=self.confirm.top,
+            controls=self.confirm.controls,
+        )
+        entries = merge_entries([*self.result.entries, *chosen])
+        self.record["entries"] = [entry_record(entry) for entry in entries]
+        self._forget_lost()
+        return self.record
+
+    def _forget_lost(self) -> None:
+        """Train again, to the same, what cannot be read because its weights are gone."""
+        for lost in list(self.record["unread"]):
+            if not (self.directory.confirmation / lost["file"]).is_file():
+                self.record["unread"].remove(lost)
+                gone = {(name, lost["mode"], lost["seed"]) for name in lost["names"]}
+                self.record["results"] = [
+                    r
+                    for r in self.record["results"]
+                    if (r["name"], r["mode"], r["seed"]) not in gone
+                ]
+
+    def _save(self) -> None:
+        self.study.set_user_attr("confirmation", self.record)
+
+    # ------------------------------------------------------------------ tuning
+
+    @property
+    def _global(self) -> GlobalSettings:
+        """The settings of global back-propagation: the tuned ones, until then the study's."""
+        tuning = self.record["tuning"]
+        if tuning:
+            return GlobalSettings(tuning["learning_rate"], tuning["dropout"])
+        return self._untuned
+
+    @property
+    def _untuned(self) -> GlobalSettings:
+        settings = self.entrants.settings(self.result.entries[0])
+        return GlobalSettings(settings.training.learning_rate, settings.network.dropout)
+
+    def _tune(self) -> Iterator[ConfirmProgress]:
+        """Find the settings of global back-propagation on the search's winner, seed and split."""
+        if self.record["tuning"]:
+            return
+        winner = self.result.entries[0]
+        num_layerwise = layerwise_settings(self.study.get_trials(deepcopy=False))
+        n_trials = self.confirm.tuning_trials or num_layerwise
+        found, accuracy = self._untuned, None
+        if n_trials > 1:
+            study = open_study(
+                StudyDir(self.study.study_name + TUNING_SUFFIX),
+                self.config.model_copy(update={"storage": self._url}),
+                create=True,
+            )
+            data = self.entrants.load_data(self.config.seed)
+
+            def train(own: GlobalSettings) -> float:
+                tried = ([winner], "global", data, own)
+                memory = self.entrants.memory_limit(*tried)
+                *_, last = memory.retry(lambda: self.entrants.cohort(*tried, memory).rungs())
+                return last.output(winner.name)
+
+            for done in tune(study, train, self._untuned, n_trials, seed=self.config.seed):
+                found, accuracy = GlobalSettings(**done.best.params), done.best.values[0]
+                yield ConfirmProgress("tuning", done.number, n_trials, 1, 1, (winner.name,))
+        self.record["tuning"] = {
+            **found._asdict(),
+            "val_accuracy": accuracy,
+            "num_trials": n_trials,
+            "num_layerwise": num_layerwise,
+            "tuned_on": winner.name,
+        }
+        self._save()
+
+    # ------------------------------------------------------------------ training
+
+    def _train(self, job: Job) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+        """Train networks for the full schedule and record them, in parts if they do not fit into
+        memory together; yields step, last step and names.
+
+        Raises:
+            NoMemoryError: if one of them needs more on its own.
+        """
+        data = self.entrants.load_data(job.seed)
+        memory = self.entrants.memory_limit(job.entries, job.mode, data, self._global)
+        yield from memory.retry(lambda: self._train_parts(job, data, memory))
+
+    def _train_parts(
+        self, job: Job, data: Data, memory: MemoryLimit
+    ) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+        trained = self._trained()
+        left = [e for e in job.entries if (e.name, job.mode, job.seed) not in trained]
+        for entries in self.entrants.parts(left, job.mode, self._global, memory):
+            yield from self._train_together(replace(job, entries=entries), data, memory)
+
+    def _train_together(
+        self, job: Job, data: Data, memory: MemoryLimit
+    ) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+        started = saved = time.perf_counter()
+        cohort = self.entrants.cohort(job.entries, job.mode, data, self._global, memory)
+        folder = self.directory.confirmation
+        make_folder(folder)
+        checkpoint = folder / "checkpoint.pt"
+        names = tuple(entry.name for entry in job.entries)
+        key = checkpoint_key(study_fingerprint(self.config, data.fingerprint), cohort)
+        load_checkpoint(checkpoint, key, cohort)
+        for rung in cohort.rungs():
+            if rung.step == cohort.num_steps:
+                self._keep(job, cohort, time.perf_counter() - started)
+                checkpoint.unlink(missing_ok=True)
+            elif time.perf_counter() - saved > CHECKPOINT_INTERVAL_S:
+                save_checkpoint(checkpoint, key, cohort)
+                saved = time.perf_counter()
+            yield rung.step, cohort.num_steps, names
+
+    def _keep(self, job: Job, cohort: Cohort, time_s: float) -> None:
+        """Record what networks have reached, and keep their weights for the test split."""
+        names = [entry.name for entry in job.entries]
+        if self.entrants.has_test:
+            file = f"{job.seed}-{job.mode}-{len(self.record['results'])}.pt"
+            save_networks(self.directory.confirmation / file, cohort)
+            unread = {"file": file, "seed": job.seed, "mode": job.mode, "names": names}
+            self.record["unread"].append(unread)
+        self.record["results"] += [
+            {
+                "name": name,
+                "mode": job.mode,
+                "seed": job.seed,
+                "val_accuracy": cohort.history[-1].output(name),
+            }
+            for name in names
+        ]
+        self.record["time_s"] += time_s
+        self._save()
+
+    # ------------------------------------------------------------------ decision and test
+
+    @property
+    def _is_decided(self) -> bool:
+        decisions = self.record["decisions"]
+        return bool(decisions) and decisions[-1]["num_results"] == len(self.record["results"])
+
+    def _decide(self) -> None:
+        """Record the best finalist by mean validation accuracy, before any test image is read."""
+        if self._is_decided:
+            return
+        decision = {
+            "best": self.result.best_finalist(),
+            "num_results": len(self.record["results"]),
+            "date": _now(),
+        }
+        self.record["decisions"].append(decision)
+        self._save()
+
+    def _read_test(self) -> Iterator[ConfirmProgress]:
+        """Read the test accuracy of every network that was trained, once, and record it."""
+        unread = list(self.record["unread"])
+        for number, networks in enumerate(unread, 1):
+            names, mode, seed = networks["names"], networks["mode"], networks["seed"]
+            path = self.directory.confirmation / networks["file"]
+            entries = [self.result.entry(name) for name in names]
+            data = self.entrants.load_data(seed)
+            cohort = self.entrants.cohort(entries, mode, data, self._global)
+            load_networks(path, cohort)
+            test = self._load_test(data)
+            accuracies = evaluate(cohort.trie, cohort.learners, test.batches())
+            look = {"date": _now(), "command": self._command, "mode": mode, "seed": seed}
+            new = [look | {"name": name, "accuracy": accuracies[name][-1]} for name in names]
+            self.study.set_user_attr("test_readings", [*self.readings, *new])
+            self.record["unread"].remove(networks)
+            self.record["num_images"]["test"] = len(test.labels)
+            self._save()
+            path.unlink()
+            yield ConfirmProgress("test", number, len(unread), 1, 1, tuple(names))
+        folder = self.directory.confirmation
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+    def _load_test(self, data: Data) -> EvalSplit:
+        """The test images, which are the same at every reading; the first one that records their
+        fingerprint says which.
+
+        Raises:
+            MismatchError: if they are others.
+        """
+        test = load_test(data, download=self._download)
+        recorded = self.record.setdefault("test_fingerprint", test.fingerprint)
+        if recorded != test.fingerprint:
+            raise MismatchError(
+                f"data: the {len(test.labels):,} test images are not those that this confirmation "
+                f"was read on (fingerprint {recorded[:12]} in the study, {test.fingerprint[:12]} "
+                "now), and accuracies on others cannot be compared: put the earlier ones back; "
+                f"what is recorded is shown by: dsaccel report {self.directory.name}"
+            )
+        return test
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,1 +1,0 @@
-"""Exhaustive studies as tables, and what is read off them: replays, variance."""

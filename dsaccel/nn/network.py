@@ -1,0 +1,122 @@
+"""A network as one torch module, to be used outside of dsaccel."""
+
+# B batch, C channels, H = W side, F features, K classes
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from dsaccel.config.study import RunConfig
+from dsaccel.config.toml import parse_config, read_toml
+from dsaccel.errors import ConfigError
+from dsaccel.families import build_plan
+from dsaccel.nn.layers import Unit, build_units, positions
+from dsaccel.nn.weights import ImageFacts, load_weights, read_config, read_facts
+from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.plan import Plan
+
+
+class Network(nn.Module):
+    """All units in a row. Gradients pass from each to the next, as in any module.
+
+    Images are (B, C, H, W) floats within 0..1; they are normalised here as they were in training.
+    In training mode channels are dropped, by torch's global random numbers.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, units: Iterable[Unit], facts: ImageFacts) -> None:
+        super().__init__()
+        self.units = nn.ModuleList(units)
+        self.class_names = facts.class_names
+        """In the order of the logits."""
+        for name, levels in (("mean", facts.mean), ("std", facts.std)):
+            self.register_buffer(name, torch.tensor(levels)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images -> the logits of the output layer (B, K)."""
+        return self._units()[-1].head.logits(self.features(images)[-1])
+
+    def heads(self, images: Tensor) -> list[Tensor]:
+        """Images -> the logits (B, K) of each unit, in order of depth, the output layer's last."""
+        read = zip(self._units(), self.features(images), strict=True)
+        return [unit.head.logits(h) for unit, h in read]
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Images -> what the head of each unit reads, (B, C, H, W) or (B, F), likewise."""
+        units = self._units()
+        generators = dict.fromkeys(positions(units)) if self.training else None
+        x, skip = (images - self.mean) / self.std, None
+        read: list[Tensor] = []
+        for unit in units:
+            h, x, skip = unit(x, skip, generators)
+            read.append(h)
+        return read
+
+    def _units(self) -> list[Unit]:
+        return [cast(Unit, unit) for unit in self.units]
+
+
+def load_network(path: str | Path) -> Network:
+    """The trained network of a file that `dsaccel train --output` wrote: on the CPU, in evaluation
+    mode.
+
+    Raises:
+        ConfigError: if the file cannot be read, or is none of those.
+    """
+    path = Path(path)
+    run, facts = read_config(path), read_facts(path)
+    units = _units(plan_of(run, len(facts.class_names), path), run.seed)
+    load_weights(path, units, run.family)
+    return _as_module(units, facts)
+
+
+def build_network(path: str | Path, num_classes: int) -> Network:
+    """The network of an exported config, untrained: with the initial weights of its seed, in
+    training mode. It takes images as they are, and its classes are named 0, 1, ...
+
+    Raises:
+        ConfigError: if the file cannot be read, is no such config, or does not say the size and the
+            channels of the images.
+    """
+    path = Path(path)
+    run = parse_config(RunConfig, read_toml(path), str(path))
+    units = _units(plan_of(run, num_classes, path), run.seed)
+    facts = ImageFacts((0.0,), (1.0,), tuple(map(str, range(num_classes))), fingerprint="")
+    return _as_module(units, facts).train()
+
+
+def plan_of(run: RunConfig, num_classes: int, path: Path) -> Plan:
+    """The network of a config that says what its images are; `path` is named if it does not.
+
+    Raises:
+        ConfigError: if it does not, or `num_classes` are none.
+    """
+    if run.data.image_size is None or run.data.channels is None:
+        raise ConfigError(
+            f"{path} must set data.image_size and data.channels to build its network: what "
+            f"dsaccel export writes does"
+        )
+    if num_classes < 2:
+        raise ConfigError(f"num_classes must be at least 2, but got {num_classes}")
+    return build_plan(
+        run.family,
+        parse_hierarchy(run.hierarchy),
+        run.network,
+        channels=run.data.channels,
+        side=run.data.image_size,
+        num_classes=num_classes,
+        mode=run.mode,
+    )
+
+
+def _units(plan: Plan, seed: int) -> list[Unit]:
+    return [unit for segment in plan.segments for unit in build_units(segment, seed)]
+
+
+def _as_module(units: list[Unit], facts: ImageFacts) -> Network:
+    return Network(units, facts).to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]

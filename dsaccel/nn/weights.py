@@ -1,0 +1,216 @@
+"""A network's weights in a file, with its settings; names of other programs are mapped here only.
+
+The names are torchvision's: a network of `resnet18` loads into torchvision's ResNet (with a 3x3
+stem, no max-pool and leaky ReLU), one of `vgg` into its `features`. What torchvision does not have
+keeps apart: local heads are `heads.NAME.classifier`, `.similarity`, `.pred_conv`, where NAME is the
+convolution that they follow.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from dsaccel.config.study import RunConfig
+from dsaccel.errors import ConfigError
+from dsaccel.families import find_family
+from dsaccel.files import atomic_write
+from dsaccel.nn.layers import LayerModule, LocalHead, Unit
+
+SUFFIX = ".safetensors"
+
+
+class LayerNames(NamedTuple):
+    """What torchvision calls the parts of a layer."""
+
+    weight: str
+    norm: str
+    shortcut: str
+
+
+class ImageFacts(NamedTuple):
+    """What a network must know of the images that it was trained on, beside its settings."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of each channel, with pixels within 0..1."""
+    class_names: tuple[str, ...]
+    """In the order of the logits."""
+    fingerprint: str
+    """Hash of the images trained and validated on; empty if there were none."""
+
+
+def save_weights(path: Path, units: Iterable[Unit], run: RunConfig, facts: ImageFacts) -> None:
+    """Write a network's weights and buffers, whole or not at all, with the settings beside them.
+
+    Where the data lay is left out: the file may be given away.
+    """
+    data = run.data.model_copy(update={"dir": None})
+    portable = run.model_copy(update={"data": data})
+    metadata = {
+        "format": "pt",
+        "config": portable.model_dump_json(exclude_none=True),
+        "images": json.dumps(facts._asdict()),
+        "version": importlib.metadata.version("dsaccel"),
+    }
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in named_tensors(units, run.family).items()
+    }
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata))
+
+
+def read_config(path: Path) -> RunConfig:
+    """The settings that a file's weights were trained with.
+
+    Raises:
+        ConfigError: if the file cannot be read, or was not written by `save_weights`.
+    """
+    try:
+        return RunConfig.model_validate_json(_metadata(path, "config"))
+    except ValidationError as error:
+        raise _not_ours(path, str(error).splitlines()[0]) from None
+
+
+def read_facts(path: Path) -> ImageFacts:
+    """What a file says of the images that its weights were trained on.
+
+    Raises:
+        ConfigError: as `read_config`.
+    """
+    try:
+        facts = json.loads(_metadata(path, "images"))
+        mean, std, class_names = (tuple(facts[name]) for name in ImageFacts._fields[:3])
+        return ImageFacts(mean, std, class_names, str(facts["fingerprint"]))
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise _not_ours(path, "its metadata about the images are damaged") from None
+
+
+def weights_hash(path: Path) -> str:
+    """What a file of weights is known by: the first half of its SHA-256, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All weights and buffers of a file, on the CPU.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def load_weights(path: Path, units: Iterable[Unit], family: str) -> None:
+    """Put a file's weights into a network, bit for bit.
+
+    Raises:
+        ConfigError: if names or shapes are not the network's.
+    """
+    targets = named_tensors(units, family)
+    with _opened(path) as file, torch.no_grad():
+        unlike = sorted(set(file.keys()) ^ set(targets))
+        if unlike:
+            raise _not_ours(path, f"only one of file and network has {', '.join(unlike[:3])}")
+        for name, target in targets.items():
+            tensor = file.get_tensor(name)
+            if tensor.shape != target.shape:
+                raise _not_ours(path, f"{name} has shape {tuple(tensor.shape)}")
+            target.copy_(tensor)  # in place: memory format and device stay
+
+
+def named_tensors(units: Iterable[Unit], family: str) -> dict[str, Tensor]:
+    """All weights and buffers by their outside names; they are the network's own, not copies."""
+    units = list(units)
+    layers = [layer for unit in units for layer in unit.layers if isinstance(layer, LayerModule)]
+    named = _resnet_names if find_family(family).is_residual else _vgg_names
+    names = dict(zip(layers, named(layers), strict=True))
+    output = _output_name(family, sum(not layer.is_map for layer in layers))
+    tensors: dict[str, Tensor] = {}
+    for unit in units:
+        for layer in unit.layers:
+            assert isinstance(layer, LayerModule)
+            name = names[layer]
+            tensors |= _under(name.weight, layer.weight)
+            tensors |= _under(name.norm, layer.norm)
+            if layer.shortcut is not None:
+                tensors |= _under(name.shortcut, layer.shortcut)
+        if isinstance(unit.head, LocalHead):
+            last = unit.layers[-1]
+            assert isinstance(last, LayerModule)
+            tensors |= _under(f"heads.{names[last].weight}", unit.head)
+        else:
+            tensors |= _under(output, unit.head.classifier)
+    return tensors
+
+
+def output_name(run: RunConfig) -> str:
+    """What the output layer of a network is called."""
+    return _output_name(run.family, run.network.num_hidden)
+
+
+def _output_name(family: str, num_hidden: int) -> str:
+    return "fc" if find_family(family).is_residual else f"classifier.{4 * num_hidden}"
+
+
+def _under(name: str, module: torch.nn.Module) -> Mapping[str, Tensor]:
+    return {f"{name}.{key}": tensor for key, tensor in module.state_dict().items()}
+
+
+def _resnet_names(layers: list[LayerModule]) -> Iterator[LayerNames]:
+    for layer in layers:
+        stage, block, unit = layer.position
+        if stage == 0:
+            yield LayerNames("conv1", "bn1", "")
+        else:
+            place = f"layer{stage}.{block - 1}"
+            yield LayerNames(f"{place}.conv{unit}", f"{place}.bn{unit}", f"{place}.downsample")
+
+
+def _vgg_names(layers: list[LayerModule]) -> Iterator[LayerNames]:
+    """Places in torchvision's `Sequential`s: max-pool, convolution, normalisation, ReLU.
+
+    A fully connected unit is linear map, normalisation, ReLU, dropout.
+    """
+    feature = hidden = 0
+    for layer in layers:
+        if layer.is_map:
+            feature += int(layer.pool)
+            yield LayerNames(f"features.{feature}", f"features.{feature + 1}", "")
+            feature += 3
+        else:
+            yield LayerNames(f"classifier.{hidden}", f"classifier.{hidden + 1}", "")
+            hidden += 4
+
+
+def _metadata(path: Path, key: str) -> str:
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(key)
+    if text is None:
+        raise _not_ours(path, f"its metadata have no {key!r}")
+    return text
+
+
+def _opened(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        if not path.is_file():
+            raise ConfigError(
+                f"{path} must be weights, but is not there; write them with: "
+                f"dsaccel train CONFIG --output {path}"
+            ) from None
+        raise _not_ours(path, str(error)) from None
+
+
+def _not_ours(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"{path} must hold weights that dsaccel train --output wrote, but: {why}")

@@ -1,1 +1,0 @@
-"""Figures and the pages that hold them."""

@@ -1,0 +1,124 @@
+"""A calibration as one page that needs no network: figures, words, tables."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import plotly.graph_objects as go
+import tomli_w
+
+from dsaccel.analysis.agreement import By
+from dsaccel.report.calibration_tables import (
+    NAMES,
+    Calibrated,
+    agreement_headings,
+    by_ranking,
+    cells,
+    pruning_table,
+    verdict,
+)
+from dsaccel.report.figures import BLUE, GREEN, VERMILION, blank_figure, whole_numbers
+from dsaccel.report.page import figure_html, section_html, table_html, write_page
+from dsaccel.statistics import Interval
+
+COLORS: dict[By, str] = {"head": BLUE, "output": VERMILION}
+
+
+def write_calibration(result: Calibrated, name: str, path: Path) -> None:
+    """Write the page, whole or not at all."""
+    step = result.fidelity.step_name
+    headings = agreement_headings(step, result.fidelity.num_top)
+    words = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdict(result))
+    settings = escape(tomli_w.dumps({"pruning": pruning_table(result)}))
+    parts = [
+        f"<ul>{words}</ul>",
+        section_html("Settings", "For a study file.", f"<pre>{settings}</pre>"),
+        section_html(
+            "Agreement with the final ranking",
+            f"After each {step}: with the end of its own run, and with that of the other seeds.",
+            figure_html(rungs_figure(result), "rungs"),
+        ),
+        section_html(
+            "Last head of each stage",
+            "Fully trained.",
+            figure_html(stages_figure(result), "stages"),
+        ),
+        section_html(
+            "What one more block does",
+            "In each stage, to the final accuracy.",
+            figure_html(importance_figure(result), "importance"),
+        ),
+    ]
+    for by, rows in by_ranking(result):
+        cells_of = [(str(row.step), *cells(row.agreement)) for row in rows]
+        caption = "Means, with intervals in brackets."
+        table = table_html(headings, cells_of)
+        parts.append(section_html(f"Ranked by {NAMES[by]}", caption, table))
+    about = f"Calibration of {name}: how well rungs foretell the end, without pruning."
+    write_page(path, f"How far pruning can be trusted: {name}", about, parts)
+
+
+def rungs_figure(result: Calibrated) -> go.Figure:
+    """Tau-b over the rungs: with the run's own end (bands: intervals) and with other seeds'."""
+    figure = blank_figure(result.fidelity.step_name, "tau-b with the final ranking", height=460)
+    figure.update_xaxes(**whole_numbers(result.fidelity.landscape.num_steps))
+    for by, rows in by_ranking(result):
+        x = [row.step for row in rows]
+        own = [row.agreement.own for row in rows]
+        figure.add_scatter(
+            x=x + x[::-1],
+            y=[i.high for i in own] + [i.low for i in own][::-1],
+            fill="toself", fillcolor=COLORS[by], opacity=0.15, line={"width": 0},
+            hoverinfo="skip", showlegend=False,
+        )  # fmt: skip
+        for what, values, dash in (
+            ("its own run", own, "solid"),
+            ("the other seeds", [row.agreement.other for row in rows], "dot"),
+        ):
+            figure.add_scatter(
+                x=x,
+                y=[interval.mean for interval in values],
+                mode="lines+markers",
+                line={"color": COLORS[by], "dash": dash},
+                name=f"{NAMES[by]}: {what}",
+            )
+    return figure
+
+
+def stages_figure(result: Calibrated) -> go.Figure:
+    """Tau-b of each stage's last head with the final ranking."""
+    figure = blank_figure("stage", "tau-b with the final ranking", height=380)
+    figure.update_xaxes(dtick=1)
+    stages = [row.stage for row in result.stages]
+    own = [row.agreement.own for row in result.stages]
+    _add_points(figure, stages, own, BLUE, "its own run")
+    other = [row.agreement.other for row in result.stages]
+    _add_points(figure, [stage + 0.08 for stage in stages], other, GREEN, "the other seeds")
+    return figure
+
+
+def importance_figure(result: Calibrated) -> go.Figure:
+    """Accuracy gained by one more block in each stage."""
+    figure = blank_figure("stage", "accuracy gained by one more block", height=380)
+    figure.update_xaxes(dtick=1)
+    figure.update_yaxes(tickformat=".2~%", zeroline=True)
+    rows = result.importances
+    _add_points(figure, [r.stage for r in rows], [r.slope for r in rows], VERMILION, "slope")
+    return figure
+
+
+def _add_points(
+    figure: go.Figure, x: Sequence[float], values: list[Interval], color: str, name: str
+) -> None:
+    error = {
+        "array": [i.high - i.mean for i in values],
+        "arrayminus": [i.mean - i.low for i in values],
+    }
+    figure.add_scatter(
+        x=list(x),
+        y=[interval.mean for interval in values],
+        error_y=error,
+        mode="markers",
+        marker={"color": color, "size": 9},
+        name=name,
+    )

@@ -1,0 +1,67 @@
+"""A confirmation as a picture: paired differences from the best finalist, with intervals."""
+
+from html import escape
+
+import plotly.graph_objects as go
+
+from dsaccel.confirm.result import Comparison, Confirmation, Mode, Split
+from dsaccel.confirm.verdict import difference_text, role_text
+from dsaccel.report.figures import BLUE, GREY, ORANGE, PURPLE, blank_figure
+
+STYLES: dict[tuple[Split, Mode], tuple[str, str, str]] = {
+    ("val", "local"): ("layer-wise, validation", BLUE, "circle"),
+    ("test", "local"): ("layer-wise, test", ORANGE, "diamond"),
+    ("val", "global"): ("global, validation", PURPLE, "circle-open"),
+    ("test", "global"): ("global, test", GREY, "diamond-open"),
+}
+
+
+def confirmation_figure(confirmation: Confirmation | None) -> go.Figure:
+    """A row a network, a dot and its 95 % interval for each split and mode; empty before."""
+    results = confirmation.results() if confirmation else []
+    names = list(dict.fromkeys(result.entry.name for result in results))
+    figure = blank_figure(
+        "points above the best finalist trained layer-wise", "", height=150 + 46 * len(names)
+    )
+    if confirmation is None or confirmation.best is None:
+        return figure
+    # a category: plotly would take 2-1-1 for a date
+    figure.update_yaxes(
+        type="category", categoryorder="array", categoryarray=names[::-1], dtick=1, ticksuffix="  "
+    )
+    for (split, mode), (label, color, symbol) in STYLES.items():
+        drawn = [
+            (result, comparison)
+            for result in results
+            if result.mode == mode and (comparison := result.comparisons.get((split, "best")))
+        ]
+        if not drawn:
+            continue
+        figure.add_scatter(
+            x=[100 * comparison.paired.mean for _, comparison in drawn],
+            y=[escape(result.entry.name) for result, _ in drawn],
+            error_x={
+                "type": "data",
+                "array": [_reach(comparison) for _, comparison in drawn],
+                "color": color,
+            },
+            mode="markers",
+            name=label,
+            marker={"color": color, "symbol": symbol, "size": 9},
+            hovertext=[
+                f"<b>{escape(result.entry.name)}</b>, {label}<br>{role_text(result)}<br>"
+                f"{difference_text(comparison)}"
+                for result, comparison in drawn
+            ],
+            hoverinfo="text",
+        )
+    figure.add_vline(0, line={"color": GREY, "width": 1.5, "dash": "dash"})
+    # modes and splits of one network beside each other, not on top of each other
+    figure.update_layout(scattermode="group", scattergap=0.4)
+    return figure
+
+
+def _reach(comparison: Comparison) -> float | None:
+    """Half the interval, in points; None, which draws no line, if there is none."""
+    difference = comparison.paired
+    return None if difference.high is None else 100 * (difference.high - difference.mean)

@@ -1,0 +1,163 @@
+"""What a confirmation leaves behind: a table, a JSON object, files."""
+
+import csv
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from dsaccel.confirm.result import Confirmation, entry_record
+from dsaccel.confirm.run import Confirm, ConfirmProgress
+from dsaccel.confirm.verdict import (
+    VAL_IMAGES,
+    difference_text,
+    role_text,
+    sentences,
+    summary_text,
+)
+from dsaccel.files import atomic_write, make_folder, write_text
+from dsaccel.study.tables import count
+
+
+def confirmation_table(confirmation: Confirmation) -> Table:
+    """A row for each network and mode, layer-wise ones first."""
+    table = Table(
+        caption="points (95 % interval) on validation, ? where one cannot be judged; ± is the "
+        "standard deviation over n seeds",
+        caption_justify="left",
+    )
+    table.add_column("network", overflow="fold")
+    for name in ("role", "trained"):
+        table.add_column(name)
+    for name in ("parameters", "n", "validation", "test", "to the best", "to the reference"):
+        table.add_column(name, justify="right")
+    last = None
+    for result in confirmation.results():
+        if last is not None and result.mode != last:
+            table.add_section()
+        last = result.mode
+        is_best = result.mode == "local" and result.entry.name == confirmation.best
+        cells = (
+            result.entry.name,
+            role_text(result),
+            {"local": "layer-wise", "global": "global"}[result.mode],
+            count(result.entry.num_parameters),
+            str(result.accuracies["val"].n),
+            summary_text(result.accuracies["val"]),
+            summary_text(result.accuracies.get("test")),
+            "best" if is_best else difference_text(result.comparisons.get(("val", "best"))),
+            difference_text(result.comparisons.get(("val", "reference"))),
+        )
+        # Text, not str: names come from storage, and str would be read as markup
+        table.add_row(*map(Text, cells), style="bold green" if is_best else "")
+    return table
+
+
+def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, Any]:
+    """What `dsaccel confirm --json` prints, and `confirmation.json` holds."""
+    confirmation = confirming.result
+    components = confirmation.components()
+    return {
+        "study": confirming.directory.name,
+        "seeds": confirming.seeds,
+        "split": VAL_IMAGES[confirmation.val_is_given],
+        "val_is_given": confirmation.val_is_given,
+        "best": confirmation.best,
+        "reference": confirmation.reference,
+        "tuning": confirmation.tuning,
+        "num_images": confirmation.num_images,
+        "results": [
+            {
+                **entry_record(result.entry),
+                "mode": result.mode,
+                "accuracy": {split: asdict(s) for split, s in result.accuracies.items()},
+                "by_seed": {
+                    split: confirmation.series(split, result.entry.name, result.mode)
+                    for split in result.accuracies
+                },
+                "differences": {
+                    f"{split} to {against}": asdict(comparison.paired)
+                    | {
+                        "p_holm": comparison.p_holm,
+                        "is_tie": comparison.is_tie,
+                        "is_judged": comparison.is_judged,
+                    }
+                    for (split, against), comparison in result.comparisons.items()
+                },
+            }
+            for result in confirmation.results()
+        ],
+        "variance": None if components is None else asdict(components),
+        "sentences": sentences(confirmation, resolution),
+        "decisions": confirming.record["decisions"],
+        "test_readings": confirming.readings,
+        "time_s": confirming.record["time_s"],
+    }
+
+
+def write_confirmation(confirming: Confirm, resolution: float) -> dict[str, str]:
+    """Write `confirmation.json`, `confirmation.csv` and `test_readings.csv`; their paths."""
+    folder = confirming.directory.path
+    make_folder(folder)
+    summary = confirmation_summary(confirming, resolution)
+    write_text(folder / "confirmation.json", json.dumps(summary, indent=1) + "\n")
+    confirmation = confirming.result
+    rows = [
+        {
+            "name": result.entry.name,
+            "hierarchy": result.entry.hierarchy,
+            "roles": ";".join(result.entry.roles),
+            "mode": result.mode,
+            "seed": seed,
+            "val_accuracy": accuracy,
+            "test_accuracy": confirmation.series("test", result.entry.name, result.mode).get(seed),
+            "num_parameters": result.entry.num_parameters,
+            "flops": result.entry.flops,
+            "num_local_losses": result.entry.num_local_losses,
+        }
+        for result in confirmation.results()
+        for seed, accuracy in confirmation.series("val", result.entry.name, result.mode).items()
+    ]
+    files = {"confirmation": folder / "confirmation.json"}
+    for name, table in (("confirmation.csv", rows), ("test_readings.csv", confirming.readings)):
+        if table:
+            _write_csv(folder / name, table)
+            files[name.removesuffix(".csv") + " table"] = folder / name
+    return {label: path.as_posix() for label, path in files.items()}
+
+
+PHASES = {
+    "tuning": "tuning global back-propagation",
+    "local": "layer-wise",
+    "global": "global",
+    "test": "reading the test split",
+}
+
+
+def progress_line(progress: ConfirmProgress) -> str:
+    """A line a step, where no terminal is."""
+    step = "" if progress.num_steps == 1 else f"  step {progress.step}/{progress.num_steps}"
+    names = " ".join(progress.names)
+    phase = PHASES[progress.phase]
+    return f"confirm {phase} {progress.job}/{progress.num_jobs}{step}  {names}"
+
+
+def progress_panel(progress: ConfirmProgress) -> Table:
+    """What a terminal shows meanwhile."""
+    table = Table.grid(padding=(0, 2))
+    phase = Text(f"confirm: {PHASES[progress.phase]}", style="bold")
+    table.add_row(phase, f"{progress.job} of {progress.num_jobs}")
+    if progress.num_steps > 1:
+        table.add_row("step", f"{progress.step} of {progress.num_steps}")
+    table.add_row("networks", "  ".join(progress.names))
+    return table
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,145 @@
+"""A plan in figures and words, stage by stage."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from dsaccel.config.study import TrainingConfig
+from dsaccel.families import Mode
+from dsaccel.spec.hierarchy import format_hierarchy
+from dsaccel.spec.plan import Block, Plan
+from dsaccel.study.tables import count
+from dsaccel.training.memory import Estimate, estimate_plans
+
+
+def describe_plan(plan: Plan) -> dict[str, Any]:
+    """What `dsaccel describe --json` prints."""
+    return {
+        "family": plan.family,
+        "hierarchy": format_hierarchy(plan.hierarchy),
+        "num_parameters": plan.num_parameters,
+        "num_parameters_training": plan.num_parameters_training,
+        "num_local_losses": plan.num_local_losses,
+        "flops": plan.flops,
+        "shallow_scale": plan.shallow_scale,
+        "stages": [
+            {
+                "resolution": blocks[-1].layers[-1].side,
+                "widths": [block.out_channels for block in blocks],
+                "num_blocks": len(blocks),
+            }
+            for stage, blocks in _stages(plan)
+            if 1 <= stage <= len(plan.hierarchy)
+        ],
+    }
+
+
+def description_table(plan: Plan) -> Table:
+    """A row a stage: resolution, widths, blocks, local losses, parameters, FLOPs."""
+    table = Table(
+        title=f"{plan.family} {format_hierarchy(plan.hierarchy)}",
+        caption=(
+            "↓ downsampling; losses: local ones; parameters and FLOPs (forward, an image): "
+            "without heads\n"
+            f"shallow scale {plan.shallow_scale:.3f}: mean side of the first "
+            f"{plan.shallow_convs} convolutions' maps over the input's (eq. 8)"
+        ),
+        show_footer=True,
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    columns = [
+        ("stage", ""),
+        ("resolution", ""),
+        ("widths", ""),
+        ("blocks", str(sum(plan.hierarchy))),
+        ("losses", str(plan.num_local_losses)),
+        ("parameters", count(plan.num_parameters)),
+        ("with heads", count(plan.num_parameters_training)),
+        ("FLOPs", count(plan.flops)),
+    ]
+    for name, footer in columns:
+        text = name in ("stage", "resolution", "widths")
+        table.add_column(
+            name, footer, justify="left" if text else "right", no_wrap=name != "widths"
+        )
+    side = plan.side
+    for stage, members in _stages(plan):
+        before, side = side, members[-1].layers[-1].side
+        is_counted = 1 <= stage <= len(plan.hierarchy)
+        heads = [layer.head for block in members for layer in block.layers if layer.head]
+        num_parameters = sum(block.num_parameters for block in members)
+        table.add_row(
+            _name(plan, stage),
+            f"{side}x{side}" if before == side else f"{side}x{side} ↓",
+            _widths(members),
+            str(len(members)) if is_counted else "",
+            str(len(heads)),
+            count(num_parameters),
+            count(num_parameters + sum(head.num_parameters for head in heads)),
+            count(sum(block.flops for block in members)),
+        )
+    output = plan.output
+    size = count(output.num_parameters)
+    table.add_row("output", "", str(output.num_classes), "", "", size, size, count(output.flops))
+    return table
+
+
+def training_memory(local: Plan, whole: Plan, training: TrainingConfig) -> dict[Mode, Estimate]:
+    """What training a network takes on a CPU, layer-wise and by back-propagation (estimates)."""
+    return {
+        "local": estimate_plans({"": local}, training),
+        "global": estimate_plans({"": whole}, training),
+    }
+
+
+def memory_summary(memory: Mapping[Mode, Estimate]) -> dict[str, Any]:
+    """The bytes, for `--json`."""
+    shown: dict[str, Any] = {}
+    for mode, held in memory.items():
+        shown[mode] = asdict(held) | {"total_bytes": held.total_bytes}
+        del shown[mode]["cache_bytes"]  # how many images there are is not known here
+    return shown
+
+
+def memory_table(memory: Mapping[Mode, Estimate], training: TrainingConfig) -> Table:
+    """A row a way of training: what it holds at its peak."""
+    table = Table(
+        title=f"memory of training on a CPU, {training.precision}, batches of "
+        f"{training.batch_size}, MiB (estimate"
+        + (", without feature caches)" if training.schedule == "sequential" else ")"),
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("")
+    for name in ("weights", "Adam", "activations, gradients", "total"):
+        table.add_column(name, justify="right")
+    names = {"local": "layer-wise", "global": "back-propagation"}
+    for mode, held in memory.items():
+        sizes = (
+            held.parameters_bytes,
+            held.optimizer_bytes,
+            held.activations_bytes + held.cache_bytes,
+            held.total_bytes,
+        )
+        table.add_row(names[mode], *(f"{size / 2**20:,.1f}" for size in sizes))
+    return table
+
+
+def _stages(plan: Plan) -> list[tuple[int, list[Block]]]:
+    return [(stage, list(blocks)) for stage, blocks in groupby(plan.blocks, lambda b: b.stage)]
+
+
+def _name(plan: Plan, stage: int) -> str:
+    if stage == 0:
+        return "stem"
+    return str(stage) if stage <= len(plan.hierarchy) else "hidden"
+
+
+def _widths(blocks: list[Block]) -> str:
+    runs = [(width, len(list(run))) for width, run in groupby(b.out_channels for b in blocks)]
+    return ", ".join(f"{width}" + (f" x{times}" if times > 1 else "") for width, times in runs)

@@ -1,0 +1,84 @@
+"""What a command leaves behind when it is done: files, a summary, a table."""
+
+from typing import Any
+
+from optuna.trial import TrialState
+from rich.table import Table
+
+from dsaccel.report.study_page import write_report
+from dsaccel.search.engine import Search
+from dsaccel.study.export import export_trial
+from dsaccel.study.storage import redact, storage_errors
+from dsaccel.study.tables import best_trial, count, duration, percent
+from dsaccel.training.evaluate import Reading
+from dsaccel.training.train import TrainResult
+
+
+def write_results(searching: Search) -> dict[str, str]:
+    """Write report and best hierarchy; returns the paths of everything that there is."""
+    directory, study = searching.directory, searching.study
+    with storage_errors(searching.url):
+        best = best_trial(study)
+        if best is not None:
+            export_trial(searching.config, directory.name, best, directory.best)
+        write_report(study, directory.report)
+    paths = {
+        "study": directory.database,
+        "best": directory.best,
+        "report": directory.report,
+        "config": directory.config,
+        "harvest": directory.harvest,
+    }
+    return {label: path.as_posix() for label, path in paths.items() if path.is_file()}
+
+
+def search_summary(searching: Search, files: dict[str, str]) -> dict[str, Any]:
+    """What `dsaccel search --json` prints."""
+    study = searching.study
+    trials = study.get_trials(deepcopy=False)
+    best = best_trial(study)
+    baseline = study.user_attrs.get("baseline")
+    return {
+        "study": searching.directory.name,
+        "storage": redact(searching.url),
+        "num_trained": searching.num_trained,
+        "num_pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
+        "num_harvested": sum(bool(trial.user_attrs.get("harvested")) for trial in trials),
+        "blocks_trained": study.user_attrs.get("blocks_trained", 0),
+        "blocks_separate": study.user_attrs.get("blocks_separate", 0),
+        "time_s": study.user_attrs.get("time_s", 0.0),
+        "best": best
+        and {
+            "hierarchy": best.user_attrs["hierarchy"],
+            "val_accuracy": best.value,
+            "num_parameters": best.user_attrs["num_parameters"],
+        },
+        "baseline": baseline and {key: baseline[key] for key in ("hierarchy", "val_accuracy")},
+        "files": files,
+    }
+
+
+def result_table(result: TrainResult) -> Table:
+    """What `dsaccel train` prints."""
+    table = Table.grid(padding=(0, 2))
+    table.add_row("hierarchy", result.hierarchy)
+    table.add_row("mode", result.mode)
+    table.add_row("validation accuracy", percent(result.val_accuracy))
+    heads = "  ".join(percent(accuracy) for accuracy in result.head_accuracies[-1])
+    table.add_row("by head, output last", heads)
+    table.add_row("parameters", count(result.num_parameters))
+    table.add_row("time", duration(result.time_s))
+    table.add_row("peak memory", f"{result.peak_memory_bytes / 2**20:.0f} MiB")
+    return table
+
+
+def reading_table(reading: Reading) -> Table:
+    """What `dsaccel evaluate` prints."""
+    split = {"val": "validation", "test": "test"}[reading.split]
+    table = Table.grid(padding=(0, 2))
+    table.add_row("hierarchy", reading.hierarchy)
+    table.add_row("mode", reading.mode)
+    table.add_row(f"{split} accuracy", percent(reading.accuracy))
+    table.add_row("by head, output last", "  ".join(map(percent, reading.head_accuracies)))
+    table.add_row("images", f"{reading.num_images:,}")
+    return table

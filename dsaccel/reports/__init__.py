@@ -1,1 +1,0 @@
-"""What a study leaves behind: pages, tables, exported configs."""

@@ -1,0 +1,91 @@
+"""What a search shows of itself after a rung: how far it is, its best, the time it still needs."""
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from dsaccel.study.tables import best_trial
+from dsaccel.study.trials import Ledger
+from dsaccel.training.cohort import Cohort
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a search stands after a rung."""
+
+    phase: Literal["search", "baseline"]
+    step_name: Literal["epoch", "stage"]
+    step: int
+    num_steps: int
+    living: tuple[str, ...]
+    """The hierarchies of the cohort that are still trained, the most accurate head first;
+    at the end those without a trained head."""
+    num_trained: int
+    """Distinct hierarchies that the study has trained to their end."""
+    n_trials: int
+    best: tuple[str, float] | None
+    """The best hierarchy so far and its validation accuracy."""
+    leader: tuple[str, float] | None
+    """The leading hierarchy of the cohort and its deepest local head's accuracy."""
+    time_left_s: float | None
+
+
+class Standing:
+    """Where one run of a search stands."""
+
+    def __init__(self, ledger: Ledger, n_trials: int) -> None:
+        """
+        Args:
+            ledger: of the study.
+            n_trials: hierarchies to train, over all runs.
+        """
+        self._ledger = ledger
+        self._n_trials = n_trials
+        self._pace: tuple[float, float] | None = None
+        self._read: tuple[int, int, tuple[str, float] | None] | None = None
+
+    def after(self, phase: Literal["search", "baseline"], cohort: Cohort, done: float) -> Progress:
+        """After a cohort's last rung.
+
+        Args:
+            phase: what is trained.
+            cohort: that trains it.
+            done: hierarchies trained, parts of them counted too.
+        """
+        rung = cohort.history[-1]
+        without_head = [name for name in cohort.trie.asked if name not in rung.accuracies]
+        ranked = [name for name in cohort.trie.asked if name in rung.accuracies]
+        ranked.sort(key=rung.deepest_head, reverse=True)
+        num_trained, best = self._read_study()
+        return Progress(
+            phase,
+            cohort.training.step_name,
+            rung.step,
+            cohort.num_steps,
+            (*ranked, *without_head),
+            num_trained,
+            self._n_trials,
+            best,
+            (ranked[0], rung.deepest_head(ranked[0])) if ranked else None,
+            self._time_left(done) if phase == "search" else None,
+        )
+
+    def _read_study(self) -> tuple[int, tuple[str, float] | None]:
+        """Hierarchies trained, and the best with its accuracy; read anew only after a tell."""
+        num_told = self._ledger.num_told
+        if self._read is None or self._read[0] != num_told:
+            trial = best_trial(self._ledger.study)
+            best = None if trial is None else (trial.user_attrs["hierarchy"], trial.values[0])
+            self._read = num_told, len(self._ledger.trained()), best
+        return self._read[1:]
+
+    def _time_left(self, done: float) -> float | None:
+        """From the pace of this run since its first rung; None at that rung, and where training
+        has begun again.
+        """
+        if self._pace is None or done <= self._pace[0]:
+            self._pace = done, time.perf_counter()
+            return None
+        first, since = self._pace
+        per_trial = (time.perf_counter() - since) / (done - first)
+        return per_trial * max(0.0, self._n_trials - done)

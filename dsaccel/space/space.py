@@ -1,0 +1,432 @@
+"""The search space: which hierarchies may be proposed, and which may be called the best.
+
+Bounds and constraint are hard here (Optuna knows soft ones only). References are free of both: they
+widen the ranges of the Optuna parameters, so that every stored trial fits, and nothing else.
+Where settings are searched too, a hierarchy is one with values for them (`with_settings`). Two may
+then describe one network (granularity `block` or `stage`, in a stage of one block): it is listed
+once, and `identity` tells who proposes and counts.
+"""
+
+import functools
+import itertools
+import math
+import random
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dsaccel.config.own_settings import head_settings
+from dsaccel.config.study import LOSSES_WITH, SpaceConfig
+from dsaccel.errors import ConfigError
+from dsaccel.space.counts import Counts
+from dsaccel.space.dimensions import Dimensions, Settings
+from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy, settings_of, with_settings
+from dsaccel.spec.plan import Plan
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+MAX_ENUMERATED = 100_000
+"""Where more hierarchies are feasible they are not listed: proposals are drawn instead."""
+MAX_LOOKED_INTO = 1_000
+"""Beginnings of hierarchies that are measured to find those few that measured bounds leave of more
+than `MAX_ENUMERATED`: some 1 ms each. A space that takes more is not listed either."""
+MEASURED = ("width", "granularity", "first_loss", "decoder_size")
+"""The settings of which only the plan tells whether two values are one network. Of the others each
+value is another one, for it stands in every layer, head or segment; but of `LOSSES_WITH` only where
+the loss has a use for it."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a hierarchy costs, known without training it."""
+
+    num_parameters: int
+    """Weights of the network, local heads not counted."""
+    flops: int
+    """Forward FLOPs an image (2 a multiply-add), local heads not counted."""
+    shallow_scale: float
+    """Mean side of the first feature maps over the input's, in (0, 1] (eq. 8)."""
+    fingerprint: str | None = None
+    """The plan's; None: no two hierarchies are one network."""
+    reads_maps: bool = True
+    """Whether a local head reads feature maps."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> "Measures":
+        heads = (head for segment in plan.segments for head in segment.heads)
+        return cls(
+            plan.num_parameters,
+            plan.flops,
+            plan.shallow_scale,
+            plan.fingerprint,
+            reads_maps=any(head.side is not None for head in heads),
+        )
+
+
+class SearchSpace:
+    """The hierarchies within the bounds, the constraint and the measured bounds of a config.
+
+    Args:
+        config: bounds and constraint.
+        measure: what a hierarchy costs, no less with more blocks; called only where the config
+            bounds that or searches one of `MEASURED` or `LOSSES_WITH`, and once a hierarchy.
+        references: hierarchies that are trained whatever the bounds say.
+
+    Raises:
+        ConfigError: if no hierarchy is feasible, `shallow_stages` leaves no deep stage, or a
+            reference has another number of stages or a setting that is not searched.
+    """
+
+    def __init__(
+        self,
+        config: SpaceConfig,
+        measure: Callable[[Hierarchy], Measures],
+        references: Sequence[Hierarchy] = (),
+    ) -> None:
+        self.config = config
+        self.num_stages = len(config.num_blocks)
+        self.num_shallow = config.shallow_stages or self.num_stages // 2
+        self.references = tuple(references)
+        self.dimensions = Dimensions(config.settings, self.num_stages)
+        self._may_repeat = not {*MEASURED, *LOSSES_WITH}.isdisjoint(self.dimensions.names)
+        self._measure = functools.cache(measure)
+        self._check_stages()
+        self.counts = Counts(config, self.num_shallow)
+        self._check_not_empty()
+
+    @property
+    def size(self) -> int | None:
+        """How many networks are feasible; None: too many to list."""
+        return None if self._feasible is None else len(self._feasible)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether parameters, FLOPs or shallow scale are bounded."""
+        return bool(self._measured_bounds())
+
+    def feasible(self) -> list[Hierarchy] | None:
+        """Every feasible hierarchy in lexicographic order, and of those that are one network the
+        first; None: too many to list.
+        """
+        return None if self._feasible is None else list(self._feasible)
+
+    def identity(self, hierarchy: Hierarchy) -> Hashable:
+        """What is trained: equal for hierarchies whose settings say the same in other words."""
+        if not self._may_repeat:
+            return hierarchy
+        try:
+            measures = self._measured(hierarchy)
+        except ConfigError:  # there is no such network
+            return hierarchy
+        if measures.fingerprint is None:
+            return hierarchy
+        settings = settings_of(hierarchy)
+        # where no loss is searched it is the study's, which has a use for all that is
+        used = head_settings(settings.get("loss"), is_map=measures.reads_maps)
+        told = {*MEASURED, *LOSSES_WITH}.difference(used)
+        others = {n: v for n, v in settings.items() if n not in told}
+        return measures.fingerprint, with_settings(hierarchy, others)
+
+    def distinct(self, hierarchies: Iterable[Hierarchy]) -> list[Hierarchy]:
+        """Of those that are one network the first."""
+        first: dict[Hashable, Hierarchy] = {}
+        for hierarchy in hierarchies:
+            first.setdefault(self.identity(hierarchy), hierarchy)
+        return list(first.values())
+
+    def on_the_way(self, hierarchies: Collection[Hierarchy]) -> list[Hierarchy]:
+        """Hierarchies whose networks end on the way to these: fewer blocks in the last stage.
+
+        References are none of them, for they are trained in their own right.
+        """
+        shorter = {
+            with_settings((*h[:-1], last), settings_of(h)): None
+            for h in sorted(hierarchies)
+            for last in range(1, h[-1])
+        }
+        asked = {self.identity(h) for h in (*hierarchies, *self.references)}
+        return [h for h in self.distinct(sorted(shorter)) if self.identity(h) not in asked]
+
+    def harvestable(self, hierarchies: Collection[Hierarchy]) -> list[Hierarchy]:
+        """Those on the way that are feasible, and so become trials."""
+        return [h for h in self.on_the_way(hierarchies) if self.violation(h) is None]
+
+    def violation(self, hierarchy: Hierarchy) -> str | None:
+        """Why a hierarchy is outside the space, in one sentence; None: it is inside."""
+        return next(
+            itertools.chain(
+                self._outside_bounds(hierarchy),
+                self.dimensions.outside(settings_of(hierarchy)),
+                self._against_constraint(hierarchy),
+                self._too_small(hierarchy),
+                self._too_large(hierarchy),
+            ),
+            None,
+        )
+
+    def distributions(self) -> dict[str, "BaseDistribution"]:
+        """The Optuna parameters, shallowest stage first: the bounds, widened for references."""
+        from optuna.distributions import IntDistribution
+
+        rows = [*zip(*self.config.num_blocks, strict=True), *self.references]
+        counts = {
+            _parameter(stage): IntDistribution(min(num_blocks), max(num_blocks))
+            for stage, num_blocks in enumerate(zip(*rows, strict=True), 1)
+        }
+        return {**counts, **self.dimensions.distributions()}
+
+    def to_params(self, hierarchy: Hierarchy) -> dict[str, Any]:
+        """The Optuna parameters of a hierarchy."""
+        counts = {_parameter(stage): num_blocks for stage, num_blocks in enumerate(hierarchy, 1)}
+        return counts | self.dimensions.to_params(settings_of(hierarchy))
+
+    def from_params(self, params: Mapping[str, Any]) -> Hierarchy:
+        """The hierarchy of a trial's Optuna parameters; other parameters are left alone."""
+        counts = tuple(int(params[_parameter(stage)]) for stage in range(1, self.num_stages + 1))
+        return with_settings(counts, self.dimensions.from_params(params))
+
+    def suggested(self, params: Mapping[str, Any]) -> Hierarchy:
+        """The hierarchy that is trained where a sampler suggests these parameters."""
+        hierarchy = self.from_params(params)
+        return with_settings(hierarchy, self.dimensions.rounded(settings_of(hierarchy)))
+
+    def draw(self, rng: random.Random) -> Hierarchy:
+        """Uniform within all bounds but the measured ones."""
+        counts = self.counts.at(rng.randrange(self.counts.num()))
+        return with_settings(counts, self.dimensions.draw(rng))
+
+    @functools.cached_property
+    def _feasible(self) -> tuple[Hierarchy, ...] | None:
+        """Each combination of settings with its counts: neighbours share most blocks."""
+        if self._num_unmeasured is None:
+            return None
+        most_looked = MAX_LOOKED_INTO if self._num_unmeasured > MAX_ENUMERATED else math.inf
+        found: list[tuple[Settings, Hierarchy]] = []
+        num = num_looked = 0
+        for settings in self.dimensions.combinations():
+            for begin in self._look_into((), settings):
+                num_looked += 1
+                if begin is not None:
+                    found.append((settings, begin))
+                    num += self.counts.num(begin)
+                if num > MAX_ENUMERATED or num_looked > most_looked:
+                    return None
+        return tuple(
+            self.distinct(
+                with_settings(counts, settings)
+                for settings, begin in found
+                for counts in self.counts.listed(begin)
+            )
+        )
+
+    @property
+    def _num_unmeasured(self) -> int | None:
+        """How many hierarchies are within all bounds but the measured ones; None: no end."""
+        num_settings = self.dimensions.size
+        return None if num_settings is None else self.counts.num() * num_settings
+
+    def _look_into(self, begin: Hierarchy, settings: Settings) -> Iterator[Hierarchy | None]:
+        """The longer beginnings, in order, of which all hierarchies are within the measured bounds;
+        None for each other one that was looked at.
+
+        A network costs no less with more blocks: all of a beginning are between its ends.
+        """
+        for longer in self.counts.longer(begin):
+            smallest, largest = (with_settings(h, settings) for h in self.counts.ends(longer))
+            if any(self._too_large(smallest)):
+                yield None
+                break  # the smallest of the next one is no smaller
+            if any(self._too_small(largest)):
+                yield None
+            elif any(self._too_small(smallest)) or any(self._too_large(largest)):
+                yield None
+                yield from self._look_into(longer, settings)
+            else:
+                yield longer
+
+    def _outside_bounds(self, hierarchy: Hierarchy) -> Iterator[str]:
+        text = format_hierarchy(hierarchy)
+        if len(hierarchy) != self.num_stages:
+            yield f"a hierarchy must have {self.num_stages} stages, but got {text}"
+            return
+        for stage, (num_blocks, (low, high)) in enumerate(
+            zip(hierarchy, self.config.num_blocks, strict=True), 1
+        ):
+            if not low <= num_blocks <= high:
+                yield f"num_blocks of stage {stage} must be within {low}..{high}, but got {text}"
+        lowest, highest = self.config.min_total_blocks, self.config.max_total_blocks
+        total = sum(hierarchy)
+        if not (lowest or 0) <= total <= (highest or total):
+            yield _must_be("total blocks", lowest, highest, hierarchy, total)
+
+    def _against_constraint(self, hierarchy: Hierarchy) -> Iterator[str]:
+        if _satisfies(self.config.constraint, hierarchy, self.num_shallow):
+            return
+        rule = {
+            "accelerated": "no shallow stage may have more blocks than a deep one",
+            "strict": "every shallow stage must have fewer blocks than every deep one",
+            "total": "the deep stages must have at least as many blocks as the shallow ones",
+        }[self.config.constraint]
+        yield (
+            f"constraint {self.config.constraint}: {rule} "
+            f"(shallow: the first {self.num_shallow}), but got {format_hierarchy(hierarchy)}"
+        )
+
+    def _too_small(self, hierarchy: Hierarchy) -> Iterator[str]:
+        """For a measured bound, or to be a network at all."""
+        try:
+            values = self._bounded_values(hierarchy)
+        except ConfigError as error:  # a first loss beyond the last unit
+            yield str(error)
+            return
+        for name, value, lowest, highest in values:
+            if lowest is not None and value < lowest:
+                yield _must_be(name, lowest, highest, hierarchy, value)
+
+    def _too_large(self, hierarchy: Hierarchy) -> Iterator[str]:
+        """For a measured bound."""
+        with suppress(ConfigError):
+            for name, value, lowest, highest in self._bounded_values(hierarchy):
+                if highest is not None and value > highest:
+                    yield _must_be(name, lowest, highest, hierarchy, value)
+
+    def _bounded_values(
+        self, hierarchy: Hierarchy
+    ) -> list[tuple[str, float, float | None, float | None]]:
+        """What the config bounds of the measures: name, value, lowest and highest."""
+        bounds = self._measured_bounds()
+        if not bounds and "first_loss" not in self.dimensions.names:
+            return []
+        measures = self._measured(hierarchy)
+        return [(name, getattr(measures, name), low, high) for name, low, high in bounds]
+
+    def _measured(self, hierarchy: Hierarchy) -> Measures:
+        """Once for all settings that change nothing of it."""
+        settings = {n: v for n, v in settings_of(hierarchy).items() if n in MEASURED}
+        return self._measure(with_settings(hierarchy, settings))
+
+    def _measured_bounds(self) -> list[tuple[str, float | None, float | None]]:
+        """Name in `Measures`, lowest and highest value, of those that the config bounds."""
+        config = self.config
+        bounds = [
+            ("num_parameters", config.min_parameters, config.max_parameters),
+            ("flops", config.min_flops, config.max_flops),
+            ("shallow_scale", None, config.max_shallow_scale),
+        ]
+        return [(name, low, high) for name, low, high in bounds if (low, high) != (None, None)]
+
+    def _check_stages(self) -> None:
+        if not 1 <= self.num_shallow < self.num_stages:
+            raise ConfigError(
+                f"shallow_stages must be within 1..{self.num_stages - 1} for {self.num_stages} "
+                f"stages, but got {self.num_shallow}"
+            )
+        for reference in self.references:
+            if len(reference) != self.num_stages:
+                raise ConfigError(
+                    f"a reference must have {self.num_stages} stages as {self.config.family} in "
+                    f"this space, but got {format_hierarchy(reference)}; change references or "
+                    "num_blocks"
+                )
+            for problem in self.dimensions.outside(settings_of(reference)):
+                raise ConfigError(
+                    f"a reference is trained with the study's own settings, and {problem} in "
+                    f"{format_hierarchy(reference)}; change it, space.settings or references"
+                )
+
+    def _check_not_empty(self) -> None:
+        bounds = self.config.num_blocks
+        fewest, most = (sum(column) for column in zip(*bounds, strict=True))
+        lowest = max(fewest, self.config.min_total_blocks or fewest)
+        highest = min(most, self.config.max_total_blocks or most)
+        if lowest > highest:
+            raise ConfigError(
+                f"no hierarchy satisfies the bounds: num_blocks allow {fewest}..{most} blocks in "
+                f"all, but got min_total_blocks = {self.config.min_total_blocks} and "
+                f"max_total_blocks = {self.config.max_total_blocks}; widen one of them"
+            )
+        if not self.counts.num():
+            raise ConfigError(self._excludes_all())
+        if self.size == 0 or self._excludes_its_ends():
+            raise ConfigError(self._why_empty())
+
+    def _excludes_its_ends(self) -> bool:
+        """Whether the measured bounds leave nothing of the counts, whatever else is searched."""
+        if not self._measured_bounds() or "width" in self.dimensions.names:
+            return False
+        smallest, largest = self.counts.ends(())
+        return any(self._too_large(smallest)) or any(self._too_small(largest))
+
+    def _why_empty(self) -> str:
+        """Which of the measured bounds leave nothing, and the way out."""
+        is_short = self.counts.num() * (self.dimensions.size or 1) <= MAX_ENUMERATED
+        # where there is no end of settings, none of them changes what is measured
+        listed = [{}] if self.dimensions.size is None else self.dimensions.combinations()
+        candidates = [
+            with_settings(counts, settings)
+            for settings in listed
+            for counts in (self.counts.listed() if is_short else self.counts.ends(()))
+        ]
+        measures: list[Measures] = []
+        for hierarchy in candidates:
+            with suppress(ConfigError):
+                measures.append(self._measured(hierarchy))
+        if not measures:
+            return f"no hierarchy is possible: {self.violation(candidates[-1])}"
+        num = len(measures) if is_short else self.counts.num() * (self.dimensions.size or 1)
+        measured = []
+        for name, lowest, highest in self._measured_bounds():
+            values = [getattr(measure, name) for measure in measures]
+            measured.append(
+                f"{name} {_range(lowest, highest)}, but they have {min(values)}..{max(values)}"
+            )
+        return (
+            f"none of the {num} hierarchies within num_blocks and constraint satisfies "
+            f"the measured bounds: must have {'; must have '.join(measured)}; widen one of them"
+        )
+
+    def _excludes_all(self) -> str:
+        ranges = ", ".join(f"{low}..{high}" for low, high in self.config.num_blocks)
+        return (
+            f"constraint {self.config.constraint} with {self.num_shallow} shallow stages "
+            f"excludes every hierarchy within num_blocks {ranges}{self._total_bounds()}; allow "
+            "fewer blocks in shallow stages, more in deep ones, or set constraint = 'none'"
+        )
+
+    def _total_bounds(self) -> str:
+        lowest, highest = self.config.min_total_blocks, self.config.max_total_blocks
+        if lowest is None and highest is None:
+            return ""
+        return f" with {_range(lowest, highest)} blocks in all"
+
+
+def _satisfies(constraint: str, hierarchy: Hierarchy, num_shallow: int) -> bool:
+    shallow, deep = hierarchy[:num_shallow], hierarchy[num_shallow:]
+    match constraint:
+        case "accelerated":
+            return max(shallow) <= min(deep)
+        case "strict":
+            return max(shallow) < min(deep)
+        case "total":
+            return sum(deep) >= sum(shallow)
+    return True
+
+
+def _must_be(
+    name: str, lowest: float | None, highest: float | None, hierarchy: Hierarchy, value: float
+) -> str:
+    return (
+        f"{name} must be {_range(lowest, highest)}, but {format_hierarchy(hierarchy)} has {value}"
+    )
+
+
+def _range(lowest: float | None, highest: float | None) -> str:
+    if lowest is None:
+        return f"at most {highest}"
+    return f"at least {lowest}" if highest is None else f"within {lowest}..{highest}"
+
+
+def _parameter(stage: int) -> str:
+    return f"num_blocks_s{stage}"

@@ -1,0 +1,1 @@
+"""What is trained: hierarchies, networks as data, the trie. Needs no tensors."""

@@ -1,0 +1,295 @@
+"""A network as data: blocks, local heads, and the segments between two detached borders.
+
+Everything that can change how a part of the network trains is a field here (or a study-wide
+setting), and nothing looks ahead: two networks whose first segments are equal train identically
+there (the prefix law). No weights are built; parameters and FLOPs are counted from the fields.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from dsaccel.spec.hierarchy import Hierarchy
+
+Loss = Literal["predsim", "pred", "sim", "mse"]
+Shortcut = Literal["none", "identity", "projection"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The local classifier and similarity branch of a unit."""
+
+    loss: Loss
+    num_classes: int
+    channels: int
+    side: int | None
+    """Side of the unit's feature maps in pixels; None: a vector (a fully connected unit)."""
+    pool: tuple[int, int] = (1, 1)
+    """Kernel of the average pooling before the classifier."""
+    beta: float = 0.99
+    pred_conv: bool = False
+    sim_kernel: int = 3
+
+    @property
+    def num_features(self) -> int:
+        """What the classifier sees of a sample."""
+        if self.side is None:
+            return self.channels
+        return (
+            self.channels * _ceil_div(self.side, self.pool[0]) * _ceil_div(self.side, self.pool[1])
+        )
+
+    @property
+    def has_similarity(self) -> bool:
+        return self.loss in ("sim", "predsim")
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(weights for weights, _ in self._maps()) + self.num_classes
+
+    @property
+    def flops(self) -> int:
+        return sum(2 * weights * positions for weights, positions in self._maps())
+
+    def _maps(self) -> Iterator[tuple[int, int]]:
+        """(weights, positions they are applied at) of each linear map."""
+        positions = 1 if self.side is None else self.side**2
+        yield self.num_features * self.num_classes, 1
+        if self.pred_conv and self.loss != "sim" and self.side is not None:
+            yield 9 * self.channels**2, positions
+        if self.has_similarity:
+            kernel = 1 if self.side is None else self.sim_kernel
+            yield kernel**2 * self.channels**2, positions
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Convolution (or linear map), batch normalisation, leaky ReLU, dropout."""
+
+    kind: Literal["conv", "linear"]
+    in_channels: int
+    out_channels: int
+    side: int
+    """Side of the output maps in pixels; 1 for a linear map."""
+    kernel: int = 1
+    stride: int = 1
+    bias: bool = False
+    dropout: float = 0.0
+    head: Head | None = None
+    """The local loss here, where the gradient is cut; None: the gradient passes."""
+
+    @property
+    def num_parameters(self) -> int:
+        weights = self.kernel**2 * self.in_channels * self.out_channels
+        return weights + self.out_channels * (int(self.bias) + 2)  # 2: the normalisation's
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.kernel**2 * self.in_channels * self.out_channels * self.side**2
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a hierarchy counts: a residual block, a VGG convolution; or the stem, a hidden unit."""
+
+    stage: int
+    """0 the stem, 1..S the stages, S + 1 fully connected."""
+    index: int
+    """1-based, within the stage."""
+    layers: tuple[Layer, ...]
+    shortcut: Shortcut = "none"
+    pool: bool = False
+    """A 2x2 max-pool comes before: it belongs to the block that it feeds."""
+
+    @property
+    def stride(self) -> int:
+        """By how much the block's own layers reduce the side."""
+        stride = 1
+        for layer in self.layers:
+            stride *= layer.stride
+        return stride
+
+    @property
+    def in_channels(self) -> int:
+        return self.layers[0].in_channels
+
+    @property
+    def out_channels(self) -> int:
+        return self.layers[-1].out_channels
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the border after the block is detached."""
+        return self.layers[-1].head is not None
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(layer.num_parameters for layer in self.layers) + self._projection(2)
+
+    @property
+    def flops(self) -> int:
+        return sum(layer.flops for layer in self.layers) + 2 * self._projection(0) * (
+            self.layers[-1].side ** 2
+        )
+
+    def _projection(self, norm: int) -> int:
+        """Weights of the 1x1 shortcut, with `norm` values a channel for its normalisation."""
+        if self.shortcut != "projection":
+            return 0
+        return (self.in_channels + norm) * self.out_channels
+
+
+@dataclass(frozen=True)
+class Output:
+    """The output layer at a network's end: a linear classifier under cross-entropy."""
+
+    num_features: int
+    num_classes: int
+    average: bool
+    """Average over the feature map first (ResNet); otherwise flatten (VGG)."""
+    pool: bool = False
+    """A 2x2 max-pool comes before."""
+    weight: float = 1.0
+    """Factor of its loss."""
+
+    @property
+    def num_parameters(self) -> int:
+        return (self.num_features + 1) * self.num_classes
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.num_features * self.num_classes
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The smallest run of whole blocks between two detached borders; what the trie shares."""
+
+    blocks: tuple[Block, ...]
+    output: Output | None = None
+    learning_rate: float | None = None
+    """Before the first decay; None: the study's."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(layer for block in self.blocks for layer in block.layers)
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        return tuple(layer.head for layer in self.layers if layer.head is not None)
+
+    @property
+    def num_units(self) -> int:
+        """What is trained by one loss each: the output layer's is the last."""
+        return len(self.heads) + (self.output is not None)
+
+    @cached_property
+    def flops(self) -> int:
+        """Forward FLOPs an image, local heads and output layer counted."""
+        parts = [*self.blocks, *self.heads, *([self.output] if self.output else [])]
+        return sum(part.flops for part in parts)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole network for one hierarchy, cut into segments."""
+
+    family: str
+    hierarchy: Hierarchy
+    side: int
+    """Side of the input images in pixels."""
+    shallow_convs: int
+    """How many first convolutions `shallow_scale` looks at."""
+    segments: tuple[Segment, ...]
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return tuple(block for segment in self.segments for block in segment.blocks)
+
+    @property
+    def output(self) -> Output:
+        output = self.segments[-1].output
+        assert output is not None
+        return output
+
+    @property
+    def num_local_losses(self) -> int:
+        return sum(len(segment.heads) for segment in self.segments)
+
+    def num_heads(self, stage: int) -> int:
+        """Local heads up to the end of a stage, the stem's counted."""
+        layers = (layer for block in self.blocks if block.stage <= stage for layer in block.layers)
+        return sum(layer.head is not None for layer in layers)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of what is trained: equal for two plans if and only if their segments are."""
+        return hashlib.sha256(repr(self.segments).encode()).hexdigest()
+
+    @cached_property
+    def num_parameters(self) -> int:
+        """Weights of the network itself: local heads not counted, the output layer counted."""
+        return sum(block.num_parameters for block in self.blocks) + self.output.num_parameters
+
+    @cached_property
+    def num_parameters_training(self) -> int:
+        """Weights that training holds: local heads counted."""
+        heads = (head for segment in self.segments for head in segment.heads)
+        return self.num_parameters + sum(head.num_parameters for head in heads)
+
+    @cached_property
+    def flops(self) -> int:
+        """Forward FLOPs an image (2 a multiply-add), local heads not counted."""
+        return sum(block.flops for block in self.blocks) + self.output.flops
+
+    @cached_property
+    def shallow_scale(self) -> float:
+        """Mean side of the first convolutions' feature maps over the input's side (eq. 8)."""
+        sides = [
+            layer.side for block in self.blocks for layer in block.layers if layer.kind == "conv"
+        ]
+        first = sides[: self.shallow_convs]
+        return sum(first) / (len(first) * self.side)
+
+
+def split(
+    blocks: tuple[Block, ...], output: Output, learning_rate: float | None = None
+) -> tuple[Segment, ...]:
+    """Cut a network after every block that ends in a local loss.
+
+    The output layer is a segment of its own after such a block; otherwise it trains what is left
+    below it: the whole network, where nothing carries a local loss (the global baseline).
+    """
+    segments: list[Segment] = []
+    run: list[Block] = []
+    for block in blocks:
+        run.append(block)
+        if block.has_head:
+            segments.append(Segment(tuple(run), None, learning_rate))
+            run = []
+    return (*segments, Segment(tuple(run), output, learning_rate))
+
+
+def pool_kernel(channels: int, side: int, max_features: int) -> tuple[int, int]:
+    """The average-pooling kernel that leaves at most `max_features` of a feature map.
+
+    Height and width are doubled in turn (so kernels may be rectangular), as in the reference code,
+    until channels times pooled height times width fits or the map is one pixel.
+    """
+    height, width = 1, 1
+    for step in itertools.count():
+        rows, columns = _ceil_div(side, height), _ceil_div(side, width)
+        if channels * rows * columns <= max_features or (height >= side and step % 2 == 0):
+            return height, width
+        if step % 2 == 0:
+            height *= 2
+        else:
+            width *= 2
+    raise AssertionError("unreachable")
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)

@@ -1,0 +1,155 @@
+"""Networks merged where they train identically: every shared prefix is one node.
+
+Two nodes are merged if and only if their segments and all segments before them are equal. A node
+lives as long as a network that was asked for lives below it; the ends of networks that nobody
+asked for (to be harvested) live as long as the node they end on.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from dsaccel.spec.plan import Plan, Segment
+
+
+@dataclass(eq=False)
+class Node:
+    """One segment, trained once for all networks that share it and everything before it."""
+
+    segment: Segment
+    parent: "Node | None"
+    number: int
+    """Counts the nodes of a trie in the order they were made: its name in a checkpoint."""
+    children: list["Node"] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)
+    """The living networks that pass through here."""
+    harvested: set[str] = field(default_factory=set)
+    """The networks that end here without having been asked for."""
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks that a hierarchy counts, and the stem; the fully connected units are neither."""
+        return sum(block.layers[0].kind == "conv" for block in self.segment.blocks)
+
+    @property
+    def stage(self) -> int:
+        """The stage in which the segment ends; the stem counts to the first stage, what comes after
+        the last stage (fully connected units, the output layer) to that.
+        """
+        stages = [block.stage for block in self.segment.blocks if block.layers[0].kind == "conv"]
+        if stages:
+            return max(1, stages[-1])
+        assert self.parent is not None
+        return self.parent.stage
+
+
+class Trie:
+    """A cohort's networks, by name, with their shared prefixes merged."""
+
+    def __init__(self, plans: Mapping[str, Plan]) -> None:
+        self.roots: list[Node] = []
+        self._ends: dict[str, Node] = {}
+        self._num_nodes = 0
+        self.blocks_trained = 0
+        """Blocks (stem counted) in distinct nodes, over the trie's whole life."""
+        self.blocks_separate = 0
+        """Blocks that training each asked network on its own would have needed."""
+        for name, plan in plans.items():
+            self._add(name, plan)
+
+    @property
+    def asked(self) -> list[str]:
+        """The living networks that were asked for, in the order they were given."""
+        return [name for name, node in self._ends.items() if name in node.asked]
+
+    @property
+    def names(self) -> list[str]:
+        """All living networks."""
+        return list(self._ends)
+
+    @property
+    def num_stages(self) -> int:
+        """Of the living networks, which all have as many."""
+        return max((node.stage for node in self.nodes()), default=0)
+
+    def nodes(self) -> Iterator[Node]:
+        """The living nodes, depth first, a parent before its children."""
+        stack = self.roots[::-1]
+        while stack:
+            node = stack.pop()
+            yield node
+            stack += node.children[::-1]
+
+    def path(self, name: str) -> list[Node]:
+        """A network's nodes from the first segment to the output layer."""
+        path: list[Node] = []
+        node: Node | None = self._ends[name]
+        while node is not None:
+            path.append(node)
+            node = node.parent
+        return path[::-1]
+
+    def add_harvest(self, name: str, plan: Plan) -> bool:
+        """Read one more network off the trie, if all of it but the output layer is there anyway."""
+        *prefix, last = plan.segments
+        parent = self._find(prefix)
+        if parent is None or last.blocks or name in self._ends:
+            return False
+        node = self._child(parent, last)
+        node.harvested.add(name)
+        self._ends[name] = node
+        return True
+
+    def retire(self, names: set[str]) -> None:
+        """Take networks out; what no living network needs goes with them."""
+        for name in names:
+            for node in self.path(name):
+                node.asked.discard(name)
+        self.roots = _alive(self.roots)
+        living = set(self.nodes())
+        # two names may stand for one network: settings that say the same in other words
+        self._ends = {
+            name: node
+            for name, node in self._ends.items()
+            if node in living and name in node.asked | node.harvested
+        }
+
+    def _add(self, name: str, plan: Plan) -> None:
+        node: Node | None = None
+        for segment in plan.segments:
+            node = self._child(node, segment)
+            node.asked.add(name)
+            self.blocks_separate += node.num_blocks
+        assert node is not None
+        self._ends[name] = node
+
+    def _child(self, parent: Node | None, segment: Segment) -> Node:
+        """The node of a segment after `parent`, made if it is not there."""
+        siblings = self.roots if parent is None else parent.children
+        for node in siblings:
+            if node.segment == segment:
+                return node
+        node = Node(segment, parent, self._num_nodes)
+        self._num_nodes += 1
+        self.blocks_trained += node.num_blocks
+        siblings.append(node)
+        return node
+
+    def _find(self, segments: list[Segment]) -> Node | None:
+        node: Node | None = None
+        for segment in segments:
+            siblings = self.roots if node is None else node.children
+            node = next((child for child in siblings if child.segment == segment), None)
+            if node is None:
+                return None
+        return node
+
+
+def _alive(nodes: list[Node]) -> list[Node]:
+    """The nodes that a living network needs, their children pruned likewise."""
+    living = []
+    for node in nodes:
+        needed_by_harvest = node.harvested and node.parent and node.parent.asked
+        if node.asked or needed_by_harvest:
+            node.children = _alive(node.children)
+            living.append(node)
+    return living

@@ -1,0 +1,1 @@
+"""What a study keeps: its folder, storage, trials and files."""

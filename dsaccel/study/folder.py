@@ -1,0 +1,171 @@
+"""Where a study lies: its files, and the study files and spaces that it is made from."""
+
+import importlib.resources
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from dsaccel.config.study import NAME_PATTERN, SpaceConfig, StudyConfig
+from dsaccel.config.toml import parse_config, read_toml
+from dsaccel.errors import ConfigError, StorageError
+from dsaccel.files import check_writable, make_folder
+
+STUDIES = Path("studies")
+SPACES = Path("search_spaces")
+
+
+class StudyDir:
+    """`studies/NAME/`: everything that a search writes."""
+
+    def __init__(self, name: str) -> None:
+        if not re.match(NAME_PATTERN, name):
+            raise ConfigError(
+                "a study's name must start with a letter or digit and hold only letters, digits, "
+                f"'.', '_' and '-', but got {name!r}; choose one with --study-name"
+            )
+        self.name = name
+        self.path = STUDIES / name
+
+    @property
+    def config(self) -> Path:
+        """The resolved settings."""
+        return self.path / "study.toml"
+
+    @property
+    def database(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.toml"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def harvest(self) -> Path:
+        """Networks that were read on the way and are no trials of the study."""
+        return self.path / "harvest.csv"
+
+    @property
+    def confirmation(self) -> Path:
+        """Folder of networks whose test accuracy has not been read yet."""
+        return self.path / "confirmation"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    @property
+    def parts(self) -> Path:
+        """Learners of a cohort that is trained in parts, while others are trained."""
+        return self.path / "parts"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a search was run here."""
+        return self.config.is_file()
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains here."""
+        return self.path / ".lock"
+
+    def read_config(self) -> StudyConfig:
+        """The settings the study was run with."""
+        return parse_config(StudyConfig, read_toml(self.config), str(self.config))
+
+    def search_command(self, *options: str) -> str:
+        """What goes on with the recorded settings, whatever study file or options they are from."""
+        return shlex.join(["dsaccel", "search", self.config.as_posix(), *options])
+
+    def storage_url(self, config: StudyConfig) -> str:
+        return config.storage or f"sqlite:///{self.database.as_posix()}"
+
+
+def find_study(text: str) -> tuple[str, dict[str, Any]]:
+    """The name and the tables of a study, with its search space in them.
+
+    Args:
+        text: path of a study file, name of a file in `studies/`, or name of a study that was run.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    path = Path(text)
+    if path.suffix != ".toml" and "/" not in text:
+        if not re.match(NAME_PATTERN, text):
+            StudyDir(text)
+        path = _find_file(STUDIES, f"{text}.toml") or STUDIES / text / "study.toml"
+        if not path.is_file():
+            raise ConfigError(
+                f"study must be a TOML file, a name in {STUDIES}/ or a study that was run, "
+                f"but got {text!r}; known here: {', '.join(_known_studies()) or 'none'}"
+            )
+    name = path.parent.name if path.name == "study.toml" else path.stem
+    tables = read_toml(path)
+    if isinstance(tables.get("space"), str):
+        tables["space"] = find_space(tables["space"], path.parent)
+    return name, tables
+
+
+def find_space(text: str, folder: Path = Path()) -> dict[str, Any]:
+    """The tables of a search space: a path (also relative to `folder`) or a name.
+
+    Raises:
+        ConfigError: if there is none, or something in it is wrong.
+    """
+    if text.endswith(".toml"):
+        beside = folder / text
+        path = beside if beside.is_file() else Path(text)
+    else:
+        path = _find_file(SPACES, f"{text}.toml")
+    if path is None:
+        known = sorted({p.stem for folder in _folders(SPACES) for p in folder.glob("*.toml")})
+        raise ConfigError(
+            f"space must be a TOML file or one of {', '.join(known)}, but got {text!r}"
+        )
+    tables = read_toml(path)
+    parse_config(SpaceConfig, tables, str(path))  # a mistake is told with the file that has it
+    return tables
+
+
+@contextmanager
+def training_lock(directory: StudyDir) -> Iterator[None]:
+    """Keep other processes of this machine from training in a study's folder.
+
+    Raises:
+        StorageError: if one does, or the folder cannot be written.
+    """
+    make_folder(directory.path)
+    check_writable(directory.lock)
+    try:
+        with filelock.FileLock(directory.lock, timeout=0):
+            yield
+    except filelock.Timeout:
+        raise StorageError(
+            f"study {directory.name} must be trained by one process at a time, but another one is "
+            "at it; wait for its end, or use --study-name for a study of its own"
+        ) from None
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Where named files lie: here, in the installed package, in the checkout it runs from."""
+    package = Path(str(importlib.resources.files("dsaccel")))
+    return [folder, package / folder, package.parent / folder]
+
+
+def _find_file(folder: Path, name: str) -> Path | None:
+    paths = (place / name for place in _folders(folder))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _known_studies() -> list[str]:
+    files = {path.stem for folder in _folders(STUDIES) for path in folder.glob("*.toml")}
+    return sorted(files | {path.parent.name for path in STUDIES.glob("*/study.toml")})

@@ -1,0 +1,102 @@
+"""`harvest.csv`: networks that were read on the way and are no trials of the study, and why not.
+
+A network stands there once, as far as it was trained; one that becomes a trial leaves the file.
+"""
+
+import csv
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from dsaccel.files import atomic_write
+from dsaccel.spec.plan import Plan
+from dsaccel.training.cohort import Cohort
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """A network that nobody asked for."""
+
+    hierarchy: str
+    epochs: int
+    """Trained so far; of a sequential schedule the sum over its units."""
+    val_accuracy: float | None
+    """The output layer's after these epochs; None: that was not trained."""
+    head_accuracy: float | None
+    """The deepest local head's; None: none was trained."""
+    num_parameters: int
+    flops: int
+    why: str
+    """Why it is not in the study."""
+
+
+def read_harvest(cohort: Cohort, name: str, plan: Plan, violation: str | None) -> Harvest:
+    """A harvested network as far as it is trained.
+
+    Args:
+        cohort: that it is read off.
+        name: its hierarchy.
+        plan: its network.
+        violation: why it is outside the space; None: it is inside.
+    """
+    rung, why = cohort.history[-1], violation
+    is_read = name in rung.accuracies
+    if rung.step < cohort.num_steps:
+        step = f"{cohort.training.step_name} {rung.step}"
+        cut = f"not trained to the end: what it is a part of was pruned at {step}"
+        why = cut if why is None else f"{why}; {cut}"
+    return Harvest(
+        hierarchy=name,
+        epochs=cohort.epochs_trained(name),
+        val_accuracy=rung.output(name) if is_read and rung.has_output else None,
+        head_accuracy=rung.deepest_head(name) if is_read else None,
+        num_parameters=plan.num_parameters,
+        flops=plan.flops,
+        why=why or "",
+    )
+
+
+def add_harvest(path: Path, rows: Sequence[Harvest], trials: Collection[str]) -> None:
+    """Add networks to the file, which is written whole or not at all.
+
+    Args:
+        path: the file; made when there is a first network, removed when the last one leaves.
+        rows: what was read; replaces what the file says of the same networks less far trained.
+        trials: hierarchies that are in the study by now.
+    """
+    old = _read(path)
+    merged = dict(old)
+    for row in rows:
+        known = merged.get(row.hierarchy)
+        if known is None or int(known["epochs"]) <= row.epochs:
+            merged[row.hierarchy] = _texts(row)
+    merged = {name: row for name, row in merged.items() if name not in trials}
+    if merged == old:
+        return
+    if not merged:
+        path.unlink()
+        return
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, _columns(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(merged.values())
+
+
+def _read(path: Path) -> dict[str, dict[str, str]]:
+    """The rows by hierarchy; a line that someone has damaged is left out."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if list(row) == _columns()]
+    return {row["hierarchy"]: row for row in rows if (row["epochs"] or "").isdecimal()}
+
+
+def _columns() -> list[str]:
+    return [field.name for field in fields(Harvest)]
+
+
+def _texts(row: Harvest) -> dict[str, str]:
+    """As the file has it: what is not known is empty."""
+    values: dict[str, Any] = asdict(row)
+    return {name: "" if value is None else str(value) for name, value in values.items()}

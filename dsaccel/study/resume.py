@@ -1,0 +1,135 @@
+"""What a study was begun with, which is what it goes on with."""
+
+import hashlib
+from typing import NamedTuple
+
+from dsaccel.config.study import ConfirmConfig, StudyConfig
+from dsaccel.config.toml import differences, parse_config, write_toml
+from dsaccel.errors import MismatchError
+from dsaccel.files import make_folder
+from dsaccel.study.folder import StudyDir
+from dsaccel.study.storage import redact, stored_attributes
+
+
+class Recorded(NamedTuple):
+    """What a study was begun with."""
+
+    config: StudyConfig
+    fingerprint: str | None
+    """Of the images; None: unknown."""
+
+
+def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
+    """What the storage says of a study, or else its folder; None: there is no such study.
+
+    Raises:
+        StorageError: if the storage cannot be reached.
+        MismatchError: if the study is in another storage than the one that is asked for.
+    """
+    local = directory.read_config() if directory.exists else None
+    if asked.storage is None and local is not None:
+        asked = asked.model_copy(update={"storage": local.storage})
+    attributes = stored_attributes(directory, asked) or {}
+    if "config" in attributes:
+        config = parse_config(StudyConfig, attributes["config"], f"study {directory.name}")
+        return Recorded(config, attributes.get("fingerprint"))
+    if local is None:
+        return None
+    if asked.storage != local.storage:
+        old, new = (redact(directory.storage_url(config)) for config in (local, asked))
+        raise MismatchError(
+            f"storage: {old} in the study, {new} asked for, which holds no study "
+            f"{directory.name}; use --study-name for a new study, or the old storage"
+        )
+    return Recorded(local, None)
+
+
+def as_recorded(config: StudyConfig, recorded: StudyConfig) -> StudyConfig:
+    """What is left to be chosen, chosen as when the study began."""
+    data = {
+        key: getattr(recorded.data, key)
+        for key in ("image_size", "channels", "crop_padding", "flip")
+        if getattr(config.data, key) is None
+    }
+    runtime = {}
+    if config.runtime.device == "auto":
+        runtime["device"] = recorded.runtime.device
+    if config.runtime.threads is None:
+        runtime["threads"] = recorded.runtime.threads
+    budget = {
+        key: getattr(recorded.budget, key)
+        for key in ("strategy", "cohort_size")
+        if getattr(config.budget, key) is None
+    }
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update=data),
+            "runtime": config.runtime.model_copy(update=runtime),
+            "budget": config.budget.model_copy(update=budget),
+            "storage": config.storage or recorded.storage,
+        }
+    )
+
+
+def check_same(
+    directory: StudyDir, recorded: Recorded, asked: StudyConfig, fingerprint: str
+) -> None:
+    """Refuse to continue a study with settings that would give other results.
+
+    Args:
+        directory: the study's.
+        recorded: what it was begun with.
+        asked: what it is to be continued with.
+        fingerprint: of the images that are there now; equal ones may lie elsewhere.
+
+    Raises:
+        MismatchError: with a line for each difference.
+    """
+    begun, now = _deciding(recorded.config), _deciding(asked)
+    options: list[str] = []
+    if recorded.fingerprint == fingerprint and begun.data.name != now.data.name:
+        options = ["--data", now.data.name]
+    if recorded.fingerprint == fingerprint:
+        place = {"name": now.data.name, "dir": now.data.dir}
+        begun = begun.model_copy(update={"data": begun.data.model_copy(update=place)})
+    lines = differences(begun, now)
+    own = f"go on with its own: {directory.search_command(*options)}"
+    if not directory.exists:
+        own = "the old settings"
+    if recorded.fingerprint not in (None, fingerprint):
+        own = "the old settings and images"
+        lines.append(
+            "data: the images are not those that the study was begun with "
+            f"(fingerprint {recorded.fingerprint[:12]} in the study, {fingerprint[:12]} now)"
+        )
+    if lines:
+        raise MismatchError(
+            "the study was begun with other settings, which would give other results; use "
+            f"--study-name for a new study, or {own}\n  " + "\n  ".join(lines)
+        )
+
+
+def study_fingerprint(config: StudyConfig, images: str) -> str:
+    """Of all that decides a study's results: resolved settings, and the images' fingerprint."""
+    return hashlib.sha256(repr((_deciding(config), images)).encode()).hexdigest()
+
+
+def write_config(directory: StudyDir, config: StudyConfig) -> None:
+    """Write the resolved settings beside the study."""
+    make_folder(directory.path)
+    write_toml(directory.config, config)
+
+
+def _deciding(config: StudyConfig) -> StudyConfig:
+    """A config without the settings that say only how far to go and where to keep it."""
+    budget = config.budget.model_copy(update={"n_trials": 1, "timeout_s": None, "baseline": True})
+    runtime = config.runtime.model_copy(update={"memory_mib": None})
+    return config.model_copy(
+        update={
+            "training": config.training.deciding,
+            "budget": budget,
+            "confirm": ConfirmConfig(),
+            "runtime": runtime,
+            "storage": None,
+        }
+    )
