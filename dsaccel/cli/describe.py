@@ -1,7 +1,5 @@
 """`dsaccel describe`: what a hierarchy is and costs, or what a search space holds."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +10,6 @@ from dsaccel.errors import ConfigError
 
 if TYPE_CHECKING:
     from dsaccel.config.study import RunConfig
-    from dsaccel.spec.plan import Plan
 
 
 @takes(
@@ -37,29 +34,27 @@ def describe(
 
     Trains nothing. Memory is estimated, on a CPU.
     """
-    from dsaccel.families import build_plan
-
-    build = partial(build_plan, channels=channels, side=image_size, num_classes=num_classes)
+    images = (channels, image_size, num_classes)
     output = Output(as_json=given.as_json)
     if space is None:
-        _describe_hierarchy(hierarchy, build, given, output)
+        _describe_hierarchy(hierarchy, images, given, output)
     elif hierarchy is None:
-        images = f"{image_size}x{image_size}x{channels}, {num_classes} classes"
-        _describe_space(space, build, images, given, output)
+        _describe_space(space, images, given, output)
     else:
         raise ConfigError(f"describe {hierarchy} or --space {space}, but not both")
 
 
 def _describe_hierarchy(
-    hierarchy: str | None, build: "Callable[..., Plan]", given: Given, output: Output
+    hierarchy: str | None, images: tuple[int, int, int], given: Given, output: Output
 ) -> None:
     from dsaccel.families import MODES
+    from dsaccel.planner import Planner
     from dsaccel.report import describe
     from dsaccel.spec.hierarchy import parse_hierarchy
 
     run = _run_config(given.settings.get("family", "resnet18"), hierarchy, given)
-    searched = parse_hierarchy(run.hierarchy)
-    local, whole = (build(run.family, searched, run.network, mode=mode) for mode in MODES)
+    plan = Planner(run.family, run.network, *images)
+    local, whole = (plan(parse_hierarchy(run.hierarchy), mode) for mode in MODES)
     memory = describe.training_memory(local, whole, run.training)
     if output.as_json:
         summary = describe.describe_plan(local)
@@ -68,27 +63,27 @@ def _describe_hierarchy(
         output.show(describe.description_table(local), describe.memory_table(memory, run.training))
 
 
-def _describe_space(
-    space: str, build: "Callable[..., Plan]", images: str, given: Given, output: Output
-) -> None:
+def _describe_space(space: str, images: tuple[int, int, int], given: Given, output: Output) -> None:
     from dsaccel.config.study import SpaceConfig
     from dsaccel.config.toml import parse_config
+    from dsaccel.planner import Planner
     from dsaccel.report.describe_space import describe_space, space_summary, space_table
     from dsaccel.study.folder import find_space
 
     own = {key: value for key, value in given.settings.items() if key == "family"}
     config = parse_config(SpaceConfig, find_space(space) | own, space)
     run = _run_config(config.family, None, given)
+    channels, side, num_classes = images
+    shown = f"{side}x{side}x{channels}, {num_classes} classes"
     try:
-        described = describe_space(
-            config, lambda hierarchy: build(run.family, hierarchy, run.network), run.training
-        )
+        plan = Planner(run.family, run.network, *images)
+        described = describe_space(config, plan, run.training)
     except ConfigError as error:
-        raise ConfigError(f"{space}, for images of {images}: {error}") from None
+        raise ConfigError(f"{space}, for images of {shown}: {error}") from None
     if output.as_json:
         output.show_json(space_summary(described))
     else:
-        output.show(space_table(described, run.training, images))
+        output.show(space_table(described, run.training, shown))
 
 
 def _run_config(family: str, hierarchy: str | None, given: Given) -> "RunConfig":

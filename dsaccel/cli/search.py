@@ -76,11 +76,11 @@ def _open(study: str, space: str | None, study_name: str | None, given: Given) -
     given.apply(tables)
     config = parse_config(StudyConfig, tables, study)
 
-    from dsaccel.search.engine import Search
+    from dsaccel.search.setup import open_search
     from dsaccel.study.storage import quiet_optuna
 
     quiet_optuna()
-    return Search(config, directory, download=given.download)
+    return open_search(config, directory, download=given.download)
 
 
 def _train(searching: "Search", output: Output) -> None:

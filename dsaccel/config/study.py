@@ -374,6 +374,10 @@ class StudyConfig(Section):
     confirm: ConfirmConfig = ConfirmConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
+    @property
+    def family(self) -> str:
+        return self.space.family
+
     @field_validator("references")
     @classmethod
     def _canonical(cls, references: tuple[str, ...]) -> tuple[str, ...]:
