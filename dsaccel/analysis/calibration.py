@@ -14,7 +14,7 @@ from dsaccel.analysis.landscape import (
     record_landscape,
 )
 from dsaccel.config.study import PruningConfig, StudyConfig
-from dsaccel.data.batches import load_data
+from dsaccel.data.load import load_data
 from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan, check_hierarchy
 from dsaccel.search.engine import Search

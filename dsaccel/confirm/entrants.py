@@ -8,7 +8,8 @@ import torch
 
 from dsaccel.config.study import NetworkConfig, StudyConfig, TrainingConfig
 from dsaccel.confirm.result import Entry, Mode
-from dsaccel.data.batches import Data, load_data
+from dsaccel.data.batches import Data
+from dsaccel.data.load import load_data
 from dsaccel.families import build_plan
 from dsaccel.files import atomic_write
 from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy, settings_of, with_settings

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from dsaccel.config.own_settings import with_own_settings
 from dsaccel.config.study import StudyConfig
-from dsaccel.data.batches import load_data
+from dsaccel.data.load import load_data
 from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan, check_hierarchy
 from dsaccel.files import make_folder

@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 
 from dsaccel.config.study import RunConfig
-from dsaccel.data.batches import EvalSplit, load_data, load_test_alone
+from dsaccel.data.batches import EvalSplit
+from dsaccel.data.load import load_data, load_test_alone
 from dsaccel.errors import ConfigError
 from dsaccel.files import atomic_write, check_writable
 from dsaccel.nn.network import plan_of

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dsaccel.config.study import RunConfig
-from dsaccel.data.batches import load_data
+from dsaccel.data.load import load_data
 from dsaccel.families import build_plan, check_hierarchy
 from dsaccel.nn.initial_weights import Taken, take_weights
 from dsaccel.nn.layers import Unit
