@@ -30,8 +30,8 @@ from dsaccel.families import build_plan
 from dsaccel.space.space import Measures, SearchSpace
 from dsaccel.spec.hierarchy import format_hierarchy
 from dsaccel.study.folder import StudyDir, find_study
+from dsaccel.study.rows import best_trial
 from dsaccel.study.storage import open_study
-from dsaccel.study.tables import best_trial
 from dsaccel.training.checkpoint import save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory import estimate_plans

@@ -16,7 +16,7 @@ from dsaccel.confirm.tuning import layerwise_settings, tune
 from dsaccel.errors import NoResultError
 from dsaccel.families import build_plan
 from dsaccel.spec.hierarchy import parse_hierarchy
-from dsaccel.study.tables import Kind, Row
+from dsaccel.study.rows import Kind, Row
 
 CONFIG = config(references=["2-2-2"], network={"width": 0.25})
 

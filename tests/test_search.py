@@ -21,7 +21,7 @@ from dsaccel.spec.trie import Trie
 from dsaccel.study.export import export_trial, run_config
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.resume import study_fingerprint
-from dsaccel.study.tables import best_trial
+from dsaccel.study.rows import best_trial
 from dsaccel.study.trials import CONSTRAINT, Ledger
 from dsaccel.training import schedules
 from dsaccel.training.train import Training

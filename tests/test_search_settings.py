@@ -21,7 +21,7 @@ from dsaccel.report.results import write_results
 from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy, settings_of
 from dsaccel.spec.trie import Trie
 from dsaccel.study.export import run_config
-from dsaccel.study.tables import best_trial, find_trial
+from dsaccel.study.rows import best_trial, find_trial
 from dsaccel.training.train import Training
 
 JOINT: dict[str, Any] = {

@@ -23,7 +23,7 @@ def export(
     from dsaccel.families import check_hierarchy
     from dsaccel.spec.hierarchy import parse_hierarchy
     from dsaccel.study.export import export_trial, run_config
-    from dsaccel.study.tables import best_trial, find_trial
+    from dsaccel.study.rows import best_trial, find_trial
     from dsaccel.study.trials import FINISHED
 
     directory, config, stored = stored_study(study)

@@ -81,7 +81,7 @@ def train(
     from dsaccel.files import check_writable
     from dsaccel.nn.weights import save_weights
     from dsaccel.report.results import result_table
-    from dsaccel.study.tables import percent
+    from dsaccel.text import percent
     from dsaccel.training.train import Training
 
     console, out = consoles(as_json)

@@ -15,7 +15,7 @@ from dsaccel.errors import NoResultError
 from dsaccel.families import find_family
 from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy, settings_of, with_settings
 from dsaccel.spec.plan import Plan
-from dsaccel.study.tables import Row
+from dsaccel.study.rows import Row
 
 MAX_WIDTH = 64.0
 """As in `NetworkConfig`."""

@@ -39,8 +39,8 @@ from dsaccel.files import make_folder
 from dsaccel.seeds import derive
 from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.resume import study_fingerprint
+from dsaccel.study.rows import read_rows
 from dsaccel.study.storage import TUNING_SUFFIX, open_study, storage_errors
-from dsaccel.study.tables import read_rows
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit

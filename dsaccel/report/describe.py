@@ -12,7 +12,7 @@ from dsaccel.config.study import TrainingConfig
 from dsaccel.families import Mode
 from dsaccel.spec.hierarchy import format_hierarchy
 from dsaccel.spec.plan import Block, Plan
-from dsaccel.study.tables import count
+from dsaccel.text import count
 from dsaccel.training.memory import Estimate, estimate_plans
 
 

@@ -11,7 +11,7 @@ from dsaccel.space.space import Measures, SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Trie
-from dsaccel.study.tables import count
+from dsaccel.text import count
 from dsaccel.training.memory import Estimate, estimate
 
 MAX_PLANNED = 5_000

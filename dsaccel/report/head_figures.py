@@ -22,7 +22,7 @@ from dsaccel.report.figures import (
     whole_numbers,
 )
 from dsaccel.spec.hierarchy import parse_hierarchy, settings_of
-from dsaccel.study.tables import Row, best_row, read_rows, read_step_name
+from dsaccel.study.rows import Row, best_row, read_rows, read_step_name
 
 
 def heads_figure(study: Study, limit: int = 20) -> go.Figure:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dsaccel.search.progress import Progress
-from dsaccel.study.tables import duration, percent
+from dsaccel.text import duration, percent
 
 NUM_SHOWN = 6
 

@@ -11,7 +11,7 @@ from dsaccel.data.batches import Data
 from dsaccel.errors import NoMemoryError
 from dsaccel.spec.hierarchy import parse_hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.study.tables import best_trial
+from dsaccel.study.rows import best_trial
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from dsaccel.study.tables import best_trial
+from dsaccel.study.rows import best_trial
 from dsaccel.study.trials import Ledger
 from dsaccel.training.cohort import Cohort
 

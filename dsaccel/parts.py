@@ -1,0 +1,235 @@
+"""Parts that can be added to a study: a file each, found by a name or by an import path.
+
+A part is a class: a frozen `Section` whose fields are its options, whose docstring is its help, and
+whose base says of which kind it is. Shipped parts have names in `BUILTIN`, a table of text: to list
+them imports nothing. A user's own part is `mypackage.heads:Mine` or `./heads.py:Mine`. It is code,
+so it is imported only after `trust`: the user has named it on the command line, in the study file
+or in Python. A name that was read from weights or a recorded study is not trusted by itself.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+from dsaccel.errors import ConfigError, MismatchError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Kind = Literal["head", "loss", "family", "optimizer", "lr_schedule", "strategy", "pruner", "data"]
+
+KINDS: dict[str, str] = {}
+"""The class that every part of a kind derives from, as `module:Class`."""
+BUILTIN: dict[str, dict[str, str]] = {}
+"""The shipped parts of each kind: name -> `module:Class`."""
+
+_trusted: dict[str, Path] = {}
+"""The import paths that the user has named, and the folder that `./` of each stands for."""
+_files: dict[tuple[Path, str | None], ModuleType] = {}
+"""The imported files, by path and SHA-256."""
+
+
+@dataclass(frozen=True)
+class PartRef:
+    """A part as a study records it."""
+
+    kind: Kind
+    name: str
+    sha256: str | None
+    """Of the file that defines it, not of what that file imports; None: the part is shipped."""
+
+
+@dataclass(frozen=True)
+class NamesPart:
+    """Marks a text field of a config as the name of a part: `Annotated[str, NamesPart("head")]`."""
+
+    kind: Kind
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core.core_schema import no_info_after_validator_function
+
+        return no_info_after_validator_function(self.check, handler(source))
+
+    def check(self, name: str) -> str:
+        """The name, if there may be such a part; nothing is imported.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if name not in BUILTIN[self.kind] and not is_foreign(name):
+            known = ", ".join(BUILTIN[self.kind])
+            raise ValueError(f"must be one of {known}, or an import path as ./mine.py:Mine")
+        return name
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a name is an import path, `mypackage.heads:Mine` or `./heads.py:Mine`."""
+    module, _, attribute = name.rpartition(":")
+    return bool(module) and attribute.isidentifier() and not set(module) & set(" \t\n=,")
+
+
+def trust(names: Iterable[str], base: Path) -> None:
+    """Allow the import of parts that the user has named.
+
+    Args:
+        names: import paths; names of shipped parts need no trust and are passed over.
+        base: the folder that `./` stands for: that of the study file, or the current one.
+
+    Raises:
+        ConfigError: if a name stands for another file already.
+    """
+    base = base.resolve()
+    for name in filter(is_foreign, names):
+        known = _trusted.setdefault(name, base)
+        if known != base and _is_file(name) and _sha256(known, name) != _sha256(base, name):
+            raise ConfigError(
+                f"{name} must be one part, but it is another one in {base} than in {known}; "
+                f"give one of the files another name"
+            )
+
+
+def trusted() -> dict[str, Path]:
+    """What has been trusted, so that a worker process can trust the same."""
+    return dict(_trusted)
+
+
+def load_part(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> Any:
+    """A part with its options.
+
+    Raises:
+        ConfigError: as `load_class`, or if the part has no such options.
+    """
+    from dsaccel.config.toml import parse_config
+
+    return parse_config(load_class(kind, name), dict(options or {}), f"{kind} {name}")
+
+
+def load_class(kind: Kind, name: str) -> type["BaseModel"]:
+    """The class of a part, imported and checked.
+
+    Raises:
+        ConfigError: if there is no such part, if it is not trusted or cannot be imported, if it is
+            of another kind or leaves out what its kind must define.
+    """
+    path = BUILTIN[kind].get(name)
+    if path is None:
+        try:
+            path = NamesPart(kind).check(name)
+        except ValueError as error:
+            raise ConfigError(f"{kind} {error}, but got {name!r}") from None
+        _refuse_untrusted(kind, name)
+    base, part = _attribute(KINDS[kind]), _imported(kind, path)
+    if not (isinstance(part, type) and issubclass(part, base)):
+        expected = KINDS[kind].replace(":", ".")
+        raise ConfigError(f"{kind} {name} must be a class derived from {expected}, but is {part!r}")
+    missing = getattr(part, "__abstractmethods__", ())
+    if missing:
+        raise ConfigError(f"{kind} {name} must define {', '.join(sorted(missing))}, but does not")
+    return part
+
+
+def part_ref(kind: Kind, name: str) -> PartRef:
+    """How a study records a part.
+
+    Raises:
+        ConfigError: as `load_class`.
+    """
+    if name in BUILTIN[kind]:
+        return PartRef(kind, name, None)
+    part = load_class(kind, name)
+    module = sys.modules.get(part.__module__)
+    file = getattr(module, "__file__", None)
+    # a class of a notebook has no file
+    source = Path(file).read_bytes() if file else inspect.getsource(part).encode()
+    return PartRef(kind, name, hashlib.sha256(source).hexdigest())
+
+
+def named_parts(config: "BaseModel") -> Iterator[tuple[Kind, str]]:
+    """The parts that a config names, in the order of its fields; nothing is imported."""
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        marks = [mark for mark in field.metadata if isinstance(mark, NamesPart)]
+        if hasattr(type(value), "model_fields"):
+            yield from named_parts(value)
+        elif marks and value is not None:
+            yield marks[0].kind, value
+
+
+def refuse_changed(recorded: Iterable[PartRef], now: Iterable[PartRef]) -> None:
+    """Refuse to go on with parts that have changed since they were recorded.
+
+    Raises:
+        MismatchError: if a part's file is another one.
+    """
+    current = {(part.kind, part.name): part.sha256 for part in now}
+    for part in recorded:
+        if current.get((part.kind, part.name), part.sha256) != part.sha256:
+            raise MismatchError(
+                f"{part.kind} {part.name} has changed since the study began; restore its file, or "
+                f"begin a new study"
+            )
+
+
+def _refuse_untrusted(kind: Kind, name: str) -> None:
+    if name not in _trusted:
+        raise ConfigError(
+            f"{kind} {name} is code that you have not named yourself; if you trust it, allow its "
+            f"import with --trust-part {name}"
+        )
+
+
+def _imported(kind: Kind, path: str) -> Any:
+    try:
+        return _attribute(path)
+    except Exception as error:  # whatever a user's file raises
+        raise ConfigError(
+            f"{kind} {path} must be importable, but: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _attribute(path: str) -> Any:
+    module, _, attribute = path.rpartition(":")
+    if _is_file(path):
+        return getattr(_import_file(_trusted[path], path), attribute)
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _is_file(path: str) -> bool:
+    return path.rpartition(":")[0].endswith(".py")
+
+
+def _import_file(base: Path, path: str) -> ModuleType:
+    """The module of a file; imported again only if the file has changed."""
+    file, sha256 = _file(base, path), _sha256(base, path)
+    if (file, sha256) not in _files:
+        name = f"dsaccel_part_{file.stem}_{str(sha256)[:16]}"
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look their module up
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        _files[file, sha256] = module
+    return _files[file, sha256]
+
+
+def _file(base: Path, path: str) -> Path:
+    return base / path.rpartition(":")[0]
+
+
+def _sha256(base: Path, path: str) -> str | None:
+    try:
+        return hashlib.sha256(_file(base, path).read_bytes()).hexdigest()
+    except OSError:
+        return None
