@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dsaccel import parts
 from dsaccel.config.study import DataConfig
 from dsaccel.data.arrays import as_images
 from dsaccel.data.load import load_data, load_test
@@ -127,3 +128,57 @@ def test_given_arrays_are_trained_on_validated_and_tested_as_they_were_given():
 def test_a_study_of_arrays_is_not_looked_for_in_a_folder():
     with pytest.raises(ConfigError, match="'arrays' were in memory: go on in Python"):
         load_data(DataConfig(name="arrays"), seed=1, batch_size=4, device=torch.device("cpu"))
+
+
+MINE = """
+import numpy as np
+from dsaccel.data.images import Images
+from dsaccel.data.source import DataSource
+
+class Stripes(DataSource):
+    default_flip = False
+
+    def read(self, split):
+        if split == "val":
+            return None
+        labels = np.arange(20) % 2
+        images = np.zeros((20, 8, 8, 1), np.uint8)
+        images[labels == 1, ::2] = 255
+        return Images(images, labels, ("plain", "striped"))
+
+class Wrong(DataSource):
+    def read(self, split):
+        return Images(np.zeros((20, 8, 9, 1), np.uint8), np.zeros(20, int), ("a", "b"))
+
+class Silent(DataSource):
+    pass
+"""
+
+
+def read_own(folder, name):
+    (folder / "mine.py").write_text(MINE)
+    path = f"./mine.py:{name}"
+    parts.trust([path], folder)
+    return load_data(DataConfig(name=path), seed=1, batch_size=4, device=torch.device("cpu"))
+
+
+def test_a_source_of_ones_own_is_named_by_its_import_path(tmp_path):
+    data = read_own(tmp_path, "Stripes")
+    assert (data.class_names, data.side, data.num_train) == (("plain", "striped"), 8, 18)
+    assert (data.resolved.name, data.resolved.flip) == ("./mine.py:Stripes", False)
+    assert data.has_test
+    assert list(parts.named_parts(data.resolved)) == [("data", "./mine.py:Stripes")]
+    assert not list(parts.named_parts(DataConfig(name=str(tmp_path))))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Wrong", r"train of ./mine.py:Wrong must be .* got the shape \(20, 8, 9, 1\)"),
+        ("Silent", "data ./mine.py:Silent must define read, but does not"),
+        ("Gone", "data ./mine.py:Gone must be importable, but"),
+    ],
+)
+def test_a_source_of_ones_own_that_is_not_right_is_refused(tmp_path, name, message):
+    with pytest.raises(ConfigError, match=message):
+        read_own(tmp_path, name)

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin
+from tiny_study import searching
 
 from dsaccel.config.study import DataConfig
 from dsaccel.data import decoding
@@ -203,7 +204,7 @@ def test_equal_files_in_two_classes_and_swapped_classes_are_said(root):
     said = "\n".join(source(root).notes()[2:])
     assert "1 in train/ twice, of which one may be held out to validate" in said
     assert "7 in test/ that are also in train/; test/b/0.png equals train/a/0.png" in said
-    assert "in two classes; train/b/copy.png equals train/a/1.png" in said
+    assert "7 in two classes; test/b/0.png equals train/a/0.png" in said
 
 
 def test_different_images_are_no_copies(root):
@@ -221,3 +222,28 @@ def test_folders_are_read_while_another_thread_reads_images_of_its_own(root):
     for thread in threads:
         thread.join()
     assert Image.MAX_IMAGE_PIXELS is not None
+
+
+# ---- what a search says and records
+
+
+def search_of(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = {"name": str(root), "val_fraction": 0.5}
+    return searching("tiny", data=data | {"train_images": None}, training={"batch_size": 2})
+
+
+def test_a_search_records_how_many_images_there_were_and_what_was_equal(
+    root, tmp_path, monkeypatch
+):
+    shutil.copytree(root / "train", root / "test")
+    notes = search_of(root, tmp_path, monkeypatch).study.user_attrs["data_notes"]
+    assert "train: 6 images (a 3, b 3)" in notes[0]
+    assert notes[2].startswith("equal files: 6 in test/ that are also in train/")
+
+
+def test_a_test_image_that_cannot_be_read_is_told_before_training(root, tmp_path, monkeypatch):
+    shutil.copytree(root / "train", root / "test")
+    (root / "test" / "a" / "0.png").write_text("no image")
+    with pytest.raises(ConfigError, match=r"test/a/0.png must be an image"):
+        search_of(root, tmp_path, monkeypatch)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dsaccel.config.study import StudyConfig
+    from dsaccel.data.batches import Data
     from dsaccel.study.folder import StudyDir
 
 StudyName = Annotated[
@@ -37,6 +38,12 @@ def consoles(as_json: bool) -> tuple["Console", "Console"]:
 
     progress = console(stderr=True)
     return progress, progress if as_json else console(stderr=False)
+
+
+def tell_notes(console: "Console", data: "Data") -> None:
+    """Say what should be known of the images."""
+    for note in data.notes:
+        console.print(note, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dsaccel.cli import options
-from dsaccel.cli.common import StudyName, consoles, print_json
+from dsaccel.cli.common import StudyName, consoles, print_json, tell_notes
 from dsaccel.errors import UserError
 
 
@@ -97,6 +97,8 @@ def search(
     console, out = consoles(as_json)
     quiet_optuna()
     searching = Search(config, directory, download=download)
+    if not quiet:
+        tell_notes(console, searching.data)
     if not searching.data.has_test and not quiet:
         console.print(f"{config.data.name}: no test split; results are validation accuracies")
     if searching.is_finished:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dsaccel.cli import options
-from dsaccel.cli.common import consoles, print_json
+from dsaccel.cli.common import consoles, print_json, tell_notes
 from dsaccel.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def train(
 
     console, out = consoles(as_json)
     training = Training(run, download=download)
+    if not quiet:
+        tell_notes(console, training.data)
     if output is not None:
         check_writable(output, 4 * training.plan.num_parameters)  # fp32
     begun: dict[str, Any] = {}

@@ -9,7 +9,8 @@ import torch
 from dsaccel.config.study import NetworkConfig, StudyConfig, TrainingConfig
 from dsaccel.confirm.result import Entry, Mode
 from dsaccel.data.batches import Data
-from dsaccel.data.load import load_data
+from dsaccel.data.load import load_data, look_at_test
+from dsaccel.data.source import open_source
 from dsaccel.families import build_plan
 from dsaccel.files import atomic_write
 from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy, settings_of, with_settings
@@ -37,9 +38,10 @@ class Entrants:
         """
         self.config = config
         self.device = start_runtime(resolve_runtime(config.runtime))
-        self._download = download
+        self._source = open_source(config.data, download=download)
         self._data: Data | None = None
         data = self.load_data(config.seed)
+        look_at_test(data)
         self.fingerprint = data.fingerprint
         self.num_val = data.num_val
         self.has_test = data.has_test
@@ -59,7 +61,7 @@ class Entrants:
                 seed=seed,
                 batch_size=self.config.training.batch_size,
                 device=self.device,
-                download=self._download,
+                source=self._source,
             )
         return self._data
 

@@ -108,7 +108,7 @@ class Confirm:
             ConfigError: data that cannot be read, or other tuning than what is used already.
         """
         self.config, self.directory, self.study, self.confirm = config, directory, study, confirm
-        self._command, self._download = command, download
+        self._command = command
         self.entrants = Entrants(config, download=download)
         recorded = study.user_attrs.get("fingerprint", self.entrants.fingerprint)
         if recorded != self.entrants.fingerprint:

@@ -5,7 +5,7 @@ A source is `digits` (scikit-learn's), the name of a torchvision data set, or a 
 is random, and the test split is read only for who asks for it.
 """
 
-import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,21 +13,13 @@ from dsaccel.config.study import DataConfig
 from dsaccel.data.arrays import as_images
 from dsaccel.data.images import Images, Split, convert
 from dsaccel.errors import ConfigError
-
-_TORCHVISION = "dsaccel.data.sources.torchvision:Torchvision"
-BUILTIN = {
-    "digits": "dsaccel.data.sources.digits:Digits",
-    **dict.fromkeys(
-        ("cifar10", "cifar100", "fashion-mnist", "kmnist", "mnist", "stl10", "svhn"), _TORCHVISION
-    ),
-}
-"""Every source with a name; what else is named is a folder."""
+from dsaccel.parts import BUILTIN, is_foreign, load_class
 
 IN_MEMORY = "arrays"
 """What a study calls images that it was given in Python."""
 
 
-class DataSource:
+class DataSource(ABC):
     """Images with labels. A source of one's own says at least how a split is read."""
 
     name: str = IN_MEMORY
@@ -35,12 +27,12 @@ class DataSource:
     default_flip: bool = True
     """Whether a mirrored image keeps its class, so that training may flip it."""
 
+    @abstractmethod
     def read(self, split: Split) -> Images | None:
         """The images of a split, in the same order each time; None: there is no such split.
 
         There must be `train`. Without `val` some of the training images are held out.
         """
-        raise NotImplementedError
 
     def has(self, split: Split) -> bool:
         """Whether there is a split; a source that reads slowly says it without reading."""
@@ -57,18 +49,24 @@ def open_source(config: DataConfig, *, download: bool = False) -> DataSource:
     Raises:
         ConfigError: if there is none of that name.
     """
-    place = BUILTIN.get(config.name)
-    if place is None and not (config.name and Path(config.name).expanduser().is_dir()):
-        if config.name == IN_MEMORY:
-            raise ConfigError(f"data {IN_MEMORY!r} were in memory: go on in Python, with the same")
-        # no name at all would be the path of the working directory
-        raise ConfigError(
-            f"data must be one of {', '.join(BUILTIN)}, or a folder with train/<class>/, "
-            f"but got {config.name!r}, and there is no such folder; if it was moved, say where it "
-            f"lies with --data (of a study that was run: once, to dsaccel search)"
-        )
-    module, _, kind = (place or "dsaccel.data.sources.folder:Folder").partition(":")
-    return getattr(importlib.import_module(module), kind)(config, download=download)
+    name = config.name
+    if name in BUILTIN["data"]:
+        return load_class("data", name)(config, download=download)
+    if name and Path(name).expanduser().is_dir():  # no name would be the working directory
+        from dsaccel.data.sources.folder import Folder
+
+        return Folder(config)
+    if is_foreign(name):
+        source: DataSource = load_class("data", name)()
+        source.name = name
+        return source
+    if name == IN_MEMORY:
+        raise ConfigError(f"data {name!r} were in memory: go on in Python, with the same")
+    raise ConfigError(
+        f"data must be one of {', '.join(BUILTIN['data'])}, or a folder with train/<class>/, "
+        f"but got {name!r}, and there is no such folder; if it was moved, say where it lies with "
+        f"--data (of a study that was run: once, to dsaccel search)"
+    )
 
 
 def read_images(source: DataSource, split: Split, config: DataConfig) -> Images | None:

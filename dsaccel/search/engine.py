@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from dsaccel.config.own_settings import with_own_settings
 from dsaccel.config.study import StudyConfig
-from dsaccel.data.load import load_data
+from dsaccel.data.load import load_data, look_at_test
 from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan, check_hierarchy
 from dsaccel.files import make_folder
@@ -78,6 +78,7 @@ class Search:
             device=self.device,
             download=download,
         )
+        look_at_test(self.data)
         self.plan = partial(
             build_plan,
             config.space.family,
@@ -377,6 +378,7 @@ class Search:
         self.study.set_user_attr("config", self.config.model_dump(mode="json"))
         self.study.set_user_attr("fingerprint", self.data.fingerprint)
         self.study.set_user_attr("num_val", self.data.num_val)
+        self.study.set_user_attr("data_notes", list(self.data.notes))
 
     def _measure(self, hierarchy: Hierarchy) -> Measures:
         return Measures.of(self.plan(hierarchy))

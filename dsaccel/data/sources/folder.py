@@ -18,7 +18,7 @@ class Folder(DataSource):
     of the training images, within 4..512 pixels, and without `channels` three.
     """
 
-    def __init__(self, config: DataConfig, *, download: bool = False) -> None:
+    def __init__(self, config: DataConfig) -> None:
         self.name = config.name
         self._root = Path(config.name).expanduser()
         self._side, self._channels = config.image_size, config.channels or 3
