@@ -1,5 +1,7 @@
 """Images in memory: what is taken, in which form it is kept, and what is refused."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -84,7 +86,7 @@ class Items(torch.utils.data.Dataset):
 
     classes = ("cat", "dog", "eel")
 
-    def __init__(self, pixels=X):
+    def __init__(self, pixels: Any = X):
         self.pixels = pixels
 
     def __len__(self):

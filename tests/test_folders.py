@@ -11,6 +11,7 @@ from tiny_study import searching
 
 from dsaccel.config.study import DataConfig
 from dsaccel.data import decoding
+from dsaccel.data.images import Split
 from dsaccel.data.source import open_source, read_images
 from dsaccel.errors import ConfigError
 from dsaccel.files import read_file
@@ -36,7 +37,7 @@ def source(root, **settings):
     return open_source(DataConfig(name=str(root), **settings))
 
 
-def num_images(root, split="train"):
+def num_images(root, split: Split = "train"):
     images = read_images(source(root), split, DataConfig(name=str(root)))
     assert images is not None
     return np.bincount(images.labels).tolist()
