@@ -44,7 +44,7 @@ def find_splits(root: Path) -> dict[Split, Found]:
     found, passed_over = _walk(
         [folder for _, folder in places], [root, *(root / s for s in classes)]
     )
-    splits = {split: Found({}, Counter()) for split in classes}
+    splits: dict[Split, Found] = {split: Found({}, Counter()) for split in classes}
     for (split, folder), files, reasons in zip(places, found, passed_over, strict=True):
         if not files:
             raise ConfigError(

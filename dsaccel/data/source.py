@@ -8,6 +8,7 @@ is random, and the test split is read only for who asks for it.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dsaccel.config.study import DataConfig
 from dsaccel.data.arrays import as_images
@@ -51,13 +52,15 @@ def open_source(config: DataConfig, *, download: bool = False) -> DataSource:
     """
     name = config.name
     if name in BUILTIN["data"]:
-        return load_class("data", name)(config, download=download)
+        shipped: Any = load_class("data", name)
+        return shipped(config, download=download)
     if name and Path(name).expanduser().is_dir():  # no name would be the working directory
         from dsaccel.data.sources.folder import Folder
 
         return Folder(config)
     if is_foreign(name):
-        source: DataSource = load_class("data", name)()
+        own: Any = load_class("data", name)
+        source: DataSource = own()
         source.name = name
         return source
     if name == IN_MEMORY:
