@@ -39,12 +39,13 @@ def find_splits(root: Path) -> dict[Split, Found]:
         ConfigError: fewer than two class folders, one without images, other classes in another
             split than in train, or one folder in two places.
     """
-    classes = {split: _class_folders(root / split) for split in SPLITS if (root / split).is_dir()}
-    places = [(split, folder) for split in classes for folder in classes[split].values()]
+    there: list[Split] = [split for split in SPLITS if (root / split).is_dir()]
+    classes = {split: _class_folders(root / split) for split in there}
+    places = [(split, folder) for split in there for folder in classes[split].values()]
     found, passed_over = _walk(
         [folder for _, folder in places], [root, *(root / s for s in classes)]
     )
-    splits: dict[Split, Found] = {split: Found({}, Counter()) for split in classes}
+    splits: dict[Split, Found] = {split: Found({}, Counter()) for split in there}
     for (split, folder), files, reasons in zip(places, found, passed_over, strict=True):
         if not files:
             raise ConfigError(
