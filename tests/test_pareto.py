@@ -11,9 +11,11 @@ from rich.console import Console
 from tiny_study import searched, searching, write_study
 from typer.testing import CliRunner
 
+from dsaccel.analysis.pareto import pareto_points
 from dsaccel.cli.app import app
 from dsaccel.errors import ConfigError, NoResultError
-from dsaccel.report.pareto import front_table, pareto_figure, pareto_points, write_front
+from dsaccel.report.figures.pareto import pareto_figure
+from dsaccel.report.pareto import front_table, write_front
 from dsaccel.spec.costs import COSTS
 
 PARAMETERS = COSTS["parameters"]
@@ -66,7 +68,7 @@ def test_the_table_has_the_front_alone_and_the_figure_all() -> None:
     points = pareto_points(study_of((0.5, 10), (0.4, 20), (0.7, 30)), PARAMETERS)
     console = Console(width=120)
     with console.capture() as captured:
-        console.print(front_table(points, PARAMETERS))
+        console.print(front_table(points, PARAMETERS).on_terminal())
     table = captured.get()
     assert "1-1" in table
     assert "1-2" not in table

@@ -59,16 +59,16 @@ def calibrate(
     given = dict(locals())
     from dsaccel.analysis.agreement import Fidelity
     from dsaccel.analysis.landscape_files import read_landscape, write_landscape
+    from dsaccel.analysis.pruning_advice import calibrated
     from dsaccel.files import make_folder
-    from dsaccel.report.calibration_page import write_calibration
-    from dsaccel.report.calibration_tables import (
-        calibrated,
+    from dsaccel.report.calibration import (
         calibration_summary,
         calibration_tables,
         pruning_table,
-        verdict,
+        write_calibration,
         write_pruning,
     )
+    from dsaccel.report.calibration_words import verdict
 
     if output is not None and not output.is_dir():
         raise ConfigError(f"output must be a folder that exists, but got {output}")

@@ -76,7 +76,7 @@ def confirm_search(
 ) -> "Confirm":
     """Confirm a search that has just been finished."""
     from dsaccel.confirm.run import Confirm
-    from dsaccel.confirm.verdict import RESOLUTION
+    from dsaccel.report.verdict import RESOLUTION
 
     confirming = Confirm(
         searching.config,
@@ -94,7 +94,7 @@ def run_confirmation(
     confirming: "Confirm", console: "Console", resolution: float, *, quiet: bool
 ) -> None:
     """Run with progress; files are written as far as it came, also when it is cut off."""
-    from dsaccel.report.confirm_tables import progress_line, progress_panel, write_confirmation
+    from dsaccel.report.confirmation import progress_line, progress_panel, write_confirmation
     from dsaccel.report.live import LiveView
 
     if confirming.is_finished:
@@ -118,19 +118,20 @@ def show_confirmation(
     confirming: "Confirm", out: "Console", resolution: float, *, as_json: bool
 ) -> None:
     """The outcome, as JSON or as a table with sentences."""
-    from dsaccel.confirm.verdict import sentences
-    from dsaccel.report.confirm_tables import (
+    from dsaccel.report.confirmation import (
         confirmation_summary,
-        confirmation_table,
         write_confirmation,
     )
+    from dsaccel.report.confirmation_table import confirmation_table
+    from dsaccel.report.verdict import sentences
 
     files = write_confirmation(confirming, resolution)
     files["report"] = confirming.directory.report.as_posix()
     if as_json:
         print_json(confirmation_summary(confirming, resolution) | {"files": files})
         return
-    out.print(confirmation_table(confirming.result))
+    # the last column is for the width of a page
+    out.print(confirmation_table(confirming.result).without_column(9).on_terminal())
     for line in sentences(confirming.result, resolution):
         out.print(line, highlight=False)
     for label, path in files.items():

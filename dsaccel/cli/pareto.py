@@ -25,13 +25,8 @@ def pareto(
     as_json: options.Json = False,
 ) -> None:
     """Show which hierarchies nothing beats in accuracy and cost."""
-    from dsaccel.report.pareto import (
-        find_cost,
-        front_summary,
-        front_table,
-        pareto_points,
-        write_front,
-    )
+    from dsaccel.analysis.pareto import find_cost, pareto_points
+    from dsaccel.report.pareto import front_summary, front_table, write_front
     from dsaccel.study.storage import quiet_optuna
 
     if against is not None:
@@ -48,6 +43,6 @@ def pareto(
     if as_json:
         print_json(front_summary(points, directory.name, against))
         return
-    consoles(as_json)[1].print(front_table(points, cost))
+    consoles(as_json)[1].print(front_table(points, cost).on_terminal())
     if output is not None:
         print(output)

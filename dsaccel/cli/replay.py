@@ -51,7 +51,7 @@ def replay(
     from dsaccel.analysis.replay_policies import policies, replay_policies
     from dsaccel.config.toml import parse_override
     from dsaccel.files import check_writable
-    from dsaccel.report.replay_figure import outcome_summary, outcome_table, write_replay
+    from dsaccel.report.replay import outcome_summary, outcome_table, write_replay
 
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
@@ -78,6 +78,6 @@ def replay(
     if as_json:
         print_json({"landscape": str(table), "outcomes": list(map(outcome_summary, outcomes))})
         return
-    out.print(outcome_table(outcomes))
+    out.print(outcome_table(outcomes).on_terminal())
     if output is not None:
         print(output)

@@ -81,14 +81,15 @@ def search(
     options.apply(tables, given)
     config = parse_config(StudyConfig, tables, study)
 
+    from dsaccel.analysis.pareto import find_cost, pareto_points
     from dsaccel.cli.confirm import confirm_search, show_confirmation
-    from dsaccel.confirm.verdict import RESOLUTION
     from dsaccel.errors import NoResultError
-    from dsaccel.report.confirm_tables import confirmation_summary
+    from dsaccel.report.confirmation import confirmation_summary
     from dsaccel.report.live import ProgressView
-    from dsaccel.report.pareto import find_cost, front_summary, front_table, pareto_points
+    from dsaccel.report.pareto import front_summary, front_table
     from dsaccel.report.results import search_summary, write_results
     from dsaccel.report.study_table import headline, trials_table
+    from dsaccel.report.verdict import RESOLUTION
     from dsaccel.search.engine import Search
     from dsaccel.search.suggestions import MAX_DRAWS
     from dsaccel.study.rows import best_trial
@@ -150,7 +151,7 @@ def search(
         out.print(headline(searching.study))
         if against is not None and best is not None:
             cost = find_cost(against)
-            out.print(front_table(pareto_points(searching.study, cost), cost))
+            out.print(front_table(pareto_points(searching.study, cost), cost).on_terminal())
         for label, path in files.items():
             out.print(f"{label:>10}  {path}", highlight=False, soft_wrap=True)
         out.print(
