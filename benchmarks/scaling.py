@@ -184,7 +184,7 @@ def main() -> None:
     ]
 
     console = Console(width=150)
-    console.print(table(rows).on_terminal())
+    console.print(table(rows))
     growth = {sweep: slopes([row for row in rows if row.sweep == sweep]) for sweep in SWEEPS}
     for sweep, (time, memory) in growth.items():
         console.print(f"{sweep}: time grows as its power {time:.2f}, memory as {memory:.2f}")

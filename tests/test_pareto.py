@@ -68,7 +68,7 @@ def test_the_table_has_the_front_alone_and_the_figure_all() -> None:
     points = pareto_points(study_of((0.5, 10), (0.4, 20), (0.7, 30)), PARAMETERS)
     console = Console(width=120)
     with console.capture() as captured:
-        console.print(front_table(points, PARAMETERS).on_terminal())
+        console.print(front_table(points, PARAMETERS))
     table = captured.get()
     assert "1-1" in table
     assert "1-2" not in table

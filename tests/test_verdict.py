@@ -161,7 +161,7 @@ def test_a_difference_that_is_the_same_at_every_seed_is_no_lead_and_is_said_to_b
     # the table and the picture: no interval, and a mark in its place
     console = Console(width=250)
     with console.capture() as capture:
-        console.print(confirmation_table(made).on_terminal())
+        console.print(confirmation_table(made))
     assert "-2.00 ?" in capture.get()
     assert " tie" not in capture.get()
     drawn: list[Any] = list(confirmation_figure(made).data)
@@ -236,7 +236,7 @@ def test_variance_components_come_from_entries_at_the_studys_settings():
 def test_the_table_has_a_row_for_each_network_and_mode():
     console = Console(width=250)
     with console.capture() as capture:
-        console.print(confirmation_table(confirmation()).on_terminal())
+        console.print(confirmation_table(confirmation()))
     text = capture.get()
     assert text.count("layer-wise") == 5
     assert text.count("global") == 1 + 3  # a heading and rows

@@ -52,7 +52,7 @@ def calibration_tables(result: Calibrated) -> Group:
             words=(),
         )
     )
-    return Group(*(table.on_terminal(plain=True) for table in tables))
+    return Group(*(replace(table, plain=True) for table in tables))
 
 
 def rung_tables(result: Calibrated) -> list[tuple[By, Table]]:

@@ -28,6 +28,8 @@ class Table:
     """The columns that hold words and are flush left; the others hold figures."""
     wide: Collection[int] = ()
     """The columns whose cells a page breaks into lines."""
+    plain: bool = False
+    """Whether a terminal draws a line under the headings alone."""
     breaks: Collection[int] = ()
     """The rows that a line is drawn above."""
 
@@ -38,21 +40,21 @@ class Table:
 
     @property
     def styled_rows(self) -> list[tuple[RowStyle, Sequence[str]]]:
-        plain: Sequence[RowStyle] = [""] * len(self.rows)
+        plain: list[RowStyle] = ["" for _ in self.rows]
         return list(zip(self.styles or plain, self.rows, strict=True))
 
     def without_column(self, index: int) -> "Table":
         rows = [_without(row, index) for row in self.rows]
         return replace(self, headings=_without(self.headings, index), rows=rows)
 
-    def on_terminal(self, *, plain: bool = False) -> RichTable:
-        """The table in rich; `plain` ones have a line under the headings alone."""
+    def __rich__(self) -> RichTable:
+        """What rich prints."""
         table = RichTable(
             title=self.title or None,
             caption=self.caption or None,
             title_justify="left",
             caption_justify="left",
-            **{"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)} if plain else {},
+            **{"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)} if self.plain else {},
         )
         for i, heading in enumerate(self.headings):
             # no name may be cut; figures are short
