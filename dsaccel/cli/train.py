@@ -68,7 +68,7 @@ def train(
     from dsaccel.report.results import result_table
     from dsaccel.training.train import Training
 
-    shown = Output(as_json=given.as_json, quiet=given.quiet, verbose=given.verbose)
+    shown = given.output()
     training = Training(run, download=given.download)
     if output is not None:
         check_writable(output, 4 * training.plan.num_parameters)  # fp32

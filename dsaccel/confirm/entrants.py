@@ -15,7 +15,6 @@ from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy, settings_of, with
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.runtime import start_runtime
 from dsaccel.training.workbench import Bench, read_data
 
 
@@ -36,7 +35,7 @@ class Entrants:
             ConfigError: if data or device cannot be used.
         """
         bench = Bench.load(config, download=download)
-        self.config, self.device = config, start_runtime(bench.config.runtime)
+        self.config, self.device, self.runtime = config, bench.device, bench.config.runtime
         self._planner, self._download = bench.planner, download
         self._data: Data | None = bench.data
         self.fingerprint = bench.data.fingerprint

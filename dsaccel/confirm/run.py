@@ -43,6 +43,7 @@ from dsaccel.study.storage import TUNING_SUFFIX, open_study, storage_errors
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.runtime import running
 from dsaccel.training.schedules import evaluate
 
 CHECKPOINT_INTERVAL_S = 60.0
@@ -135,6 +136,14 @@ class Confirm:
         """Whether there is nothing left to train, decide or read."""
         return not self.jobs() and self._is_decided and not self.record["unread"]
 
+    def remarks(self) -> Iterator[str]:
+        """What a user should know before it trains."""
+        if self.is_finished:
+            yield "all of it is trained and read: the recorded confirmation is shown"
+        elif not self.entrants.has_test:
+            fresh = ", and no image is fresh" if self.entrants.val_is_given else ""
+            yield f"no test split: the confirmation is on validation alone{fresh}"
+
     def run(self) -> Generator[ConfirmProgress]:
         """Tune, train what is missing, decide, and read the test split of what was trained.
 
@@ -143,7 +152,8 @@ class Confirm:
             NoMemoryError: if one network alone needs more memory than there is.
             StorageError: if the storage fails, or another process trains here.
         """
-        with storage_errors(self._url), training_lock(self.directory):
+        runtime = self.entrants.runtime
+        with storage_errors(self._url), training_lock(self.directory), running(runtime):
             if "test_fingerprint" in self.record and self.jobs():
                 # found now, not after hours of training; no network sees them
                 if not self.entrants.has_test:

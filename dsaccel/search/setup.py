@@ -8,7 +8,6 @@ from dsaccel.search.strategy import check_strategy, resolve_budget
 from dsaccel.space.space import SearchSpace
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.resume import as_recorded, begin_study, check_same, recorded_study
-from dsaccel.training.runtime import start_runtime
 from dsaccel.training.workbench import Workbench
 
 
@@ -27,7 +26,6 @@ def open_search(config: StudyConfig, directory: StudyDir, *, download: bool = Fa
     bench = bench.with_config(resolve(bench.config, bench.space, is_new=recorded is None))
     if recorded is not None:
         check_same(directory, recorded, bench.config, bench.data.fingerprint)
-    start_runtime(bench.config.runtime)
     return Search(bench, directory, begin_study(directory, bench.config, bench.data))
 
 
