@@ -14,12 +14,13 @@ from dsaccel.config.study import RunConfig, StudyConfig
 from dsaccel.config.toml import parse_config, set_value, write_toml
 from dsaccel.confirm.result import Confirmation, read_confirmation
 from dsaccel.confirm.run import Confirm, ConfirmProgress
-from dsaccel.confirm.verdict import RESOLUTION
 from dsaccel.errors import ConfigError, UserError
 from dsaccel.families import check_hierarchy
-from dsaccel.report.confirm_tables import write_confirmation
+from dsaccel.report.confirmation import write_confirmation
+from dsaccel.report.figures import FIGURES
 from dsaccel.report.results import write_results
 from dsaccel.report.study_page import write_report
+from dsaccel.report.verdict import RESOLUTION
 from dsaccel.search.engine import Search
 from dsaccel.search.outcome import (
     after_training,
@@ -38,6 +39,7 @@ from dsaccel.study.storage import open_study, quiet_optuna
 
 if TYPE_CHECKING:
     import pandas as pd  # pyright: ignore[reportMissingImports]
+    import plotly.graph_objects as go
 
 log = logging.getLogger("dsaccel")
 Callback = Callable[[Progress | ConfirmProgress], object]
@@ -257,6 +259,17 @@ class Study:
     def confirmation(self) -> Confirmation | None:
         """What the confirmation came to; None: there was none."""
         return read_confirmation(self.optuna)
+
+    def figure(self, name: str) -> "go.Figure":
+        """A picture of the study's page, for plotly; one without data has nothing to show yet.
+
+        Raises:
+            ConfigError: if there is none of this name.
+        """
+        known = {figure.name: figure for figure in FIGURES}
+        if name not in known:
+            raise ConfigError(f"a figure must be one of {', '.join(known)}, but got {name!r}")
+        return known[name].draw(self.optuna)
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the study's page, which needs no network; None: `report.html` in its folder."""

@@ -100,6 +100,13 @@ def test_the_best_is_exported_and_another_one_too(loaded, tmp_path):
     assert network(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 
+def test_a_figure_of_the_page_is_drawn_by_its_name(loaded):
+    assert len(loaded.figure("history").data) > 0
+    assert len(loaded.figure("confirmation").data) == 0
+    with pytest.raises(ConfigError, match=r"must be one of confirmation, history, .* got 'x'"):
+        loaded.figure("x")
+
+
 def test_a_study_is_confirmed(folder, tmp_path):
     study = dsaccel.Study.load(folder)
     seen = list(study.confirm(top=1, num_seeds=1, controls=False, tuning_trials=1))

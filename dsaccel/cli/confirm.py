@@ -43,12 +43,9 @@ def confirm(
 
 def show_confirmation(confirming: "Confirm", output: Output, resolution: float) -> None:
     """The outcome, as JSON or as a table with sentences."""
-    from dsaccel.confirm.verdict import sentences
-    from dsaccel.report.confirm_tables import (
-        confirmation_summary,
-        confirmation_table,
-        write_confirmation,
-    )
+    from dsaccel.report.confirmation import confirmation_summary, write_confirmation
+    from dsaccel.report.confirmation_table import confirmation_table
+    from dsaccel.report.verdict import sentences
 
     files = write_confirmation(confirming, resolution)
     files["report"] = confirming.directory.report.as_posix()

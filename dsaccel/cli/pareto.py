@@ -22,14 +22,9 @@ def pareto(
 
     Without --against: the cost that the study was searched against, else parameters.
     """
+    from dsaccel.analysis.pareto import find_cost, pareto_points
     from dsaccel.api import Study
-    from dsaccel.report.pareto import (
-        find_cost,
-        front_summary,
-        front_table,
-        pareto_points,
-        write_front,
-    )
+    from dsaccel.report.pareto import front_summary, front_table, write_front
 
     against = given.settings.get("budget.against")
     if against is not None:

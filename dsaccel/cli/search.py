@@ -46,10 +46,11 @@ def search(
 
 
 def _show_json(study: "Study", output: Output) -> None:
-    from dsaccel.confirm.verdict import RESOLUTION
-    from dsaccel.report.confirm_tables import confirmation_summary
-    from dsaccel.report.pareto import find_cost, front_summary, pareto_points
+    from dsaccel.analysis.pareto import find_cost, pareto_points
+    from dsaccel.report.confirmation import confirmation_summary
+    from dsaccel.report.pareto import front_summary
     from dsaccel.report.results import search_summary
+    from dsaccel.report.verdict import RESOLUTION
 
     summary: dict[str, Any] = search_summary(study.engine)
     if study.confirmer is not None:
@@ -63,10 +64,11 @@ def _show_json(study: "Study", output: Output) -> None:
 
 
 def _show(study: "Study", output: Output) -> None:
-    from dsaccel.confirm.verdict import RESOLUTION
-    from dsaccel.report.pareto import find_cost, front_table, pareto_points
+    from dsaccel.analysis.pareto import find_cost, pareto_points
+    from dsaccel.report.pareto import front_table
     from dsaccel.report.results import result_files
     from dsaccel.report.study_table import headline, trials_table
+    from dsaccel.report.verdict import RESOLUTION
     from dsaccel.study.storage import redact
 
     output.show(trials_table(study.optuna), headline(study.optuna))

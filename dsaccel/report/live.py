@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dsaccel.confirm.run import ConfirmProgress
-from dsaccel.report.confirm_tables import progress_line, progress_panel
+from dsaccel.report.confirmation import progress_line, progress_panel
 from dsaccel.search.progress import Progress
 from dsaccel.text import duration, percent
 
