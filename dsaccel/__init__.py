@@ -8,19 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dsaccel.api import Study
+    from dsaccel.data.sources.arrays import ArraySource
     from dsaccel.nn.network import Network, build_network, load_network
 
-__all__ = ["Network", "Study", "build_network", "load_network"]
+MODULES = {
+    "ArraySource": "data.sources.arrays",
+    "Network": "nn.network",
+    "Study": "api",
+    "build_network": "nn.network",
+    "load_network": "nn.network",
+}
+__all__ = ["ArraySource", "Network", "Study", "build_network", "load_network"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from dsaccel import api
-    from dsaccel.nn import network
+    import importlib
 
-    return getattr(api if name == "Study" else network, name)
+    return getattr(importlib.import_module(f"dsaccel.{MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -14,6 +14,7 @@ from dsaccel.config.study import RunConfig, StudyConfig
 from dsaccel.config.toml import parse_config, set_value, write_toml
 from dsaccel.confirm.result import Confirmation, read_confirmation
 from dsaccel.confirm.run import Confirm, ConfirmProgress
+from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, UserError
 from dsaccel.families import check_hierarchy
 from dsaccel.report.confirmation import write_confirmation
@@ -52,14 +53,23 @@ class Study:
     Whatever is done to a study is in its folder, where the commands find it too.
     """
 
-    def __init__(self, config: StudyConfig, directory: StudyDir, *, download: bool = False) -> None:
+    def __init__(
+        self,
+        config: StudyConfig,
+        directory: StudyDir,
+        *,
+        data: DataSource | None = None,
+        download: bool = False,
+    ) -> None:
         """
         Args:
             config: as asked for, or as it was run.
             directory: where its files lie, or are going to.
+            data: its images; None: those that its settings name.
             download: whether a torchvision data set may be fetched.
         """
-        self.config, self._directory, self._download = config, directory, download
+        self.config, self._directory = config, directory
+        self._data, self._download = data, download
         self.confirmer: Confirm | None = None
 
     @classmethod
@@ -68,6 +78,7 @@ class Study:
         study: str | Path | Mapping[str, Any] = "digits",
         *,
         folder: str | Path | None = None,
+        data: DataSource | None = None,
         space: str | None = None,
         settings: Mapping[str, Any] | None = None,
         download: bool = False,
@@ -77,6 +88,7 @@ class Study:
         Args:
             study: the path of a study file, the name of one, or what such a file says.
             folder: where the study's files are written; None: `studies/NAME`.
+            data: images in memory, as `dsaccel.ArraySource`; None: those that the settings name.
             space: a search space file, or its name, in place of the study's.
             settings: in place of the study's, by key: `{"training.epochs": 10}`.
             download: whether a torchvision data set may be fetched.
@@ -95,11 +107,15 @@ class Study:
             tables["space"] = find_space(space)
         for key, value in (settings or {}).items():
             set_value(tables, key, value)
-        return cls(parse_config(StudyConfig, tables, source), directory, download=download)
+        config = parse_config(StudyConfig, tables, source)
+        return cls(config, directory, data=data, download=download)
 
     @classmethod
-    def load(cls, study: str | Path, *, download: bool = False) -> "Study":
+    def load(
+        cls, study: str | Path, *, data: DataSource | None = None, download: bool = False
+    ) -> "Study":
         """A study that was run: by its name, its folder, or the study file that it was run from.
+        It is read without its images; `data` and `download` as in `open`.
 
         Raises:
             ConfigError: if it was not run.
@@ -117,7 +133,7 @@ class Study:
                 f"study must be one that was run, but {directory.config} is not there; "
                 f"run it with: dsaccel search {text}"
             )
-        loaded = cls(directory.read_config(), directory, download=download)
+        loaded = cls(directory.read_config(), directory, data=data, download=download)
         _ = loaded.optuna
         return loaded
 
@@ -136,7 +152,9 @@ class Study:
     def engine(self) -> Search:
         """What searches. Asking for it reads the images, and begins or continues the study."""
         quiet_optuna()
-        engine = open_search(self.config, self._directory, download=self._download)
+        engine = open_search(
+            self.config, self._directory, download=self._download, source=self._data
+        )
         self.config = engine.config
         return engine
 
@@ -247,6 +265,7 @@ class Study:
             asked,
             command=command or "dsaccel.Study.confirm",
             download=self._download,
+            source=self._data,
         )
         for line in confirmer.remarks():
             log.info(line)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_study
 import torch
@@ -127,6 +128,25 @@ def test_what_training_changes_of_the_process_is_given_back(tmp_path, monkeypatc
     assert set_to == [3, before]
 
 
+def test_images_in_memory_are_searched_and_confirmed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    x, y = draw.integers(0, 256, (96, 8, 8), dtype=np.uint8), np.arange(96) % 4
+    images = dsaccel.ArraySource(x, y, test=(x[:16], y[:16]), flip=False)
+    tables = tiny_study.tables(**SMALL)
+    tables["data"] = {"val_fraction": 0.25}
+    study = dsaccel.Study.open(tables, folder="mine", data=images)
+    list(study.search())
+    assert study.best is not None
+    few = {"top": 1, "num_seeds": 1, "controls": False, "tuning_trials": 1}
+    with pytest.raises(ConfigError, match="go on in Python, with the same"):
+        list(dsaccel.Study.load("mine").confirm(**few))
+    again = dsaccel.Study.load("mine", data=images)
+    list(again.confirm(**few))
+    assert again.confirmation is not None
+    assert again.confirmation.num_images["test"] == 16
+
+
 def test_a_search_that_is_broken_off_leaves_its_files_and_continues(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in opened().search():
@@ -168,7 +188,9 @@ def test_mistakes_are_told(tmp_path, monkeypatch):
 
 
 def test_the_public_names_are_shown_and_importing_them_is_light():
-    assert dir(dsaccel) == ["Network", "Study", "__version__", "build_network", "load_network"]
+    assert dir(dsaccel) == sorted([*dsaccel.__all__, "__version__"])
+    for name in dsaccel.__all__:
+        assert getattr(dsaccel, name).__name__ == name
     code = (
         "import sys, dsaccel; dir(dsaccel); print({'torch', 'optuna', 'pydantic'} & {*sys.modules})"
     )

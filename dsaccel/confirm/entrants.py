@@ -10,6 +10,8 @@ import torch
 from dsaccel.config.study import StudyConfig, TrainingConfig
 from dsaccel.confirm.result import Entry, Mode
 from dsaccel.data.batches import Data
+from dsaccel.data.load import look_at_test
+from dsaccel.data.source import DataSource
 from dsaccel.files import atomic_write
 from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy, settings_of, with_settings
 from dsaccel.spec.plan import Plan
@@ -28,15 +30,18 @@ class GlobalSettings(NamedTuple):
 class Entrants:
     """A study's settings, made into cohorts for any seed."""
 
-    def __init__(self, config: StudyConfig, *, download: bool = False) -> None:
+    def __init__(
+        self, config: StudyConfig, *, download: bool = False, source: DataSource | None = None
+    ) -> None:
         """Read the data with the search's seed.
 
         Raises:
             ConfigError: if data or device cannot be used.
         """
-        bench = Bench.load(config, download=download)
+        bench = Bench.load(config, download=download, source=source)
         self.config, self.device, self.runtime = config, bench.device, bench.config.runtime
-        self._planner, self._download = bench.planner, download
+        look_at_test(bench.data)
+        self._planner, self._source = bench.planner, bench.data.source
         self._data: Data | None = bench.data
         self.fingerprint = bench.data.fingerprint
         self.num_val = bench.data.num_val
@@ -47,7 +52,7 @@ class Entrants:
         """The images with the split, order and augmentation of a seed; the last are kept."""
         if self._data is None or self._data.seed != seed:
             self._data = None  # not two data sets at once on the device
-            self._data = read_data(self.config, self.device, seed=seed, download=self._download)
+            self._data = read_data(self.config, self.device, seed=seed, source=self._source)
         return self._data
 
     def cohort(

@@ -32,7 +32,9 @@ from dsaccel.confirm.result import (
     entry_record,
 )
 from dsaccel.confirm.tuning import layerwise_settings, tune
-from dsaccel.data.batches import Data, EvalSplit, load_test
+from dsaccel.data.batches import Data, EvalSplit
+from dsaccel.data.load import load_test
+from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.files import make_folder
 from dsaccel.seeds import derive
@@ -91,6 +93,7 @@ class Confirm:
         *,
         command: str,
         download: bool = False,
+        source: DataSource | None = None,
     ) -> None:
         """Choose who is confirmed; trains nothing.
 
@@ -101,6 +104,7 @@ class Confirm:
             confirm: how many finalists, seeds and so on; more than before is trained in addition.
             command: who asks, for the record of the test readings.
             download: whether a named data set may be fetched.
+            source: of the images; None: the one that the settings name.
 
         Raises:
             NoResultError: if the study has no best hierarchy.
@@ -108,8 +112,8 @@ class Confirm:
             ConfigError: data that cannot be read, or other tuning than what is used already.
         """
         self.config, self.directory, self.study, self.confirm = config, directory, study, confirm
-        self._command, self._download = command, download
-        self.entrants = Entrants(config, download=download)
+        self._command = command
+        self.entrants = Entrants(config, download=download, source=source)
         recorded = study.user_attrs.get("fingerprint", self.entrants.fingerprint)
         if recorded != self.entrants.fingerprint:
             raise MismatchError(
@@ -401,7 +405,7 @@ class Confirm:
         Raises:
             MismatchError: if they are others.
         """
-        test = load_test(data, download=self._download)
+        test = load_test(data)
         recorded = self.record.setdefault("test_fingerprint", test.fingerprint)
         if recorded != test.fingerprint:
             raise MismatchError(
