@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from dsaccel.config.section import Searched, Section
-from dsaccel.spec.hierarchy import Value, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy, Value
 
 PRUNING_RULES = ("halving", "percentile", "none")
 MAX_CUDA_LANES = 32
@@ -381,7 +381,7 @@ class StudyConfig(Section):
     @field_validator("references")
     @classmethod
     def _canonical(cls, references: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(format_hierarchy(parse_hierarchy(text)) for text in references)
+        return tuple(str(Hierarchy.parse(text)) for text in references)
 
     @model_validator(mode="after")
     def _settings_that_matter(self) -> Self:

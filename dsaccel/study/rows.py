@@ -12,7 +12,7 @@ from typing import Any, Literal
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
 Kind = Literal[
     "complete", "harvested", "reference", "infeasible", "pruned", "running", "waiting", "failed"
@@ -95,8 +95,8 @@ def find_trial(study: Study, hierarchy: Hierarchy) -> FrozenTrial | None:
         attrs = trials[row.number].user_attrs
         if not trials[row.number].state.is_finished() or "flops" not in attrs:
             continue
-        candidate = parse_hierarchy(attrs["hierarchy"])
-        if hierarchy in (candidate, tuple(candidate)):
+        candidate = Hierarchy.parse(attrs["hierarchy"])
+        if hierarchy in (candidate, Hierarchy(candidate.blocks)):
             return trials[row.number]
     return None
 
@@ -200,7 +200,7 @@ def _hierarchy_from(params: dict[str, Any]) -> str:
     """A running trial knows its parameters before its attributes."""
     prefix = "num_blocks_s"
     stages = {int(name[len(prefix) :]): params[name] for name in params if name.startswith(prefix)}
-    return format_hierarchy(tuple(stages[stage] for stage in sorted(stages))) or "?"
+    return str(Hierarchy(tuple(stages[stage] for stage in sorted(stages)))) or "?"
 
 
 def _rank(row: Row) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ from dsaccel.data.batches import Data, load_data
 from dsaccel.families import Mode, check_hierarchy
 from dsaccel.planner import Planner
 from dsaccel.space.space import SearchSpace
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.runtime import resolve_runtime
@@ -68,11 +68,12 @@ class Workbench(Bench[StudyConfig]):
         Raises:
             ConfigError: settings, data, a device or a space that cannot be used.
         """
-        check_hierarchy(config.family, tuple(low for low, _ in config.space.num_blocks))
+        smallest = Hierarchy(tuple(low for low, _ in config.space.num_blocks))
+        check_hierarchy(config.family, smallest)
         bench = Bench.load(config, download=download)
-        references = [with_own_settings(parse_hierarchy(t), config) for t in config.references]
+        references = [with_own_settings(Hierarchy.parse(t), config) for t in config.references]
         named = bench.config.model_copy(
-            update={"references": tuple(map(format_hierarchy, references))}
+            update={"references": tuple(map(str, references))}
         )
         space = SearchSpace.planned(config.space, bench.plan, references)
         return cls(named, bench.data, bench.device, bench.planner, space)
