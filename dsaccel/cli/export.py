@@ -23,8 +23,8 @@ def export(
     from dsaccel.families import check_hierarchy
     from dsaccel.spec.hierarchy import Hierarchy
     from dsaccel.study.export import export_trial, run_config
+    from dsaccel.study.record import StudyRecord
     from dsaccel.study.rows import best_trial, find_trial
-    from dsaccel.study.trials import FINISHED
 
     directory, config, stored = stored_study(study)
     if output.exists() and not force:
@@ -34,8 +34,7 @@ def export(
     if hierarchy is None:
         trial = best_trial(stored)
         n_trials = config.budget.n_trials
-        finished = stored.get_trials(deepcopy=False, states=FINISHED)
-        is_spent = sum("harvested" not in trial.user_attrs for trial in finished) >= n_trials
+        is_spent = len(StudyRecord.read(stored).trained) >= n_trials
         options = ("--n-trials", str(2 * n_trials)) if is_spent else ()
         more = directory.search_command(*options)
         if trial is None:

@@ -79,7 +79,7 @@ class Standing:
             best = None
             if trial is not None:
                 best = Hierarchy.parse(trial.user_attrs["hierarchy"]), trial.values[0]
-            self._read = num_told, len(self._ledger.trained()), best
+            self._read = num_told, len(self._ledger.record().trained), best
         return self._read[1:]
 
     def _time_left(self, done: float) -> float | None:

@@ -1,17 +1,17 @@
 """The rows of a stored study: one trial is one hierarchy, and every row is a real network."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.study.record import CohortRecord, StudyRecord, begun, reached, write_cohort
 from dsaccel.training.cohort import Cohort
 
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 CONSTRAINT = "in the space"
 """What Optuna calls a trial's constraint: kept if at most 0."""
 
@@ -38,24 +38,27 @@ class Ledger:
         self.num_told = 0
         """Trials finished by this ledger: as long as it is equal, so are all results."""
 
-    def finished(self) -> dict[Hierarchy, FrozenTrial]:
-        """COMPLETE and PRUNED trials by hierarchy, harvested ones too."""
-        trials = self.study.get_trials(deepcopy=False, states=FINISHED)
-        return {Hierarchy.parse(trial.user_attrs["hierarchy"]): trial for trial in trials}
+    def record(self) -> StudyRecord:
+        """The study as it stands."""
+        return StudyRecord.read(self.study)
 
-    def trained(self) -> dict[Hierarchy, FrozenTrial]:
-        """The finished trials that were asked for, by hierarchy."""
-        finished = self.finished()
-        return {h: t for h, t in finished.items() if not t.user_attrs.get("harvested")}
+    def begin(self, cohort: CohortRecord) -> None:
+        """Name a cohort, and store a RUNNING trial for each of its hierarchies that is not told."""
+        write_cohort(self.study, cohort)
+        told = {trial.hierarchy for trial in self.record().finished}
+        for place, hierarchy in enumerate(cohort.asked):
+            if hierarchy not in told:
+                self._begin(hierarchy, cohort.number, place)
 
-    def open(self, hierarchy: Hierarchy) -> None:
-        """Store a RUNNING trial for a hierarchy."""
-        attributes: dict[str, Any] = {"hierarchy": str(hierarchy)}
-        if hierarchy in self._space.references:
-            attributes["reference"] = True
+    def _begin(self, hierarchy: Hierarchy, cohort: int, place: int) -> None:
         is_feasible = self._space.violation(hierarchy) is None
-        if not is_feasible:
-            attributes["feasible"] = False
+        attributes = begun(
+            hierarchy,
+            cohort,
+            place,
+            is_reference=hierarchy in self._space.references,
+            is_feasible=is_feasible,
+        )
         self.study.enqueue_trial(self._space.to_params(hierarchy), user_attrs=attributes)
         trial = self.study.ask(dict(self._space.distributions()))
         # so that Optuna's own `best_trial` is one that may be called the best
@@ -76,26 +79,34 @@ class Ledger:
         if trial is None:
             return
         self.num_told += 1
-        for key, value in self._attributes(cohort, hierarchy).items():
+        for key, value in self._reached(cohort, hierarchy).items():
             trial.set_user_attr(key, value)
         if state == TrialState.PRUNED:
             self.study.tell(trial, state=state)
         else:
             self.study.tell(trial, cohort.history[-1].output(hierarchy))
 
-    def add_harvested(self, cohort: Cohort, hierarchy: Hierarchy) -> None:
+    def finish(self, record: CohortRecord, cohort: Cohort, harvest: Sequence[Hierarchy]) -> None:
+        """Tell a cohort's results, and those that were read on the way; what was told before a
+        search was cut off stays as it is.
+        """
+        for hierarchy in cohort.trie.asked:
+            self.tell(cohort, hierarchy, TrialState.COMPLETE)
+        told = {trial.hierarchy for trial in self.record().finished}
+        for place, hierarchy in enumerate(harvest, len(record.asked)):
+            if hierarchy not in told:
+                self._add_harvested(cohort, hierarchy, record.number, place)
+
+    def _add_harvested(self, cohort: Cohort, hierarchy: Hierarchy, number: int, place: int) -> None:
         """Store a network that was read off the trie without having been asked for."""
         self.num_told += 1
+        attributes = begun(hierarchy, number, place, is_harvested=True)
         self.study.add_trial(
             optuna.create_trial(
                 value=cohort.history[-1].output(hierarchy),
                 params=self._space.to_params(hierarchy),
                 distributions=dict(self._space.distributions()),
-                user_attrs={
-                    "hierarchy": str(hierarchy),
-                    "harvested": True,
-                    **self._attributes(cohort, hierarchy),
-                },
+                user_attrs=attributes | self._reached(cohort, hierarchy),
                 constraints={CONSTRAINT: 0.0},
                 intermediate_values={
                     rung.step: rung.ranked(hierarchy, self._by)
@@ -113,19 +124,5 @@ class Ledger:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.study.tell(trial.number, state=TrialState.FAIL)
 
-    def _attributes(self, cohort: Cohort, hierarchy: Hierarchy) -> dict[str, Any]:
-        rung = cohort.history[-1]
-        plan = self._plan(hierarchy)
-        # a sequential trial that is pruned has no output layer yet
-        reached = {"val_accuracy": rung.output(hierarchy)} if rung.has_output else {}
-        return {
-            **reached,
-            "head_accuracies": cohort.head_accuracies(hierarchy),
-            "num_parameters": plan.num_parameters,
-            "flops": plan.flops,
-            "num_local_losses": plan.num_local_losses,
-            "shallow_scale": plan.shallow_scale,
-            "time_s": cohort.time_s[hierarchy],
-            "epochs_trained": cohort.epochs_trained(hierarchy),
-            **self._costs(cohort, hierarchy),
-        }
+    def _reached(self, cohort: Cohort, hierarchy: Hierarchy) -> dict[str, Any]:
+        return reached(cohort, hierarchy, self._plan(hierarchy), self._costs(cohort, hierarchy))

@@ -72,9 +72,7 @@ class Workbench(Bench[StudyConfig]):
         check_hierarchy(config.family, smallest)
         bench = Bench.load(config, download=download)
         references = [with_own_settings(Hierarchy.parse(t), config) for t in config.references]
-        named = bench.config.model_copy(
-            update={"references": tuple(map(str, references))}
-        )
+        named = bench.config.model_copy(update={"references": tuple(map(str, references))})
         space = SearchSpace.planned(config.space, bench.plan, references)
         return cls(named, bench.data, bench.device, bench.planner, space)
 
