@@ -25,7 +25,7 @@ LOSSES_WITH = {
 """Settings of `[network]` that say something of some local losses only, and of which."""
 FOR_MAPS = ("pred_conv", "sim_kernel")
 """Those of them that a fully connected unit's head has no use for."""
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+MAX_THREADS = 1024
 
 
 class DataConfig(Section):
@@ -143,7 +143,7 @@ class TrainingConfig(Section):
 class RuntimeConfig(Section):
     device: str = "auto"
     """`auto` (CUDA where present), `cpu`, `cuda` or `cuda:1`."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=MAX_THREADS)
     """CPU threads; None: one a core. Another count changes results in the last bits."""
     memory_mib: int | None = Field(default=None, ge=1)
     """Memory for training, in MiB, beside the images; None: nine tenths of what the device has
