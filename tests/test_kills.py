@@ -58,15 +58,15 @@ class Writes:
         return counted
 
 
-def run(name: str, at: int | None = None, *, is_done: bool = False) -> tuple[Search, int]:
-    """A search, ended at a write; and how many writes it made."""
+def run(name: str, at: int | None = None, *, is_done: bool = False) -> tuple[Search, list[int]]:
+    """A search, ended at a write; and how many writes it had made after each rung."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dsaccel.search.proposals.NUM_STARTUP", 3)
+        patch.setattr("dsaccel.search.engine.CHECKPOINT_INTERVAL_S", 0.0)
         writes = Writes(patch, at, is_done)
         search = searching(name, **STUDY)
-        for _ in search.run():
-            pass
-    return search, writes.num
+        num = [writes.num for _ in search.run()]
+    return search, [*num, writes.num]
 
 
 def facts(search: Search) -> dict[str, Any]:
@@ -103,11 +103,11 @@ def working_directory(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The facts of a search that nobody ended, and its number of writes."""
+    """The facts of a search that nobody ended, and its numbers of writes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("whole"))
-        search, num = run("s")
-        return facts(search), num
+        search, nums = run("s")
+        return facts(search), nums
 
 
 def goes_on(at: int, is_done: bool, whole: dict[str, Any]) -> None:
@@ -117,15 +117,17 @@ def goes_on(at: int, is_done: bool, whole: dict[str, Any]) -> None:
     assert facts(search) == whole
 
 
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
-def test_a_search_that_ends_at_a_write_goes_on_to_the_same_study(whole, share):
-    expected, num = whole
-    goes_on(round(share * num), is_done=share > 0.4, whole=expected)
+@pytest.mark.parametrize("from_end", [0, 1, 3, 6, 10])
+def test_a_search_that_ends_while_a_cohort_is_finished_goes_on_to_the_same_study(whole, from_end):
+    expected, nums = whole
+    at = nums[1] - from_end  # the second rung is the last of the first cohort
+    assert nums[0] < at
+    goes_on(at, is_done=from_end % 2 == 0, whole=expected)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_a_search_that_ends_at_any_write_goes_on_to_the_same_study(whole):
-    expected, num = whole
-    for at, is_done in itertools.product(range(1, num + 1), (False, True)):
+    expected, nums = whole
+    for at, is_done in itertools.product(range(1, nums[-1] + 1), (False, True)):
         goes_on(at, is_done, expected)
