@@ -7,7 +7,8 @@ import sys
 
 import optuna
 import pytest
-from tiny_study import searched
+from tiny_study import heads, searched
+from tiny_study import recorded as record_of
 
 from dsaccel.analysis.landscape import record_landscape
 from dsaccel.analysis.landscape_files import check_output, read_landscape, write_landscape
@@ -24,29 +25,33 @@ EXHAUSTIVE = {
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("exhaustive")
+
+
+@pytest.fixture(scope="module")
+def recorded(folder):
     """The studies of two seeds, and their landscape."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("exhaustive"))
+        patch.chdir(folder)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         searches = [searched(f"seed{seed}", seed=seed, **EXHAUSTIVE) for seed in (1, 2)]
-        return searches, record_landscape([(s.config, s.study) for s in searches])
+        return searches, record_landscape([record_of(s) for s in searches])
 
 
-def test_a_landscape_holds_every_accuracy_of_every_study(recorded):
+def test_a_landscape_holds_every_accuracy_of_every_study(recorded, folder, monkeypatch):
     searches, landscape = recorded
+    monkeypatch.chdir(folder)
     assert landscape.num_classes == searches[0].data.num_classes
     assert list(landscape.accuracies) == [1, 2]
     for search in searches:
-        table = landscape.accuracies[search.config.seed]
+        table, read = landscape.accuracies[search.config.seed], heads(search)
         assert set(table) == {"1-1-1", "1-1-2", "1-2-1", "1-2-2", "2-1-1"}
         assert not landscape.networks["2-1-1"].is_feasible
         for trial in search.study.trials:
             name = trial.user_attrs["hierarchy"]
             assert list(table[name]) == [1, 2]
-            assert [list(heads) for heads in table[name].values()] == trial.user_attrs[
-                "head_accuracies"
-            ]
+            assert [list(rung) for rung in table[name].values()] == read[str(name)]
             assert landscape.objective(search.config.seed, name) == trial.value
             assert landscape.plan(Hierarchy.parse(name)) == search.plan(Hierarchy.parse(name))
 
@@ -92,7 +97,7 @@ def test_where_a_study_was_kept_is_not_in_its_landscape(recorded, tmp_path):
     data = search.config.data.model_copy(update={"dir": "/home/me/data"})
     secret = "postgresql+psycopg://user:secret@host/db"
     kept = search.config.model_copy(update={"storage": secret, "data": data})
-    write_landscape(record_landscape([(kept, search.study)]), tmp_path / "tiny.csv")
+    write_landscape(record_landscape([record_of(search, kept)]), tmp_path / "tiny.csv")
     text = (tmp_path / "tiny.csv").read_text()
     assert "secret" not in text
     assert "/home/me" not in text
@@ -114,10 +119,10 @@ def test_missing_hierarchies_are_counted_with_the_way_to_train_them(
     monkeypatch.chdir(tmp_path)
     sections = EXHAUSTIVE | {"pruning": {"kind": kind}, "training": {"epochs": 1}}
     search = searched("part", **sections | {"budget": {"n_trials": 2, "cohort_size": 1}})
-    num_missing = 5 - len(search.ledger.finished())
+    num_missing = 5 - len(search.ledger.record().finished)
     assert 0 < num_missing <= 3
     with pytest.raises(NoResultError, match=rf"but {num_missing} are missing .*{way_out}"):
-        record_landscape([(search.config, search.study)])
+        record_landscape([record_of(search)])
 
 
 def test_studies_that_differ_in_more_than_their_seed_are_refused(recorded):
@@ -125,9 +130,9 @@ def test_studies_that_differ_in_more_than_their_seed_are_refused(recorded):
     training = second.config.training.model_copy(update={"learning_rate": 0.5})
     changed = second.config.model_copy(update={"training": training})
     with pytest.raises(MismatchError, match=r"training\.learning_rate"):
-        record_landscape([(first.config, first.study), (changed, second.study)])
+        record_landscape([record_of(first), record_of(second, changed)])
     with pytest.raises(MismatchError, match="seed1 and seed1 both have 1"):
-        record_landscape([(first.config, first.study)] * 2)
+        record_landscape([record_of(first)] * 2)
 
 
 def test_other_settings_than_the_trials_were_trained_with_are_refused(recorded):
@@ -135,7 +140,7 @@ def test_other_settings_than_the_trials_were_trained_with_are_refused(recorded):
     network = search.config.network.model_copy(update={"width": 0.5})
     changed = search.config.model_copy(update={"network": network})
     with pytest.raises(ConfigError, match="must have the parameters"):
-        record_landscape([(changed, search.study)])
+        record_landscape([record_of(search, changed)])
 
 
 def test_a_space_too_large_to_list_is_refused(recorded):
@@ -143,7 +148,7 @@ def test_a_space_too_large_to_list_is_refused(recorded):
     space = search.config.space.model_copy(update={"num_blocks": ((1, 50),) * 3})
     changed = search.config.model_copy(update={"space": space})
     with pytest.raises(ConfigError, match="too large to list"):
-        record_landscape([(changed, search.study)])
+        record_landscape([record_of(search, changed)])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tiny_study import rows, searched, searching, write_study
+from tiny_study import heads, recorded, rows, searched, searching, write_study
 from typer.testing import CliRunner
 
 from dsaccel.analysis.landscape import record_landscape
@@ -116,7 +116,7 @@ def test_each_setting_is_searched_and_stored_as_its_own_parameter(setting):
     run = run_config(search.config, trial.user_attrs["hierarchy"], None)
     training = Training(run)
     assert [rung.step for rung in training.cohort.rungs()] == [1, 2]
-    expected = trial.user_attrs["head_accuracies"]
+    expected = heads(search)[trial.user_attrs["hierarchy"]]
     assert training.cohort.head_accuracies(training.hierarchy) == expected
     assert training.plan.num_parameters == trial.user_attrs["num_parameters"]
 
@@ -151,7 +151,7 @@ def test_what_is_shared_is_what_trains_identically(finished):
     tries = [Trie({h: finished.plan(h) for h in hierarchies[i : i + 4]}) for i in (0, 4)]
     # no two have one learning rate: nothing is shared
     assert all(trie.blocks_trained == trie.blocks_separate for trie in tries)
-    trained = finished.study.user_attrs["blocks_trained"]
+    trained = finished.ledger.record().blocks_trained
     assert trained == sum(trie.blocks_trained for trie in tries)
 
 
@@ -186,7 +186,7 @@ def test_the_exported_best_trains_to_its_accuracy_to_the_last_digit(finished):
     for target in ([str(path)], [best.user_attrs["hierarchy"], "--study", "joint"]):
         result = invoke("train", *target)
         assert result["val_accuracy"] == best.value
-        assert result["head_accuracies"] == best.user_attrs["head_accuracies"]
+        assert result["head_accuracies"] == heads(finished)[best.user_attrs["hierarchy"]]
 
 
 def test_the_baseline_is_the_winner_with_its_settings_trained_globally(finished):
@@ -311,8 +311,8 @@ def test_a_finite_space_is_taken_whole_where_it_fits_and_else_by_tpe():
     ]
     assert names(search) == expected
     # of equal rates the stem and three blocks are shared
-    assert search.study.user_attrs["blocks_trained"] == 2 * 5
-    assert search.study.user_attrs["blocks_separate"] == 2 * (4 + 5)
+    assert search.ledger.record().blocks_trained == 2 * 5
+    assert search.ledger.record().blocks_separate == 2 * (4 + 5)
     for settings, n_trials in [(finite, 3), ({"dropout": {"low": 0.0, "high": 0.1}}, 1000)]:
         sections["budget"] = budget | {"n_trials": n_trials}
         assert searching(
@@ -330,7 +330,7 @@ def test_a_reference_outside_what_is_searched_is_refused():
 def test_a_landscape_of_searched_settings_is_refused(finished):
     message = "of hierarchies alone, but study joint also searches learning_rate, loss; search a"
     with pytest.raises(ConfigError, match=message):
-        record_landscape([(finished.config, finished.study)])
+        record_landscape([recorded(finished)])
 
 
 def test_a_network_that_ends_before_its_first_loss_is_not_harvested():

@@ -27,13 +27,13 @@ def landscape(
     """
     from dsaccel.analysis.landscape import record_landscape
     from dsaccel.analysis.landscape_files import check_output, write_landscape
+    from dsaccel.study.record import StudyRecord
 
     path = output or Path("landscape.csv.gz")
     check_output(path)
     stored = [stored_study(study) for study in studies]
     recorded = record_landscape(
-        [(config, study) for _, config, study in stored],
-        names=[directory.name for directory, _, _ in stored],
+        [StudyRecord.read(study, directory) for directory, _, study in stored]
     )
     write_landscape(recorded, path)
     num_feasible = sum(network.is_feasible for network in recorded.networks.values())

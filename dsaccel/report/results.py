@@ -35,7 +35,7 @@ def write_results(searching: Search) -> dict[str, str]:
 
 def search_summary(searching: Search, files: dict[str, str]) -> dict[str, Any]:
     """What `dsaccel search --json` prints."""
-    study = searching.study
+    study, record = searching.study, searching.ledger.record()
     trials = study.get_trials(deepcopy=False)
     best = best_trial(study)
     baseline = study.user_attrs.get("baseline")
@@ -45,8 +45,8 @@ def search_summary(searching: Search, files: dict[str, str]) -> dict[str, Any]:
         "num_trained": searching.num_trained,
         "num_pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
         "num_harvested": sum(bool(trial.user_attrs.get("harvested")) for trial in trials),
-        "blocks_trained": study.user_attrs.get("blocks_trained", 0),
-        "blocks_separate": study.user_attrs.get("blocks_separate", 0),
+        "blocks_trained": record.blocks_trained or 0,
+        "blocks_separate": record.blocks_separate or 0,
         "time_s": study.user_attrs.get("time_s", 0.0),
         "best": best
         and {

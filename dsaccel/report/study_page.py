@@ -23,6 +23,7 @@ from dsaccel.report.confirm_page import CAPTION, confirmation_html
 from dsaccel.report.page import figure_html
 from dsaccel.report.study_table import accuracy_and_state
 from dsaccel.spec.hierarchy import format_value
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import (
     Row,
     best_row,
@@ -128,8 +129,8 @@ def _tiles(study: Study, rows: list[Row]) -> str:
         if best:
             note += f"; the winner {points(best.accuracy, reference.accuracy)}"
         tiles.append(("best reference", percent(reference.accuracy), note))
-    trained = number(study.user_attrs.get("blocks_trained"))
-    separate = number(study.user_attrs.get("blocks_separate"))
+    record = StudyRecord.read(study)
+    trained, separate = record.blocks_trained, record.blocks_separate
     if trained and separate:
         note = f"{trained:,.0f} trained in place of {separate:,.0f}"
         tiles.append(("blocks saved by sharing", f"{separate / trained:.1f}×", note))

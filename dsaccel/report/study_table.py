@@ -4,6 +4,7 @@ from optuna import Study
 from rich.table import Table
 from rich.text import Text
 
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import Row, best_row, number, read_baseline, read_rows
 from dsaccel.text import count, duration, percent, points
 
@@ -79,8 +80,8 @@ def headline(study: Study) -> str:
 
 def blocks_saved(study: Study) -> str:
     """`98 trained instead of 412 (4.2 times fewer)`; empty if not recorded."""
-    trained = number(study.user_attrs.get("blocks_trained"))
-    separate = number(study.user_attrs.get("blocks_separate"))
+    record = StudyRecord.read(study)
+    trained, separate = record.blocks_trained, record.blocks_separate
     if not trained or not separate:
         return ""
     if trained == separate:

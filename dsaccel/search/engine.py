@@ -59,7 +59,9 @@ class Search:
         if config.budget.strategy == "beam":
             self._prune_at = tuple(range(1, num_stages))
         self._cost = COSTS[config.budget.against] if config.budget.against else None
-        self.ledger = Ledger(study, self.space, self.plan, config.pruning.by, self._measured_costs)
+        self.ledger = Ledger(
+            study, directory, self.space, self.plan, config.pruning.by, self._measured_costs
+        )
         self.baselines = Baselines(study, bench)
         self.started = time.perf_counter()
         self._standing = Standing(self.ledger, config.budget.n_trials)

@@ -219,6 +219,13 @@ class Plan:
     def num_local_losses(self) -> int:
         return sum(len(segment.heads) for segment in self.segments)
 
+    @property
+    def head_stages(self) -> tuple[int, ...]:
+        """The stage of each local head in order of depth: 0 of the stem; one more than the last
+        stage of fully connected units.
+        """
+        return tuple(b.stage for b in self.blocks for layer in b.layers if layer.head is not None)
+
     def num_heads(self, stage: int) -> int:
         """Local heads up to the end of a stage, the stem's counted."""
         layers = (layer for block in self.blocks if block.stage <= stage for layer in block.layers)

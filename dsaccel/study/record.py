@@ -9,19 +9,25 @@ What is not recorded (yet), or is no finite number where there must be one, is N
 read at any moment.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from dsaccel.config.study import StudyConfig
+from dsaccel.config.toml import parse_config
 from dsaccel.data.batches import Data
+from dsaccel.files import make_folder, write_text
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.study.folder import StudyDir
 from dsaccel.training.cohort import Cohort
 
 SCHEMA = 2
@@ -34,6 +40,8 @@ class TrialRecord:
     """What is known of one trial."""
 
     trial: FrozenTrial
+    folder: Path | None = None
+    """Of the files of heads; None: they are not needed."""
 
     @property
     def number(self) -> int:
@@ -96,13 +104,20 @@ class TrialRecord:
         """A number that was measured or counted: one of `Figures`, or a cost."""
         return number(self._attributes.get(name))
 
-    @property
+    @cached_property
     def head_accuracies(self) -> list[list[float | None]]:
         """Rungs x heads in order of depth, the output layer last; after a stage (sequential
-        schedule) the heads trained so far.
+        schedule) the heads trained so far. Empty if the file is lost or damaged.
         """
-        rungs = self._attributes.get("head_accuracies") or []
-        return [[number(accuracy) for accuracy in rung] for rung in rungs]
+        rungs = self._attributes.get("head_accuracies")  # of schema 1
+        if rungs is None and self.folder is not None:
+            rungs = _read_heads(self.folder, self.order, self._attributes.get("heads_sha256"))
+        return [[number(accuracy) for accuracy in rung] for rung in rungs or []]
+
+    @property
+    def head_stages(self) -> tuple[int, ...]:
+        """The stage of each local head, as in `Plan`; empty if it is not recorded."""
+        return tuple(self._attributes.get("head_stages") or ())
 
     @property
     def _attributes(self) -> dict[str, Any]:
@@ -162,15 +177,21 @@ class StudyRecord:
     trials: tuple[FrozenTrial, ...]
     """In the order in which they were begun."""
     attributes: Mapping[str, Any]
+    folder: Path | None = None
+    """Of the files of heads."""
 
     @classmethod
-    def read(cls, study: Study) -> "StudyRecord":
-        return cls(study.study_name, tuple(study.get_trials(deepcopy=False)), study.user_attrs)
+    def read(cls, study: Study, directory: StudyDir | None = None) -> "StudyRecord":
+        """Of a study; without its directory nothing is known of its heads."""
+        trials = tuple(study.get_trials(deepcopy=False))
+        if directory is None:
+            return cls(study.study_name, trials, study.user_attrs)
+        return cls(directory.name, trials, study.user_attrs, directory.heads)
 
     @cached_property
     def finished(self) -> list[TrialRecord]:
         """The trials that were trained to their end or pruned, in the order of cohorts."""
-        return finished_in_order(self.trials)
+        return finished_in_order(self.trials, self.folder)
 
     @property
     def trained(self) -> list[TrialRecord]:
@@ -182,6 +203,15 @@ class StudyRecord:
         """Those of finished cohorts alone: what proposals and pruners may look at."""
         end = self.cohort.number + self.cohort.is_finished
         return [record for record in self.finished if record.cohort < end]
+
+    @cached_property
+    def config(self) -> StudyConfig:
+        """The settings.
+
+        Raises:
+            ConfigError: if they are not recorded, or are none.
+        """
+        return parse_config(StudyConfig, self.attributes.get("config"), f"study {self.name}")
 
     @property
     def schema(self) -> int:
@@ -250,10 +280,12 @@ class StudyRecord:
         return section if isinstance(section, Mapping) else {}
 
 
-def finished_in_order(trials: Iterable[FrozenTrial]) -> list[TrialRecord]:
+def finished_in_order(
+    trials: Iterable[FrozenTrial], folder: Path | None = None
+) -> list[TrialRecord]:
     """Those trained to their end or pruned, in the order of cohorts."""
-    finished = (record for record in map(TrialRecord, trials) if record.is_finished)
-    return sorted(finished, key=lambda record: record.order)
+    records = (TrialRecord(trial, folder) for trial in trials)
+    return sorted((r for r in records if r.is_finished), key=lambda record: record.order)
 
 
 def number(value: Any) -> float | None:
@@ -317,23 +349,41 @@ def begun(
     }
 
 
-def reached(
-    cohort: Cohort, hierarchy: Hierarchy, plan: Plan, costs: Mapping[str, float]
-) -> dict[str, Any]:
-    """A trial's attributes when it ends."""
+def write_heads(folder: Path, order: tuple[int, int], rungs: list[list[float]]) -> dict[str, Any]:
+    """Keep the accuracies of a trial's heads in a file; returns the trial's attributes of it."""
+    text = json.dumps(rungs)
+    make_folder(folder)
+    write_text(_heads_path(folder, order), text)
+    return {"heads_sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _read_heads(folder: Path, order: tuple[int, int], sha256: Any) -> list[list[float]] | None:
+    try:
+        text = _heads_path(folder, order).read_bytes()
+    except OSError:
+        return None
+    return json.loads(text) if hashlib.sha256(text).hexdigest() == sha256 else None
+
+
+def _heads_path(folder: Path, order: tuple[int, int]) -> Path:
+    cohort, place = order
+    return folder / f"{cohort}-{place}.json"
+
+
+def reached(cohort: Cohort, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
+    """A trial's attributes when it ends, but for its heads."""
     rung = cohort.history[-1]
     # a sequential trial that is pruned has no output layer yet
     output = {"val_accuracy": rung.output(hierarchy)} if rung.has_output else {}
     return {
         **output,
-        "head_accuracies": cohort.head_accuracies(hierarchy),
+        "head_stages": plan.head_stages,
         "num_parameters": plan.num_parameters,
         "flops": plan.flops,
         "num_local_losses": plan.num_local_losses,
         "shallow_scale": plan.shallow_scale,
         "time_s": cohort.time_s[hierarchy],
         "epochs_trained": cohort.epochs_trained(hierarchy),
-        **costs,
     }
 
 

@@ -9,7 +9,15 @@ from optuna.trial import TrialState
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.study.record import CohortRecord, StudyRecord, begun, reached, write_cohort
+from dsaccel.study.folder import StudyDir
+from dsaccel.study.record import (
+    CohortRecord,
+    StudyRecord,
+    begun,
+    reached,
+    write_cohort,
+    write_heads,
+)
 from dsaccel.training.cohort import Cohort
 
 CONSTRAINT = "in the space"
@@ -22,17 +30,20 @@ class Ledger:
     def __init__(
         self,
         study: optuna.Study,
+        directory: StudyDir,
         space: SearchSpace,
         plan: Callable[[Hierarchy], Plan],
         by: Literal["head", "output"] = "head",
         costs: Callable[[Cohort, Hierarchy], dict[str, float]] = lambda cohort, hierarchy: {},
     ) -> None:
         self.study = study
+        self._directory = directory
         self._space = space
         self._plan = plan
         self._costs = costs
         self._by: Literal["head", "output"] = by
-        self._open: dict[Hierarchy, optuna.Trial] = {}
+        self._open: dict[Hierarchy, tuple[optuna.Trial, tuple[int, int]]] = {}
+        """With their cohort and place."""
         self._reported: dict[Hierarchy, int] = {}
         """The last step reported of each open trial: a cohort may go back to an earlier one."""
         self.num_told = 0
@@ -40,7 +51,7 @@ class Ledger:
 
     def record(self) -> StudyRecord:
         """The study as it stands."""
-        return StudyRecord.read(self.study)
+        return StudyRecord.read(self.study, self._directory)
 
     def begin(self, cohort: CohortRecord) -> None:
         """Name a cohort, and store a RUNNING trial for each of its hierarchies that is not told."""
@@ -63,23 +74,23 @@ class Ledger:
         trial = self.study.ask(dict(self._space.distributions()))
         # so that Optuna's own `best_trial` is one that may be called the best
         trial.set_constraint(CONSTRAINT, 0.0 if is_feasible else 1.0)
-        self._open[hierarchy] = trial
+        self._open[hierarchy] = trial, (cohort, place)
         self._reported.pop(hierarchy, None)
 
     def report(self, step: int, values: Mapping[Hierarchy, float]) -> None:
         """Store an intermediate value (step: epochs or stages, 1-based) of each open trial."""
         for h, value in values.items():
             if h in self._open and step > self._reported.get(h, 0):
-                self._open[h].report(value, step)
+                self._open[h][0].report(value, step)
                 self._reported[h] = step
 
     def tell(self, cohort: Cohort, hierarchy: Hierarchy, state: TrialState) -> None:
         """Close a trial as COMPLETE or PRUNED; one told before a search was cut off stays."""
-        trial = self._open.pop(hierarchy, None)
-        if trial is None:
+        if hierarchy not in self._open:
             return
+        trial, order = self._open.pop(hierarchy)
         self.num_told += 1
-        for key, value in self._reached(cohort, hierarchy).items():
+        for key, value in self._reached(cohort, hierarchy, order).items():
             trial.set_user_attr(key, value)
         if state == TrialState.PRUNED:
             self.study.tell(trial, state=state)
@@ -106,7 +117,7 @@ class Ledger:
                 value=cohort.history[-1].output(hierarchy),
                 params=self._space.to_params(hierarchy),
                 distributions=dict(self._space.distributions()),
-                user_attrs=attributes | self._reached(cohort, hierarchy),
+                user_attrs=attributes | self._reached(cohort, hierarchy, (number, place)),
                 constraints={CONSTRAINT: 0.0},
                 intermediate_values={
                     rung.step: rung.ranked(hierarchy, self._by)
@@ -124,5 +135,10 @@ class Ledger:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.study.tell(trial.number, state=TrialState.FAIL)
 
-    def _reached(self, cohort: Cohort, hierarchy: Hierarchy) -> dict[str, Any]:
-        return reached(cohort, hierarchy, self._plan(hierarchy), self._costs(cohort, hierarchy))
+    def _reached(
+        self, cohort: Cohort, hierarchy: Hierarchy, order: tuple[int, int]
+    ) -> dict[str, Any]:
+        """A trial's attributes when it ends, its file written."""
+        heads = write_heads(self._directory.heads, order, cohort.head_accuracies(hierarchy))
+        costs = self._costs(cohort, hierarchy)
+        return reached(cohort, hierarchy, self._plan(hierarchy)) | heads | costs
