@@ -22,6 +22,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.study.export import export_trial, run_config
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.record import TrialRecord
 from dsaccel.study.resume import Recorded, check_same, study_fingerprint
 from dsaccel.study.rows import best_trial
 from dsaccel.study.trials import CONSTRAINT, Ledger
@@ -137,12 +138,12 @@ def test_the_objective_is_the_last_epochs_accuracy_not_the_best(monkeypatch):
 
 def test_an_exported_pruned_trial_says_how_far_it_was_trained(finished, tmp_path):
     (pruned, *_) = [t for t in finished.study.trials if t.state == TrialState.PRUNED]
-    export_trial(finished.config, "x", pruned, tmp_path / "x.toml")
+    export_trial(finished.config, "x", TrialRecord(pruned), tmp_path / "x.toml")
     result = tomllib.loads((tmp_path / "x.toml").read_text())["result"]
     assert "val_accuracy" not in result
     assert result["pruned_after"] == "epoch 3"
     assert result["accuracy_then"] == pruned.intermediate_values[3]
-    complete = best_trial(finished.study)
+    complete = best_trial(finished.ledger.record())
     assert complete is not None
     export_trial(finished.config, "x", complete, tmp_path / "x.toml")
     result = tomllib.loads((tmp_path / "x.toml").read_text())["result"]

@@ -37,6 +37,7 @@ def confirm(
     from dsaccel.config.toml import parse_config
     from dsaccel.confirm.run import Confirm
     from dsaccel.report.study_page import write_report
+    from dsaccel.study.record import StudyRecord
     from dsaccel.study.storage import quiet_optuna
 
     quiet_optuna()
@@ -48,7 +49,7 @@ def confirm(
     confirming = Confirm(config, directory, stored, asked, command=command, download=given.download)
     output = Output(as_json=given.as_json, quiet=given.quiet)
     run_confirmation(confirming, output, resolution / 100)
-    write_report(stored, directory.report)
+    write_report(StudyRecord.read(stored, directory), directory.report)
     show_confirmation(confirming, output, resolution / 100)
 
 

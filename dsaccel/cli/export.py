@@ -27,14 +27,15 @@ def export(
     from dsaccel.study.rows import best_trial, find_trial
 
     directory, config, stored = stored_study(study)
+    record = StudyRecord.read(stored, directory)
     if output.exists() and not force:
         raise ConfigError(f"{output} exists already; choose another -o, or --force")
     if not output.parent.is_dir():
         raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
     if hierarchy is None:
-        trial = best_trial(stored)
+        trial = best_trial(record)
         n_trials = config.budget.n_trials
-        is_spent = len(StudyRecord.read(stored).trained) >= n_trials
+        is_spent = len(record.trained) >= n_trials
         options = ("--n-trials", str(2 * n_trials)) if is_spent else ()
         more = directory.search_command(*options)
         if trial is None:
@@ -44,11 +45,11 @@ def export(
             )
     else:
         candidate = Hierarchy.parse(hierarchy)
-        trial = find_trial(stored, candidate)
+        trial = find_trial(record, candidate)
         if trial is None:
             check_hierarchy(config.space.family, candidate)
             write_toml(output, run_config(config, hierarchy, None))
             Output().say(f"{hierarchy} -> {output}, not trained in {directory.name}")
             return
     export_trial(config, directory.name, trial, output)
-    Output().say(f"{trial.user_attrs['hierarchy']} -> {output}")
+    Output().say(f"{trial.name} -> {output}")

@@ -26,6 +26,7 @@ def pareto(
     """
     from dsaccel.analysis.pareto import find_cost, pareto_points
     from dsaccel.report.pareto import front_summary, front_table, write_front
+    from dsaccel.study.record import StudyRecord
     from dsaccel.study.storage import quiet_optuna
 
     against = given.settings.get("budget.against")
@@ -37,7 +38,7 @@ def pareto(
     quiet_optuna()
     against = against or config.budget.against or "parameters"
     cost = find_cost(against)
-    points = pareto_points(stored, cost)
+    points = pareto_points(StudyRecord.read(stored, directory), cost)
     if output is not None:
         write_front(points, cost, directory.name, output)
     shown = Output(as_json=given.as_json)

@@ -19,10 +19,12 @@ def report(
     """Write a study's report: one HTML page that needs no network."""
     from dsaccel.report.study_page import write_report
     from dsaccel.report.study_table import headline
+    from dsaccel.study.record import StudyRecord
 
     directory, _, stored = stored_study(study)
     path = output or directory.report
     if not path.parent.is_dir():
         raise ConfigError(f"folder {path.parent} must exist to write {path.name} into it")
-    write_report(stored, path)
-    Output().show(headline(stored), str(path))
+    record = StudyRecord.read(stored, directory)
+    write_report(record, path)
+    Output().show(headline(record), str(path))

@@ -121,8 +121,8 @@ def _show_json(
     if confirming is not None:
         summary["confirmation"] = confirmation_summary(confirming, RESOLUTION)
     against = searching.config.budget.against
-    if against is not None and best_trial(searching.study) is not None:
-        points = pareto_points(searching.study, find_cost(against))
+    if against is not None and best_trial(searching.ledger.record()) is not None:
+        points = pareto_points(searching.ledger.record(), find_cost(against))
         front = front_summary(points, searching.directory.name, against)
         summary |= {key: front[key] for key in ("against", "front")}
     output.show_json(summary)
@@ -138,11 +138,11 @@ def _show(
     from dsaccel.study.rows import best_trial
     from dsaccel.study.storage import redact
 
-    output.show(trials_table(searching.study), headline(searching.study))
+    output.show(trials_table(searching.ledger.record()), headline(searching.ledger.record()))
     against = searching.config.budget.against
-    if against is not None and best_trial(searching.study) is not None:
+    if against is not None and best_trial(searching.ledger.record()) is not None:
         cost = find_cost(against)
-        output.show(front_table(pareto_points(searching.study, cost), cost))
+        output.show(front_table(pareto_points(searching.ledger.record(), cost), cost))
     output.show_files(files | {"dashboard": f"optuna-dashboard {redact(searching.url)}"})
     if confirming is not None:
         show_confirmation(confirming, output, RESOLUTION)

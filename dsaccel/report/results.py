@@ -17,7 +17,7 @@ from dsaccel.training.train import TrainResult
 
 def write_results(searching: Search) -> dict[str, str]:
     """Write report and best hierarchy; returns the paths of everything that there is."""
-    directory, study = searching.directory, searching.study
+    directory, study = searching.directory, searching.ledger.record()
     with storage_errors(searching.url):
         best = best_trial(study)
         if best is not None:
@@ -35,26 +35,26 @@ def write_results(searching: Search) -> dict[str, str]:
 
 def search_summary(searching: Search, files: dict[str, str]) -> dict[str, Any]:
     """What `dsaccel search --json` prints."""
-    study, record = searching.study, searching.ledger.record()
-    trials = study.get_trials(deepcopy=False)
-    best = best_trial(study)
-    baseline = study.user_attrs.get("baseline")
+    study = searching.ledger.record()
+    best, baseline = best_trial(study), study.baseline
+    states = [trial.state for trial in study.all()]
     return {
         "study": searching.directory.name,
         "storage": redact(searching.url),
         "num_trained": searching.num_trained,
-        "num_pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
-        "num_harvested": sum(bool(trial.user_attrs.get("harvested")) for trial in trials),
-        "blocks_trained": record.blocks_trained or 0,
-        "blocks_separate": record.blocks_separate or 0,
-        "time_s": study.user_attrs.get("time_s", 0.0),
+        "num_pruned": states.count(TrialState.PRUNED),
+        "num_harvested": sum(trial.is_harvested for trial in study.all()),
+        "blocks_trained": study.blocks_trained or 0,
+        "blocks_separate": study.blocks_separate or 0,
+        "time_s": study.time_s or 0.0,
         "best": best
         and {
-            "hierarchy": best.user_attrs["hierarchy"],
+            "hierarchy": best.name,
             "val_accuracy": best.value,
-            "num_parameters": best.user_attrs["num_parameters"],
+            "num_parameters": best.figure("num_parameters"),
         },
-        "baseline": baseline and {key: baseline[key] for key in ("hierarchy", "val_accuracy")},
+        "baseline": baseline
+        and {"hierarchy": baseline.hierarchy, "val_accuracy": baseline.accuracy},
         "files": files,
     }
 

@@ -9,7 +9,6 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.record import (
     Baseline,
     StudyRecord,
-    TrialRecord,
     write_baseline,
     write_winner,
 )
@@ -36,12 +35,12 @@ class Baselines:
 
     def due(self) -> Hierarchy | None:
         """The winner, if it is to be trained and is not yet."""
-        best = best_trial(self._study)
+        record = StudyRecord.read(self._study)
+        best = best_trial(record)
         if best is None or not self._bench.config.budget.baseline:
             return None
-        winner, baseline = TrialRecord(best), StudyRecord.read(self._study).baseline
-        is_trained = baseline is not None and baseline.hierarchy == winner.name
-        return None if is_trained else winner.hierarchy
+        is_trained = record.baseline is not None and record.baseline.hierarchy == best.name
+        return None if is_trained else best.hierarchy
 
     def train(self, hierarchy: Hierarchy, memory: MemoryLimit) -> Iterator[Cohort]:
         """Train a hierarchy unless it is trained; yields after each epoch.

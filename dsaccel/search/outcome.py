@@ -35,7 +35,7 @@ def after_training(searching: Search) -> Iterator[str]:
 def should_confirm(searching: Search) -> bool:
     """Whether the winner is to be confirmed now, as the settings ask for."""
     asked = searching.config.confirm.enabled
-    return asked and searching.is_finished and best_trial(searching.study) is not None
+    return asked and searching.is_finished and best_trial(searching.ledger.record()) is not None
 
 
 def check_winner(searching: Search) -> None:
@@ -44,7 +44,7 @@ def check_winner(searching: Search) -> None:
     Raises:
         NoResultError: if it has none, and how to get one.
     """
-    if not searching.is_finished or best_trial(searching.study) is not None:
+    if not searching.is_finished or best_trial(searching.ledger.record()) is not None:
         return
     more = "train more with a larger --n-trials, or "
     if searching.meets_no_more:

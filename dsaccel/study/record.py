@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -55,6 +55,10 @@ class TrialRecord:
     @cached_property
     def hierarchy(self) -> Hierarchy:
         return Hierarchy.parse(self.name)
+
+    @property
+    def state(self) -> TrialState:
+        return self.trial.state
 
     @property
     def is_finished(self) -> bool:
@@ -188,6 +192,10 @@ class StudyRecord:
             return cls(study.study_name, trials, study.user_attrs)
         return cls(directory.name, trials, study.user_attrs, directory.heads)
 
+    def all(self) -> list[TrialRecord]:
+        """Every trial, in the order in which they were begun."""
+        return [TrialRecord(trial, self.folder) for trial in self.trials]
+
     @cached_property
     def finished(self) -> list[TrialRecord]:
         """The trials that were trained to their end or pruned, in the order of cohorts."""
@@ -211,7 +219,7 @@ class StudyRecord:
         Raises:
             ConfigError: if they are not recorded, or are none.
         """
-        return parse_config(StudyConfig, self.attributes.get("config"), f"study {self.name}")
+        return parse_config(StudyConfig, self.attributes.get("config") or {}, f"study {self.name}")
 
     @property
     def schema(self) -> int:
@@ -273,10 +281,34 @@ class StudyRecord:
         stored = (self.attributes.get("global") or {}).get(str(hierarchy))
         return _baseline(stored, str(hierarchy)) if isinstance(stored, Mapping) else None
 
-    def section(self, name: str) -> Mapping[str, Any]:
-        """A table of the settings, as they are stored; empty if they are not recorded."""
+    @property
+    def confirmation(self) -> dict[str, Any] | None:
+        """As `Confirm` keeps it."""
+        return self.attributes.get("confirmation")
+
+    @property
+    def test_readings(self) -> list[dict[str, Any]]:
+        """Every look at the test split, oldest first."""
+        return self.attributes.get("test_readings") or []
+
+    @property
+    def step_name(self) -> Literal["epoch", "stage"]:
+        """What a rung of the study's schedule comes after."""
+        return "stage" if self.section("training").get("schedule") == "sequential" else "epoch"
+
+    @property
+    def ranked_by(self) -> Literal["output layer", "deepest head"]:
+        """What the last value of a trial that is not complete was read from."""
+        return "output layer" if self.section("pruning").get("by") == "output" else "deepest head"
+
+    def setting(self, name: str) -> Any:
+        """Of the settings, as they are stored; None if they are not recorded."""
         config = self.attributes.get("config")
-        section = config.get(name) if isinstance(config, Mapping) else None
+        return config.get(name) if isinstance(config, Mapping) else None
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """A table of the settings, likewise; empty if they are not recorded."""
+        section = self.setting(name)
         return section if isinstance(section, Mapping) else {}
 
 
@@ -322,6 +354,17 @@ def write_winner(study: Study, hierarchy: Hierarchy) -> None:
     """That the hierarchy, which is trained by back-propagation, is the study's baseline."""
     reached = study.user_attrs["global"][str(hierarchy)]
     study.set_user_attr("baseline", {"hierarchy": str(hierarchy), **reached})
+
+
+def write_confirmation(study: Study, record: Mapping[str, Any]) -> None:
+    """What a confirmation has come to."""
+    study.set_user_attr("confirmation", record)
+
+
+def add_readings(study: Study, readings: Sequence[Mapping[str, Any]]) -> None:
+    """Looks at the test split, after those before."""
+    known = study.user_attrs.get("test_readings") or []
+    study.set_user_attr("test_readings", [*known, *readings])
 
 
 def add_time(study: Study, time_s: float) -> None:
