@@ -46,14 +46,14 @@ def test_a_landscape_holds_every_accuracy_of_every_study(recorded, folder, monke
     assert list(landscape.accuracies) == [1, 2]
     for search in searches:
         table, read = landscape.accuracies[search.config.seed], heads(search)
-        assert set(table) == {"1-1-1", "1-1-2", "1-2-1", "1-2-2", "2-1-1"}
-        assert not landscape.networks["2-1-1"].is_feasible
+        assert set(map(str, table)) == {"1-1-1", "1-1-2", "1-2-1", "1-2-2", "2-1-1"}
+        assert not landscape.networks[Hierarchy((2, 1, 1))].is_feasible
         for trial in search.study.trials:
-            name = trial.user_attrs["hierarchy"]
-            assert list(table[name]) == [1, 2]
-            assert [list(rung) for rung in table[name].values()] == read[str(name)]
-            assert landscape.objective(search.config.seed, name) == trial.value
-            assert landscape.plan(Hierarchy.parse(name)) == search.plan(Hierarchy.parse(name))
+            hierarchy = Hierarchy.parse(trial.user_attrs["hierarchy"])
+            assert list(table[hierarchy]) == [1, 2]
+            assert [list(rung) for rung in table[hierarchy].values()] == read[str(hierarchy)]
+            assert landscape.objective(search.config.seed, hierarchy) == trial.value
+            assert landscape.plan(hierarchy) == search.plan(hierarchy)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])

@@ -68,8 +68,8 @@ class Workbench(Bench[StudyConfig]):
         Raises:
             ConfigError: settings, data, a device or a space that cannot be used.
         """
-        smallest = Hierarchy(tuple(low for low, _ in config.space.num_blocks))
-        check_hierarchy(config.family, smallest)
+        fewest = Hierarchy(tuple(low for low, _ in config.space.num_blocks))
+        check_hierarchy(config.family, fewest)
         bench = Bench.load(config, download=download)
         references = [with_own_settings(Hierarchy.parse(t), config) for t in config.references]
         named = bench.config.model_copy(update={"references": tuple(map(str, references))})
