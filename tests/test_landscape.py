@@ -92,7 +92,8 @@ def test_the_same_landscape_is_the_same_file(recorded, tmp_path, monkeypatch):
     assert (tmp_path / "a.csv.gz").read_bytes() == (tmp_path / "b.csv.gz").read_bytes()
 
 
-def test_where_a_study_was_kept_is_not_in_its_landscape(recorded, tmp_path):
+def test_where_a_study_was_kept_is_not_in_its_landscape(recorded, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
     search = recorded[0][0]
     data = search.config.data.model_copy(update={"dir": "/home/me/data"})
     secret = "postgresql+psycopg://user:secret@host/db"
@@ -135,12 +136,24 @@ def test_studies_that_differ_in_more_than_their_seed_are_refused(recorded):
         record_landscape([record_of(first)] * 2)
 
 
-def test_other_settings_than_the_trials_were_trained_with_are_refused(recorded):
-    search = recorded[0][0]
-    network = search.config.network.model_copy(update={"width": 0.5})
-    changed = search.config.model_copy(update={"network": network})
-    with pytest.raises(ConfigError, match="must have the parameters"):
-        record_landscape([record_of(search, changed)])
+def test_heads_that_are_damaged_are_refused(recorded, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    record = record_of(recorded[0][0])
+    assert record.folder is not None
+    path = record.folder / "1-0.json"
+    whole = path.read_text()
+    path.write_text(whole.replace("0", "1", 1))
+    with pytest.raises(ConfigError, match=r"2-1-1 read in study seed1 .* are lost or damaged"):
+        record_landscape([record])
+    path.write_text(whole)
+    record_landscape([record_of(recorded[0][0])])
+
+
+def test_a_study_of_the_first_schema_is_refused_in_a_line(recorded):
+    record = record_of(recorded[0][0])
+    del record.attributes["num_classes"]
+    with pytest.raises(ConfigError, match="was written by an earlier version, which did not"):
+        record_landscape([record])
 
 
 def test_a_space_too_large_to_list_is_refused(recorded):
