@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from dsaccel.cli.common import stored_study
 from dsaccel.cli.output import Output
 
 
@@ -27,14 +26,11 @@ def landscape(
     """
     from dsaccel.analysis.landscape import record_landscape
     from dsaccel.analysis.landscape_files import check_output, write_landscape
-    from dsaccel.study.record import StudyRecord
+    from dsaccel.api import Study
 
     path = output or Path("landscape.csv.gz")
     check_output(path)
-    stored = [stored_study(study) for study in studies]
-    recorded = record_landscape(
-        [StudyRecord.read(study, directory) for directory, _, study in stored]
-    )
+    recorded = record_landscape([Study.load(study).record for study in studies])
     write_landscape(recorded, path)
     num_feasible = sum(network.is_feasible for network in recorded.networks.values())
     seeds = ", ".join(map(str, recorded.accuracies))

@@ -28,7 +28,7 @@ def run_config(config: StudyConfig, hierarchy: str, result: dict[str, Any] | Non
     )
 
 
-def export_trial(config: StudyConfig, study_name: str, trial: TrialRecord, path: Path) -> None:
+def export_trial(config: StudyConfig, study_name: str, trial: TrialRecord, path: Path) -> RunConfig:
     """Write a trial's hierarchy as a config that `dsaccel train` reads, with where it is from."""
     if trial.is_complete:
         reached = {"val_accuracy": trial.value}
@@ -45,4 +45,6 @@ def export_trial(config: StudyConfig, study_name: str, trial: TrialRecord, path:
         **{cost: trial.figure(cost) for cost in costs},
         "versions": {package: importlib.metadata.version(package) for package in packages},
     }
-    write_toml(path, run_config(config, trial.name, result))
+    run = run_config(config, trial.name, result)
+    write_toml(path, run)
+    return run
