@@ -173,6 +173,11 @@ class Study:
         """
         return self.engine.study if "engine" in vars(self) else self._stored
 
+    @property
+    def record(self) -> StudyRecord:
+        """What the study knows by now: its trials and figures, typed."""
+        return StudyRecord.read(self.optuna, self._directory)
+
     @cached_property
     def _stored(self) -> OptunaStudy:
         return open_study(self._directory, self.config)
