@@ -160,11 +160,6 @@ class Study:
         return engine
 
     @property
-    def record(self) -> StudyRecord:
-        """What is known of the study as it stands."""
-        return StudyRecord.read(self.optuna, self._directory)
-
-    @property
     def optuna(self) -> OptunaStudy:
         """Optuna's study, for its plots and its dashboard.
 
