@@ -247,7 +247,7 @@ class Ours:
             assert isinstance(unit.head, LocalHead | OutputLayer)
             parts["classifier"] = unit.head.classifier
             if isinstance(unit.head, LocalHead):
-                parts["similarity"] = unit.head.similarity
+                parts["similarity"] = getattr(unit.head, "similarity", None)
             modules.append({role: part for role, part in parts.items() if part is not None})
         return modules
 

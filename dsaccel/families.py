@@ -6,17 +6,23 @@ comes later would break the prefix law.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from dsaccel.config.own_settings import head_settings, learning_rate_of, network_of
+from dsaccel.config.own_settings import learning_rate_of, network_of, network_part
 from dsaccel.config.study import NetworkConfig
 from dsaccel.errors import ConfigError
 from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy
-from dsaccel.spec.plan import Block, Head, Layer, Output, Plan, Shortcut, pool_kernel, split
+from dsaccel.spec.local import Head, UnitShape
+from dsaccel.spec.plan import Block, Layer, Output, Plan, Shortcut, split
+
+if TYPE_CHECKING:
+    from dsaccel.heads import Head as HeadPart
+    from dsaccel.losses import LocalLoss
 
 Mode = Literal["local", "global"]
 MODES: tuple[Mode, Mode] = ("local", "global")
 NUM_HIDDEN_FEATURES = 1024
+LINEAR = {"head": "linear", "head_options": {}}
 
 
 @dataclass(frozen=True)
@@ -216,7 +222,7 @@ def _with_heads(
             if (is_last and ends_unit) or per == "conv":
                 num_units += 1
                 if num_units >= network.first_loss:
-                    layers[i] = replace(layer, head=_head(layer, network, num_classes))
+                    layers[i] = replace(layer, head=_head(block, layer, network, num_classes))
         with_heads.append(replace(block, layers=tuple(layers)))
     if num_units < network.first_loss:
         raise ConfigError(
@@ -243,14 +249,11 @@ def _granularity(setting: str | Sequence[str], num_stages: int) -> list[str]:
     return [setting[0], *setting, "conv"]
 
 
-def _head(layer: Layer, network: NetworkConfig, num_classes: int) -> Head:
-    is_map = layer.kind == "conv"
-    pool = (1, 1)
-    if is_map:
-        # the decoder size follows the width, so that pooling is the same at every width
-        max_features = max(1, round(network.decoder_size * network.width))
-        pool = pool_kernel(layer.out_channels, layer.side, max_features)
-    # what a head has no use for stays at its default: it is the same head
-    used = {name: getattr(network, name) for name in head_settings(network.loss, is_map=is_map)}
-    side = layer.side if is_map else None
-    return Head(network.loss, num_classes, layer.out_channels, side, pool, **used)
+def _head(block: Block, layer: Layer, network: NetworkConfig, num_classes: int) -> Head:
+    side = layer.side if layer.kind == "conv" else None
+    loss: LocalLoss = network_part("loss", network)
+    # a vector has nothing to convolve or to pool
+    head: HeadPart = network_part("head", network if side else network.model_copy(update=LINEAR))
+    unit = UnitShape(block.stage, block.index, layer.out_channels, side, num_classes)
+    reading = replace(unit, only_reads=not loss.trains_head)
+    return Head(head.plan(reading), loss.plan(unit))

@@ -25,9 +25,20 @@ if TYPE_CHECKING:
 
 Kind = Literal["head", "loss", "family", "optimizer", "lr_schedule", "strategy", "pruner", "data"]
 
-KINDS: dict[str, str] = {}
+KINDS: dict[str, str] = {
+    "head": "dsaccel.heads:Head",
+    "loss": "dsaccel.losses:LocalLoss",
+}
 """The class that every part of a kind derives from, as `module:Class`."""
-BUILTIN: dict[str, dict[str, str]] = {}
+BUILTIN: dict[str, dict[str, str]] = {
+    "head": {"linear": "dsaccel.heads.linear:Linear"},
+    "loss": {
+        "predsim": "dsaccel.losses.predsim:PredSim",
+        "pred": "dsaccel.losses.pred:Pred",
+        "sim": "dsaccel.losses.sim:Sim",
+        "mse": "dsaccel.losses.mse:Mse",
+    },
+}
 """The shipped parts of each kind: name -> `module:Class`."""
 
 _trusted: dict[str, Path] = {}
@@ -111,7 +122,7 @@ def load_part(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -
     return parse_config(load_class(kind, name), dict(options or {}), f"{kind} {name}")
 
 
-def load_class(kind: Kind, name: str) -> type["BaseModel"]:
+def load_class(kind: Kind, name: str) -> type[Any]:
     """The class of a part, imported and checked.
 
     Raises:

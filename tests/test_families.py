@@ -58,7 +58,7 @@ def test_a_3x3_similarity_convolution_takes_resnet50_from_23_5_to_229_million():
     network = plan("resnet50", "3-4-6-3")
     assert round(network.num_parameters_training / 1e6) == 229
     # 9 C^2 for the branch; 10 classes of at most 4096 pooled features
-    heads = [head for segment in network.segments for head in segment.heads]
+    heads = [head.classifier for segment in network.segments for head in segment.heads]
     expected = sum(9 * head.channels**2 + 10 * (head.num_features + 1) for head in heads)
     assert network.num_parameters_training - network.num_parameters == expected
     small = plan("resnet50", "3-4-6-3", NetworkConfig(sim_kernel=1))
@@ -115,7 +115,7 @@ def test_parameters_and_flops_are_those_of_torchvisions_network(family, name):
 
 def test_vgg8b_pools_each_map_to_2048_features_as_the_reference_does():
     network = plan("vgg8b", "2-2-1-1", NetworkConfig(decoder_size=2048))
-    heads = [head for segment in network.segments for head in segment.heads]
+    heads = [head.classifier for segment in network.segments for head in segment.heads]
     kernels = [(8, 8), (16, 8), (8, 4), (8, 8), (4, 4), (2, 2)]
     assert [head.pool for head in heads[:-1]] == kernels
     assert {head.num_features for head in heads[:-1]} == {2048}
@@ -129,7 +129,7 @@ def test_the_decoder_size_follows_the_width_so_that_pooling_does_not_change(fami
 
     def kernels(width: float) -> list[tuple[int, int]]:
         network = plan(family, name, NetworkConfig(width=width))
-        return [head.pool for segment in network.segments for head in segment.heads]
+        return [head.classifier.pool for segment in network.segments for head in segment.heads]
 
     assert kernels(1) == kernels(1 / 4) == kernels(1 / 16) == kernels(2)
 

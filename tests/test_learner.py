@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.nn.layers import LayerModule, LocalHead, Unit
-from dsaccel.nn.losses import label_similarity, similarity_loss
+from dsaccel.nn.similarity import label_similarity, similarity_loss
 from dsaccel.spec.plan import Plan, Segment
 from dsaccel.training.learner import Learner
 from dsaccel.training.schedules import evaluate
@@ -216,7 +216,6 @@ def plain_unit(made: Learner) -> tuple[nn.Sequential, nn.Linear, nn.Conv2d]:
     layer, head = unit.layers[0], unit.head
     assert isinstance(layer, LayerModule)
     assert isinstance(head, LocalHead)
-    assert head.similarity is not None
     num_channels = layer.weight.weight.shape[0]
     body = nn.Sequential(
         nn.Conv2d(3, num_channels, 3, padding=1, bias=False),

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from torchvision.models import resnet
 
 from dsaccel.config.study import NetworkConfig
+from dsaccel.heads.linear import LinearPlan
+from dsaccel.losses.predsim import PredSimPlan
 from dsaccel.nn.layers import (
     LayerModule,
     LocalHead,
@@ -23,7 +25,8 @@ from dsaccel.nn.layers import (
     build_units,
     positions,
 )
-from dsaccel.spec.plan import Block, Head, Layer, Output, Plan
+from dsaccel.spec.local import Head
+from dsaccel.spec.plan import Block, Layer, Output, Plan
 
 B = 6
 
@@ -314,7 +317,7 @@ def test_torchs_own_initialisation_has_the_same_bound(make: Callable[[], nn.Conv
 
 def test_a_weight_is_drawn_by_position_and_role():
     def drawn(position: Position, role: str, seed: int) -> Tensor:
-        spec = Head("predsim", 4, 6, 4, pred_conv=True)
+        spec = Head(LinearPlan(6, 4, 4, conv=True), PredSimPlan(6, 4, 4, kernel=3))
         module = getattr(LocalHead(spec, position, seed), role)
         assert isinstance(module, nn.Conv2d)
         return module.weight

@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dsaccel.config.study import NetworkConfig
 from dsaccel.families import FAMILIES
+from dsaccel.heads.linear import pool_kernel
 from dsaccel.nn.layers import LocalHead, Unit, build_units
-from dsaccel.spec.plan import Plan, pool_kernel
+from dsaccel.spec.plan import Plan
 
 SMALL = NetworkConfig(width=1 / 32)
 HIERARCHIES = {
@@ -44,7 +45,7 @@ def forward(built: nn.ModuleList, x: Tensor, *, heads: bool) -> Tensor:
         if isinstance(unit.head, LocalHead):
             if heads:
                 unit.head.logits(h)
-                if unit.head.similarity is not None:
+                if hasattr(unit.head, "similarity"):
                     unit.head.similarity(h)
         else:
             out = unit.head.logits(h)

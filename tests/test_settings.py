@@ -124,7 +124,7 @@ def test_a_value_that_no_network_can_have_is_refused_where_a_network_is_built():
     for name, message in [
         ("1-1-2 dropout=1.5", "1-1-2 dropout=1.5: dropout .* less than 1, but got 1.5"),
         ("1-1-2 learning_rate=nan", "learning_rate .* finite number, but got nan"),
-        ("1-1-2 loss=ce", "loss must be 'predsim', .* but got 'ce'"),
+        ("1-1-2 loss=ce", "loss must be one of predsim, .* but got 'ce'"),
         ("1-1-2 beta=1.5", "beta .* less than or equal to 1, but got 1.5"),
         ("1-1-2 decoder_size=0", "decoder_size .* greater than or equal to 1, but got 0"),
         ("1-1-2 sim_kernel=2", "sim_kernel must be 1 or 3, but got 2"),

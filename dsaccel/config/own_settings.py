@@ -1,9 +1,11 @@
 """The settings that a hierarchy brings along, put where a study has them."""
 
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
-from dsaccel.config.study import FOR_MAPS, LOSSES_WITH, NetworkConfig, StudyConfig, TrainingConfig
+from dsaccel.config.study import NetworkConfig, StudyConfig, TrainingConfig
 from dsaccel.config.toml import parse_config
+from dsaccel.errors import ConfigError
+from dsaccel.parts import load_class, load_part
 from dsaccel.spec.hierarchy import Hierarchy, Value, format_hierarchy, settings_of, with_settings
 
 Part = TypeVar("Part", NetworkConfig, TrainingConfig)
@@ -34,17 +36,6 @@ def learning_rate_of(hierarchy: Hierarchy) -> float | None:
     return training_of(hierarchy, TrainingConfig()).learning_rate
 
 
-def head_settings(loss: Value | None, *, is_map: bool) -> tuple[str, ...]:
-    """The settings of `LOSSES_WITH` that a local head has a use for.
-
-    Args:
-        loss: of the head; None: any.
-        is_map: whether it reads feature maps, or the vectors of a fully connected unit.
-    """
-    own = (name for name, losses in LOSSES_WITH.items() if loss in (None, *losses))
-    return tuple(name for name in own if is_map or name not in FOR_MAPS)
-
-
 def with_own_settings(hierarchy: Hierarchy, config: StudyConfig) -> Hierarchy:
     """A reference's: of what the study searches, it has what the study itself is set to."""
     searched = config.space.settings
@@ -59,6 +50,22 @@ def with_own_settings(hierarchy: Hierarchy, config: StudyConfig) -> Hierarchy:
 def section_of(name: str) -> str:
     """The section of a study file that a setting stands in."""
     return "training" if name in TrainingConfig.model_fields else "network"
+
+
+def network_part(kind: Literal["head", "loss"], network: NetworkConfig) -> Any:
+    """The head or the local loss that `[network]` names.
+
+    Its options are those of `head_options` or `loss_options`; what `[network]` has itself is taken
+    from there.
+
+    Raises:
+        ConfigError: if there is no such part, or it has no such option.
+    """
+    name, options = getattr(network, kind), getattr(network, f"{kind}_options")
+    shared = load_class(kind, name).model_fields.keys() & NetworkConfig.model_fields.keys()
+    for option in sorted(shared & options.keys()):
+        raise ConfigError(f"{kind}_options.{option} must be set as network.{option}")
+    return load_part(kind, name, options | {option: getattr(network, option) for option in shared})
 
 
 def _replaced(section: Part, hierarchy: Hierarchy) -> Part:

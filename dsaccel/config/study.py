@@ -7,24 +7,17 @@ resolved value is written beside the study. `parsing` makes them of files and op
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from dsaccel.config.section import Searched, Section
+from dsaccel.parts import NamesPart
 from dsaccel.spec.hierarchy import Value, format_hierarchy, parse_hierarchy
 
 PRUNING_RULES = ("halving", "percentile", "none")
 MAX_CUDA_LANES = 32
 """As many streams as torch has of a kind."""
-LOSSES_WITH = {
-    "beta": ("predsim",),
-    "pred_conv": ("predsim", "pred", "mse"),
-    "sim_kernel": ("predsim", "sim"),
-}
-"""Settings of `[network]` that say something of some local losses only, and of which."""
-FOR_MAPS = ("pred_conv", "sim_kernel")
-"""Those of them that a fully connected unit's head has no use for."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -60,8 +53,14 @@ class NetworkConfig(Section):
     """Where gradients are cut: after every conv, block or stage; a list: stage by stage."""
     first_loss: int = Field(default=1, ge=1)
     """The first unit (1-based) that carries a local loss; the units below learn from it."""
-    loss: Literal["predsim", "pred", "sim", "mse"] = "predsim"
+    loss: Annotated[str, NamesPart("loss")] = "predsim"
     """Local loss of every unit: prediction, similarity, both, or the one-hot loss of eq. 6."""
+    loss_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the loss that are no settings of `[network]`."""
+    head: Annotated[str, NamesPart("head")] = "linear"
+    """What turns the features of a unit into logits."""
+    head_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the head that are no settings of `[network]`."""
     beta: float = Field(default=0.99, ge=0, le=1)
     """predsim = (1 - beta) pred + beta sim."""
     decoder_size: int = Field(default=4096, ge=1)
@@ -381,13 +380,31 @@ class StudyConfig(Section):
     def _settings_that_matter(self) -> Self:
         searched = self.space.settings
         losses = searched.loss.ends if searched.loss else (self.network.loss,)
-        for name, with_it in LOSSES_WITH.items():
-            if name in searched.names and not set(losses) & set(with_it):
+        heads = (self.network.head,)
+        if any(is_foreign(name) for name in (*losses, *heads)):
+            return self  # they are not imported before the user's trust is asked for
+        for name in searched.names:
+            if SETTINGS[name].where != "heads" or name in ("loss", "head"):
+                continue
+            with_it = [loss for loss in BUILTIN["loss"] if _matters(name, loss, heads)]
+            if not set(losses) & set(with_it):
                 raise ValueError(
                     f"space.settings.{name} needs a loss that it says something of "
                     f"({', '.join(with_it)}), but got {', '.join(losses)}"
                 )
         return self
+
+
+def _matters(name: str, loss: str, heads: Iterable[str]) -> bool:
+    """Whether a unit of this loss, with one of these heads, has a use for a setting."""
+    of_loss = load_class("loss", loss)
+    if name in of_loss.model_fields:
+        return True
+    classes = (load_class("head", head) for head in heads)
+    return any(
+        name in head.model_fields and (of_loss.trains_head or name not in head.of_training)
+        for head in classes
+    )
 
 
 class RunConfig(Section):

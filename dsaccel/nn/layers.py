@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from dsaccel.nn.losses import label_similarity, one_hot_loss, similarity_loss
+from dsaccel.errors import ConfigError
+from dsaccel.nn.similarity import exact
 from dsaccel.nn.winograd import Conv2d
 from dsaccel.seeds import derive
-from dsaccel.spec.plan import Block, Head, Layer, Output, Segment
+from dsaccel.spec.local import Head
+from dsaccel.spec.plan import Block, Layer, Output, Segment
 
 NEGATIVE_SLOPE = 0.01
 
@@ -119,67 +121,28 @@ class Projection(nn.Conv2d):
 
 
 class LocalHead(nn.Module):
-    """Local classifier and similarity branch; reads features before dropout."""
+    """A unit's classifier and the layers of its local loss; reads features before dropout."""
 
     def __init__(self, head: Head, position: Position, seed: int) -> None:
         super().__init__()
         self.spec = head
         draw = Draw(seed, position)
-        self.classifier = draw("pred", nn.Linear, head.num_features, head.num_classes)
-        nn.init.zeros_(self.classifier.weight)
-        self.pred_conv = self.similarity = None
-        if head.pred_conv and head.side is not None and head.loss != "sim":
-            self.pred_conv = _same_channels("pred_conv", head, 3, draw)
-        if head.has_similarity:
-            self.similarity = _same_channels("sim", head, head.sim_kernel, draw)
+        layers = [*head.classifier.build(draw).items(), *head.loss.build(draw).items()]
+        for name, layer in layers:
+            if hasattr(self, name):
+                raise ConfigError(f"a head and its loss must not both have a layer {name}")
+            self.add_module(name, layer)
 
     def logits(self, h: Tensor) -> Tensor:
         """Features -> (B, K)."""
-        if self.pred_conv is not None:
-            h = self.pred_conv(h)
-        if self.spec.pool != (1, 1):
-            h = average_pool(h, self.spec.pool)
-        return self.classifier(h.flatten(1))
+        return self.spec.classifier.logits(h, self)
 
-    def loss(self, h: Tensor, y_B: Tensor) -> Tensor:
+    def loss(self, h: Tensor, y_B: Tensor, **read: Tensor) -> Tensor:
         """The local loss, a scalar."""
-        if self.spec.loss == "mse":
-            return one_hot_loss(_exact(self.logits(h)), y_B)
-        # under `sim` alone the classifier is a read-out: it learns, the features do not
-        features = h.detach() if self.spec.loss == "sim" else h
-        prediction = F.cross_entropy(_exact(self.logits(features)), y_B)
-        if self.similarity is None:
-            return prediction
-        s = _exact(self.similarity(h))
-        with torch.autocast(h.device.type, enabled=False):
-            target_BB = label_similarity(y_B, self.spec.num_classes, s.dtype)
-            similarity = similarity_loss(s, target_BB)
-        if self.spec.loss == "sim":
-            return prediction + similarity
-        return (1 - self.spec.beta) * prediction + self.spec.beta * similarity
+        return self.spec.loss.loss(h, self._exact_logits, y_B, self, **read)
 
-
-def average_pool(h: Tensor, kernel: tuple[int, int]) -> Tensor:
-    """Means over windows of `kernel`, smaller at the far edges: (B, C, H, W) -> (B, C, H', W')."""
-    if h.shape[2] % kernel[0] or h.shape[3] % kernel[1]:
-        return F.avg_pool2d(h, kernel, ceil_mode=True)
-    return AveragePool.apply(h, kernel)  # pyright: ignore[reportReturnType]
-
-
-class AveragePool(torch.autograd.Function):
-    """Means over windows that divide the map; torch's, with a backward faster on a CPU."""
-
-    @staticmethod
-    def forward(ctx: Any, h: Tensor, kernel: tuple[int, int]) -> Tensor:
-        ctx.kernel = kernel
-        return F.avg_pool2d(h, kernel)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        height, width = ctx.kernel
-        each_BHWC = (gradients[0] / (height * width)).permute(0, 2, 3, 1).contiguous()
-        windows = each_BHWC[:, :, None, :, None].expand(-1, -1, height, -1, width, -1)
-        return windows.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2), None
+    def _exact_logits(self, h: Tensor) -> Tensor:
+        return exact(self.logits(h))
 
 
 class OutputLayer(nn.Module):
@@ -202,7 +165,7 @@ class OutputLayer(nn.Module):
         return self.classifier(x.flatten(1))
 
     def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
-        return self.spec.weight * F.cross_entropy(_exact(self.logits(x)), y_B)
+        return self.spec.weight * F.cross_entropy(exact(self.logits(x)), y_B)
 
 
 class Unit(nn.Module):
@@ -255,11 +218,6 @@ def positions(units: list[Unit]) -> Iterator[Position]:
             yield layer.position
 
 
-def _exact(x: Tensor) -> Tensor:
-    """Losses and statistics are computed in fp32 (or fp64), whatever autocast says."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
 def _weights(layer: Layer, draw: "Draw") -> nn.Conv2d | nn.Linear:
     if layer.kind == "linear":
         return draw("conv", nn.Linear, layer.in_channels, layer.out_channels, bias=layer.bias)
@@ -273,13 +231,6 @@ def _weights(layer: Layer, draw: "Draw") -> nn.Conv2d | nn.Linear:
         layer.kernel // 2,
         bias=layer.bias,
     )
-
-
-def _same_channels(role: str, head: Head, kernel: int, draw: "Draw") -> nn.Conv2d | nn.Linear:
-    """From features to as many features: a convolution, or a linear map of vectors."""
-    if head.side is None:
-        return draw(role, nn.Linear, head.channels, head.channels, bias=False)
-    return draw(role, Conv2d, head.channels, head.channels, kernel, padding=kernel // 2, bias=False)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dsaccel.config.own_settings import head_settings
-from dsaccel.config.study import LOSSES_WITH, SpaceConfig
+from dsaccel.config.study import SpaceConfig
 from dsaccel.errors import ConfigError
 from dsaccel.space.counts import Counts
 from dsaccel.space.dimensions import Dimensions, Settings
@@ -32,10 +31,9 @@ MAX_ENUMERATED = 100_000
 MAX_LOOKED_INTO = 1_000
 """Beginnings of hierarchies that are measured to find those few that measured bounds leave of more
 than `MAX_ENUMERATED`: some 1 ms each. A space that takes more is not listed either."""
-MEASURED = ("width", "granularity", "first_loss", "decoder_size")
-"""The settings of which only the plan tells whether two values are one network. Of the others each
-value is another one, for it stands in every layer, head or segment; but of `LOSSES_WITH` only where
-the loss has a use for it."""
+EVERYWHERE = ("learning_rate", "dropout")
+"""The settings that stand in every layer or segment: each value is another network. Of the others
+only the plan tells."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +48,10 @@ class Measures:
     """Mean side of the first feature maps over the input's, in (0, 1] (eq. 8)."""
     fingerprint: str | None = None
     """The plan's; None: no two hierarchies are one network."""
-    reads_maps: bool = True
-    """Whether a local head reads feature maps."""
 
     @classmethod
     def of(cls, plan: Plan) -> "Measures":
-        heads = (head for segment in plan.segments for head in segment.heads)
-        return cls(
-            plan.num_parameters,
-            plan.flops,
-            plan.shallow_scale,
-            plan.fingerprint,
-            reads_maps=any(head.side is not None for head in heads),
-        )
+        return cls(plan.num_parameters, plan.flops, plan.shallow_scale, plan.fingerprint)
 
 
 class SearchSpace:
@@ -71,7 +60,7 @@ class SearchSpace:
     Args:
         config: bounds and constraint.
         measure: what a hierarchy costs, no less with more blocks; called only where the config
-            bounds that or searches one of `MEASURED` or `LOSSES_WITH`, and once a hierarchy.
+            bounds that or searches more than `EVERYWHERE`, and once a hierarchy.
         references: hierarchies that are trained whatever the bounds say.
 
     Raises:
@@ -90,7 +79,7 @@ class SearchSpace:
         self.num_shallow = config.shallow_stages or self.num_stages // 2
         self.references = tuple(references)
         self.dimensions = Dimensions(config.settings, self.num_stages)
-        self._may_repeat = not {*MEASURED, *LOSSES_WITH}.isdisjoint(self.dimensions.names)
+        self._may_repeat = not {*self.dimensions.names}.issubset({*EVERYWHERE, "loss"})
         self._measure = functools.cache(measure)
         self._check_stages()
         self.counts = Counts(config, self.num_shallow)
@@ -122,11 +111,7 @@ class SearchSpace:
             return hierarchy
         if measures.fingerprint is None:
             return hierarchy
-        settings = settings_of(hierarchy)
-        # where no loss is searched it is the study's, which has a use for all that is
-        used = head_settings(settings.get("loss"), is_map=measures.reads_maps)
-        told = {*MEASURED, *LOSSES_WITH}.difference(used)
-        others = {n: v for n, v in settings.items() if n not in told}
+        others = {n: v for n, v in settings_of(hierarchy).items() if n in EVERYWHERE}
         return measures.fingerprint, with_settings(hierarchy, others)
 
     def distinct(self, hierarchies: Iterable[Hierarchy]) -> list[Hierarchy]:
@@ -304,7 +289,7 @@ class SearchSpace:
 
     def _measured(self, hierarchy: Hierarchy) -> Measures:
         """Once for all settings that change nothing of it."""
-        settings = {n: v for n, v in settings_of(hierarchy).items() if n in MEASURED}
+        settings = {n: v for n, v in settings_of(hierarchy).items() if n not in EVERYWHERE}
         return self._measure(with_settings(hierarchy, settings))
 
     def _measured_bounds(self) -> list[tuple[str, float | None, float | None]]:

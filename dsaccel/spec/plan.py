@@ -6,63 +6,14 @@ there (the prefix law). No weights are built; parameters and FLOPs are counted f
 """
 
 import hashlib
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.local import Head
 
-Loss = Literal["predsim", "pred", "sim", "mse"]
 Shortcut = Literal["none", "identity", "projection"]
-
-
-@dataclass(frozen=True)
-class Head:
-    """The local classifier and similarity branch of a unit."""
-
-    loss: Loss
-    num_classes: int
-    channels: int
-    side: int | None
-    """Side of the unit's feature maps in pixels; None: a vector (a fully connected unit)."""
-    pool: tuple[int, int] = (1, 1)
-    """Kernel of the average pooling before the classifier."""
-    beta: float = 0.99
-    pred_conv: bool = False
-    sim_kernel: int = 3
-
-    @property
-    def num_features(self) -> int:
-        """What the classifier sees of a sample."""
-        if self.side is None:
-            return self.channels
-        return (
-            self.channels * _ceil_div(self.side, self.pool[0]) * _ceil_div(self.side, self.pool[1])
-        )
-
-    @property
-    def has_similarity(self) -> bool:
-        return self.loss in ("sim", "predsim")
-
-    @property
-    def num_parameters(self) -> int:
-        return sum(weights for weights, _ in self._maps()) + self.num_classes
-
-    @property
-    def flops(self) -> int:
-        return sum(2 * weights * positions for weights, positions in self._maps())
-
-    def _maps(self) -> Iterator[tuple[int, int]]:
-        """(weights, positions they are applied at) of each linear map."""
-        positions = 1 if self.side is None else self.side**2
-        yield self.num_features * self.num_classes, 1
-        if self.pred_conv and self.loss != "sim" and self.side is not None:
-            yield 9 * self.channels**2, positions
-        if self.has_similarity:
-            kernel = 1 if self.side is None else self.sim_kernel
-            yield kernel**2 * self.channels**2, positions
 
 
 @dataclass(frozen=True)
@@ -271,25 +222,3 @@ def split(
             segments.append(Segment(tuple(run), None, learning_rate))
             run = []
     return (*segments, Segment(tuple(run), output, learning_rate))
-
-
-def pool_kernel(channels: int, side: int, max_features: int) -> tuple[int, int]:
-    """The average-pooling kernel that leaves at most `max_features` of a feature map.
-
-    Height and width are doubled in turn (so kernels may be rectangular), as in the reference code,
-    until channels times pooled height times width fits or the map is one pixel.
-    """
-    height, width = 1, 1
-    for step in itertools.count():
-        rows, columns = _ceil_div(side, height), _ceil_div(side, width)
-        if channels * rows * columns <= max_features or (height >= side and step % 2 == 0):
-            return height, width
-        if step % 2 == 0:
-            height *= 2
-        else:
-            width *= 2
-    raise AssertionError("unreachable")
-
-
-def _ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
