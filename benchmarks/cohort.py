@@ -30,7 +30,7 @@ from torchvision import transforms
 from dsaccel.config.study import DataConfig, NetworkConfig, TrainingConfig
 from dsaccel.data.batches import Data, EvalSplit
 from dsaccel.families import build_plan
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Trie
 from dsaccel.training.cohort import Cohort
@@ -130,7 +130,7 @@ def make_plans(options: argparse.Namespace) -> dict[str, Plan]:
     """All networks, by hierarchy."""
     network = recipe(options.network, options.width)
     return {
-        format_hierarchy(h): build_plan(
+        str(h): build_plan(
             options.network, h, network, channels=CHANNELS, side=SIDE, num_classes=NUM_CLASSES
         )
         for h in hierarchies(options)

@@ -44,7 +44,7 @@ from torch import Tensor
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.data.batches import Data
 from dsaccel.families import build_plan
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.cuda_graphs import NUM_EAGER, RecordedStep, Step
@@ -229,7 +229,7 @@ class Bench:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         plans = {
-            format_hierarchy(hierarchy): self._plan("resnet18", hierarchy)
+            str(hierarchy): self._plan("resnet18", hierarchy)
             for hierarchy in itertools.product(range(1, self.size.blocks + 1), repeat=4)
         }
         data, _ = self._data()
@@ -331,7 +331,7 @@ class Bench:
     def exactness(self, guard: Guard) -> dict[str, Any]:
         """Largest difference of any weight between networks in a trie and trained alone."""
         hierarchies = [(1, 1, 1, 2), (1, 1, 2, 1), (1, 2, 1, 1), (1, 1, 1, 1)]
-        plans = {format_hierarchy(h): self._plan("resnet18", h) for h in hierarchies}
+        plans = {str(h): self._plan("resnet18", h) for h in hierarchies}
         names = list(plans)
         record: dict[str, Any] = {"hierarchies": " ".join(names), "batches": self.size.steps}
         for precision, wanted in itertools.product(("fp32", "bf16"), (True, False)):

@@ -28,10 +28,9 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.families import build_plan
 from dsaccel.space.space import Measures, SearchSpace
-from dsaccel.spec.hierarchy import format_hierarchy
 from dsaccel.study.folder import StudyDir, find_study
+from dsaccel.study.rows import best_trial
 from dsaccel.study.storage import open_study
-from dsaccel.study.tables import best_trial
 from dsaccel.training.checkpoint import save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory import estimate_plans
@@ -83,7 +82,7 @@ def checkpoint(config: StudyConfig, folder: Path) -> tuple[float, int, int, int]
         return Measures.of(one)
 
     feasible = SearchSpace(config.space, measure).feasible() or []
-    plans = {format_hierarchy(hierarchy): plan(hierarchy) for hierarchy in feasible}
+    plans = {str(hierarchy): plan(hierarchy) for hierarchy in feasible}
     some = {name: plans[name] for name in list(plans)[:4]}
     cohort = Cohort(some, config.training, _NoData(), seed=1, device=torch.device("cpu"))
     for learner in cohort.learners.values():

@@ -28,7 +28,6 @@ from step import CHANNELS, NUM_CLASSES, recipe
 from dsaccel.config.study import TrainingConfig
 from dsaccel.families import build_plan
 from dsaccel.report.page import figure_html, section_html, table_html, write_page
-from dsaccel.spec.hierarchy import format_hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.learner import Learner
@@ -110,7 +109,7 @@ class Network:
 
     def __init__(self, point: Point, width: float) -> None:
         plans = {
-            format_hierarchy(hierarchy): build_plan(
+            str(hierarchy): build_plan(
                 "resnet18",
                 hierarchy,
                 recipe("resnet18", width),

@@ -13,7 +13,7 @@ from torch import Tensor
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.families import build_plan
 from dsaccel.seeds import derive
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
 
@@ -26,7 +26,7 @@ def plan(
     name: str, family: str = "resnet18", network: NetworkConfig = NETWORK, **kwargs: Any
 ) -> Plan:
     kwargs = {"channels": 3, "side": 8, "num_classes": 4, **kwargs}
-    return build_plan(family, parse_hierarchy(name), network, **kwargs)
+    return build_plan(family, Hierarchy.parse(name), network, **kwargs)
 
 
 def plans(*names: str, **kwargs) -> dict[str, Plan]:

@@ -18,7 +18,7 @@ from dsaccel.analysis.replay_policies import policies, replay_policy
 from dsaccel.config.study import PruningConfig
 from dsaccel.errors import ConfigError
 from dsaccel.search.beam import beam_losers, beam_survivors
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
 SPACE = {"family": "resnet18", "num_blocks": [[1, 3], [1, 2], [1, 2]], "constraint": "none"}
 SEQUENTIAL = {"schedule": "sequential", "epochs": 1}
@@ -154,7 +154,7 @@ def test_a_sequential_search_that_prunes_counts_what_it_trained():
     }
     assert min(reached.values()) < 3
     paths = {
-        name: [(s, i) for s, k in enumerate(parse_hierarchy(name), 1) for i in range(k)]
+        name: [(s, i) for s, k in enumerate(Hierarchy.parse(name), 1) for i in range(k)]
         for name in reached
     }
     distinct = {

@@ -70,7 +70,12 @@ OUT_OF_RANGE = [
     Mistake("network", "first_loss", 0, "greater than or equal to 1, but got 0"),
     Mistake("network", "num_hidden", -1, "greater than or equal to 0, but got -1"),
     Mistake("network", "sim_kernel", 5, "must be 1 or 3, but got 5"),
-    Mistake("network", "loss", "ce", "one of predsim, pred, sim, mse, or an import path as ./mine.py:Mine, but got 'ce'"),
+    Mistake(
+        "network",
+        "loss",
+        "ce",
+        "one of predsim, pred, sim, mse, or an import path as ./mine.py:Mine, but got 'ce'",
+    ),
     Mistake("network", "granularity", "layer", "'conv', 'block' or 'stage', but got 'layer'"),
     Mistake("network", "granularity", ["conv", "unit"], "'conv', 'block' or 'stage'"),
     Mistake("data", "image_size", 3, "greater than or equal to 4, but got 3"),

@@ -23,8 +23,8 @@ from dsaccel.confirm.run import Confirm, fresh_seeds
 from dsaccel.data.batches import load_test
 from dsaccel.errors import ConfigError, MismatchError, NoMemoryError, NoResultError
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.rows import best_trial
 from dsaccel.study.storage import open_study
-from dsaccel.study.tables import best_trial
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.schedules import evaluate

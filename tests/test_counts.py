@@ -14,7 +14,6 @@ from dsaccel.families import FAMILIES, build_plan
 from dsaccel.search import space as space_module
 from dsaccel.space.counts import Counts
 from dsaccel.space.space import Measures, SearchSpace
-from dsaccel.spec.hierarchy import settings_of, with_settings
 
 RULES = {
     "accelerated": lambda shallow, deep: all(s <= d for s in shallow for d in deep),
@@ -146,7 +145,7 @@ def test_a_network_costs_no_less_with_a_block_more(family, granularity):
 
 def measure(hierarchy):
     """A stand-in for a plan: later stages have more parameters, earlier ones more FLOPs."""
-    settings: dict[str, Any] = dict(settings_of(hierarchy))
+    settings: dict[str, Any] = dict(dict(hierarchy.settings))
     if settings.get("first_loss", 1) > sum(hierarchy):
         raise ConfigError(f"first_loss must be within 1..{sum(hierarchy)}")
     width = settings.get("width", 1.0)
@@ -190,7 +189,7 @@ def test_measured_bounds_leave_those_of_a_brute_force(most_listed, monkeypatch):
             settings = [{"width": w, "first_loss": n} for w in (0.5, 1.0) for n in range(1, 10)]
         for setting, h in itertools.product(settings, counts):
             try:
-                costs = measure(with_settings(h, setting))
+                costs = measure(h.with_settings(setting))
             except ConfigError:
                 continue
             if (
@@ -199,7 +198,7 @@ def test_measured_bounds_leave_those_of_a_brute_force(most_listed, monkeypatch):
                 and costs.flops <= (config.max_flops or math.inf)
                 and costs.shallow_scale <= (config.max_shallow_scale or 1)
             ):
-                expected.append(with_settings(h, setting))
+                expected.append(h.with_settings(setting))
         if not expected:
             with pytest.raises(ConfigError, match="none of the"):
                 SearchSpace(config, measure)

@@ -18,7 +18,6 @@ from dsaccel.report.describe import (
     training_memory,
 )
 from dsaccel.report.describe_space import describe_space, space_summary, space_table
-from dsaccel.spec.hierarchy import format_hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.training.memory import estimate_plans
 
@@ -144,10 +143,10 @@ def test_memory_is_that_of_training_one_network_either_way():
 
 def test_a_space_is_described_by_what_is_feasible_in_it():
     config = SpaceConfig(family="resnet18", num_blocks=((1, 3),) * 3)
-    described = describe_space(config, lambda h: plan(format_hierarchy(h)), TrainingConfig())
+    described = describe_space(config, lambda h: plan(str(h)), TrainingConfig())
     # accelerated: the first stage has no more blocks than either other one
     names = [(a, b, c) for a, b, c in product((1, 2, 3), repeat=3) if a <= min(b, c)]
-    plans = {format_hierarchy(h): plan(format_hierarchy(h)) for h in names}
+    plans = {str(h): plan(str(h)) for h in names}
     assert described.num_feasible == described.num_counts == len(names) == 14
     assert described.smallest == plans["1-1-1"]
     sizes = {name: network.num_parameters for name, network in plans.items()}

@@ -27,7 +27,7 @@ from dsaccel.report.calibration_tables import (
     verdict,
     write_pruning,
 )
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
 NUM_EPOCHS = 4
 
@@ -39,7 +39,7 @@ def landscape_of(accuracy, seeds=(1, 2, 3), num_blocks=((1, 3),) * 3) -> Landsca
     landscape = synthetic(num_blocks, seeds)
     for seed in seeds:
         for name, rungs in landscape.accuracies[seed].items():
-            hierarchy = parse_hierarchy(name)
+            hierarchy = Hierarchy.parse(name)
             for epoch, heads in rungs.items():
                 local = [accuracy(seed, hierarchy, epoch, i) for i in range(len(heads) - 2)]
                 last = [accuracy(seed, hierarchy, epoch, part) for part in ("head", "output")]
@@ -310,7 +310,7 @@ def sequential_landscape():
     landscape = synthetic(seeds=(1, 2, 3), training={"schedule": "sequential"})
     for seed, table in landscape.accuracies.items():
         for name in table:
-            h = parse_hierarchy(name)
+            h = Hierarchy.parse(name)
             rungs = {}
             for stage in (1, 2, 3):
                 heads = [0.5 - 0.1 * h[0] + 0.01 * sum(h[1:stage])] * (1 + 2 * sum(h[:stage]))

@@ -12,7 +12,7 @@ from tiny_study import searched
 from dsaccel.analysis.landscape import record_landscape
 from dsaccel.analysis.landscape_files import check_output, read_landscape, write_landscape
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
 EXHAUSTIVE = {
     "pruning": {"kind": "none"},
@@ -48,7 +48,7 @@ def test_a_landscape_holds_every_accuracy_of_every_study(recorded):
                 "head_accuracies"
             ]
             assert landscape.objective(search.config.seed, name) == trial.value
-            assert landscape.plan(parse_hierarchy(name)) == search.plan(parse_hierarchy(name))
+            assert landscape.plan(Hierarchy.parse(name)) == search.plan(Hierarchy.parse(name))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])

@@ -22,7 +22,7 @@ from dsaccel.families import build_plan
 from dsaccel.nn.layers import build_units
 from dsaccel.nn.network import build_network, load_network
 from dsaccel.nn.weights import ImageFacts, save_weights
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training.schedules import evaluate
 from dsaccel.training.train import Training
 
@@ -186,7 +186,7 @@ def test_the_examples_of_the_documentation_run(trained, tmp_path, monkeypatch, c
     exec(built, names)
     # at width 1, as the example says
     run = tiny_run(hierarchy="1-1-2-4", network={})
-    hierarchy = parse_hierarchy(run.hierarchy)
+    hierarchy = Hierarchy.parse(run.hierarchy)
     plan = build_plan("resnet18", hierarchy, NetworkConfig(), channels=3, side=8, num_classes=10)
     units = [unit for segment in plan.segments for unit in build_units(segment, 1)]
     data = run.data.model_copy(update={"image_size": 8, "channels": 3})

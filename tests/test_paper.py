@@ -9,7 +9,7 @@ import torch
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.families import Mode, build_plan, check_hierarchy
-from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.learner import Learner
 
@@ -55,7 +55,7 @@ def paper_rows() -> list[Row]:
                 row["model"],
                 float(row["lr"]),
                 float(row["dropout"]),
-                parse_hierarchy(row["hierarchy"]),
+                Hierarchy.parse(row["hierarchy"]),
             )
             for row in csv.DictReader(file)
         ]

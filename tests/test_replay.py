@@ -23,7 +23,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan
 from dsaccel.report.replay_figure import outcome_summary, replay_figure, write_replay
 from dsaccel.space.space import SearchSpace
-from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
 NONE = PruningConfig(kind="none")
 HALVING = PruningConfig(kind="halving", grace_epochs=2)
@@ -49,9 +49,9 @@ def synthetic(num_blocks=((1, 3),) * 3, seeds=(1,), references=(), **sections) -
     networks, accuracies = {}, {seed: {} for seed in seeds}
     space = SearchSpace(study.space, lambda _: pytest.fail("no measured bounds"))
     box = itertools.product(*(range(low, high + 1) for low, high in num_blocks))
-    for h in [*box, *map(parse_hierarchy, references)]:
+    for h in [*box, *map(Hierarchy.parse, references)]:
         plan = build_plan("resnet18", h, study.network, channels=1, side=8, num_classes=10)
-        name = format_hierarchy(h)
+        name = str(h)
         networks[name] = Network(
             plan.num_parameters, plan.flops, plan.shallow_scale, space.violation(h) is None
         )
@@ -80,7 +80,7 @@ def blocks_of(names):
     """
     prefixes = set()
     for name in names:
-        path = [(s, i) for s, n in enumerate(parse_hierarchy(name), 1) for i in range(n)]
+        path = [(s, i) for s, n in enumerate(Hierarchy.parse(name), 1) for i in range(n)]
         prefixes |= {tuple(path[:k]) for k in range(len(path) + 1)}
     return len(prefixes)
 
@@ -148,7 +148,7 @@ def test_regret_is_the_tables_best_minus_the_best_found(oracle):
     replay, marks = course(oracle, policy(cohort_size=2))
     best = value_of((1, 2, 3))
     assert marks[-1].num_trained == 8
-    seen = [value_of(parse_hierarchy(t.user_attrs["hierarchy"])) for t in replay.trials]
+    seen = [value_of(Hierarchy.parse(t.user_attrs["hierarchy"])) for t in replay.trials]
     assert [t.value for t in replay.trials] == pytest.approx(seen)
     assert marks[-1].regret == pytest.approx(best - max(seen))
     assert [m.regret for m in marks] == sorted((m.regret for m in marks), reverse=True)
@@ -178,7 +178,7 @@ def test_a_pruned_block_counts_for_the_epochs_that_it_trained(oracle):
     # one cohort of 27, ranked after 2 of 4 epochs: the best 14 go on
     replay, marks = course(oracle, policy(cohort_size=27, n_trials=27, pruning=HALVING))
     living = [t.user_attrs["hierarchy"] for t in replay.trials if t.state == TrialState.COMPLETE]
-    ranked = sorted(oracle.landscape.networks, key=lambda n: (-value_of(parse_hierarchy(n)), n))
+    ranked = sorted(oracle.landscape.networks, key=lambda n: (-value_of(Hierarchy.parse(n)), n))
     assert sorted(living) == sorted(ranked[:14])
     assert marks[-1].blocks == (2 * blocks_of(ranked) + 2 * blocks_of(living)) / 4
     pruned = next(t for t in replay.trials if t.state == TrialState.PRUNED)
@@ -204,7 +204,7 @@ def test_each_training_seed_is_searched_in_turn():
     for seed, table in ((1, 5), (2, 7), (3, 5)):
         replay, _ = course(oracle, policy(n_trials=1), seed)
         (trial, *_) = replay.trials
-        hierarchy = parse_hierarchy(trial.user_attrs["hierarchy"])
+        hierarchy = Hierarchy.parse(trial.user_attrs["hierarchy"])
         assert trial.value == pytest.approx(value_of(hierarchy, table))
 
 
@@ -212,7 +212,7 @@ def test_a_sequential_landscape_counts_each_block_once_in_its_stage():
     landscape = synthetic(training={"schedule": "sequential"})
     for name, rungs in landscape.accuracies[1].items():
         heads = rungs[4][:-1]
-        ends = [1 + 2 * sum(parse_hierarchy(name)[:s]) for s in (1, 2, 3)]
+        ends = [1 + 2 * sum(Hierarchy.parse(name)[:s]) for s in (1, 2, 3)]
         accuracies = {s: heads[:end] for s, end in enumerate(ends, 1)}
         accuracies[3] = (*accuracies[3], rungs[4][-1])
         landscape.accuracies[1][name] = accuracies
@@ -225,7 +225,7 @@ def test_a_sequential_landscape_counts_each_block_once_in_its_stage():
     assert set(reached.values()) == {1, 2, 3}
     # distinct prefixes that end in a stage, of the networks that came so far; and the stem
     paths = [
-        (n, [(s, i) for s, k in enumerate(parse_hierarchy(n), 1) for i in range(k)])
+        (n, [(s, i) for s, k in enumerate(Hierarchy.parse(n), 1) for i in range(k)])
         for n in reached
     ]
     trained = {tuple(p[: i + 1]) for n, p in paths for i in range(len(p)) if p[i][0] <= reached[n]}

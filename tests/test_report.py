@@ -13,7 +13,9 @@ from rich.console import Console
 
 from dsaccel.report.figures import hierarchy_figure, history_figure, parameters_figure
 from dsaccel.report.head_figures import depth_figure, heads_figure, stage_borders
-from dsaccel.report.study_page import best_trial, headline, trials_table, write_report
+from dsaccel.report.study_page import write_report
+from dsaccel.report.study_table import headline, trials_table
+from dsaccel.study.rows import best_trial
 
 CONFIG = {
     "space": {"family": "resnet18", "num_blocks": [[1, 3]] * 3, "constraint": "accelerated"},

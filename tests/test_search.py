@@ -16,12 +16,12 @@ from dsaccel.errors import ConfigError, MismatchError, StorageError
 from dsaccel.report.results import search_summary
 from dsaccel.search.engine import Search
 from dsaccel.search.pruners import rung_epochs
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.study.export import export_trial, run_config
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.resume import study_fingerprint
-from dsaccel.study.tables import best_trial
+from dsaccel.study.rows import best_trial
 from dsaccel.study.trials import CONSTRAINT, Ledger
 from dsaccel.training import schedules
 from dsaccel.training.train import Training
@@ -56,7 +56,7 @@ def asked_trials(search):
 def test_a_search_trains_as_many_distinct_hierarchies_as_asked_for(finished):
     names = [t.user_attrs["hierarchy"] for t in asked_trials(finished) if t.state in ASKED]
     assert len(names) == len(set(names)) == finished.num_trained == 6
-    assert all(finished.space.violation(parse_hierarchy(name)) is None for name in names)
+    assert all(finished.space.violation(Hierarchy.parse(name)) is None for name in names)
 
 
 def test_references_are_trained_first_and_never_pruned(finished):
@@ -93,7 +93,7 @@ def test_even_the_worst_reference_goes_on_at_a_rung(monkeypatch):
 def test_each_row_holds_what_the_dashboard_and_the_report_need(finished):
     for trial in finished.study.trials:
         attributes = trial.user_attrs
-        hierarchy = parse_hierarchy(attributes["hierarchy"])
+        hierarchy = Hierarchy.parse(attributes["hierarchy"])
         plan = finished.plan(hierarchy)
         assert trial.params == {f"num_blocks_s{i}": n for i, n in enumerate(hierarchy, 1)}
         assert attributes["num_parameters"] == plan.num_parameters
@@ -184,10 +184,10 @@ def test_a_cohorts_worse_half_is_pruned_at_the_rung(finished):
 
 def test_blocks_are_counted_as_the_tries_count_them(finished):
     names = [t.user_attrs["hierarchy"] for t in asked_trials(finished)]
-    tries = [Trie({n: finished.plan(parse_hierarchy(n)) for n in names[i : i + 3]}) for i in (0, 3)]
+    tries = [Trie({n: finished.plan(Hierarchy.parse(n)) for n in names[i : i + 3]}) for i in (0, 3)]
     attributes = finished.study.user_attrs
     assert attributes["blocks_trained"] == sum(trie.blocks_trained for trie in tries)
-    assert attributes["blocks_separate"] == sum(1 + sum(parse_hierarchy(name)) for name in names)
+    assert attributes["blocks_separate"] == sum(1 + sum(Hierarchy.parse(name)) for name in names)
 
 
 def test_the_baseline_is_the_winner_trained_globally(finished):
@@ -456,7 +456,7 @@ def test_what_was_pruned_away_under_a_harvested_network_is_said(monkeypatch):
     (harvested,) = [t for t in search.study.trials if t.user_attrs.get("harvested")]
     assert harvested.state == TrialState.COMPLETE
     # a network that becomes a trial leaves the file, and the file goes with the last one
-    list(search_for([parse_hierarchy(name)], monkeypatch, 3).run())
+    list(search_for([Hierarchy.parse(name)], monkeypatch, 3).run())
     assert not search.directory.harvest.exists()
 
 
@@ -484,7 +484,7 @@ def test_networks_nobody_asked_for_are_harvested_as_complete_trials():
     )
     (asked,) = asked_trials(search)
     harvested = [t for t in search.study.trials if t.user_attrs.get("harvested")]
-    last = parse_hierarchy(asked.user_attrs["hierarchy"])[-1]
+    last = Hierarchy.parse(asked.user_attrs["hierarchy"])[-1]
     assert last > 1
     assert [t.user_attrs["hierarchy"] for t in harvested] == [f"1-1-{k}" for k in range(1, last)]
     assert all(t.state == TrialState.COMPLETE for t in harvested)

@@ -18,10 +18,10 @@ from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.report.head_figures import stage_borders
 from dsaccel.report.results import write_results
-from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy, settings_of
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.study.export import run_config
-from dsaccel.study.tables import best_trial, find_trial
+from dsaccel.study.rows import best_trial, find_trial
 from dsaccel.training.train import Training
 
 JOINT: dict[str, Any] = {
@@ -105,12 +105,12 @@ def test_each_setting_is_searched_and_stored_as_its_own_parameter(setting):
     per_stage = {f"granularity_s{i}" for i in (1, 2, 3)}
     parameters |= per_stage if setting == "granularity_per_stage" else {setting}
     for trial in search.study.trials:
-        hierarchy = parse_hierarchy(trial.user_attrs["hierarchy"])
-        assert list(settings_of(hierarchy)) == [setting.removesuffix("_per_stage")]
+        hierarchy = Hierarchy.parse(trial.user_attrs["hierarchy"])
+        assert list(dict(hierarchy.settings)) == [setting.removesuffix("_per_stage")]
         assert trial.params.keys() == parameters
         assert search.space.from_params(trial.params) == hierarchy
         assert search.space.violation(hierarchy) is None
-    assert len({str(settings_of(parse_hierarchy(name))) for name in names(search)}) > 1
+    assert len({str(dict(Hierarchy.parse(name).settings)) for name in names(search)}) > 1
     # what is stored is what the same network reaches on its own
     trial = trials[-1]
     run = run_config(search.config, trial.user_attrs["hierarchy"], None)
@@ -148,7 +148,7 @@ def test_the_reference_has_the_study_s_own_settings_and_is_never_pruned(finished
 def test_what_is_shared_is_what_trains_identically(finished):
     asked = [t for t in finished.study.trials if not t.user_attrs.get("harvested")]
     cohorts = [[t.user_attrs["hierarchy"] for t in asked[i : i + 4]] for i in (0, 4)]
-    tries = [Trie({n: finished.plan(parse_hierarchy(n)) for n in some}) for some in cohorts]
+    tries = [Trie({n: finished.plan(Hierarchy.parse(n)) for n in some}) for some in cohorts]
     # no two have one learning rate: nothing is shared
     assert all(trie.blocks_trained == trie.blocks_separate for trie in tries)
     trained = finished.study.user_attrs["blocks_trained"]
@@ -160,10 +160,10 @@ def test_a_harvested_network_has_the_settings_of_the_network_it_was_read_from(fi
     if finished.directory.harvest.exists():
         with finished.directory.harvest.open() as file:
             read += [row["hierarchy"] for row in csv.DictReader(file)]
-    asked = [parse_hierarchy(name) for name in names(finished) if name not in read]
+    asked = [Hierarchy.parse(name) for name in names(finished) if name not in read]
     assert read
-    for hierarchy in map(parse_hierarchy, read):
-        (longer,) = (h for h in asked if settings_of(h) == settings_of(hierarchy))
+    for hierarchy in map(Hierarchy.parse, read):
+        (longer,) = (h for h in asked if dict(h.settings) == dict(hierarchy.settings))
         assert longer[:-1] == hierarchy[:-1]
         assert longer[-1] > hierarchy[-1]
 
@@ -179,10 +179,10 @@ def test_the_exported_best_trains_to_its_accuracy_to_the_last_digit(finished):
     assert best is not None
     path = finished.directory.best
     config = parse_config(RunConfig, read_toml(path), "best.toml")
-    candidate = parse_hierarchy(best.user_attrs["hierarchy"])
-    assert config.hierarchy == format_hierarchy(tuple(candidate))
-    assert config.training.learning_rate == settings_of(candidate)["learning_rate"]
-    assert config.network.loss == settings_of(candidate)["loss"]
+    candidate = Hierarchy.parse(best.user_attrs["hierarchy"])
+    assert config.hierarchy == str(tuple(candidate))
+    assert config.training.learning_rate == dict(candidate.settings)["learning_rate"]
+    assert config.network.loss == dict(candidate.settings)["loss"]
     for target in ([str(path)], [best.user_attrs["hierarchy"], "--study", "joint"]):
         result = invoke("train", *target)
         assert result["val_accuracy"] == best.value
@@ -201,7 +201,7 @@ def test_the_baseline_is_the_winner_with_its_settings_trained_globally(finished)
 def test_any_trial_is_exported_by_its_name_and_the_best_of_its_counts(finished, tmp_path):
     complete = [t for t in finished.study.trials if t.state == TrialState.COMPLETE]
     last = complete[-1].user_attrs["hierarchy"]
-    counts = format_hierarchy(tuple(parse_hierarchy(last)))
+    counts = str(tuple(Hierarchy.parse(last)))
     of_counts = [t for t in complete if t.user_attrs["hierarchy"].split()[0] == counts]
     for name, expected in [
         (last, complete[-1].number),
@@ -227,7 +227,7 @@ def test_of_trials_with_equal_counts_the_best_is_found_and_any_by_its_whole_name
         attributes = {"hierarchy": name, "flops": 1}
         study.add_trial(optuna.create_trial(value=value, user_attrs=attributes))
     found = {
-        name: find_trial(study, parse_hierarchy(name))
+        name: find_trial(study, Hierarchy.parse(name))
         for name in ("1-1", "1-1 width=0.5", "1-2", "2-2", "1-1 width=1")
     }
     numbers = {name: trial and trial.number for name, trial in found.items()}

@@ -10,7 +10,7 @@ from dsaccel.config.study import SpaceConfig, StudyConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError
 from dsaccel.space.space import Measures, SearchSpace
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
 ROOT = Path(__file__).parent.parent
 SPACES = sorted((ROOT / "search_spaces").glob("*.toml"))
@@ -219,14 +219,14 @@ def test_the_paper_s_resnet50_rows_are_within_the_bounds():
     )
     rows = ["3-4-6-3", "2-3-6-3", "1-2-6-3", "2-3-7-4", "1-2-8-5"]
     for row in rows:
-        counts = zip(parse_hierarchy(row), space.config.num_blocks, strict=True)
+        counts = zip(Hierarchy.parse(row), space.config.num_blocks, strict=True)
         assert all(low <= num_blocks <= high for num_blocks, (low, high) in counts)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_study_is_usable(path):
     config = parse_study(read_toml(path), path.name)
-    references = [parse_hierarchy(text) for text in config.references]
+    references = [Hierarchy.parse(text) for text in config.references]
     assert references
     assert SearchSpace(config.space, measure, references).size
 

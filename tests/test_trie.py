@@ -4,14 +4,11 @@ import pytest
 from helpers import NETWORK, plan, plans
 
 from dsaccel.config.study import NetworkConfig
-from dsaccel.spec.hierarchy import format_hierarchy
 from dsaccel.spec.trie import Trie
 
 
 def space(low, high, stages=4):
-    return plans(
-        *(format_hierarchy(h) for h in product(range(low, high + 1), repeat=stages)), side=32
-    )
+    return plans(*(str(h) for h in product(range(low, high + 1), repeat=stages)), side=32)
 
 
 @pytest.mark.parametrize(("high", "trained", "separate"), [(2, 31, 112), (4, 341, 2816)])
@@ -75,10 +72,10 @@ def test_a_harvested_end_lives_as_long_as_the_node_it_ends_on():
     assert trie.add_harvest("1-1-2", plan("1-1-2"))
     assert not trie.add_harvest("1-1-2", plan("1-1-2"))
     trie.retire({"1-2-1"})
-    assert trie.names == ["1-1-3", "1-1-2"]
+    assert trie.living == ["1-1-3", "1-1-2"]
     assert trie.asked == ["1-1-3"]
     trie.retire({"1-1-3"})
-    assert trie.names == []
+    assert trie.living == []
 
 
 def test_two_names_of_one_network_live_and_retire_each_for_itself():
@@ -90,9 +87,9 @@ def test_two_names_of_one_network_live_and_retire_each_for_itself():
     assert trie.asked == [*names, "1-1-2"]
     trie.retire({names[0]})
     assert trie.asked == [names[1], "1-1-2"]
-    assert trie.names == [names[1], "1-1-2", "again"]
+    assert trie.living == [names[1], "1-1-2", "again"]
     trie.retire({names[1]})
-    assert trie.names == ["1-1-2"]
+    assert trie.living == ["1-1-2"]
 
 
 def test_harvest_needs_an_end_that_is_only_an_output_layer():

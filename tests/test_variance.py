@@ -13,7 +13,7 @@ from dsaccel.analysis.landscape import Landscape, Network
 from dsaccel.analysis.landscape_files import write_landscape
 from dsaccel.analysis.variance import Components, variance_components
 from dsaccel.cli.app import app
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.statistics import seeds_needed
 
 TRUE = {"prefix": 4.0, "suffix": 1.0, "seed": 2.25, "prefix_seed": 0.49, "suffix_seed": 0.25}
@@ -150,7 +150,7 @@ def landscape_file(path, num_seeds=3):
 def test_the_command_takes_a_landscape_apart_and_counts_seeds(tmp_path):
     accuracies = landscape_file(tmp_path / "x.csv")
     table = {
-        parse_hierarchy(name): {seed: accuracies[seed][name][1][-1] for seed in accuracies}
+        Hierarchy.parse(name): {seed: accuracies[seed][name][1][-1] for seed in accuracies}
         for name in accuracies[1]
         if name != "1-1-3"  # infeasible
     }

@@ -22,7 +22,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.families import Mode, build_plan
 from dsaccel.nn.layers import Unit
 from dsaccel.nn.weights import load_weights, named_tensors, read_config, save_weights
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.evaluate import readings_path
 from dsaccel.training.train import Training
@@ -116,7 +116,7 @@ def network(family: str, name: str, mode: Mode) -> tuple[list[Unit], Cohort]:
 
     plan = build_plan(
         family,
-        parse_hierarchy(name),
+        Hierarchy.parse(name),
         NetworkConfig(),
         channels=3,
         side=16 if family == "vgg" else 8,

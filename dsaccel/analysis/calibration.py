@@ -20,7 +20,7 @@ from dsaccel.families import build_plan, check_hierarchy
 from dsaccel.search.engine import Search
 from dsaccel.search.proposals import propose
 from dsaccel.space.space import Measures, SearchSpace
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
 from dsaccel.training.runtime import resolve_runtime, start_runtime
 
@@ -46,7 +46,7 @@ class Calibration:
         cohort, is_all = _choose(config.model_copy(update={"references": ()}), download)
         self.is_sample = not is_all
         """Whether the space does not fit the budget."""
-        self.hierarchies = [format_hierarchy(hierarchy) for hierarchy in cohort]
+        self.hierarchies = [str(hierarchy) for hierarchy in cohort]
         self.download = download
         self.studies = [
             (
@@ -94,7 +94,9 @@ class Calibration:
 
 def _choose(config: StudyConfig, download: bool) -> tuple[list[Hierarchy], bool]:
     """The hierarchies to train, and whether these are all that are feasible."""
-    check_hierarchy(config.space.family, tuple(low for low, _ in config.space.num_blocks))
+    check_hierarchy(
+        config.space.family, Hierarchy(tuple(low for low, _ in config.space.num_blocks))
+    )
     data = load_data(
         config.data,
         seed=config.seed,

@@ -17,7 +17,7 @@ from dsaccel.config.toml import differences
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
 from dsaccel.families import build_plan
 from dsaccel.space.space import Measures, SearchSpace
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.folder import StudyDir
 
@@ -39,9 +39,9 @@ class Landscape:
     num_classes: int
     num_val: int | None
     """Validation images behind each accuracy."""
-    networks: dict[str, Network]
+    networks: dict[Hierarchy, Network]
     """Every feasible hierarchy, and the references."""
-    accuracies: dict[int, dict[str, dict[int, tuple[float, ...]]]]
+    accuracies: dict[int, dict[Hierarchy, dict[int, tuple[float, ...]]]]
     """Seed -> hierarchy -> step -> validation accuracy (0..1) of each trained head in order of
     depth, the output layer's last."""
 
@@ -54,7 +54,7 @@ class Landscape:
 
     @cached_property
     def space(self) -> SearchSpace:
-        references = [parse_hierarchy(text) for text in self.config.references]
+        references = [Hierarchy.parse(text) for text in self.config.references]
         return SearchSpace(self.config.space, self._measure, references)
 
     def plan(self, hierarchy: Hierarchy) -> Plan:
@@ -65,14 +65,14 @@ class Landscape:
         """Whether the last accuracy of a step is the output layer's."""
         return self.config.training.schedule == "simultaneous" or step == self.num_steps
 
-    def objective(self, seed: int, hierarchy: str) -> float:
+    def objective(self, seed: int, hierarchy: Hierarchy) -> float:
         """The output layer's accuracy after the last step."""
         return self.accuracies[seed][hierarchy][self.num_steps][-1]
 
     def optimum(self, seed: int) -> float:
         """The highest objective of a feasible hierarchy."""
-        feasible = [name for name, network in self.networks.items() if network.is_feasible]
-        return max(self.objective(seed, name) for name in feasible)
+        feasible = [h for h, network in self.networks.items() if network.is_feasible]
+        return max(self.objective(seed, h) for h in feasible)
 
     def _measure(self, hierarchy: Hierarchy) -> Measures:
         return Measures.of(self.plan(hierarchy))
@@ -129,28 +129,28 @@ def record_landscape(
         _check_exhaustive(landscape.space, trials, other, name, is_sample)
         if is_sample:
             # harvested ones were not drawn: they have fewer blocks in the last stage
-            trials = {name: trials[name] for name in config.references}
-        heads: dict[str, dict[int, tuple[float, ...]]] = {}
-        for name, trial in trials.items():
+            trials = {h: trials[h] for h in landscape.space.references}
+        heads: dict[Hierarchy, dict[int, tuple[float, ...]]] = {}
+        for hierarchy, trial in trials.items():
             attributes = trial.user_attrs
-            landscape.networks[name] = Network(
+            landscape.networks[hierarchy] = Network(
                 attributes["num_parameters"],
                 attributes["flops"],
                 attributes["shallow_scale"],
-                landscape.space.violation(parse_hierarchy(name)) is None,
+                landscape.space.violation(hierarchy) is None,
             )
             steps = sorted(trial.intermediate_values)
             rows = map(tuple, attributes["head_accuracies"])
-            heads[name] = dict(zip(steps, rows, strict=True))
+            heads[hierarchy] = dict(zip(steps, rows, strict=True))
         landscape.accuracies[other.seed] = heads
     return landscape
 
 
-def _complete(study: Study) -> dict[str, FrozenTrial]:
+def _complete(study: Study) -> dict[Hierarchy, FrozenTrial]:
     """The trials that were trained to their end, by hierarchy, in lexicographic order."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    by_name = {trial.user_attrs["hierarchy"]: trial for trial in trials}
-    return {name: by_name[name] for name in sorted(by_name, key=parse_hierarchy)}
+    found = {Hierarchy.parse(trial.user_attrs["hierarchy"]): trial for trial in trials}
+    return {h: found[h] for h in sorted(found)}
 
 
 def _check_comparable(studies: Sequence[tuple[StudyConfig, Study]]) -> None:
@@ -174,7 +174,7 @@ def _check_comparable(studies: Sequence[tuple[StudyConfig, Study]]) -> None:
 
 def _check_exhaustive(
     space: SearchSpace,
-    trials: Mapping[str, FrozenTrial],
+    trials: Mapping[Hierarchy, FrozenTrial],
     config: StudyConfig,
     study: str,
     is_sample: bool,
@@ -185,19 +185,19 @@ def _check_exhaustive(
             "a landscape needs a space that can be trained exhaustively, but that of study "
             f"{study} is too large to list; narrow space.num_blocks"
         )
-    names = [format_hierarchy(h) for h in dict.fromkeys([*feasible, *space.references])]
-    missing = [name for name in names if name not in trials]
+    wanted = dict.fromkeys([*feasible, *space.references])
+    missing = [str(h) for h in wanted if h not in trials]
     if not missing:
         return
     shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-    options = ["--n-trials", str(len(names))]
+    options = ["--n-trials", str(len(wanted))]
     if config.pruning.kind != "none" or config.budget.strategy == "beam":
         # neither can be changed within a study
-        options += ["--strategy", "exhaustive", "--cohort-size", str(len(names)), "--no-confirm"]
+        options += ["--strategy", "exhaustive", "--cohort-size", str(len(wanted)), "--no-confirm"]
         options += ["--set", _no_pruning(config), "--study-name", f"{study}-landscape"]
     command = StudyDir(study).search_command(*options)
     raise NoResultError(
-        f"a landscape needs all {len(names)} hierarchies of study {study} trained to their end, "
+        f"a landscape needs all {len(wanted)} hierarchies of study {study} trained to their end, "
         f"but {len(missing)} are missing ({shown}); train them, without pruning, with: {command}"
     )
 
@@ -208,7 +208,7 @@ def _no_pruning(config: StudyConfig) -> str:
     return 'pruning={kind="none"}' if is_special else "pruning.kind=none"
 
 
-def _num_classes(config: StudyConfig, trials: Mapping[str, FrozenTrial]) -> int:
+def _num_classes(config: StudyConfig, trials: Mapping[Hierarchy, FrozenTrial]) -> int:
     """Not recorded in a study, but told by the size of the output layer.
 
     Raises:
@@ -217,14 +217,14 @@ def _num_classes(config: StudyConfig, trials: Mapping[str, FrozenTrial]) -> int:
     """
     if not trials:
         raise NoResultError("a landscape needs a study with hierarchies trained to their end")
-    name, trial = next(iter(trials.items()))
-    hierarchy, recorded = parse_hierarchy(name), trial.user_attrs["num_parameters"]
+    hierarchy, trial = next(iter(trials.items()))
+    recorded = trial.user_attrs["num_parameters"]
     two, three = (_plan(config, hierarchy, num).num_parameters for num in (2, 3))
     num_classes = 2 + (recorded - two) // (three - two)
     if num_classes < 2 or _plan(config, hierarchy, num_classes).num_parameters != recorded:
         raise ConfigError(
-            f"{name} must have the parameters that the study's settings give, but {recorded} are "
-            "recorded; was the study written by another version?"
+            f"{hierarchy} must have the parameters that the study's settings give, but {recorded} "
+            "are recorded; was the study written by another version?"
         )
     return num_classes
 

@@ -4,6 +4,7 @@ What is read back equals what was written, to the bit.
 """
 
 import csv
+import functools
 import gzip
 import importlib
 import io
@@ -18,6 +19,7 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError
 from dsaccel.files import atomic_write
+from dsaccel.spec.hierarchy import Hierarchy
 
 FORMAT = 1
 MARK = "# dsaccel landscape "
@@ -66,9 +68,11 @@ def read_landscape(path: Path) -> Landscape:
     landscape = Landscape(
         config, metadata["num_classes"], metadata["num_val"], networks={}, accuracies={}
     )
-    for name, seed, step, _, _, accuracy, *network in zip(*columns.values(), strict=True):
-        landscape.networks[name] = Network(*network)
-        heads = landscape.accuracies.setdefault(seed, {}).setdefault(name, {})
+    parse = functools.cache(Hierarchy.parse)
+    for text, seed, step, _, _, accuracy, *network in zip(*columns.values(), strict=True):
+        hierarchy = parse(text)
+        landscape.networks[hierarchy] = Network(*network)
+        heads = landscape.accuracies.setdefault(seed, {}).setdefault(hierarchy, {})
         # rows are in order of depth
         heads[step] = (*heads.get(step, ()), accuracy)
     return landscape
@@ -118,14 +122,14 @@ def _names(landscape: Landscape) -> list[str]:
 
 def _rows(landscape: Landscape) -> Iterable[tuple[Any, ...]]:
     for seed, hierarchies in landscape.accuracies.items():
-        for name, steps in hierarchies.items():
-            network = landscape.networks[name]
+        for hierarchy, steps in hierarchies.items():
+            network = landscape.networks[hierarchy]
             measures = (network.num_parameters, network.flops, network.shallow_scale)
             for step, heads in steps.items():
                 for head, accuracy in enumerate(heads, 1):
                     is_output = head == len(heads) and landscape.has_output(step)
                     figures = (seed, step, head, is_output, accuracy)
-                    yield (name, *figures, *measures, network.is_feasible)
+                    yield (str(hierarchy), *figures, *measures, network.is_feasible)
 
 
 def _write_csv(landscape: Landscape, path: Path) -> None:

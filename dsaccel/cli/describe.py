@@ -48,7 +48,7 @@ def describe(
         training_memory,
     )
     from dsaccel.report.describe_space import describe_space, space_summary, space_table
-    from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy
+    from dsaccel.spec.hierarchy import Hierarchy
     from dsaccel.study.folder import find_space
 
     searched = None
@@ -60,7 +60,7 @@ def describe(
         family = searched.family
     family = family or "resnet18"
     if hierarchy is None:
-        hierarchy = format_hierarchy(find_family(family).standard)
+        hierarchy = str(find_family(family).standard)
     tables: dict[str, Any] = {"family": family, "hierarchy": hierarchy}
     options.apply(tables, given)
     run = parse_config(RunConfig, tables, "the command line")
@@ -78,7 +78,7 @@ def describe(
         else:
             consoles(as_json)[1].print(space_table(described, run.training, images))
         return
-    local, whole = (build(parse_hierarchy(run.hierarchy), run.network, mode=m) for m in MODES)
+    local, whole = (build(Hierarchy.parse(run.hierarchy), run.network, mode=m) for m in MODES)
     memory = training_memory(local, whole, run.training)
     if as_json:
         print_json(describe_plan(local) | {"memory": memory_summary(memory)})

@@ -21,9 +21,9 @@ def export(
     """Write the best hierarchy as a config for `dsaccel train`."""
     from dsaccel.config.toml import write_toml
     from dsaccel.families import check_hierarchy
-    from dsaccel.spec.hierarchy import parse_hierarchy
+    from dsaccel.spec.hierarchy import Hierarchy
     from dsaccel.study.export import export_trial, run_config
-    from dsaccel.study.tables import best_trial, find_trial
+    from dsaccel.study.rows import best_trial, find_trial
     from dsaccel.study.trials import FINISHED
 
     directory, config, stored = stored_study(study)
@@ -44,7 +44,7 @@ def export(
                 f"with: {more}"
             )
     else:
-        candidate = parse_hierarchy(hierarchy)
+        candidate = Hierarchy.parse(hierarchy)
         trial = find_trial(stored, candidate)
         if trial is None:
             check_hierarchy(config.space.family, candidate)

@@ -17,7 +17,7 @@ def report(
 ) -> None:
     """Write a study's report: one HTML page that needs no network."""
     from dsaccel.report.study_page import write_report
-    from dsaccel.study.tables import headline
+    from dsaccel.report.study_table import headline
 
     directory, _, stored = stored_study(study)
     path = output or directory.report

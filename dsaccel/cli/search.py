@@ -88,10 +88,11 @@ def search(
     from dsaccel.report.live import ProgressView
     from dsaccel.report.pareto import find_cost, front_summary, front_table, pareto_points
     from dsaccel.report.results import search_summary, write_results
+    from dsaccel.report.study_table import headline, trials_table
     from dsaccel.search.engine import Search
     from dsaccel.search.suggestions import MAX_DRAWS
+    from dsaccel.study.rows import best_trial
     from dsaccel.study.storage import quiet_optuna, redact
-    from dsaccel.study.tables import best_trial, headline, trials_table
 
     console, out = consoles(as_json)
     quiet_optuna()

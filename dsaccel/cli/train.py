@@ -81,7 +81,7 @@ def train(
     from dsaccel.files import check_writable
     from dsaccel.nn.weights import save_weights
     from dsaccel.report.results import result_table
-    from dsaccel.study.tables import percent
+    from dsaccel.text import percent
     from dsaccel.training.train import Training
 
     console, out = consoles(as_json)
@@ -102,8 +102,8 @@ def train(
                 console.print(warning, highlight=False, soft_wrap=True)
     for rung in training.rungs():
         if not quiet:
-            heads = "  ".join(percent(accuracy) for accuracy in rung.accuracies[run.hierarchy])
-            shown = heads if verbose else percent(rung.accuracies[run.hierarchy][-1])
+            heads = "  ".join(percent(accuracy) for accuracy in rung.accuracies[training.hierarchy])
+            shown = heads if verbose else percent(rung.accuracies[training.hierarchy][-1])
             step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
             console.print(f"{step}  {shown}", highlight=False)
     result = training.result()
@@ -159,7 +159,7 @@ def _run_config(
     from dsaccel.config.own_settings import section_of
     from dsaccel.config.study import RunConfig
     from dsaccel.config.toml import parse_config, read_toml, set_value
-    from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy, settings_of
+    from dsaccel.spec.hierarchy import Hierarchy
     from dsaccel.study.export import run_config
 
     if target.endswith(".toml"):
@@ -167,12 +167,12 @@ def _run_config(
             raise ConfigError(f"{target} holds all settings; leave --study {study} out")
         tables, source = read_toml(Path(target)), target
     else:
-        hierarchy, source = parse_hierarchy(target), "the command line"
+        hierarchy, source = Hierarchy.parse(target), "the command line"
         tables: dict[str, Any] = {
             "family": "resnet18",
-            "hierarchy": format_hierarchy(tuple(hierarchy)),
+            "hierarchy": str(Hierarchy(hierarchy.blocks)),
         }
-        for name, value in settings_of(hierarchy).items():
+        for name, value in hierarchy.settings:
             set_value(tables, f"{section_of(name)}.{name}", value)
         if study is not None:
             run = run_config(_study_config(study), target, None)

@@ -6,7 +6,7 @@ from dsaccel.config.study import NetworkConfig, StudyConfig, TrainingConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError
 from dsaccel.parts import load_class, load_part
-from dsaccel.spec.hierarchy import Hierarchy, Value, format_hierarchy, settings_of, with_settings
+from dsaccel.spec.hierarchy import Hierarchy, Value
 
 Part = TypeVar("Part", NetworkConfig, TrainingConfig)
 
@@ -31,7 +31,7 @@ def learning_rate_of(hierarchy: Hierarchy) -> float | None:
     Raises:
         ConfigError: if it is none.
     """
-    if "learning_rate" not in settings_of(hierarchy):
+    if "learning_rate" not in dict(hierarchy.settings):
         return None
     return training_of(hierarchy, TrainingConfig()).learning_rate
 
@@ -42,9 +42,9 @@ def with_own_settings(hierarchy: Hierarchy, config: StudyConfig) -> Hierarchy:
     values: dict[str, Value] = {}
     for name in searched.names:
         values[name] = getattr(getattr(config, section_of(name)), name)
-    if searched.granularity_per_stage and isinstance(values["granularity"], str):
-        values["granularity"] = (values["granularity"],) * len(hierarchy)
-    return with_settings(hierarchy, values | settings_of(hierarchy))
+    if searched.of("granularity_per_stage") and isinstance(values["granularity"], str):
+        values["granularity"] = (values["granularity"],) * hierarchy.num_stages
+    return hierarchy.with_settings(values | dict(hierarchy.settings))
 
 
 def section_of(name: str) -> str:
@@ -70,8 +70,8 @@ def network_part(kind: Literal["head", "loss"], network: NetworkConfig) -> Any:
 
 def _replaced(section: Part, hierarchy: Hierarchy) -> Part:
     model = type(section)
-    own = {n: v for n, v in settings_of(hierarchy).items() if n in model.model_fields}
+    own = {n: v for n, v in hierarchy.settings if n in model.model_fields}
     if not own:
         return section
     tables = section.model_dump(mode="json") | own
-    return parse_config(model, tables, format_hierarchy(hierarchy))
+    return parse_config(model, tables, str(hierarchy))

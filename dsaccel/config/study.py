@@ -6,14 +6,21 @@ resolved value is written beside the study. `parsing` makes them of files and op
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from dsaccel.config.section import Searched, Section
-from dsaccel.parts import NamesPart
-from dsaccel.spec.hierarchy import Value, format_hierarchy, parse_hierarchy
+from dsaccel.parts import BUILTIN, NamesPart, is_foreign, load_class
+from dsaccel.spec.hierarchy import SETTINGS, Hierarchy, Value
 
 PRUNING_RULES = ("halving", "percentile", "none")
 MAX_CUDA_LANES = 32
@@ -150,22 +157,8 @@ class RuntimeConfig(Section):
     network that needs more alone is refused."""
 
 
-class SettingsConfig(Section):
+class _SettingsConfig(Section):
     """Settings that are searched beside the hierarchy; those left out are the study's."""
-
-    learning_rate: Searched | None = None
-    dropout: Searched | None = None
-    width: Searched | None = None
-    loss: Searched | None = None
-    granularity: Searched | None = None
-    """The same for all stages."""
-    granularity_per_stage: Searched | None = None
-    """Of each stage for itself."""
-    first_loss: Searched | None = None
-    beta: Searched | None = None
-    decoder_size: Searched | None = None
-    pred_conv: Searched | None = None
-    sim_kernel: Searched | None = None
 
     refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
         (name for name in TrainingConfig.model_fields if name != "learning_rate"),
@@ -191,9 +184,13 @@ class SettingsConfig(Section):
 
     @model_validator(mode="after")
     def _one_granularity(self) -> Self:
-        if self.granularity and self.granularity_per_stage:
+        if self.of("granularity") and self.of("granularity_per_stage"):
             raise ValueError("must be granularity or granularity_per_stage, but got both")
         return self
+
+    def of(self, name: str) -> Searched | None:
+        """How a setting is searched; None: it is not."""
+        return getattr(self, name)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -201,6 +198,20 @@ class SettingsConfig(Section):
         return tuple(
             dict.fromkeys(n.removesuffix("_per_stage") for n, searched in self if searched)
         )
+
+
+def _searchable() -> Iterator[str]:
+    for name in SETTINGS:
+        yield name
+        if name == "granularity":  # of each stage for itself
+            yield "granularity_per_stage"
+
+
+SettingsConfig = create_model(
+    "SettingsConfig",
+    __base__=_SettingsConfig,
+    **dict.fromkeys(_searchable(), (Searched | None, None)),
+)
 
 
 def checked_setting(name: str, value: Any) -> Value:
@@ -249,7 +260,7 @@ class SpaceConfig(Section):
     max_flops: int | None = Field(default=None, ge=1)
     max_shallow_scale: float | None = Field(default=None, gt=0, le=1)
     """Mean side of the feature maps of the first convolutions over the input's (eq. 8)."""
-    settings: SettingsConfig = SettingsConfig()
+    settings: SettingsConfig = SettingsConfig()  # pyright: ignore[reportInvalidTypeForm]
     """What is searched beside the counts."""
 
     @field_validator("num_blocks")
@@ -374,17 +385,16 @@ class StudyConfig(Section):
     @field_validator("references")
     @classmethod
     def _canonical(cls, references: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(format_hierarchy(parse_hierarchy(text)) for text in references)
+        return tuple(str(Hierarchy.parse(text)) for text in references)
 
     @model_validator(mode="after")
     def _settings_that_matter(self) -> Self:
         searched = self.space.settings
-        losses = searched.loss.ends if searched.loss else (self.network.loss,)
-        heads = (self.network.head,)
+        losses, heads = self._searched_or_own("loss"), self._searched_or_own("head")
         if any(is_foreign(name) for name in (*losses, *heads)):
             return self  # they are not imported before the user's trust is asked for
         for name in searched.names:
-            if SETTINGS[name].where != "heads" or name in ("loss", "head"):
+            if SETTINGS[name].concerns != "heads" or name in ("loss", "head"):
                 continue
             with_it = [loss for loss in BUILTIN["loss"] if _matters(name, loss, heads)]
             if not set(losses) & set(with_it):
@@ -393,6 +403,10 @@ class StudyConfig(Section):
                     f"({', '.join(with_it)}), but got {', '.join(losses)}"
                 )
         return self
+
+    def _searched_or_own(self, name: Literal["loss", "head"]) -> tuple[str, ...]:
+        searched = self.space.settings.of(name)
+        return searched.ends if searched else (getattr(self.network, name),)
 
 
 def _matters(name: str, loss: str, heads: Iterable[str]) -> bool:

@@ -38,8 +38,8 @@ from dsaccel.files import make_folder
 from dsaccel.seeds import derive
 from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.resume import study_fingerprint
+from dsaccel.study.rows import read_rows
 from dsaccel.study.storage import TUNING_SUFFIX, open_study, storage_errors
-from dsaccel.study.tables import read_rows
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
@@ -266,7 +266,7 @@ class Confirm:
                 tried = ([winner], "global", data, own)
                 memory = self.entrants.memory_limit(*tried)
                 *_, last = memory.retry(lambda: self.entrants.cohort(*tried, memory).rungs())
-                return last.output(winner.name)
+                return last.output(winner.key)
 
             for done in tune(study, train, self._untuned, n_trials, seed=self.config.seed):
                 found, accuracy = GlobalSettings(**done.best.params), done.best.values[0]
@@ -331,12 +331,12 @@ class Confirm:
             self.record["unread"].append(unread)
         self.record["results"] += [
             {
-                "name": name,
+                "name": entry.name,
                 "mode": job.mode,
                 "seed": job.seed,
-                "val_accuracy": cohort.history[-1].output(name),
+                "val_accuracy": cohort.history[-1].output(entry.key),
             }
-            for name in names
+            for entry in job.entries
         ]
         self.record["time_s"] += time_s
         self._save()
@@ -373,7 +373,7 @@ class Confirm:
             test = self._load_test(data)
             accuracies = evaluate(cohort.trie, cohort.learners, test.batches())
             look = {"date": _now(), "command": self._command, "mode": mode, "seed": seed}
-            new = [look | {"name": name, "accuracy": accuracies[name][-1]} for name in names]
+            new = [look | {"name": e.name, "accuracy": accuracies[e.key][-1]} for e in entries]
             self.study.set_user_attr("test_readings", [*self.readings, *new])
             self.record["unread"].remove(networks)
             self.record["num_images"]["test"] = len(test.labels)

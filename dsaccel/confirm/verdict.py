@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from dsaccel.confirm.result import Against, Comparison, Confirmation, Result, Role, Split
 from dsaccel.statistics import Summary, seeds_needed
-from dsaccel.study.tables import count
+from dsaccel.text import count
 
 RESOLUTION = 0.005
 """The difference whose price in seeds is told, where no other is asked for."""

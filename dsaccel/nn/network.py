@@ -15,7 +15,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan
 from dsaccel.nn.layers import Unit, build_units, positions
 from dsaccel.nn.weights import ImageFacts, load_weights, read_config, read_facts
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 
 
@@ -105,7 +105,7 @@ def plan_of(run: RunConfig, num_classes: int, path: Path) -> Plan:
         raise ConfigError(f"num_classes must be at least 2, but got {num_classes}")
     return build_plan(
         run.family,
-        parse_hierarchy(run.hierarchy),
+        Hierarchy.parse(run.hierarchy),
         run.network,
         channels=run.data.channels,
         side=run.data.image_size,

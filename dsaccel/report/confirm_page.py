@@ -4,7 +4,7 @@ from html import escape
 
 from dsaccel.confirm.result import Confirmation
 from dsaccel.confirm.verdict import RESOLUTION, difference_text, role_text, sentences, summary_text
-from dsaccel.study.tables import count
+from dsaccel.text import count
 
 HEADINGS = (
     *("network", "validation", "trained as", "test", "seeds", "parameters"),

@@ -19,7 +19,7 @@ from dsaccel.confirm.verdict import (
     summary_text,
 )
 from dsaccel.files import atomic_write, make_folder, write_text
-from dsaccel.study.tables import count
+from dsaccel.text import count
 
 
 def confirmation_table(confirmation: Confirmation) -> Table:

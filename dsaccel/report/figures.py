@@ -13,16 +13,8 @@ import plotly.graph_objects as go
 from optuna import Study
 from plotly.colors import sample_colorscale
 
-from dsaccel.study.tables import (
-    Kind,
-    Row,
-    best_row,
-    count,
-    percent,
-    read_baseline,
-    read_rows,
-    standard_error,
-)
+from dsaccel.study.rows import Kind, Row, best_row, read_baseline, read_rows, standard_error
+from dsaccel.text import count, percent
 
 # Okabe and Ito's palette: colours that stay apart for colour-blind readers
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"

@@ -21,8 +21,8 @@ from dsaccel.report.figures import (
     label,
     whole_numbers,
 )
-from dsaccel.spec.hierarchy import parse_hierarchy, settings_of
-from dsaccel.study.tables import Row, best_row, read_rows, read_step_name
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.study.rows import Row, best_row, read_rows, read_step_name
 
 
 def heads_figure(study: Study, limit: int = 20) -> go.Figure:
@@ -109,10 +109,10 @@ def stage_borders(hierarchy: str, num_heads: int, study: Study) -> list[int]:
     config = study.user_attrs.get("config") or {}
     family = str(config.get("space", {}).get("family", ""))
     try:
-        blocks = parse_hierarchy(hierarchy)
+        parsed = Hierarchy.parse(hierarchy)
     except ValueError:
         return []
-    network = config.get("network", {}) | settings_of(blocks)
+    network = config.get("network", {}) | dict(parsed.settings)
     # other granularities or a later first loss: heads no longer count blocks evenly
     if (
         network.get("granularity", "conv") not in ("conv", "block")
@@ -121,13 +121,13 @@ def stage_borders(hierarchy: str, num_heads: int, study: Study) -> list[int]:
         return []
     num_local = num_heads - 1
     if family.startswith("resnet"):
-        num_stem, (per_block, rest) = 1, divmod(num_local - 1, sum(blocks))
+        num_stem, (per_block, rest) = 1, divmod(num_local - 1, parsed.num_blocks)
     elif family.startswith("vgg"):
         # a conv a block, then the fully connected units
         num_stem, per_block, rest = 0, 1, 0
     else:
         return []
-    borders = [num_stem + per_block * total for total in accumulate(blocks)]
+    borders = [num_stem + per_block * total for total in accumulate(parsed.blocks)]
     return borders if per_block and not rest and borders[-1] <= num_local else []
 
 

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dsaccel.search.progress import Progress
-from dsaccel.study.tables import duration, percent
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.text import duration, percent
 
 NUM_SHOWN = 6
 
@@ -66,7 +67,7 @@ def _panel(progress: Progress) -> Table:
     table.add_row("live trials", f"{len(progress.living)}: {_shown(progress.living)}")
     if progress.best is not None:
         hierarchy, accuracy = progress.best
-        shown = Text.assemble((hierarchy, "green"), f"  {percent(accuracy)}")
+        shown = Text.assemble((str(hierarchy), "green"), f"  {percent(accuracy)}")
         table.add_row("best so far", shown)
     elif progress.leader is not None:
         hierarchy, accuracy = progress.leader
@@ -88,6 +89,6 @@ def _line(progress: Progress) -> str:
     return "  ".join(parts)
 
 
-def _shown(names: tuple[str, ...]) -> str:
-    more = len(names) - NUM_SHOWN
-    return "  ".join(names[:NUM_SHOWN]) + (f"  and {more} more" if more > 0 else "")
+def _shown(hierarchies: tuple[Hierarchy, ...]) -> str:
+    more = len(hierarchies) - NUM_SHOWN
+    return "  ".join(map(str, hierarchies[:NUM_SHOWN])) + (f"  and {more} more" if more > 0 else "")

@@ -19,7 +19,8 @@ from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.report.figures import BLUE, GREY, PERCENT, VERMILION, blank_figure, label
 from dsaccel.report.page import figure_html, table_html, write_page
 from dsaccel.spec.costs import COSTS, Cost
-from dsaccel.study.tables import Row, count, number, percent, read_rows
+from dsaccel.study.rows import Row, number, read_rows
+from dsaccel.text import count, percent
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from rich.table import Table
 from dsaccel.report.study_page import write_report
 from dsaccel.search.engine import Search
 from dsaccel.study.export import export_trial
+from dsaccel.study.rows import best_trial
 from dsaccel.study.storage import redact, storage_errors
-from dsaccel.study.tables import best_trial, count, duration, percent
+from dsaccel.text import count, duration, percent
 from dsaccel.training.evaluate import Reading
 from dsaccel.training.train import TrainResult
 

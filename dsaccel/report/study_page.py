@@ -21,26 +21,18 @@ from dsaccel.report import figures, head_figures
 from dsaccel.report.confirm_figure import confirmation_figure
 from dsaccel.report.confirm_page import CAPTION, confirmation_html
 from dsaccel.report.page import figure_html
+from dsaccel.report.study_table import accuracy_and_state
 from dsaccel.spec.hierarchy import format_value
-from dsaccel.study.tables import (
+from dsaccel.study.rows import (
     Row,
-    accuracy_and_state,
     best_row,
-    best_trial,
-    count,
-    duration,
-    headline,
     number,
-    percent,
-    points,
     read_baseline,
     read_rows,
     read_step_name,
     standard_error,
-    trials_table,
 )
-
-__all__ = ["best_trial", "headline", "trials_table", "write_report"]
+from dsaccel.text import count, duration, percent, points
 
 TEMPLATE = Path(__file__).with_name("templates") / "report.html"
 

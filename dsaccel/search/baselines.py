@@ -9,9 +9,9 @@ from optuna import Study
 from dsaccel.config.study import StudyConfig
 from dsaccel.data.batches import Data
 from dsaccel.errors import NoMemoryError
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.study.tables import best_trial
+from dsaccel.study.rows import best_trial
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 
@@ -41,46 +41,46 @@ class Baselines:
         self._data = data
         self._device = device
 
-    def reached(self, name: str) -> dict[str, Any] | None:
+    def reached(self, hierarchy: Hierarchy) -> dict[str, Any] | None:
         """Accuracy, parameters and time of a hierarchy; None: it is not trained."""
-        return self._study.user_attrs.get("global", {}).get(name)
+        return self._study.user_attrs.get("global", {}).get(str(hierarchy))
 
-    def due(self) -> str | None:
+    def due(self) -> Hierarchy | None:
         """The winner, if it is to be trained and is not yet."""
         best = best_trial(self._study)
         if best is None or not self._config.budget.baseline:
             return None
         winner = best.user_attrs["hierarchy"]
         baseline = self._study.user_attrs.get("baseline", {})
-        return None if baseline.get("hierarchy") == winner else winner
+        return None if baseline.get("hierarchy") == winner else Hierarchy.parse(winner)
 
-    def train(self, name: str, memory: MemoryLimit) -> Iterator[Cohort]:
+    def train(self, hierarchy: Hierarchy, memory: MemoryLimit) -> Iterator[Cohort]:
         """Train a hierarchy unless it is trained; yields after each epoch.
 
         Raises:
             NoMemoryError: if it does not fit.
         """
-        if self.reached(name):
+        if self.reached(hierarchy):
             return
-        plan = self._plan(parse_hierarchy(name), mode="global")
+        plan = self._plan(hierarchy, mode="global")
         # with one unit the schedules are the same, and this one shows each epoch
         training = self._config.training.model_copy(update={"schedule": "simultaneous"})
-        memory.check({name: plan}, training)
+        memory.check({hierarchy: plan}, training)
         cohort = memory.cohort(
-            {name: plan}, training, self._data, seed=self._config.seed, device=self._device
+            {hierarchy: plan}, training, self._data, seed=self._config.seed, device=self._device
         )
         for rung in cohort.rungs():
             if rung.step == cohort.num_steps:
                 reached = {
-                    "val_accuracy": rung.output(name),
+                    "val_accuracy": rung.output(hierarchy),
                     "num_parameters": plan.num_parameters,
-                    "time_s": cohort.time_s[name],
+                    "time_s": cohort.time_s[hierarchy],
                 }
                 others = self._study.user_attrs.get("global", {})
-                self._study.set_user_attr("global", {**others, name: reached})
+                self._study.set_user_attr("global", {**others, str(hierarchy): reached})
             yield cohort
 
-    def train_winner(self, winner: str, memory: MemoryLimit) -> Iterator[Cohort]:
+    def train_winner(self, winner: Hierarchy, memory: MemoryLimit) -> Iterator[Cohort]:
         """Train the winner as the study's baseline.
 
         Raises:
@@ -93,4 +93,6 @@ class Baselines:
                 f"{error}; all trials are done and kept: --set budget.baseline=false leaves the "
                 "baseline out"
             ) from None
-        self._study.set_user_attr("baseline", {"hierarchy": winner, **(self.reached(winner) or {})})
+        self._study.set_user_attr(
+            "baseline", {"hierarchy": str(winner), **(self.reached(winner) or {})}
+        )

@@ -27,7 +27,7 @@ from dsaccel.search.pruners import losers, rung_steps
 from dsaccel.search.strategy import check_strategy, resolve_budget
 from dsaccel.space.space import Measures, SearchSpace
 from dsaccel.spec.costs import COSTS
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.harvest import Harvest, add_harvest, read_harvest
@@ -68,7 +68,9 @@ class Search:
             config = as_recorded(config, recorded.config)
         if config.budget.strategy == "beam":
             config = beam_config(config)
-        check_hierarchy(config.space.family, tuple(low for low, _ in config.space.num_blocks))
+        check_hierarchy(
+            config.space.family, Hierarchy(tuple(low for low, _ in config.space.num_blocks))
+        )
         runtime = resolve_runtime(config.runtime)
         self.device = start_runtime(runtime)
         self.data = load_data(
@@ -87,7 +89,7 @@ class Search:
             num_classes=self.data.num_classes,
             output_weight=config.training.output_weight,
         )
-        references = [with_own_settings(parse_hierarchy(t), config) for t in config.references]
+        references = [with_own_settings(Hierarchy.parse(t), config) for t in config.references]
         self.space = SearchSpace(config.space, self._measure, references)
         num_stages = len(config.space.num_blocks)
         self._prune_at = rung_steps(config.pruning, config.training, num_stages)
@@ -103,7 +105,7 @@ class Search:
                 "data": self.data.resolved,
                 "runtime": runtime,
                 "budget": budget,
-                "references": tuple(map(format_hierarchy, references)),
+                "references": tuple(map(str, references)),
             }
         )
         if recorded is not None:
@@ -127,7 +129,7 @@ class Search:
     @property
     def num_trained(self) -> int:
         """Distinct networks trained to their end or pruned; harvested ones do not count."""
-        return len(self.space.distinct(map(parse_hierarchy, self.ledger.trained())))
+        return len(self.space.distinct(self.ledger.trained()))
 
     @property
     def is_exhausted(self) -> bool:
@@ -163,8 +165,8 @@ class Search:
         with storage_errors(self.url), training_lock(self.directory):
             self.ledger.fail_unfinished()
             try:
-                while names := self._next_cohort():
-                    yield from self._train_cohort(names)
+                while hierarchies := self._next_cohort():
+                    yield from self._train_cohort(hierarchies)
                     if self._time_is_up():
                         return
                 if winner := self.baselines.due():
@@ -176,13 +178,13 @@ class Search:
 
     # ------------------------------------------------------------------ cohorts
 
-    def _next_cohort(self) -> list[str]:
+    def _next_cohort(self) -> list[Hierarchy]:
         """The hierarchies to train next; the same ones again after a cohort that was cut off."""
         trained = self.ledger.trained()
-        unfinished = self.study.user_attrs.get("cohort", [])
+        unfinished = [Hierarchy.parse(text) for text in self.study.user_attrs.get("cohort", [])]
         if not set(unfinished) <= trained.keys():
             return unfinished
-        cohort = next_cohort(
+        return next_cohort(
             self.space,
             self.study.get_trials(deepcopy=False),
             cohort_size=self.config.budget.cohort_size or 1,
@@ -191,46 +193,43 @@ class Search:
             strategy=self.config.budget.strategy or "tpe",
             cost=self._cost,
         )
-        return [format_hierarchy(hierarchy) for hierarchy in cohort]
 
-    def _train_cohort(self, names: list[str]) -> Iterator[Progress]:
+    def _train_cohort(self, hierarchies: list[Hierarchy]) -> Iterator[Progress]:
         """Train a cohort, in smaller parts if the memory does not suffice after all."""
-        self.study.set_user_attr("cohort", names)
+        self.study.set_user_attr("cohort", [str(h) for h in hierarchies])
         finished = self.ledger.finished().keys()
-        for name in names:
-            if name not in finished:
-                self.ledger.open(name)
+        for hierarchy in hierarchies:
+            if hierarchy not in finished:
+                self.ledger.open(hierarchy)
         known = self._known()
         memory = self._memory_limit()
-        memory.check(
-            {name: self.plan(parse_hierarchy(name)) for name in names}, self.config.training
-        )
+        memory.check({h: self.plan(h) for h in hierarchies}, self.config.training)
         try:
-            yield from memory.retry(lambda: self._train_attempt(names, known, memory))
+            yield from memory.retry(lambda: self._train_attempt(hierarchies, known, memory))
         finally:
             shutil.rmtree(self.directory.parts, ignore_errors=True)
 
     def _known(self) -> set[Hashable]:
         """What is trained, by `SearchSpace.identity`; harvested networks too."""
-        return {self.space.identity(parse_hierarchy(name)) for name in self.ledger.finished()}
+        return {self.space.identity(h) for h in self.ledger.finished()}
 
     def _train_attempt(
-        self, names: list[str], known: set[Hashable], memory: MemoryLimit
+        self, hierarchies: list[Hierarchy], known: set[Hashable], memory: MemoryLimit
     ) -> Generator[Progress]:
-        done_before = len(self.ledger.trained().keys() - set(names))
-        cohort = self._make_cohort(names, known, memory)
+        done_before = len(self.ledger.trained().keys() - set(hierarchies))
+        cohort = self._make_cohort(hierarchies, known, memory)
         key = checkpoint_key(study_fingerprint(self.config, self.data.fingerprint), cohort)
         load_checkpoint(self.directory.checkpoint, key, cohort)
-        by, judge = self.config.pruning.by, self._judge(names)
+        by, judge = self.config.pruning.by, self._judge(hierarchies)
         for rung in cohort.history:
-            values = {name: rung.ranked(name, by) for name in rung.accuracies}
+            values = {h: rung.ranked(h, by) for h in rung.accuracies}
             self.ledger.report(rung.step, values)
             if judge is not None:
                 judge.losers(rung.step, values)
         saved, pause_s = time.perf_counter(), CHECKPOINT_INTERVAL_S
         for rung in cohort.rungs():
-            asked = [name for name in cohort.trie.asked if name in rung.accuracies]
-            values = {name: rung.ranked(name, by) for name in asked}
+            asked = [h for h in cohort.trie.asked if h in rung.accuracies]
+            values = {h: rung.ranked(h, by) for h in asked}
             self.ledger.report(rung.step, values)
             if judge is not None:
                 self._retire(cohort, judge.losers(rung.step, values))
@@ -238,61 +237,61 @@ class Search:
                 self._retire(cohort, self._losers(cohort, rung.step, values))
             if rung.step == cohort.num_steps or not cohort.trie.asked:
                 if self.config.budget.against == "gap":
-                    for name in cohort.trie.asked:
-                        yield from self._show(self.baselines.train(name, self._memory_limit()))
+                    for hierarchy in cohort.trie.asked:
+                        yield from self._show(self.baselines.train(hierarchy, self._memory_limit()))
                 self._finish(cohort)
             elif cohort.at_rest and (self._time_is_up() or time.perf_counter() - saved > pause_s):
                 started = time.perf_counter()
                 save_checkpoint(self.directory.checkpoint, key, cohort)
                 saved = time.perf_counter()
                 pause_s = CHECKPOINT_INTERVAL_S * max(1.0, (saved - started) / CHECKPOINT_S)
-            done = done_before + len(names) * rung.step / cohort.num_steps
+            done = done_before + len(hierarchies) * rung.step / cohort.num_steps
             yield self._standing.after("search", cohort, done)
             if cohort.at_rest and self._time_is_up():
                 return
 
-    def _judge(self, names: list[str]) -> OptunaJudge | None:
+    def _judge(self, hierarchies: list[Hierarchy]) -> OptunaJudge | None:
         """Where one of Optuna's pruners decides on a cohort."""
         if not self.config.pruning.is_optunas:
             return None
-        finished = sorted(self.ledger.finished().values(), key=lambda trial: trial.number)
+        finished = [t for h, t in self.ledger.finished().items() if h not in hierarchies]
         return OptunaJudge(
             self.config.pruning,
-            [trial for trial in finished if trial.user_attrs["hierarchy"] not in names],
-            names,
+            sorted(finished, key=lambda trial: trial.number),
+            hierarchies,
             self.space.distributions(),
             training=self.config.training,
             prune_at=self._prune_at,
-            references=self.config.references,
+            references=self.space.references,
         )
 
-    def _losers(self, cohort: Cohort, step: int, values: dict[str, float]) -> list[str]:
+    def _losers(self, cohort: Cohort, step: int, values: dict[Hierarchy, float]) -> list[Hierarchy]:
         """References are never pruned; a beam holds them if they are feasible."""
         if self.config.budget.strategy == "beam":
-            feasible = [n for n in values if self.space.violation(parse_hierarchy(n)) is None]
-            in_space = {name: values[name] for name in feasible}
+            in_space = {h: v for h, v in values.items() if self.space.violation(h) is None}
             stopped = beam_losers(in_space, step, self.config.budget.beam_width)
-            return [name for name in stopped if name not in self.config.references]
-        ranked = {n: v for n, v in values.items() if n not in self.config.references}
+            return [h for h in stopped if h not in self.space.references]
+        ranked = {h: v for h, v in values.items() if h not in self.space.references}
         return losers(ranked, self.config.pruning, cohort.prefixes())
 
-    def _retire(self, cohort: Cohort, pruned: list[str]) -> None:
+    def _retire(self, cohort: Cohort, pruned: list[Hierarchy]) -> None:
         """Take the losers of a rung out of the cohort, and keep what was read on the way."""
-        for name in pruned:
-            self.ledger.tell(cohort, name, TrialState.PRUNED)
-        read = [self._read_harvest(cohort, name) for name in self._living_harvest(cohort)]
+        for hierarchy in pruned:
+            self.ledger.tell(cohort, hierarchy, TrialState.PRUNED)
+        read = {h: self._read_harvest(cohort, h) for h in self._living_harvest(cohort)}
         cohort.trie.retire(set(pruned))
         living = self._living_harvest(cohort)
-        self._write_harvest([row for row in read if row.hierarchy not in living])
+        self._write_harvest([row for h, row in read.items() if h not in living])
 
     def _memory_limit(self) -> MemoryLimit:
         memory_mib = self.config.runtime.memory_mib
         return MemoryLimit(memory_mib, self.device, self.data.num_train)
 
-    def _make_cohort(self, names: list[str], known: set[Hashable], memory: MemoryLimit) -> Cohort:
-        hierarchies = [parse_hierarchy(name) for name in names]
+    def _make_cohort(
+        self, hierarchies: list[Hierarchy], known: set[Hashable], memory: MemoryLimit
+    ) -> Cohort:
         return memory.split_cohort(
-            {name: self.plan(h) for name, h in zip(names, hierarchies, strict=True)},
+            {h: self.plan(h) for h in hierarchies},
             self.config.training,
             self.data,
             seed=self.config.seed,
@@ -302,27 +301,27 @@ class Search:
             split={"stops": self._prune_at, "folder": self.directory.parts},
         )
 
-    def _harvest(self, hierarchies: list[Hierarchy], known: set[Hashable]) -> dict[str, Plan]:
+    def _harvest(self, hierarchies: list[Hierarchy], known: set[Hashable]) -> dict[Hierarchy, Plan]:
         """Networks that end on the way to these: fewer blocks in the last stage."""
-        plans: dict[str, Plan] = {}
+        plans: dict[Hierarchy, Plan] = {}
         for hierarchy in self.space.on_the_way(hierarchies):
             if self.space.identity(hierarchy) in known:
                 continue
             # one may end before its first loss: no network
             with suppress(ConfigError):
-                plans[format_hierarchy(hierarchy)] = self.plan(hierarchy)
+                plans[hierarchy] = self.plan(hierarchy)
         return plans
 
     def _finish(self, cohort: Cohort) -> None:
         """Tell the cohort's results, and those that were read on the way."""
-        for name in cohort.trie.asked:
-            self.ledger.tell(cohort, name, TrialState.COMPLETE)
+        for hierarchy in cohort.trie.asked:
+            self.ledger.tell(cohort, hierarchy, TrialState.COMPLETE)
         outside: list[Harvest] = []
-        for name in self._living_harvest(cohort):
-            if self.space.violation(parse_hierarchy(name)) is not None:
-                outside.append(self._read_harvest(cohort, name))
+        for hierarchy in self._living_harvest(cohort):
+            if self.space.violation(hierarchy) is not None:
+                outside.append(self._read_harvest(cohort, hierarchy))
             else:
-                self.ledger.add_harvested(cohort, name)
+                self.ledger.add_harvested(cohort, hierarchy)
         self._write_harvest(outside)
         blocks = {
             "blocks_trained": cohort.blocks_trained,
@@ -334,14 +333,14 @@ class Search:
 
     # ------------------------------------------------------------------ harvest
 
-    def _living_harvest(self, cohort: Cohort) -> list[str]:
-        living = set(cohort.trie.names)
-        return [name for name in cohort.harvested if name in living]
+    def _living_harvest(self, cohort: Cohort) -> list[Hierarchy]:
+        living = set(cohort.trie.living)
+        return [h for h in cohort.harvested if h in living]
 
-    def _read_harvest(self, cohort: Cohort, name: str) -> Harvest:
+    def _read_harvest(self, cohort: Cohort, hierarchy: Hierarchy) -> Harvest:
         """A harvested network as far as it is trained, and why it is not in the study."""
-        hierarchy = parse_hierarchy(name)
-        return read_harvest(cohort, name, self.plan(hierarchy), self.space.violation(hierarchy))
+        violation = self.space.violation(hierarchy)
+        return read_harvest(cohort, hierarchy, self.plan(hierarchy), violation)
 
     def _write_harvest(self, rows: list[Harvest]) -> None:
         add_harvest(self.directory.harvest, rows, self.ledger.finished().keys())
@@ -353,16 +352,16 @@ class Search:
         for cohort in training:
             yield self._standing.after("baseline", cohort, self.num_trained)
 
-    def _measured_costs(self, cohort: Cohort, name: str) -> dict[str, float]:
+    def _measured_costs(self, cohort: Cohort, hierarchy: Hierarchy) -> dict[str, float]:
         """What a trial costs, where the study weighs it and it has to be measured."""
         against = self.config.budget.against
         if against == "memory":
-            plan = self.plan(parse_hierarchy(name))
+            plan = self.plan(hierarchy)
             peak = training_peak_bytes(plan, cohort.training, self.data, device=self.device)
             return {COSTS[against].attribute: peak}
-        reached = self.baselines.reached(name)
+        reached = self.baselines.reached(hierarchy)
         if against == "gap" and reached:
-            gap = reached["val_accuracy"] - cohort.history[-1].output(name)
+            gap = reached["val_accuracy"] - cohort.history[-1].output(hierarchy)
             return {COSTS[against].attribute: gap}
         return {}
 

@@ -21,7 +21,7 @@ from dsaccel.search.suggestions import (
 from dsaccel.seeds import derive
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import Cost
-from dsaccel.spec.hierarchy import Hierarchy, settings_of
+from dsaccel.spec.hierarchy import Hierarchy
 
 POOL = 2
 """Suggestions asked for each place in a cohort; those that share most are taken. On the shipped
@@ -84,7 +84,7 @@ def _sharing(pooled: list[Hierarchy], num: int, cohort: Sequence[Hierarchy]) -> 
         return pooled
     taken, rest = pooled[:1], pooled[1:]
     while len(taken) < num:
-        costs = [sum(h) - max(shared_blocks(h, t) for t in (*cohort, *taken)) for h in rest]
+        costs = [h.num_blocks - max(shared_blocks(h, t) for t in (*cohort, *taken)) for h in rest]
         taken.append(rest.pop(costs.index(min(costs))))
     return taken
 
@@ -93,10 +93,10 @@ def shared_blocks(a: Hierarchy, b: Hierarchy) -> int:
     """Blocks that two hierarchies have in common from the bottom up; none if their settings
     differ, though such may share some.
     """
-    if settings_of(a) != settings_of(b):
+    if a.settings != b.settings:
         return 0
     shared = 0
-    for blocks_a, blocks_b in zip(a, b, strict=True):
+    for blocks_a, blocks_b in zip(a.blocks, b.blocks, strict=True):
         shared += min(blocks_a, blocks_b)
         if blocks_a != blocks_b:
             break

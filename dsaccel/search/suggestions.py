@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from dsaccel.seeds import derive
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import Cost
-from dsaccel.spec.hierarchy import Hierarchy, settings_of, with_settings
+from dsaccel.spec.hierarchy import Hierarchy
 
 NUM_STARTUP = 10
 """Distinct trained hierarchies below which proposals are uniform; a generation of `nsga2`."""
@@ -216,15 +216,15 @@ def _nearest(
 
     Settings are kept as they are.
     """
-    nearest = itertools.islice(space.counts.nearest(hierarchy), MAX_DRAWS)
-    points = (with_settings(counts, settings_of(hierarchy)) for counts in nearest)
+    nearest = itertools.islice(space.counts.nearest(hierarchy.blocks), MAX_DRAWS)
+    points = (hierarchy.with_blocks(counts) for counts in nearest)
     return next((point for point in points if is_new(space, taken, point)), None)
 
 
 def uniform(space: SearchSpace, rng: random.Random) -> Hierarchy:
     """A uniform hierarchy within the bounds of the stages, feasible or not."""
     counts = tuple(rng.randint(low, high) for low, high in space.config.num_blocks)
-    return with_settings(counts, space.dimensions.draw(rng))
+    return Hierarchy(counts).with_settings(space.dimensions.draw(rng))
 
 
 @contextmanager

@@ -9,17 +9,17 @@ from optuna.trial import FrozenTrial, TrialState
 from dsaccel.config.own_settings import network_of, training_of
 from dsaccel.config.study import RunConfig, StudyConfig
 from dsaccel.config.toml import write_toml
-from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
 
 def run_config(config: StudyConfig, hierarchy: str, result: dict[str, Any] | None) -> RunConfig:
     """The settings that train one hierarchy as a study's search trained it: its own, where they
     were searched, and the study's.
     """
-    candidate = parse_hierarchy(hierarchy)
+    candidate = Hierarchy.parse(hierarchy)
     return RunConfig(
         family=config.space.family,
-        hierarchy=format_hierarchy(tuple(candidate)),
+        hierarchy=str(Hierarchy(candidate.blocks)),
         seed=config.seed,
         data=config.data,
         network=network_of(candidate, config.network),

@@ -7,7 +7,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from dsaccel.space.space import SearchSpace
-from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
 
@@ -25,33 +25,32 @@ class Ledger:
         space: SearchSpace,
         plan: Callable[[Hierarchy], Plan],
         by: Literal["head", "output"] = "head",
-        costs: Callable[[Cohort, str], dict[str, float]] = lambda cohort, name: {},
+        costs: Callable[[Cohort, Hierarchy], dict[str, float]] = lambda cohort, hierarchy: {},
     ) -> None:
         self.study = study
         self._space = space
         self._plan = plan
         self._costs = costs
         self._by: Literal["head", "output"] = by
-        self._open: dict[str, optuna.Trial] = {}
-        self._reported: dict[str, int] = {}
+        self._open: dict[Hierarchy, optuna.Trial] = {}
+        self._reported: dict[Hierarchy, int] = {}
         """The last step reported of each open trial: a cohort may go back to an earlier one."""
         self.num_told = 0
         """Trials finished by this ledger: as long as it is equal, so are all results."""
 
-    def finished(self) -> dict[str, FrozenTrial]:
+    def finished(self) -> dict[Hierarchy, FrozenTrial]:
         """COMPLETE and PRUNED trials by hierarchy, harvested ones too."""
         trials = self.study.get_trials(deepcopy=False, states=FINISHED)
-        return {trial.user_attrs["hierarchy"]: trial for trial in trials}
+        return {Hierarchy.parse(trial.user_attrs["hierarchy"]): trial for trial in trials}
 
-    def trained(self) -> dict[str, FrozenTrial]:
+    def trained(self) -> dict[Hierarchy, FrozenTrial]:
         """The finished trials that were asked for, by hierarchy."""
         finished = self.finished()
-        return {n: t for n, t in finished.items() if not t.user_attrs.get("harvested")}
+        return {h: t for h, t in finished.items() if not t.user_attrs.get("harvested")}
 
-    def open(self, name: str) -> None:
+    def open(self, hierarchy: Hierarchy) -> None:
         """Store a RUNNING trial for a hierarchy."""
-        hierarchy = parse_hierarchy(name)
-        attributes: dict[str, Any] = {"hierarchy": name}
+        attributes: dict[str, Any] = {"hierarchy": str(hierarchy)}
         if hierarchy in self._space.references:
             attributes["reference"] = True
         is_feasible = self._space.violation(hierarchy) is None
@@ -61,47 +60,47 @@ class Ledger:
         trial = self.study.ask(dict(self._space.distributions()))
         # so that Optuna's own `best_trial` is one that may be called the best
         trial.set_constraint(CONSTRAINT, 0.0 if is_feasible else 1.0)
-        self._open[name] = trial
-        self._reported.pop(name, None)
+        self._open[hierarchy] = trial
+        self._reported.pop(hierarchy, None)
 
-    def report(self, step: int, values: Mapping[str, float]) -> None:
+    def report(self, step: int, values: Mapping[Hierarchy, float]) -> None:
         """Store an intermediate value (step: epochs or stages, 1-based) of each open trial."""
-        for name, value in values.items():
-            if name in self._open and step > self._reported.get(name, 0):
-                self._open[name].report(value, step)
-                self._reported[name] = step
+        for h, value in values.items():
+            if h in self._open and step > self._reported.get(h, 0):
+                self._open[h].report(value, step)
+                self._reported[h] = step
 
-    def tell(self, cohort: Cohort, name: str, state: TrialState) -> None:
+    def tell(self, cohort: Cohort, hierarchy: Hierarchy, state: TrialState) -> None:
         """Close a trial as COMPLETE or PRUNED; one told before a search was cut off stays."""
-        trial = self._open.pop(name, None)
+        trial = self._open.pop(hierarchy, None)
         if trial is None:
             return
         self.num_told += 1
-        for key, value in self._attributes(cohort, name).items():
+        for key, value in self._attributes(cohort, hierarchy).items():
             trial.set_user_attr(key, value)
         if state == TrialState.PRUNED:
             self.study.tell(trial, state=state)
         else:
-            self.study.tell(trial, cohort.history[-1].output(name))
+            self.study.tell(trial, cohort.history[-1].output(hierarchy))
 
-    def add_harvested(self, cohort: Cohort, name: str) -> None:
+    def add_harvested(self, cohort: Cohort, hierarchy: Hierarchy) -> None:
         """Store a network that was read off the trie without having been asked for."""
         self.num_told += 1
         self.study.add_trial(
             optuna.create_trial(
-                value=cohort.history[-1].output(name),
-                params=self._space.to_params(parse_hierarchy(name)),
+                value=cohort.history[-1].output(hierarchy),
+                params=self._space.to_params(hierarchy),
                 distributions=dict(self._space.distributions()),
                 user_attrs={
-                    "hierarchy": name,
+                    "hierarchy": str(hierarchy),
                     "harvested": True,
-                    **self._attributes(cohort, name),
+                    **self._attributes(cohort, hierarchy),
                 },
                 constraints={CONSTRAINT: 0.0},
                 intermediate_values={
-                    rung.step: rung.ranked(name, self._by)
+                    rung.step: rung.ranked(hierarchy, self._by)
                     for rung in cohort.history
-                    if name in rung.accuracies
+                    if hierarchy in rung.accuracies
                 },
             )
         )
@@ -114,19 +113,19 @@ class Ledger:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.study.tell(trial.number, state=TrialState.FAIL)
 
-    def _attributes(self, cohort: Cohort, name: str) -> dict[str, Any]:
+    def _attributes(self, cohort: Cohort, hierarchy: Hierarchy) -> dict[str, Any]:
         rung = cohort.history[-1]
-        plan = self._plan(parse_hierarchy(name))
+        plan = self._plan(hierarchy)
         # a sequential trial that is pruned has no output layer yet
-        reached = {"val_accuracy": rung.output(name)} if rung.has_output else {}
+        reached = {"val_accuracy": rung.output(hierarchy)} if rung.has_output else {}
         return {
             **reached,
-            "head_accuracies": cohort.head_accuracies(name),
+            "head_accuracies": cohort.head_accuracies(hierarchy),
             "num_parameters": plan.num_parameters,
             "flops": plan.flops,
             "num_local_losses": plan.num_local_losses,
             "shallow_scale": plan.shallow_scale,
-            "time_s": cohort.time_s[name],
-            "epochs_trained": cohort.epochs_trained(name),
-            **self._costs(cohort, name),
+            "time_s": cohort.time_s[hierarchy],
+            "epochs_trained": cohort.epochs_trained(hierarchy),
+            **self._costs(cohort, hierarchy),
         }

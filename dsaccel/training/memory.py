@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dsaccel.config.study import TrainingConfig
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan, Segment
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.unit_memory import (
@@ -92,34 +93,34 @@ def estimate(
 
 
 def split_to_fit(
-    names: Sequence[str], fits: Callable[[Sequence[str]], bool]
-) -> list[tuple[str, ...]]:
+    hierarchies: Sequence[Hierarchy], fits: Callable[[Sequence[Hierarchy]], bool]
+) -> list[tuple[Hierarchy, ...]]:
     """Cut a list into the fewest runs that fit, each as long as it can be; the first may be all.
 
     In lexicographic order neighbours share the longest prefixes, so runs are subtrees. A run of one
     is taken even if it does not fit.
 
     Args:
-        names: hierarchies, in order.
+        hierarchies: in order.
         fits: whether those can be trained together; true of a part of whatever it is true of.
     """
-    parts: list[tuple[str, ...]] = []
+    parts: list[tuple[Hierarchy, ...]] = []
     start = 0
-    while start < len(names):
-        fitting, too_many = start + 1, len(names) + 1
+    while start < len(hierarchies):
+        fitting, too_many = start + 1, len(hierarchies) + 1
         while too_many - fitting > 1:
             middle = (fitting + too_many) // 2
-            if fits(names[start:middle]):
+            if fits(hierarchies[start:middle]):
                 fitting = middle
             else:
                 too_many = middle
-        parts.append(tuple(names[start:fitting]))
+        parts.append(tuple(hierarchies[start:fitting]))
         start = fitting
     return parts
 
 
 def estimate_plans(
-    plans: Mapping[str, Plan],
+    plans: Mapping[Hierarchy, Plan],
     training: TrainingConfig,
     *,
     num_images: int = 0,

@@ -1,4 +1,4 @@
-"""A study as rows, best first, and what a terminal shows of it.
+"""A study as rows, best first.
 
 Whatever a trial has not recorded (yet) is None, and so is an accuracy that is not finite: a study
 can be read at any moment.
@@ -11,10 +11,8 @@ from typing import Any, Literal
 
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
-from rich.table import Table
-from rich.text import Text
 
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
 Kind = Literal[
     "complete", "harvested", "reference", "infeasible", "pruned", "running", "waiting", "failed"
@@ -97,8 +95,8 @@ def find_trial(study: Study, hierarchy: Hierarchy) -> FrozenTrial | None:
         attrs = trials[row.number].user_attrs
         if not trials[row.number].state.is_finished() or "flops" not in attrs:
             continue
-        candidate = parse_hierarchy(attrs["hierarchy"])
-        if hierarchy in (candidate, tuple(candidate)):
+        candidate = Hierarchy.parse(attrs["hierarchy"])
+        if hierarchy in (candidate, Hierarchy(candidate.blocks)):
             return trials[row.number]
     return None
 
@@ -148,125 +146,10 @@ def standard_error(study: Study, accuracy: float | None) -> float | None:
     return math.sqrt(accuracy * (1 - accuracy) / num_val)
 
 
-def trials_table(study: Study, limit: int = 20) -> Table:
-    """The best `limit` trials, and the baseline under them."""
-    rows, baseline = read_rows(study), read_baseline(study)
-    best = best_row(rows)
-    shown = rows[:limit]
-    if best and best not in shown:
-        # outdone by that many infeasible ones: it is still the one line that must be there
-        shown = [*rows[: limit - 1], best]
-    num_hidden = len(rows) - len(shown)
-    table = Table(caption=f"and {num_hidden} more" if num_hidden else None, caption_justify="left")
-    table.add_column("hierarchy", overflow="fold")
-    for name in ("val accuracy", "parameters", "time"):
-        table.add_column(name, justify="right")
-    table.add_column("state")
-    for row in shown:
-        accuracy, state = accuracy_and_state(row, study)
-        style = "" if row.is_complete else "dim"
-        figures = (accuracy, count(row.num_parameters), duration(row.time_s))
-        if row is best:
-            state, style = f"best ({state})" if state != "complete" else "best", "bold green"
-        # Text, not str: a hierarchy comes from storage, and str would be read as markup
-        cells = map(Text, (row.hierarchy, *figures, state))
-        table.add_row(*cells, style=style)
-    if baseline:
-        table.add_section()
-        figures = (baseline.accuracy, baseline.num_parameters, baseline.time_s)
-        cells = (
-            form(value) for form, value in zip((percent, count, duration), figures, strict=True)
-        )
-        table.add_row(Text(baseline.hierarchy), *cells, "global back-propagation")
-    return table
-
-
-def accuracy_and_state(row: Row, study: Study) -> tuple[str, str]:
-    """Two cells. What was read of a trial that is not complete is another classifier's and stands
-    with its state: it is not to be compared down the column.
-    """
-    if row.is_complete:
-        return percent(row.accuracy), row.state
-    read = "" if row.accuracy is None else f", {_ranked_by(study)} {percent(row.accuracy)}"
-    return percent(None), row.state + read
-
-
-def headline(study: Study) -> str:
-    """The outcome in a few lines: best, baseline, blocks trained, time."""
-    best, baseline = best_row(read_rows(study)), read_baseline(study)
-    lines = ["best      no trial has completed yet"]
-    if best:
-        lines = [
-            f"best      {best.hierarchy}  {percent(best.accuracy)}  "
-            f"{count(best.num_parameters)} parameters  trial {best.number}"
-        ]
-    if baseline:
-        lead = ""
-        if best and best.hierarchy == baseline.hierarchy:
-            lead = f"; layer-wise {points(best.accuracy, baseline.accuracy)}"
-        lines.append(
-            f"baseline  {baseline.hierarchy}  {percent(baseline.accuracy)}  "
-            f"global back-propagation{lead}"
-        )
-    blocks = blocks_saved(study)
-    if blocks:
-        lines.append(f"blocks    {blocks}")
-    time_s = number(study.user_attrs.get("time_s"))
-    if time_s is not None:
-        lines.append(f"time      {duration(time_s)}")
-    return "\n".join(lines)
-
-
-def blocks_saved(study: Study) -> str:
-    """`98 trained instead of 412 (4.2 times fewer)`; empty if not recorded."""
-    trained = number(study.user_attrs.get("blocks_trained"))
-    separate = number(study.user_attrs.get("blocks_separate"))
-    if not trained or not separate:
-        return ""
-    if trained == separate:
-        return f"{trained:,.0f} trained, none shared"
-    return (
-        f"{trained:,.0f} trained instead of {separate:,.0f} ({separate / trained:.1f} times fewer)"
-    )
-
-
 def number(value: Any) -> float | None:
     """The value if it is a finite number."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number and math.isfinite(value) else None
-
-
-def percent(accuracy: float | None) -> str:
-    return "-" if accuracy is None else f"{100 * accuracy:.2f} %"
-
-
-def points(accuracy: float | None, other: float | None) -> str:
-    """How far one accuracy leads another: `+1.20 points`."""
-    if accuracy is None or other is None:
-        return "-"
-    return f"{100 * (accuracy - other):+.2f} points"
-
-
-def count(value: float | None) -> str:
-    """`11.17 M`."""
-    if value is None:
-        return "-"
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= size:
-            return f"{value / size:.2f}{unit}"
-    return f"{value:.0f}"
-
-
-def duration(time_s: float | None) -> str:
-    """`2 min 05 s`."""
-    if time_s is None:
-        return "-"
-    if time_s < 60:
-        return f"{time_s:.1f} s"
-    minutes, seconds = divmod(round(time_s), 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds:02} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def _read_row(trial: FrozenTrial, step_name: str) -> Row:
@@ -313,17 +196,11 @@ def _kind(trial: FrozenTrial) -> Kind:
     return "harvested" if attrs.get("harvested") else "complete"
 
 
-def _ranked_by(study: Study) -> str:
-    """What the last value of a trial that is not complete was read from."""
-    config = study.user_attrs.get("config") or {}
-    return "output layer" if config.get("pruning", {}).get("by") == "output" else "deepest head"
-
-
 def _hierarchy_from(params: dict[str, Any]) -> str:
     """A running trial knows its parameters before its attributes."""
     prefix = "num_blocks_s"
     stages = {int(name[len(prefix) :]): params[name] for name in params if name.startswith(prefix)}
-    return format_hierarchy(tuple(stages[stage] for stage in sorted(stages))) or "?"
+    return str(Hierarchy(tuple(stages[stage] for stage in sorted(stages)))) or "?"
 
 
 def _rank(row: Row) -> tuple[float, ...]:

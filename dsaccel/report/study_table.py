@@ -1,0 +1,96 @@
+"""What a terminal shows of a study: its best trials as a table, and the outcome in a few lines."""
+
+from optuna import Study
+from rich.table import Table
+from rich.text import Text
+
+from dsaccel.study.rows import Row, best_row, number, read_baseline, read_rows
+from dsaccel.text import count, duration, percent, points
+
+
+def trials_table(study: Study, limit: int = 20) -> Table:
+    """The best `limit` trials, and the baseline under them."""
+    rows, baseline = read_rows(study), read_baseline(study)
+    best = best_row(rows)
+    shown = rows[:limit]
+    if best and best not in shown:
+        # outdone by that many infeasible ones: it is still the one line that must be there
+        shown = [*rows[: limit - 1], best]
+    num_hidden = len(rows) - len(shown)
+    table = Table(caption=f"and {num_hidden} more" if num_hidden else None, caption_justify="left")
+    table.add_column("hierarchy", overflow="fold")
+    for name in ("val accuracy", "parameters", "time"):
+        table.add_column(name, justify="right")
+    table.add_column("state")
+    for row in shown:
+        accuracy, state = accuracy_and_state(row, study)
+        style = "" if row.is_complete else "dim"
+        figures = (accuracy, count(row.num_parameters), duration(row.time_s))
+        if row is best:
+            state, style = f"best ({state})" if state != "complete" else "best", "bold green"
+        # Text, not str: a hierarchy comes from storage, and str would be read as markup
+        cells = map(Text, (row.hierarchy, *figures, state))
+        table.add_row(*cells, style=style)
+    if baseline:
+        table.add_section()
+        figures = (baseline.accuracy, baseline.num_parameters, baseline.time_s)
+        cells = (
+            form(value) for form, value in zip((percent, count, duration), figures, strict=True)
+        )
+        table.add_row(Text(baseline.hierarchy), *cells, "global back-propagation")
+    return table
+
+
+def accuracy_and_state(row: Row, study: Study) -> tuple[str, str]:
+    """Two cells. What was read of a trial that is not complete is another classifier's and stands
+    with its state: it is not to be compared down the column.
+    """
+    if row.is_complete:
+        return percent(row.accuracy), row.state
+    read = "" if row.accuracy is None else f", {_ranked_by(study)} {percent(row.accuracy)}"
+    return percent(None), row.state + read
+
+
+def headline(study: Study) -> str:
+    """The outcome in a few lines: best, baseline, blocks trained, time."""
+    best, baseline = best_row(read_rows(study)), read_baseline(study)
+    lines = ["best      no trial has completed yet"]
+    if best:
+        lines = [
+            f"best      {best.hierarchy}  {percent(best.accuracy)}  "
+            f"{count(best.num_parameters)} parameters  trial {best.number}"
+        ]
+    if baseline:
+        lead = ""
+        if best and best.hierarchy == baseline.hierarchy:
+            lead = f"; layer-wise {points(best.accuracy, baseline.accuracy)}"
+        lines.append(
+            f"baseline  {baseline.hierarchy}  {percent(baseline.accuracy)}  "
+            f"global back-propagation{lead}"
+        )
+    blocks = blocks_saved(study)
+    if blocks:
+        lines.append(f"blocks    {blocks}")
+    time_s = number(study.user_attrs.get("time_s"))
+    if time_s is not None:
+        lines.append(f"time      {duration(time_s)}")
+    return "\n".join(lines)
+
+
+def blocks_saved(study: Study) -> str:
+    """`98 trained instead of 412 (4.2 times fewer)`; empty if not recorded."""
+    trained = number(study.user_attrs.get("blocks_trained"))
+    separate = number(study.user_attrs.get("blocks_separate"))
+    if not trained or not separate:
+        return ""
+    if trained == separate:
+        return f"{trained:,.0f} trained, none shared"
+    return (
+        f"{trained:,.0f} trained instead of {separate:,.0f} ({separate / trained:.1f} times fewer)"
+    )
+
+
+def _ranked_by(study: Study) -> str:
+    """What the last value of a trial that is not complete was read from."""
+    config = study.user_attrs.get("config") or {}
+    return "output layer" if config.get("pruning", {}).get("by") == "output" else "deepest head"

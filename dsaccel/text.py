@@ -1,0 +1,34 @@
+"""Numbers in words: the same rounding and units on a terminal, on a page and in a message."""
+
+
+def percent(accuracy: float | None) -> str:
+    return "-" if accuracy is None else f"{100 * accuracy:.2f} %"
+
+
+def points(accuracy: float | None, other: float | None) -> str:
+    """How far one accuracy leads another: `+1.20 points`."""
+    if accuracy is None or other is None:
+        return "-"
+    return f"{100 * (accuracy - other):+.2f} points"
+
+
+def count(value: float | None) -> str:
+    """`11.17 M`."""
+    if value is None:
+        return "-"
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.2f}{unit}"
+    return f"{value:.0f}"
+
+
+def duration(time_s: float | None) -> str:
+    """`2 min 05 s`."""
+    if time_s is None:
+        return "-"
+    if time_s < 60:
+        return f"{time_s:.1f} s"
+    minutes, seconds = divmod(round(time_s), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
