@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
-from dsaccel.families import FAMILIES, build_plan
+from dsaccel.families import build_plan, find_family
 from dsaccel.nn.layers import LayerModule, LocalHead, OutputLayer, Unit
 from dsaccel.spec.trie import Trie
 from dsaccel.training.learner import Learner
@@ -152,7 +152,7 @@ class Reference:
         self.model = local_loss.build_network(
             space,
             network,
-            FAMILIES[network].standard,
+            find_family(network).standard,
             channels=CHANNELS,
             side=SIDE,
             num_classes=NUM_CLASSES,
@@ -218,12 +218,12 @@ class Ours:
         )
         plan = build_plan(
             network,
-            FAMILIES[network].standard,
+            find_family(network).standard,
             config,
             channels=CHANNELS,
             side=SIDE,
             num_classes=NUM_CLASSES,
-            output_weight=self.training.output_weight,
+            training=self.training,
         )
         self.trie = Trie({network: plan})
         cpu = torch.device("cpu")

@@ -28,6 +28,9 @@ Kind = Literal["head", "loss", "family", "optimizer", "lr_schedule", "strategy",
 KINDS: dict[str, str] = {
     "head": "dsaccel.heads:Head",
     "loss": "dsaccel.losses:LocalLoss",
+    "family": "dsaccel.families:Family",
+    "optimizer": "dsaccel.optimizers:Optimizer",
+    "lr_schedule": "dsaccel.lr_schedules:LRSchedule",
 }
 """The class that every part of a kind derives from, as `module:Class`."""
 BUILTIN: dict[str, dict[str, str]] = {
@@ -38,6 +41,25 @@ BUILTIN: dict[str, dict[str, str]] = {
         "sim": "dsaccel.losses.sim:Sim",
         "mse": "dsaccel.losses.mse:Mse",
     },
+    "family": {
+        "resnet18": "dsaccel.families.resnet:ResNet18",
+        "resnet34": "dsaccel.families.resnet:ResNet34",
+        "resnet50": "dsaccel.families.resnet:ResNet50",
+        "resnet101": "dsaccel.families.resnet:ResNet101",
+        "resnext50": "dsaccel.families.resnext:ResNeXt50",
+        "vgg": "dsaccel.families.vgg:VGG",
+        "vgg8b": "dsaccel.families.vgg:VGG8b",
+    },
+    "optimizer": {
+        "adam": "dsaccel.optimizers.adam:Adam",
+        "adamw": "dsaccel.optimizers.adamw:AdamW",
+        "sgd": "dsaccel.optimizers.sgd:SGD",
+    },
+    "lr_schedule": {
+        "steps": "dsaccel.lr_schedules.steps:Steps",
+        "cosine": "dsaccel.lr_schedules.cosine:Cosine",
+        "constant": "dsaccel.lr_schedules.constant:Constant",
+    },
 }
 """The shipped parts of each kind: name -> `module:Class`."""
 
@@ -45,6 +67,8 @@ _trusted: dict[str, Path] = {}
 """The import paths that the user has named, and the folder that `./` of each stands for."""
 _files: dict[tuple[Path, str | None], ModuleType] = {}
 """The imported files, by path and SHA-256."""
+_parts: dict[tuple[type, str], Any] = {}
+"""The parts of configs, by class and options: many ask for the same ones."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +168,31 @@ def load_class(kind: Kind, name: str) -> type[Any]:
     if missing:
         raise ConfigError(f"{kind} {name} must define {', '.join(sorted(missing))}, but does not")
     return part
+
+
+def part_of(section: "BaseModel", kind: Kind, name: str | None = None) -> Any:
+    """The part that a section of a config names, with its options: those of a table of their own,
+    and those that the section has itself.
+
+    Args:
+        section: of the config.
+        kind: what the part is, as the section names it.
+        name: of the part, where it stands elsewhere in the config.
+
+    Raises:
+        ConfigError: as `load_part`.
+    """
+    name = name or getattr(section, kind)
+    table = "lr_options" if kind == "lr_schedule" else f"{kind}_options"
+    part, options = load_class(kind, name), dict(getattr(section, table))
+    for option in sorted(part.model_fields.keys() & type(section).model_fields.keys()):
+        if option in options:
+            raise ConfigError(f"{table}.{option} must be left out: it is {option}, beside {kind}")
+        options[option] = getattr(section, option)
+    key = (part, repr(options))
+    if key not in _parts:
+        _parts[key] = load_part(kind, name, options)
+    return _parts[key]
 
 
 def part_ref(kind: Kind, name: str) -> PartRef:

@@ -11,7 +11,8 @@ from torchvision.models import resnet, vgg
 
 from dsaccel.config.study import NetworkConfig
 from dsaccel.errors import ConfigError
-from dsaccel.families import FAMILIES, build_plan
+from dsaccel.families import build_plan, find_family
+from dsaccel.parts import BUILTIN
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 
@@ -123,9 +124,9 @@ def test_vgg8b_pools_each_map_to_2048_features_as_the_reference_does():
     assert (heads[-1].side, heads[-1].num_features) == (None, 1024)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BUILTIN["family"])
 def test_the_decoder_size_follows_the_width_so_that_pooling_does_not_change(family):
-    name = str((1,) * len(FAMILIES[family].standard))
+    name = str((1,) * len(find_family(family).standard))
 
     def kernels(width: float) -> list[tuple[int, int]]:
         network = plan(family, name, NetworkConfig(width=width))
@@ -160,7 +161,7 @@ def test_each_stage_halves_the_side_and_one_pixel_is_left_alone():
         ("vgg8b", 8): [8, 4, 2, 1, 1],
     }
     for (family, side), expected in sides.items():
-        stages = len(FAMILIES[family].standard)
+        stages = len(find_family(family).standard)
         network = plan(family, str((1,) * stages), side=side)
         assert [block.layers[-1].side for block in network.blocks] == expected
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dsaccel.config.own_settings import network_part
 from dsaccel.config.study import NetworkConfig
 from dsaccel.losses.mse import MsePlan
 from dsaccel.nn.layers import LocalHead, Position
@@ -23,6 +22,7 @@ from dsaccel.nn.similarity import (
     similarity_loss,
     similarity_matrix,
 )
+from dsaccel.parts import part_of
 from dsaccel.spec.local import Head, UnitShape
 
 K = 5
@@ -158,7 +158,7 @@ def head(loss: str, *, side: int | None = 5, **settings: Any) -> LocalHead:
     """A local head with a classifier that is not zero, in double precision; it pools by (4, 2)."""
     network = NetworkConfig(loss=loss, beta=BETA, decoder_size=40, **settings)
     unit = UnitShape(1, 1, 6, side, K, only_reads=loss == "sim")
-    parts = (network_part(kind, network).plan(unit) for kind in ("head", "loss"))
+    parts = (part_of(network, kind).plan(unit) for kind in ("head", "loss"))
     spec = Head(*parts)
     module = LocalHead(spec, Position(1, 1, 1), seed=1).double()
     torch.nn.init.normal_(module.classifier.weight, generator=torch.Generator().manual_seed(2))

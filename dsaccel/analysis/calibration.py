@@ -111,7 +111,7 @@ def _choose(config: StudyConfig, download: bool) -> tuple[list[Hierarchy], bool]
         channels=data.channels,
         side=data.side,
         num_classes=data.num_classes,
-        output_weight=config.training.output_weight,
+        training=config.training,
     )
 
     def measure(hierarchy: Hierarchy) -> Measures:

@@ -240,7 +240,7 @@ def _plan(config: StudyConfig, hierarchy: Hierarchy, num_classes: int) -> Plan:
         channels=channels,
         side=side,
         num_classes=num_classes,
-        output_weight=config.training.output_weight,
+        training=config.training,
     )
 
 

@@ -1,11 +1,9 @@
 """The settings that a hierarchy brings along, put where a study has them."""
 
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 from dsaccel.config.study import NetworkConfig, StudyConfig, TrainingConfig
 from dsaccel.config.toml import parse_config
-from dsaccel.errors import ConfigError
-from dsaccel.parts import load_class, load_part
 from dsaccel.spec.hierarchy import Hierarchy, Value
 
 Part = TypeVar("Part", NetworkConfig, TrainingConfig)
@@ -50,22 +48,6 @@ def with_own_settings(hierarchy: Hierarchy, config: StudyConfig) -> Hierarchy:
 def section_of(name: str) -> str:
     """The section of a study file that a setting stands in."""
     return "training" if name in TrainingConfig.model_fields else "network"
-
-
-def network_part(kind: Literal["head", "loss"], network: NetworkConfig) -> Any:
-    """The head or the local loss that `[network]` names.
-
-    Its options are those of `head_options` or `loss_options`; what `[network]` has itself is taken
-    from there.
-
-    Raises:
-        ConfigError: if there is no such part, or it has no such option.
-    """
-    name, options = getattr(network, kind), getattr(network, f"{kind}_options")
-    shared = load_class(kind, name).model_fields.keys() & NetworkConfig.model_fields.keys()
-    for option in sorted(shared & options.keys()):
-        raise ConfigError(f"{kind}_options.{option} must be set as network.{option}")
-    return load_part(kind, name, options | {option: getattr(network, option) for option in shared})
 
 
 def _replaced(section: Part, hierarchy: Hierarchy) -> Part:

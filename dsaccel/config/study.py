@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from dsaccel.config.section import Searched, Section
-from dsaccel.parts import BUILTIN, NamesPart, is_foreign, load_class
+from dsaccel.parts import BUILTIN, NamesPart, is_foreign, load_class, part_of
 from dsaccel.spec.hierarchy import SETTINGS, Hierarchy, Value
 
 PRUNING_RULES = ("halving", "percentile", "none")
@@ -76,6 +76,8 @@ class NetworkConfig(Section):
     """A 3x3 convolution in the classification branch: eq. 2 read literally."""
     sim_kernel: Literal[1, 3] = 3
     """Kernel of the similarity branch's convolution."""
+    family_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the family that are no settings of `[network]`."""
     num_hidden: int = Field(default=1, ge=0)
     """Fully connected units of 1024 before the output layer of a VGG; a ResNet has none."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -92,16 +94,30 @@ class TrainingConfig(Section):
     batch_size: int = Field(default=128, ge=2)
     """Images a step; a last partial batch is dropped."""
     learning_rate: float = Field(default=3e-4, gt=0)
-    """Adam's, before the first decay."""
+    """The optimizer's, before it decays."""
+    optimizer: Annotated[str, NamesPart("optimizer")] = "adam"
+    """How each unit goes down its gradient."""
+    optimizer_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the optimizer that are no settings of `[training]`."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Of convolutions and linear maps; normalisations and biases do not decay."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each label that is spread over all classes, in every cross-entropy."""
+    lr_schedule: Annotated[str, NamesPart("lr_schedule")] = "steps"
+    """How the learning rate changes from epoch to epoch."""
+    lr_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the learning-rate schedule that are no settings of `[training]`."""
+    warmup_epochs: int = Field(default=0, ge=0)
+    """First epochs, in which the learning rate rises in equal steps to the schedule's."""
     lr_decay: float = Field(default=0.25, gt=0, le=1)
-    """The learning rate is multiplied by this at each milestone."""
+    """`steps`: the learning rate is multiplied by this at each milestone."""
     lr_milestones: tuple[float, ...] = (0.5, 0.75, 0.89, 0.94)
-    """Fractions of `epochs` after which the learning rate decays (the paper's, part V); of few
-    epochs, rounded down to a whole number of them, one at least."""
+    """`steps`: fractions of `epochs` after which the learning rate decays (the paper's, part V); of
+    few epochs, rounded down to a whole number of them, one at least."""
     output_weight: float = Field(default=1.0, gt=0)
     """Weight of the output layer's cross-entropy (the reference code's: 1 - beta)."""
     adam_eps: float = Field(default=1e-8, gt=0)
-    """Adam's epsilon."""
+    """`adam` and `adamw`: epsilon."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16`: autocast of convolutions and linear layers; losses and statistics stay fp32."""
     feature_cache_mib: int = Field(default=1024, ge=0)
@@ -135,15 +151,11 @@ class TrainingConfig(Section):
             raise ValueError("must be fractions of the epochs within 0..1, in ascending order")
         return milestones
 
-    def decay_epochs(self) -> tuple[int, ...]:
-        """The epochs (1-based) after which the learning rate decays."""
-        # rounded: 0.29 * 100 is 28.999999999999996; the first epoch has the full rate
-        return tuple(max(1, int(round(m * self.epochs, 6))) for m in self.lr_milestones)
-
     def learning_rate_at(self, epoch: int, base: float | None = None) -> float:
-        """The learning rate throughout an epoch (1-based); `base`: before the first decay."""
-        num_decays = sum(epoch > last for last in self.decay_epochs())
-        return (self.learning_rate if base is None else base) * self.lr_decay**num_decays
+        """The learning rate throughout an epoch (1-based); `base`: before it decays."""
+        rate = self.learning_rate if base is None else base
+        warm = min(1.0, epoch / (self.warmup_epochs + 1))
+        return rate * warm * part_of(self, "lr_schedule").factor(epoch, self.epochs)
 
 
 class RuntimeConfig(Section):
@@ -241,8 +253,8 @@ def _is_number(name: str) -> bool:
 
 
 class SpaceConfig(Section):
-    family: str
-    """`resnet18`, `resnet50`, `vgg`, `vgg8b` ..."""
+    family: Annotated[str, NamesPart("family")]
+    """What the networks are made of."""
     num_blocks: tuple[tuple[int, int], ...] = Field(min_length=2)
     """Fewest and most blocks of each stage, shallowest first."""
     shallow_stages: int | None = Field(default=None, ge=1)
@@ -424,7 +436,7 @@ def _matters(name: str, loss: str, heads: Iterable[str]) -> bool:
 class RunConfig(Section):
     """One network and how to train it: what `dsaccel export` writes and `dsaccel train` reads."""
 
-    family: str
+    family: Annotated[str, NamesPart("family")]
     hierarchy: str
     mode: Literal["local", "global"] = "local"
     """`local`: each unit on its own loss; `global`: back-propagation through the same network."""

@@ -140,7 +140,7 @@ class Entrants:
             hierarchy,
             network,
             mode=mode,
-            output_weight=self.config.training.output_weight,
+            training=self.config.training,
             **self._shape,
         )
 

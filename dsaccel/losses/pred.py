@@ -15,11 +15,13 @@ class Pred(LocalLoss):
     """The cross-entropy of the unit's head."""
 
     def plan(self, unit: UnitShape) -> "PredPlan":
-        return PredPlan()
+        return PredPlan(unit.label_smoothing)
 
 
 @dataclass(frozen=True)
 class PredPlan(LossPlan):
+    label_smoothing: float = 0.0
+
     def loss(
         self,
         h: "Tensor",
@@ -30,4 +32,4 @@ class PredPlan(LossPlan):
     ) -> "Tensor":
         from torch.nn import functional as F
 
-        return F.cross_entropy(logits(h), y_B)
+        return F.cross_entropy(logits(h), y_B, label_smoothing=self.label_smoothing)

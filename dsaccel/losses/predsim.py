@@ -36,5 +36,5 @@ class PredSimPlan(SimPlan):
     ) -> "Tensor":
         from torch.nn import functional as F
 
-        prediction = F.cross_entropy(logits(h), y_B)
+        prediction = F.cross_entropy(logits(h), y_B, label_smoothing=self.label_smoothing)
         return (1 - self.beta) * prediction + self.beta * self.similarity(h, y_B, layers)

@@ -29,11 +29,13 @@ class SimPlan(LossPlan):
     side: int | None
     num_classes: int
     kernel: int
+    label_smoothing: float = 0.0
 
     @classmethod
     def of(cls, unit: UnitShape, kernel: int, **others: Any) -> "SimPlan":
         kernel = 1 if unit.side is None else kernel
-        return cls(unit.channels, unit.side, unit.num_classes, kernel, **others)
+        shape = unit.channels, unit.side, unit.num_classes
+        return cls(*shape, kernel, unit.label_smoothing, **others)
 
     @property
     def num_parameters(self) -> int:
@@ -66,7 +68,9 @@ class SimPlan(LossPlan):
         from torch.nn import functional as F
 
         # the head learns to read, the features learn nothing from it
-        return F.cross_entropy(logits(h.detach()), y_B) + self.similarity(h, y_B, layers)
+        smoothing = self.label_smoothing
+        reading = F.cross_entropy(logits(h.detach()), y_B, label_smoothing=smoothing)
+        return reading + self.similarity(h, y_B, layers)
 
     def similarity(self, h: "Tensor", y_B: "Tensor", layers: Any) -> "Tensor":
         import torch

@@ -52,6 +52,7 @@ class LayerModule(nn.Module):
     def __init__(self, block: Block, number: int, seed: int) -> None:
         super().__init__()
         layer = block.layers[number]
+        self.block = block
         self.position = Position(block.stage, block.index, number + 1)
         self.opens_block = number == 0
         self.pool = block.pool and self.opens_block
@@ -165,7 +166,8 @@ class OutputLayer(nn.Module):
         return self.classifier(x.flatten(1))
 
     def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
-        return self.spec.weight * F.cross_entropy(exact(self.logits(x)), y_B)
+        logits_BK, smoothing = exact(self.logits(x)), self.spec.label_smoothing
+        return self.spec.weight * F.cross_entropy(logits_BK, y_B, label_smoothing=smoothing)
 
 
 class Unit(nn.Module):
@@ -200,7 +202,7 @@ def build_units(segment: Segment, seed: int) -> list[Unit]:
     run: list[LayerModule] = []
     for block in segment.blocks:
         for number, layer in enumerate(block.layers):
-            run.append(LayerModule(block, number, seed))
+            run.append(block.build(number, seed) or LayerModule(block, number, seed))
             if layer.head is not None:
                 units.append(Unit(run, LocalHead(layer.head, run[-1].position, seed)))
                 run = []
@@ -230,6 +232,7 @@ def _weights(layer: Layer, draw: "Draw") -> nn.Conv2d | nn.Linear:
         layer.stride,
         layer.kernel // 2,
         bias=layer.bias,
+        groups=layer.groups,
     )
 
 

@@ -71,7 +71,7 @@ def load_network(path: str | Path) -> Network:
     path = Path(path)
     run, facts = read_config(path), read_facts(path)
     units = _units(plan_of(run, len(facts.class_names), path), run.seed)
-    load_weights(path, units, run.family)
+    load_weights(path, units, run)
     return _as_module(units, facts)
 
 

@@ -87,7 +87,7 @@ class Search:
             channels=self.data.channels,
             side=self.data.side,
             num_classes=self.data.num_classes,
-            output_weight=config.training.output_weight,
+            training=config.training,
         )
         references = [with_own_settings(Hierarchy.parse(t), config) for t in config.references]
         self.space = SearchSpace(config.space, self._measure, references)

@@ -37,6 +37,8 @@ class UnitShape:
     side: int | None
     """Of its feature maps in pixels; None: a vector (a fully connected unit)."""
     num_classes: int
+    label_smoothing: float = 0.0
+    """Share of each label that a cross-entropy spreads over all classes."""
     only_reads: bool = False
     """Whether the features learn nothing from the head: it tells how good they are, no more."""
 

@@ -8,10 +8,13 @@ there (the prefix law). No weights are built; parameters and FLOPs are counted f
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.local import Head
+
+if TYPE_CHECKING:
+    from dsaccel.nn.layers import LayerModule
 
 Shortcut = Literal["none", "identity", "projection"]
 
@@ -28,18 +31,23 @@ class Layer:
     kernel: int = 1
     stride: int = 1
     bias: bool = False
+    groups: int = 1
+    """Of channels: each output channel reads those of its group alone."""
     dropout: float = 0.0
     head: Head | None = None
     """The local loss here, where the gradient is cut; None: the gradient passes."""
 
     @property
     def num_parameters(self) -> int:
-        weights = self.kernel**2 * self.in_channels * self.out_channels
-        return weights + self.out_channels * (int(self.bias) + 2)  # 2: the normalisation's
+        return self._weights + self.out_channels * (int(self.bias) + 2)  # 2: the normalisation's
 
     @property
     def flops(self) -> int:
-        return 2 * self.kernel**2 * self.in_channels * self.out_channels * self.side**2
+        return 2 * self._weights * self.side**2
+
+    @property
+    def _weights(self) -> int:
+        return self.kernel**2 * self.in_channels // self.groups * self.out_channels
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,12 @@ class Block:
     shortcut: Shortcut = "none"
     pool: bool = False
     """A 2x2 max-pool comes before: it belongs to the block that it feeds."""
+
+    def build(self, number: int, seed: int) -> "LayerModule | None":
+        """A layer (0-based) as a torch module, on the CPU in fp32; None: the usual one, which is
+        convolution or linear map, normalisation, shortcut and activation.
+        """
+        return None
 
     @property
     def stride(self) -> int:
@@ -105,6 +119,7 @@ class Output:
     """A 2x2 max-pool comes before."""
     weight: float = 1.0
     """Factor of its loss."""
+    label_smoothing: float = 0.0
 
     @property
     def num_parameters(self) -> int:

@@ -62,7 +62,7 @@ class Training:
             side=data.side,
             num_classes=data.num_classes,
             mode=run.mode,
-            output_weight=run.training.output_weight,
+            training=run.training,
         )
         self._memory = MemoryLimit(runtime.memory_mib, self.device, data.num_train)
 
