@@ -53,7 +53,7 @@ from dsaccel.training.runtime import repeat_bits
 from dsaccel.training.schedules import train_batch
 
 MIB = 2**20
-STANDARD = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
+STANDARD = {name: FAMILIES[name].standard for name in ("resnet18", "resnet50")}
 PRODUCTS = 10
 """Matrix products of a round."""
 NEEDS_CUDA = {"status": "needs CUDA"}
@@ -229,8 +229,10 @@ class Bench:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         plans = {
-            str(hierarchy): self._plan("resnet18", hierarchy)
-            for hierarchy in itertools.product(range(1, self.size.blocks + 1), repeat=4)
+            hierarchy: self._plan("resnet18", hierarchy)
+            for hierarchy in map(
+                Hierarchy, itertools.product(range(1, self.size.blocks + 1), repeat=4)
+            )
         }
         data, _ = self._data()
         trie, learners = self._ready(plans)
@@ -287,8 +289,8 @@ class Bench:
 
     def graph_exactness(self, guard: Guard) -> dict[str, Any]:
         """Largest difference of any weight between recorded steps and steps as they are."""
-        names = {"1-1-1-2": (1, 1, 1, 2), "1-1-2-1": (1, 1, 2, 1)}
-        plans = {name: self._plan("resnet18", hierarchy) for name, hierarchy in names.items()}
+        pair = (Hierarchy((1, 1, 1, 2)), Hierarchy((1, 1, 2, 1)))
+        plans = {h: self._plan("resnet18", h) for h in pair}
         record: dict[str, Any] = {"steps": NUM_EAGER + 5}
         for precision in ("fp32", "bf16"):
             guard.check()
@@ -330,10 +332,13 @@ class Bench:
 
     def exactness(self, guard: Guard) -> dict[str, Any]:
         """Largest difference of any weight between networks in a trie and trained alone."""
-        hierarchies = [(1, 1, 1, 2), (1, 1, 2, 1), (1, 2, 1, 1), (1, 1, 1, 1)]
-        plans = {str(h): self._plan("resnet18", h) for h in hierarchies}
+        blocks = [(1, 1, 1, 2), (1, 1, 2, 1), (1, 2, 1, 1), (1, 1, 1, 1)]
+        plans = {h: self._plan("resnet18", h) for h in map(Hierarchy, blocks)}
         names = list(plans)
-        record: dict[str, Any] = {"hierarchies": " ".join(names), "batches": self.size.steps}
+        record: dict[str, Any] = {
+            "hierarchies": " ".join(map(str, names)),
+            "batches": self.size.steps,
+        }
         for precision, wanted in itertools.product(("fp32", "bf16"), (True, False)):
             way = f"{precision} {'' if wanted else 'not '}deterministic"
             if guard.left_s <= 0:
@@ -364,7 +369,7 @@ class Bench:
         return build_plan(family, hierarchy, network or self.network, mode=mode, **shape)
 
     def _ready(
-        self, plans: dict[str, Plan], training: TrainingConfig | None = None
+        self, plans: dict[Hierarchy, Plan], training: TrainingConfig | None = None
     ) -> tuple[Trie, dict[Node, Learner]]:
         training = training or self.training
         trie = Trie(plans)
@@ -460,7 +465,7 @@ class Bench:
 
     def _trained(
         self,
-        plans: dict[str, Plan],
+        plans: dict[Hierarchy, Plan],
         training: TrainingConfig,
         *,
         steps: int | None = None,

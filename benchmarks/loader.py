@@ -21,7 +21,9 @@ from rich.table import Table
 from step import our_step, recipe
 from torch.utils.data import DataLoader
 
-HIERARCHY = (2, 2, 2, 2)
+from dsaccel.spec.hierarchy import Hierarchy
+
+HIERARCHY = Hierarchy((2, 2, 2, 2))
 
 
 def main() -> None:

@@ -83,7 +83,7 @@ class Measured:
 
     def __init__(self, plan: Plan, training: TrainingConfig, device: torch.device) -> None:
         self.device = device
-        self.trie = Trie({"network": plan})
+        self.trie = Trie({plan.hierarchy: plan})
         self.learners = {
             node: Learner(node.segment, training, seed=1, device=device)
             for node in self.trie.nodes()

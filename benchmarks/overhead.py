@@ -82,8 +82,8 @@ def checkpoint(config: StudyConfig, folder: Path) -> tuple[float, int, int, int]
         return Measures.of(one)
 
     feasible = SearchSpace(config.space, measure).feasible() or []
-    plans = {str(hierarchy): plan(hierarchy) for hierarchy in feasible}
-    some = {name: plans[name] for name in list(plans)[:4]}
+    plans = {hierarchy: plan(hierarchy) for hierarchy in feasible}
+    some = {h: plans[h] for h in feasible[:4]}
     cohort = Cohort(some, config.training, _NoData(), seed=1, device=torch.device("cpu"))
     for learner in cohort.learners.values():
         for unit, adam in zip(learner.units, learner.optimizers, strict=True):

@@ -83,7 +83,13 @@ def reference_step(
 ) -> Callable[[], object]:
     """An epoch of one batch in the reference's own training loop, its statistics switched off."""
     trainer = local_loss.Trainer(
-        checkout, network, hierarchy, config, channels=CHANNELS, side=SIDE, num_classes=NUM_CLASSES
+        checkout,
+        network,
+        hierarchy.blocks,
+        config,
+        channels=CHANNELS,
+        side=SIDE,
+        num_classes=NUM_CLASSES,
     )
 
     class Batches(list[tuple[Tensor, Tensor]]):

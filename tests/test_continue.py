@@ -16,6 +16,7 @@ from tiny_study import rows, searched, searching
 from dsaccel.analysis.landscape import record_landscape
 from dsaccel.cli.common import stored_study
 from dsaccel.errors import ConfigError, MismatchError, NoResultError, StorageError
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
 
 SHORT = {"training": {"epochs": 1}, "budget": {"n_trials": 2, "cohort_size": 2, "baseline": False}}
@@ -106,7 +107,7 @@ def test_a_study_that_was_cut_off_is_not_locked():
 
 def test_what_a_process_that_died_left_running_is_failed_before_others_run():
     first = searching("dead", **SHORT)
-    first.ledger.open("1-1-2")
+    first.ledger.open(Hierarchy((1, 1, 2)))
     run = searching("dead", **SHORT).run()
     next(run)
     (left, *_) = first.study.get_trials(deepcopy=False)

@@ -126,7 +126,7 @@ def test_vgg8b_pools_each_map_to_2048_features_as_the_reference_does():
 
 @pytest.mark.parametrize("family", BUILTIN["family"])
 def test_the_decoder_size_follows_the_width_so_that_pooling_does_not_change(family):
-    name = str((1,) * len(find_family(family).standard))
+    name = "-".join("1" * find_family(family).standard.num_stages)
 
     def kernels(width: float) -> list[tuple[int, int]]:
         network = plan(family, name, NetworkConfig(width=width))
@@ -161,8 +161,8 @@ def test_each_stage_halves_the_side_and_one_pixel_is_left_alone():
         ("vgg8b", 8): [8, 4, 2, 1, 1],
     }
     for (family, side), expected in sides.items():
-        stages = len(find_family(family).standard)
-        network = plan(family, str((1,) * stages), side=side)
+        stages = find_family(family).standard.num_stages
+        network = plan(family, "-".join("1" * stages), side=side)
         assert [block.layers[-1].side for block in network.blocks] == expected
 
 
@@ -228,7 +228,7 @@ def test_the_output_weight_reaches_the_output_layer_alone():
     ],
 )
 def test_what_no_family_can_build_is_refused(family, name, granularity, message):
-    hierarchy = tuple(int(part) for part in name.split("-"))
+    hierarchy = Hierarchy(tuple(int(part) for part in name.split("-")))
     network = NetworkConfig(granularity=granularity)
     with pytest.raises(ConfigError, match=message) as error:
         build_plan(family, hierarchy, network, channels=3, side=32, num_classes=10)
@@ -243,7 +243,7 @@ def test_a_hierarchy_is_whole_numbers_joined_by_a_dash(text):
 
 
 def test_a_hierarchy_reads_back_as_it_is_written():
-    for hierarchy in ((1, 1, 2, 4), (3, 4, 23, 3), (1, 1, 1)):
+    for hierarchy in map(Hierarchy, ((1, 1, 2, 4), (3, 4, 23, 3), (1, 1, 1))):
         assert Hierarchy.parse(str(hierarchy)) == hierarchy
 
 

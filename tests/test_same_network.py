@@ -48,7 +48,9 @@ def make_space(settings=PER_STAGE, references=(), bounds=((1, 1), (1, 1), (1, 2)
 def make_trials(space, hierarchies):
     trials = [
         create_trial(
-            params=space.to_params(h), distributions=space.distributions(), value=float(sum(h))
+            params=space.to_params(h),
+            distributions=space.distributions(),
+            value=float(h.num_blocks),
         )
         for h in hierarchies
     ]
@@ -221,7 +223,7 @@ def test_a_search_is_exhausted_when_each_network_is_trained_under_one_of_its_nam
     assert search.is_finished
     num_trained = search.num_trained
     # a study that holds a network twice, as they did before, has trained it once
-    search.ledger.open("1-1-1 granularity=block,block,block")
+    search.ledger.open(Hierarchy.parse("1-1-1 granularity=block,block,block"))
     search.study.tell(search.study.trials[-1].number, 0.5)
     assert len(search.ledger.finished()) == 7
     assert search.num_trained == num_trained

@@ -72,7 +72,7 @@ def test_a_reference_on_the_way_to_another_is_trained_in_its_own_right():
     # more rungs than two cohorts of one epoch have: the search would not end
     assert len(list(itertools.islice(search.run(), 5))) == 2
     assert [t.user_attrs["hierarchy"] for t in search.study.trials][:1] == ["2-1-2"]
-    reference = search.ledger.trained()["2-1-1"]
+    reference = search.ledger.trained()[Hierarchy((2, 1, 1))]
     assert reference.user_attrs["reference"] is True
 
 
@@ -81,7 +81,8 @@ def test_even_the_worst_reference_goes_on_at_a_rung(monkeypatch):
 
     def worst_reference(*args):
         accuracies = real(*args)
-        return accuracies | {"2-1-1": tuple(0.0 for _ in accuracies["2-1-1"])}
+        worst = Hierarchy((2, 1, 1))
+        return accuracies | {worst: tuple(0.0 for _ in accuracies[worst])}
 
     monkeypatch.setattr(schedules, "evaluate", worst_reference)
     search = searched("worst", budget={"n_trials": 3, "cohort_size": 3, "baseline": False})
@@ -95,7 +96,7 @@ def test_each_row_holds_what_the_dashboard_and_the_report_need(finished):
         attributes = trial.user_attrs
         hierarchy = Hierarchy.parse(attributes["hierarchy"])
         plan = finished.plan(hierarchy)
-        assert trial.params == {f"num_blocks_s{i}": n for i, n in enumerate(hierarchy, 1)}
+        assert trial.params == {f"num_blocks_s{i}": n for i, n in enumerate(hierarchy.blocks, 1)}
         assert attributes["num_parameters"] == plan.num_parameters
         assert attributes["flops"] == plan.flops
         assert attributes["shallow_scale"] == plan.shallow_scale
@@ -183,11 +184,11 @@ def test_a_cohorts_worse_half_is_pruned_at_the_rung(finished):
 
 
 def test_blocks_are_counted_as_the_tries_count_them(finished):
-    names = [t.user_attrs["hierarchy"] for t in asked_trials(finished)]
-    tries = [Trie({n: finished.plan(Hierarchy.parse(n)) for n in names[i : i + 3]}) for i in (0, 3)]
+    asked = [Hierarchy.parse(t.user_attrs["hierarchy"]) for t in asked_trials(finished)]
+    tries = [Trie({h: finished.plan(h) for h in asked[i : i + 3]}) for i in (0, 3)]
     attributes = finished.study.user_attrs
     assert attributes["blocks_trained"] == sum(trie.blocks_trained for trie in tries)
-    assert attributes["blocks_separate"] == sum(1 + sum(Hierarchy.parse(name)) for name in names)
+    assert attributes["blocks_separate"] == sum(1 + h.num_blocks for h in asked)
 
 
 def test_the_baseline_is_the_winner_trained_globally(finished):
@@ -423,8 +424,8 @@ def test_a_network_read_outside_the_space_is_kept_beside_the_study_once():
     assert "1-1-1" not in [t.user_attrs["hierarchy"] for t in search.study.trials]
     training = Training(run_config(search.config, "1-1-1", None))
     *_, last = training.cohort.rungs()
-    assert float(row["val_accuracy"]) == last.output("1-1-1")
-    assert float(row["head_accuracy"]) == last.deepest_head("1-1-1")
+    assert float(row["val_accuracy"]) == last.output(training.hierarchy)
+    assert float(row["head_accuracy"]) == last.deepest_head(training.hierarchy)
     assert int(row["num_parameters"]) == training.plan.num_parameters
     assert int(row["flops"]) == training.plan.flops
 
@@ -439,7 +440,7 @@ def search_for(cohort, monkeypatch, n_trials, **sections):
 
 
 def test_what_was_pruned_away_under_a_harvested_network_is_said(monkeypatch):
-    search = search_for([(1, 1, 2), (2, 2, 2)], monkeypatch, 2)
+    search = search_for([Hierarchy((1, 1, 2)), Hierarchy((2, 2, 2))], monkeypatch, 2)
     # from the rung on, so that a search that is cut off has told it
     rows_at = {p.step: len(read_harvest(search)) for p in search.run() if p.step > 2}
     assert rows_at == {3: 1, 4: 1}
@@ -451,7 +452,7 @@ def test_what_was_pruned_away_under_a_harvested_network_is_said(monkeypatch):
     assert row["why"] == "not trained to the end: what it is a part of was pruned at epoch 3"
     training = Training(run_config(search.config, name, None))
     *_, rung = itertools.islice(training.cohort.rungs(), 3)
-    assert float(row["val_accuracy"]) == rung.output(name)
+    assert float(row["val_accuracy"]) == rung.output(training.hierarchy)
     # the other one's was trained to the end, and is a trial
     (harvested,) = [t for t in search.study.trials if t.user_attrs.get("harvested")]
     assert harvested.state == TrialState.COMPLETE
@@ -461,7 +462,12 @@ def test_what_was_pruned_away_under_a_harvested_network_is_said(monkeypatch):
 
 
 def test_after_a_stage_a_harvested_network_has_heads_but_no_output(monkeypatch):
-    search = search_for([(1, 1, 2), (2, 2, 2)], monkeypatch, 2, training={"schedule": "sequential"})
+    search = search_for(
+        [Hierarchy((1, 1, 2)), Hierarchy((2, 2, 2))],
+        monkeypatch,
+        2,
+        training={"schedule": "sequential"},
+    )
     list(search.run())
     (row,) = read_harvest(search).values()
     assert row["val_accuracy"] == ""
@@ -484,7 +490,7 @@ def test_networks_nobody_asked_for_are_harvested_as_complete_trials():
     )
     (asked,) = asked_trials(search)
     harvested = [t for t in search.study.trials if t.user_attrs.get("harvested")]
-    last = Hierarchy.parse(asked.user_attrs["hierarchy"])[-1]
+    last = Hierarchy.parse(asked.user_attrs["hierarchy"]).blocks[-1]
     assert last > 1
     assert [t.user_attrs["hierarchy"] for t in harvested] == [f"1-1-{k}" for k in range(1, last)]
     assert all(t.state == TrialState.COMPLETE for t in harvested)

@@ -106,18 +106,18 @@ def test_each_setting_is_searched_and_stored_as_its_own_parameter(setting):
     parameters |= per_stage if setting == "granularity_per_stage" else {setting}
     for trial in search.study.trials:
         hierarchy = Hierarchy.parse(trial.user_attrs["hierarchy"])
-        assert list(dict(hierarchy.settings)) == [setting.removesuffix("_per_stage")]
+        assert [name for name, _ in hierarchy.settings] == [setting.removesuffix("_per_stage")]
         assert trial.params.keys() == parameters
         assert search.space.from_params(trial.params) == hierarchy
         assert search.space.violation(hierarchy) is None
-    assert len({str(dict(Hierarchy.parse(name).settings)) for name in names(search)}) > 1
+    assert len({Hierarchy.parse(name).settings for name in names(search)}) > 1
     # what is stored is what the same network reaches on its own
     trial = trials[-1]
     run = run_config(search.config, trial.user_attrs["hierarchy"], None)
     training = Training(run)
     assert [rung.step for rung in training.cohort.rungs()] == [1, 2]
     expected = trial.user_attrs["head_accuracies"]
-    assert training.cohort.head_accuracies(run.hierarchy) == expected
+    assert training.cohort.head_accuracies(training.hierarchy) == expected
     assert training.plan.num_parameters == trial.user_attrs["num_parameters"]
 
 
@@ -132,7 +132,7 @@ def test_all_settings_are_searched_at_once(schedule):
     run = run_config(search.config, trial.user_attrs["hierarchy"], None)
     training = Training(run)
     *_, last = training.cohort.rungs()
-    assert last.output(run.hierarchy) == trial.value
+    assert last.output(training.hierarchy) == trial.value
 
 
 def test_the_reference_has_the_study_s_own_settings_and_is_never_pruned(finished):
@@ -147,8 +147,8 @@ def test_the_reference_has_the_study_s_own_settings_and_is_never_pruned(finished
 
 def test_what_is_shared_is_what_trains_identically(finished):
     asked = [t for t in finished.study.trials if not t.user_attrs.get("harvested")]
-    cohorts = [[t.user_attrs["hierarchy"] for t in asked[i : i + 4]] for i in (0, 4)]
-    tries = [Trie({n: finished.plan(Hierarchy.parse(n)) for n in some}) for some in cohorts]
+    hierarchies = [Hierarchy.parse(t.user_attrs["hierarchy"]) for t in asked]
+    tries = [Trie({h: finished.plan(h) for h in hierarchies[i : i + 4]}) for i in (0, 4)]
     # no two have one learning rate: nothing is shared
     assert all(trie.blocks_trained == trie.blocks_separate for trie in tries)
     trained = finished.study.user_attrs["blocks_trained"]
@@ -163,9 +163,9 @@ def test_a_harvested_network_has_the_settings_of_the_network_it_was_read_from(fi
     asked = [Hierarchy.parse(name) for name in names(finished) if name not in read]
     assert read
     for hierarchy in map(Hierarchy.parse, read):
-        (longer,) = (h for h in asked if dict(h.settings) == dict(hierarchy.settings))
-        assert longer[:-1] == hierarchy[:-1]
-        assert longer[-1] > hierarchy[-1]
+        (longer,) = (h for h in asked if h.settings == hierarchy.settings)
+        assert longer.blocks[:-1] == hierarchy.blocks[:-1]
+        assert longer.blocks[-1] > hierarchy.blocks[-1]
 
 
 def invoke(*args: str) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def test_the_exported_best_trains_to_its_accuracy_to_the_last_digit(finished):
     path = finished.directory.best
     config = parse_config(RunConfig, read_toml(path), "best.toml")
     candidate = Hierarchy.parse(best.user_attrs["hierarchy"])
-    assert config.hierarchy == str(tuple(candidate))
+    assert config.hierarchy == str(candidate.with_settings({}))
     assert config.training.learning_rate == dict(candidate.settings)["learning_rate"]
     assert config.network.loss == dict(candidate.settings)["loss"]
     for target in ([str(path)], [best.user_attrs["hierarchy"], "--study", "joint"]):
@@ -201,7 +201,7 @@ def test_the_baseline_is_the_winner_with_its_settings_trained_globally(finished)
 def test_any_trial_is_exported_by_its_name_and_the_best_of_its_counts(finished, tmp_path):
     complete = [t for t in finished.study.trials if t.state == TrialState.COMPLETE]
     last = complete[-1].user_attrs["hierarchy"]
-    counts = str(tuple(Hierarchy.parse(last)))
+    counts = last.split()[0]
     of_counts = [t for t in complete if t.user_attrs["hierarchy"].split()[0] == counts]
     for name, expected in [
         (last, complete[-1].number),

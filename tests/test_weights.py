@@ -125,9 +125,9 @@ def network(family: str, name: str, mode: Mode) -> tuple[list[Unit], Cohort]:
     )
     short = TRAINING.model_copy(update={"epochs": 1})
     data = Batches(num_images=32, side=plan.side)
-    cohort = Cohort({name: plan}, short, data, seed=1, device=CPU)
+    cohort = Cohort({plan.hierarchy: plan}, short, data, seed=1, device=CPU)
     next(cohort.rungs())
-    nodes = cohort.trie.path(name)
+    nodes = cohort.trie.path(plan.hierarchy)
     return [unit for node in nodes for unit in cohort.learners[node].units], cohort
 
 

@@ -9,12 +9,15 @@ themselves is not among them.
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan, Segment
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.unit_memory import (
+
+T = TypeVar("T")
     BF16,
     FP32,
     Sizes,
@@ -93,28 +96,28 @@ def estimate(
 
 
 def split_to_fit(
-    hierarchies: Sequence[Hierarchy], fits: Callable[[Sequence[Hierarchy]], bool]
-) -> list[tuple[Hierarchy, ...]]:
+    items: Sequence[T], fits: Callable[[Sequence[T]], bool]
+) -> list[tuple[T, ...]]:
     """Cut a list into the fewest runs that fit, each as long as it can be; the first may be all.
 
     In lexicographic order neighbours share the longest prefixes, so runs are subtrees. A run of one
     is taken even if it does not fit.
 
     Args:
-        hierarchies: in order.
+        items: in order.
         fits: whether those can be trained together; true of a part of whatever it is true of.
     """
-    parts: list[tuple[Hierarchy, ...]] = []
+    parts: list[tuple[T, ...]] = []
     start = 0
-    while start < len(hierarchies):
-        fitting, too_many = start + 1, len(hierarchies) + 1
+    while start < len(items):
+        fitting, too_many = start + 1, len(items) + 1
         while too_many - fitting > 1:
             middle = (fitting + too_many) // 2
-            if fits(hierarchies[start:middle]):
+            if fits(items[start:middle]):
                 fitting = middle
             else:
                 too_many = middle
-        parts.append(tuple(hierarchies[start:fitting]))
+        parts.append(tuple(items[start:fitting]))
         start = fitting
     return parts
 
