@@ -53,7 +53,7 @@ from dsaccel.training.runtime import repeat_bits
 from dsaccel.training.schedules import train_batch
 
 MIB = 2**20
-STANDARD = {name: FAMILIES[name].standard for name in ("resnet18", "resnet50")}
+STANDARD = {name: find_family(name).standard for name in ("resnet18", "resnet50")}
 PRODUCTS = 10
 """Matrix products of a round."""
 NEEDS_CUDA = {"status": "needs CUDA"}

@@ -16,8 +16,6 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan, Segment
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.unit_memory import (
-
-T = TypeVar("T")
     BF16,
     FP32,
     Sizes,
@@ -26,6 +24,8 @@ T = TypeVar("T")
     unit_peaks,
     units_of,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,7 @@ def estimate(
     )
 
 
-def split_to_fit(
-    items: Sequence[T], fits: Callable[[Sequence[T]], bool]
-) -> list[tuple[T, ...]]:
+def split_to_fit(items: Sequence[T], fits: Callable[[Sequence[T]], bool]) -> list[tuple[T, ...]]:
     """Cut a list into the fewest runs that fit, each as long as it can be; the first may be all.
 
     In lexicographic order neighbours share the longest prefixes, so runs are subtrees. A run of one
