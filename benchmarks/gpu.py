@@ -43,7 +43,7 @@ from torch import Tensor
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.data.batches import Data
-from dsaccel.families import build_plan
+from dsaccel.families import build_plan, find_family
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Node, Trie

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet, vgg
 
-from dsaccel.config.study import NetworkConfig
+from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan, find_family
 from dsaccel.parts import BUILTIN
@@ -67,9 +67,9 @@ def test_a_3x3_similarity_convolution_takes_resnet50_from_23_5_to_229_million():
     assert network.num_parameters_training - small.num_parameters_training == saved
 
 
-def torchvision_resnet(block: Any, hierarchy: tuple[int, ...]) -> nn.Module:
+def torchvision_resnet(block: Any, hierarchy: tuple[int, ...], **groups: int) -> nn.Module:
     """Torchvision's, with the stem for small images."""
-    network = resnet.ResNet(block, list(hierarchy), num_classes=10)
+    network = resnet.ResNet(block, list(hierarchy), num_classes=10, **groups)
     network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     network.maxpool = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     return network
@@ -88,6 +88,9 @@ OTHERS = {
     ("resnet34", "3-4-6-3"): lambda: torchvision_resnet(resnet.BasicBlock, (3, 4, 6, 3)),
     ("resnet50", "1-2-8-5"): lambda: torchvision_resnet(resnet.Bottleneck, (1, 2, 8, 5)),
     ("resnet101", "3-4-23-3"): lambda: torchvision_resnet(resnet.Bottleneck, (3, 4, 23, 3)),
+    ("resnext50", "3-4-6-3"): lambda: torchvision_resnet(
+        resnet.Bottleneck, (3, 4, 6, 3), groups=32, width_per_group=4
+    ),
     ("vgg", "1-1-1-1-1"): lambda: torchvision_vgg(
         [64, M, 128, M, 256, M, 512, M, 512, M], num_features=512
     ),
@@ -206,7 +209,8 @@ def test_a_bottleneck_strides_on_its_3x3_convolution():
 
 
 def test_the_output_weight_reaches_the_output_layer_alone():
-    network, usual = plan("resnet18", "1-1-1", output_weight=0.01), plan("resnet18", "1-1-1")
+    training = TrainingConfig(output_weight=0.01)
+    network, usual = plan("resnet18", "1-1-1", training=training), plan("resnet18", "1-1-1")
     assert math.isclose(network.output.weight, 0.01)
     assert network.segments[:-1] == usual.segments[:-1]
 

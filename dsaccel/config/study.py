@@ -239,7 +239,8 @@ def checked_setting(name: str, value: Any) -> Value:
     try:
         checked = section.model_validate_json(json.dumps({name: value}), strict=True)
     except ValidationError as error:
-        message = error.errors()[0]["msg"].replace("Input should be", "must be")
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        message = message.replace("Input should be", "must be")
         raise ValueError(f"{message}, but got {value!r}") from None
     return getattr(checked, name)
 
