@@ -132,11 +132,11 @@ class Bench:
     def step(self, guard: Guard) -> dict[str, Any]:
         """Steps of ResNet18 on one batch, ours and the reference's, interleaved."""
         x, y = self._batch()
-        trie, learners = self._ready({"": self._plan("resnet18")})
+        trie, learners = self._ready({STANDARD["resnet18"]: self._plan("resnet18")})
         num, step = self.size.steps, self._stepper(trie, learners)
         ours = self._timed(lambda: [step(x, y) for _ in range(num)])
         sides: dict[str, Callable[[], object]] = {"bf16": ours}
-        trie, learners = self._ready({"": self._plan("resnet18")})
+        trie, learners = self._ready({STANDARD["resnet18"]: self._plan("resnet18")})
         other = self._stepper(trie, learners)
 
         def any_bits() -> None:
@@ -167,7 +167,7 @@ class Bench:
         """The same, as it is and recorded, in several numbers of lanes."""
         x, y = self._batch()
         num, sides = self.size.steps, {}
-        plans = {"": self._plan("resnet18")}
+        plans = {STANDARD["resnet18"]: self._plan("resnet18")}
         for lanes in (None, *LANES):
             trie, learners = self._ready(plans)
             step = self._stepper(trie, learners, lanes=lanes)
@@ -191,7 +191,7 @@ class Bench:
     def epoch(self, guard: Guard, *, recorded: bool = False) -> dict[str, Any]:
         """A whole epoch with the data, and the reference's with its own loader, extrapolated."""
         data, (pixels, labels) = self._data()
-        trie, learners = self._ready({"": self._plan("resnet18")})
+        trie, learners = self._ready({STANDARD["resnet18"]: self._plan("resnet18")})
         step = self._stepper(trie, learners, lanes=self.lanes if recorded else None)
 
         def train() -> None:
@@ -419,7 +419,7 @@ class Bench:
         assert self.checkout is not None
         shape = {"channels": CHANNELS, "side": SIDE, "num_classes": NUM_CLASSES}
         trainer = local_loss.Trainer(
-            self.checkout, "resnet18", STANDARD["resnet18"], self.network, **shape
+            self.checkout, "resnet18", STANDARD["resnet18"].blocks, self.network, **shape
         )
         trainer.move_to(self.device)
         return trainer
@@ -449,7 +449,7 @@ class Bench:
         return torch.cuda.max_memory_allocated(self.device) / MIB
 
     def _peak(self, plan: Plan, training: TrainingConfig) -> "Peak":
-        trie, learners = self._ready({"": plan}, training)
+        trie, learners = self._ready({plan.hierarchy: plan}, training)
         x, y = self._batch()
         step = self._stepper(trie, learners)
         step(x, y)  # Adam's averages are made in the first step
@@ -470,7 +470,7 @@ class Bench:
         *,
         steps: int | None = None,
         lanes: int | None = None,
-    ) -> dict[str, list[Tensor]]:
+    ) -> dict[Hierarchy, list[Tensor]]:
         """All weights and statistics of each network after some batches."""
         trie, learners = self._ready(plans, training)
         step = self._stepper(trie, learners, lanes=lanes)

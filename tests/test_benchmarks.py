@@ -17,9 +17,11 @@ from dsaccel.training.learner import Learner
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import compare  # noqa: E402
 import flops  # noqa: E402
 import gpu  # noqa: E402
 import guard  # noqa: E402
+import sides  # noqa: E402
 import startup  # noqa: E402
 from measure import Run  # noqa: E402
 
@@ -174,3 +176,51 @@ def test_the_gpu_list_can_be_rehearsed_on_a_cpu(tmp_path):
     assert {section["status"] for section in sections.values()} == {"measured"}
     assert sections["exactness"]["fp32 deterministic"]["trie against alone"] == 0
     assert sections["exactness, graph"]["fp32"] == {"lanes 1": 0, "lanes 16": 0}
+
+
+FACTS = {
+    "trial 0 rung 1": "0.1",
+    "trial 0 heads 1": "(0.1, 0.2)",
+    "printed.best.val_accuracy": "0.2",
+    "printed.blocks_trained": "24",
+    "best.toml.training.epochs": "4",
+}
+
+
+@pytest.mark.parametrize("key", [key for key in FACTS if "blocks" not in key])
+def test_one_value_in_its_last_bit_is_a_difference(key):
+    changed = FACTS | {key: f"{FACTS[key]}0000000000000001"}
+    assert compare.compare(FACTS, FACTS) == ([], [])
+    assert compare.compare(FACTS, changed) == ([f"{key}: {FACTS[key]} -> {changed[key]}"], [])
+
+
+def test_a_rung_more_is_a_difference_and_a_new_key_of_a_document_is_none():
+    assert compare.compare(FACTS, FACTS | {"trial 0 rung 2": "0.1"})[0]
+    assert compare.compare(FACTS | {"best.toml.network.beta": "0.9"}, FACTS)[0]
+    assert compare.compare(FACTS, FACTS | {"best.toml.network.beta": "0.9"}) == ([], [])
+
+
+def test_block_counts_are_told_apart():
+    changed = FACTS | {"printed.blocks_trained": "17"}
+    assert compare.compare(FACTS, changed) == ([], ["printed.blocks_trained: 24 -> 17"])
+
+
+def test_two_sides_that_fail_alike_are_not_equal(tmp_path, monkeypatch):
+    def fail(side):
+        raise sides.FailedError("no")
+
+    monkeypatch.setitem(compare.PARTS, "fails", fail)
+    facts = [
+        compare.read_side("fails", sides.Side(tmp_path / name, tmp_path / name / "runs"))[0]
+        for name in ("old", "new")
+    ]
+    assert compare.compare(*facts)[0]
+
+
+def test_a_document_is_read_to_its_last_bit_but_statistics_to_nine_digits():
+    third = 1 / 3
+    document = {"best": [{"val": third, "p_value": third, "time_s": 1.0}]}
+    assert sides.flatten(document) == {
+        "printed.best.0.val": "0.3333333333333333",
+        "printed.best.0.p_value": "0.333333333",
+    }

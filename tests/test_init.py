@@ -266,7 +266,9 @@ def test_weights_go_on_in_their_own_file_if_forced():
 def test_what_cannot_be_begun_with_is_refused_before_the_images_are_read(monkeypatch):
     best = write_config(training=SHORT)
     Path("bad.safetensors").write_text("mine")
-    monkeypatch.setattr("dsaccel.training.train.load_data", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr(
+        "dsaccel.training.workbench.load_data", lambda *_, **__: pytest.fail("read")
+    )
     for path, named in (
         ("no.safetensors", "is not there"),
         ("bad.safetensors", "must hold weights"),

@@ -16,11 +16,13 @@ from dsaccel.errors import ConfigError, MismatchError, StorageError
 from dsaccel.report.results import search_summary
 from dsaccel.search.engine import Search
 from dsaccel.search.pruners import rung_epochs
+from dsaccel.search.setup import resolve
+from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.study.export import export_trial, run_config
 from dsaccel.study.folder import StudyDir
-from dsaccel.study.resume import study_fingerprint
+from dsaccel.study.resume import Recorded, check_same, study_fingerprint
 from dsaccel.study.rows import best_trial
 from dsaccel.study.trials import CONSTRAINT, Ledger
 from dsaccel.training import schedules
@@ -359,20 +361,26 @@ def test_a_cohort_is_at_most_a_quarter_of_the_budget_otherwise():
     ],
 )
 def test_strategy_and_cohort_size_are_chosen_together(budget, strategy, cohort_size):
-    chosen = searching("chosen", budget=budget).config.budget
+    chosen = resolved(budget=budget).budget
     assert (chosen.strategy, chosen.cohort_size) == (strategy, cohort_size)
-    assert StudyDir("chosen").read_config().budget == chosen
+
+
+def resolved(**sections):
+    """The settings of a new study, for which nothing is read and nothing opened."""
+    study = config(**sections)
+    references = [Hierarchy.parse(text) for text in study.references]
+    space = SearchSpace(study.space, lambda _: pytest.fail("measured"), references)
+    return resolve(study, space, is_new=True)
 
 
 @pytest.mark.parametrize("strategy", ["tpe", "gp", "nsga2"])
-def test_a_strategy_that_could_not_learn_is_refused(strategy, tmp_path):
+def test_a_strategy_that_could_not_learn_is_refused(strategy):
     message = (
         f"cohort_size must be at most 3, a quarter of n_trials = 15, for strategy {strategy}, "
         ".* but got 4; leave it out, or choose --strategy random"
     )
     with pytest.raises(ConfigError, match=message):
-        searching("one", budget={"n_trials": 15, "cohort_size": 4, "strategy": strategy})
-    assert list(tmp_path.iterdir()) == []
+        resolved(budget={"n_trials": 15, "cohort_size": 4, "strategy": strategy})
 
 
 def test_an_exhaustive_search_that_does_not_fit_is_refused_with_the_way_out(tmp_path):
@@ -382,7 +390,7 @@ def test_an_exhaustive_search_that_does_not_fit_is_refused_with_the_way_out(tmp_
         searching("all", budget=budget)
     huge = {"family": "vgg", "num_blocks": [[1, 20]] * 5}
     with pytest.raises(ConfigError, match="a space too large to list, but got n_trials = 7"):
-        searching("all", budget=budget, space=huge, references=[])
+        resolved(budget=budget, space=huge, references=[])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -531,10 +539,17 @@ def test_time_out_stops_at_a_rung_and_the_search_goes_on_later():
     ],
 )
 def test_other_settings_on_an_existing_study_are_refused(sections, difference):
+    begun = Recorded(config(budget={"strategy": "random"}), "images")
+    budget = {"strategy": "random"} | sections.pop("budget", {})
+    with pytest.raises(MismatchError, match=difference):
+        check_same(StudyDir("fixed"), begun, config(budget=budget, **sections), "images")
+
+
+def test_a_study_that_is_refused_stays_as_it_was():
     searching("fixed")
     before = StudyDir("fixed").config.read_text()
-    with pytest.raises(MismatchError, match=difference):
-        searching("fixed", **sections)
+    with pytest.raises(MismatchError, match="seed: 1 in the study, 2 asked for"):
+        searching("fixed", seed=2)
     assert StudyDir("fixed").config.read_text() == before
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dsaccel.config.study import StudyConfig, TrainingConfig
 from dsaccel.nn.layers import Features
-from dsaccel.search.engine import Search
+from dsaccel.search.setup import open_search
 from dsaccel.seeds import derive
 from dsaccel.spec.trie import Trie
 from dsaccel.study.folder import StudyDir
@@ -378,7 +378,7 @@ def test_a_search_prunes_at_stage_ends_and_reports_stages(tmp_path, monkeypatch)
             "runtime": {"device": "cpu", "threads": 1},
         }
     )
-    search = Search(config, StudyDir("s"))
+    search = open_search(config, StudyDir("s"))
     seen = [(progress.step_name, progress.step, len(progress.living)) for progress in search.run()]
     assert seen == [("stage", 1, 2), ("stage", 2, 1), ("stage", 3, 1)]
     trials = search.study.trials

@@ -171,7 +171,10 @@ def test_settings_replace_those_of_the_study_and_no_others():
         ({"dropout": {"choices": [0.1, -0.1]}}, "greater than or equal to 0, but got -0.1"),
         ({"width": {"low": 0.0, "high": 1.0}}, "width: must be greater than 0, but got 0.0"),
         ({"learning_rate": {"low": 0.0, "high": 1.0}}, "must be greater than 0, but got 0.0"),
-        ({"loss": {"choices": ["pred", "ce"]}}, "sim, mse, or an import path as ./mine.py:Mine, but got 'ce'"),
+        (
+            {"loss": {"choices": ["pred", "ce"]}},
+            "sim, mse, or an import path as ./mine.py:Mine, but got 'ce'",
+        ),
         ({"loss": {"low": 0, "high": 1}}, "loss: must be text in quotes, but got 0.0"),
         ({"granularity": {"choices": ["conv", "unit"]}}, "but got 'unit'"),
         ({"granularity": {"choices": [["conv", "conv"]]}}, "must have one word a choice"),

@@ -6,6 +6,7 @@ from typing import Any
 from dsaccel.config.study import RunConfig, StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.search.engine import Search
+from dsaccel.search.setup import open_search
 from dsaccel.study.folder import StudyDir
 
 TABLES: dict[str, Any] = {
@@ -39,7 +40,7 @@ def tiny_run(**changes: Any) -> RunConfig:
 
 
 def searching(name: str = "tiny", **sections: Any) -> Search:
-    return Search(config(**sections), StudyDir(name))
+    return open_search(config(**sections), StudyDir(name))
 
 
 def searched(name: str = "tiny", **sections: Any) -> Search:

@@ -6,7 +6,6 @@ the studies have as references.
 """
 
 from collections.abc import Iterator
-from functools import partial
 
 from dsaccel.analysis.landscape import (
     Landscape,
@@ -14,15 +13,13 @@ from dsaccel.analysis.landscape import (
     record_landscape,
 )
 from dsaccel.config.study import PruningConfig, StudyConfig
-from dsaccel.data.batches import load_data
 from dsaccel.errors import ConfigError
-from dsaccel.families import build_plan, check_hierarchy
 from dsaccel.search.engine import Search
 from dsaccel.search.proposals import propose
-from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.search.setup import open_search
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
-from dsaccel.training.runtime import resolve_runtime, start_runtime
+from dsaccel.training.workbench import Workbench
 
 
 class Calibration:
@@ -66,7 +63,7 @@ class Calibration:
             StorageError: a storage cannot be reached.
         """
         for config, directory in self.studies:
-            yield Search(config, directory, download=self.download)
+            yield open_search(config, directory, download=self.download)
 
     def landscape(self, searches: list[Search]) -> Landscape:
         """All that was read, when every study is finished."""
@@ -94,31 +91,7 @@ class Calibration:
 
 def _choose(config: StudyConfig, download: bool) -> tuple[list[Hierarchy], bool]:
     """The hierarchies to train, and whether these are all that are feasible."""
-    check_hierarchy(
-        config.space.family, Hierarchy(tuple(low for low, _ in config.space.num_blocks))
-    )
-    data = load_data(
-        config.data,
-        seed=config.seed,
-        batch_size=config.training.batch_size,
-        device=start_runtime(resolve_runtime(config.runtime)),
-        download=download,
-    )
-    plan = partial(
-        build_plan,
-        config.space.family,
-        network=config.network,
-        channels=data.channels,
-        side=data.side,
-        num_classes=data.num_classes,
-        training=config.training,
-    )
-
-    def measure(hierarchy: Hierarchy) -> Measures:
-        network = plan(hierarchy)
-        return Measures.of(network)
-
-    space = SearchSpace(config.space, measure)
+    space = Workbench.open(config, download=download).space
     drawn = propose(space, [], config.budget.n_trials, seed=config.seed, strategy="random")
     if not drawn:
         raise ConfigError(

@@ -15,10 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 from dsaccel.config.study import BudgetConfig, ConfirmConfig, PruningConfig, StudyConfig
 from dsaccel.config.toml import differences
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
-from dsaccel.families import build_plan
-from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.planner import Planner
+from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.plan import Plan
 from dsaccel.study.folder import StudyDir
 
 
@@ -55,11 +54,12 @@ class Landscape:
     @cached_property
     def space(self) -> SearchSpace:
         references = [Hierarchy.parse(text) for text in self.config.references]
-        return SearchSpace(self.config.space, self._measure, references)
+        return SearchSpace.planned(self.config.space, self.plan, references)
 
-    def plan(self, hierarchy: Hierarchy) -> Plan:
-        """The network that was trained."""
-        return _plan(self.config, hierarchy, self.num_classes)
+    @property
+    def plan(self) -> Planner:
+        """The networks that were trained."""
+        return Planner.of(self.config, self.num_classes)
 
     def has_output(self, step: int) -> bool:
         """Whether the last accuracy of a step is the output layer's."""
@@ -73,9 +73,6 @@ class Landscape:
         """The highest objective of a feasible hierarchy."""
         feasible = [h for h, network in self.networks.items() if network.is_feasible]
         return max(self.objective(seed, h) for h in feasible)
-
-    def _measure(self, hierarchy: Hierarchy) -> Measures:
-        return Measures.of(self.plan(hierarchy))
 
 
 # ------------------------------------------------------------------ from studies
@@ -219,29 +216,14 @@ def _num_classes(config: StudyConfig, trials: Mapping[Hierarchy, FrozenTrial]) -
         raise NoResultError("a landscape needs a study with hierarchies trained to their end")
     hierarchy, trial = next(iter(trials.items()))
     recorded = trial.user_attrs["num_parameters"]
-    two, three = (_plan(config, hierarchy, num).num_parameters for num in (2, 3))
+    two, three = (Planner.of(config, num)(hierarchy).num_parameters for num in (2, 3))
     num_classes = 2 + (recorded - two) // (three - two)
-    if num_classes < 2 or _plan(config, hierarchy, num_classes).num_parameters != recorded:
+    if num_classes < 2 or Planner.of(config, num_classes)(hierarchy).num_parameters != recorded:
         raise ConfigError(
             f"{hierarchy} must have the parameters that the study's settings give, but {recorded} "
             "are recorded; was the study written by another version?"
         )
     return num_classes
-
-
-def _plan(config: StudyConfig, hierarchy: Hierarchy, num_classes: int) -> Plan:
-    channels, side = config.data.channels, config.data.image_size
-    assert channels is not None, "a study that was run has its choices resolved"
-    assert side is not None
-    return build_plan(
-        config.space.family,
-        hierarchy,
-        config.network,
-        channels=channels,
-        side=side,
-        num_classes=num_classes,
-        training=config.training,
-    )
 
 
 def _portable(config: StudyConfig) -> StudyConfig:

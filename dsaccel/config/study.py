@@ -255,7 +255,7 @@ def _is_number(name: str) -> bool:
 
 class SpaceConfig(Section):
     family: Annotated[str, NamesPart("family")]
-    """What the networks are made of."""
+    """What the networks are made of; or an import path, as `./mine.py:Mine`."""
     num_blocks: tuple[tuple[int, int], ...] = Field(min_length=2)
     """Fewest and most blocks of each stage, shallowest first."""
     shallow_stages: int | None = Field(default=None, ge=1)
@@ -322,6 +322,7 @@ class PruningConfig(Section):
     """Whose accuracy is ranked and recorded at a rung: that of the deepest trained local head, or
     of the output layer (not if `sequential`, which trains it last)."""
     reduction_factor: float = Field(default=2.0, gt=1)
+    """`halving`: one of this many hierarchies goes on."""
     percentile: float | None = Field(default=None, gt=0, lt=100)
     """How many percent go on, rounded up to a whole number of hierarchies; for its kind alone."""
     grace_epochs: int | None = Field(default=None, ge=1)
@@ -385,6 +386,7 @@ class StudyConfig(Section):
     references: tuple[str, ...] = ()
     """Hierarchies trained first, free of the constraint and never pruned, for comparison."""
     seed: int = Field(default=1, ge=0)
+    """Base of all random numbers."""
     storage: str | None = Field(default=None, min_length=1)
     """Optuna storage URL; None: SQLite in the study's folder."""
     data: DataConfig = DataConfig()
@@ -394,6 +396,10 @@ class StudyConfig(Section):
     pruning: PruningConfig = PruningConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @property
+    def family(self) -> str:
+        return self.space.family
 
     @field_validator("references")
     @classmethod
@@ -438,10 +444,12 @@ class RunConfig(Section):
     """One network and how to train it: what `dsaccel export` writes and `dsaccel train` reads."""
 
     family: Annotated[str, NamesPart("family")]
+    """What the networks are made of; or an import path, as `./mine.py:Mine`."""
     hierarchy: str
     mode: Literal["local", "global"] = "local"
     """`local`: each unit on its own loss; `global`: back-propagation through the same network."""
     seed: int = Field(default=1, ge=0)
+    """Base of all random numbers."""
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()

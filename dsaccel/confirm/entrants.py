@@ -1,21 +1,22 @@
 """Train the entries of a confirmation: data, cohorts and settings for a seed and a mode."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from dsaccel.config.study import NetworkConfig, StudyConfig, TrainingConfig
+from dsaccel.config.study import StudyConfig, TrainingConfig
 from dsaccel.confirm.result import Entry, Mode
-from dsaccel.data.batches import Data, load_data
-from dsaccel.families import build_plan
+from dsaccel.data.batches import Data
 from dsaccel.files import atomic_write
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.runtime import resolve_runtime, start_runtime
+from dsaccel.training.runtime import start_runtime
+from dsaccel.training.workbench import Bench, read_data
 
 
 class GlobalSettings(NamedTuple):
@@ -34,32 +35,20 @@ class Entrants:
         Raises:
             ConfigError: if data or device cannot be used.
         """
-        self.config = config
-        self.device = start_runtime(resolve_runtime(config.runtime))
-        self._download = download
-        self._data: Data | None = None
-        data = self.load_data(config.seed)
-        self.fingerprint = data.fingerprint
-        self.num_val = data.num_val
-        self.has_test = data.has_test
-        self.val_is_given = data.val_is_given
-        self._shape = {
-            "channels": data.channels,
-            "side": data.side,
-            "num_classes": data.num_classes,
-        }
+        bench = Bench.load(config, download=download)
+        self.config, self.device = config, start_runtime(bench.config.runtime)
+        self._planner, self._download = bench.planner, download
+        self._data: Data | None = bench.data
+        self.fingerprint = bench.data.fingerprint
+        self.num_val = bench.data.num_val
+        self.has_test = bench.data.has_test
+        self.val_is_given = bench.data.val_is_given
 
     def load_data(self, seed: int) -> Data:
         """The images with the split, order and augmentation of a seed; the last are kept."""
         if self._data is None or self._data.seed != seed:
             self._data = None  # not two data sets at once on the device
-            self._data = load_data(
-                self.config.data,
-                seed=seed,
-                batch_size=self.config.training.batch_size,
-                device=self.device,
-                download=self._download,
-            )
+            self._data = read_data(self.config, self.device, seed=seed, download=self._download)
         return self._data
 
     def cohort(
@@ -119,7 +108,7 @@ class Entrants:
     def plan_at(self, hierarchy: str, width: float) -> Plan:
         """A hierarchy at a width, cut as in the search."""
         network = self.config.network.model_copy(update={"width": width})
-        return self._build(_without(hierarchy, "width"), network, "local")
+        return replace(self._planner, network=network)(_without(hierarchy, "width"))
 
     def _plans(
         self, entries: Sequence[Entry], mode: Mode, own: GlobalSettings
@@ -132,17 +121,7 @@ class Entrants:
         if mode == "global":
             network = network.model_copy(update={"dropout": own.dropout})
             replaced += ["learning_rate", "dropout"]
-        return self._build(_without(entry.hierarchy, *replaced), network, mode)
-
-    def _build(self, hierarchy: Hierarchy, network: NetworkConfig, mode: Mode) -> Plan:
-        return build_plan(
-            self.config.space.family,
-            hierarchy,
-            network,
-            mode=mode,
-            training=self.config.training,
-            **self._shape,
-        )
+        return replace(self._planner, network=network)(_without(entry.hierarchy, *replaced), mode)
 
 
 def _without(name: str, *settings: str) -> Hierarchy:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError
-from dsaccel.families import build_plan
 from dsaccel.nn.layers import Unit, build_units, positions
 from dsaccel.nn.weights import ImageFacts, load_weights, read_config, read_facts
+from dsaccel.planner import Planner
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 
@@ -103,15 +103,7 @@ def plan_of(run: RunConfig, num_classes: int, path: Path) -> Plan:
         )
     if num_classes < 2:
         raise ConfigError(f"num_classes must be at least 2, but got {num_classes}")
-    return build_plan(
-        run.family,
-        Hierarchy.parse(run.hierarchy),
-        run.network,
-        channels=run.data.channels,
-        side=run.data.image_size,
-        num_classes=num_classes,
-        mode=run.mode,
-    )
+    return Planner.of(run, num_classes)(Hierarchy.parse(run.hierarchy), run.mode)
 
 
 def _units(plan: Plan, seed: int) -> list[Unit]:

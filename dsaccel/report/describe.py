@@ -91,8 +91,8 @@ def description_table(plan: Plan) -> Table:
 def training_memory(local: Plan, whole: Plan, training: TrainingConfig) -> dict[Mode, Estimate]:
     """What training a network takes on a CPU, layer-wise and by back-propagation (estimates)."""
     return {
-        "local": estimate_plans({"": local}, training),
-        "global": estimate_plans({"": whole}, training),
+        "local": estimate_plans({local.hierarchy: local}, training),
+        "global": estimate_plans({whole.hierarchy: whole}, training),
     }
 
 

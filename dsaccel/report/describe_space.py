@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from dsaccel.config.study import SpaceConfig, TrainingConfig
-from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Trie
@@ -45,7 +45,7 @@ def describe_space(
     Raises:
         ConfigError: if nothing is.
     """
-    space = SearchSpace(config, lambda hierarchy: Measures.of(plan(hierarchy)))
+    space = SearchSpace.planned(config, plan)
     feasible = space.feasible()
     known = (space.counts.num(), space.dimensions.size is not None)
     if feasible is None or len(feasible) > MAX_PLANNED:

@@ -1,19 +1,16 @@
 """Hierarchies by global back-propagation, each once, beside their layer-wise training."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import torch
 from optuna import Study
 
-from dsaccel.config.study import StudyConfig
-from dsaccel.data.batches import Data
 from dsaccel.errors import NoMemoryError
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.plan import Plan
 from dsaccel.study.rows import best_trial
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.workbench import Workbench
 
 
 class Baselines:
@@ -21,25 +18,11 @@ class Baselines:
 
     Args:
         study: has, or will have, the accuracies.
-        config: the study's settings.
-        plan: a hierarchy's network, by mode.
-        data: the study's images.
-        device: that trains.
+        bench: the study's.
     """
 
-    def __init__(
-        self,
-        study: Study,
-        config: StudyConfig,
-        plan: Callable[..., Plan],
-        data: Data,
-        device: torch.device,
-    ) -> None:
-        self._study = study
-        self._config = config
-        self._plan = plan
-        self._data = data
-        self._device = device
+    def __init__(self, study: Study, bench: Workbench) -> None:
+        self._study, self._bench = study, bench
 
     def reached(self, hierarchy: Hierarchy) -> dict[str, Any] | None:
         """Accuracy, parameters and time of a hierarchy; None: it is not trained."""
@@ -48,7 +31,7 @@ class Baselines:
     def due(self) -> Hierarchy | None:
         """The winner, if it is to be trained and is not yet."""
         best = best_trial(self._study)
-        if best is None or not self._config.budget.baseline:
+        if best is None or not self._bench.config.budget.baseline:
             return None
         winner = best.user_attrs["hierarchy"]
         baseline = self._study.user_attrs.get("baseline", {})
@@ -62,12 +45,13 @@ class Baselines:
         """
         if self.reached(hierarchy):
             return
-        plan = self._plan(hierarchy, mode="global")
+        bench = self._bench
+        plan = bench.plan(hierarchy, mode="global")
         # with one unit the schedules are the same, and this one shows each epoch
-        training = self._config.training.model_copy(update={"schedule": "simultaneous"})
+        training = bench.config.training.model_copy(update={"schedule": "simultaneous"})
         memory.check({hierarchy: plan}, training)
         cohort = memory.cohort(
-            {hierarchy: plan}, training, self._data, seed=self._config.seed, device=self._device
+            {hierarchy: plan}, training, bench.data, seed=bench.config.seed, device=bench.device
         )
         for rung in cohort.rungs():
             if rung.step == cohort.num_steps:

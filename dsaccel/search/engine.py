@@ -8,44 +8,30 @@ import shutil
 import time
 from collections.abc import Generator, Hashable, Iterator
 from contextlib import suppress
-from functools import partial
 
+from optuna import Study
 from optuna.trial import TrialState
 
-from dsaccel.config.own_settings import with_own_settings
-from dsaccel.config.study import StudyConfig
-from dsaccel.data.batches import load_data
 from dsaccel.errors import ConfigError
-from dsaccel.families import build_plan, check_hierarchy
-from dsaccel.files import make_folder
 from dsaccel.search.baselines import Baselines
-from dsaccel.search.beam import beam_config, beam_losers
-from dsaccel.search.optuna_pruners import OptunaJudge, make_pruner
+from dsaccel.search.beam import beam_losers
+from dsaccel.search.optuna_pruners import OptunaJudge
 from dsaccel.search.progress import Progress, Standing
 from dsaccel.search.proposals import next_cohort
 from dsaccel.search.pruners import losers, rung_steps
-from dsaccel.search.strategy import check_strategy, resolve_budget
-from dsaccel.space.space import Measures, SearchSpace
 from dsaccel.spec.costs import COSTS
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.harvest import Harvest, add_harvest, read_harvest
-from dsaccel.study.note import write_note
-from dsaccel.study.resume import (
-    as_recorded,
-    check_same,
-    recorded_study,
-    study_fingerprint,
-    write_config,
-)
-from dsaccel.study.storage import open_study, storage_errors
+from dsaccel.study.resume import study_fingerprint
+from dsaccel.study.storage import storage_errors
 from dsaccel.study.trials import Ledger
 from dsaccel.training.allocations import training_peak_bytes
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.runtime import resolve_runtime, start_runtime
+from dsaccel.training.workbench import Workbench
 
 CHECKPOINT_INTERVAL_S = 60.0
 CHECKPOINT_S = 0.6
@@ -55,76 +41,27 @@ CHECKPOINT_S = 0.6
 class Search:
     """One study, from wherever it stands to its budget."""
 
-    def __init__(self, config: StudyConfig, directory: StudyDir, *, download: bool = False) -> None:
-        """Read the data, check everything, open the study; trains nothing.
-
-        Raises:
-            ConfigError: settings, data or a space that cannot be used.
-            MismatchError: the study exists with settings that would give other results.
-            StorageError: the storage cannot be reached, or another process trains in the study.
+    def __init__(self, bench: Workbench, directory: StudyDir, study: Study) -> None:
         """
-        recorded = recorded_study(directory, config)
-        if recorded is not None:
-            config = as_recorded(config, recorded.config)
-        if config.budget.strategy == "beam":
-            config = beam_config(config)
-        check_hierarchy(
-            config.space.family, Hierarchy(tuple(low for low, _ in config.space.num_blocks))
-        )
-        runtime = resolve_runtime(config.runtime)
-        self.device = start_runtime(runtime)
-        self.data = load_data(
-            config.data,
-            seed=config.seed,
-            batch_size=config.training.batch_size,
-            device=self.device,
-            download=download,
-        )
-        self.plan = partial(
-            build_plan,
-            config.space.family,
-            network=config.network,
-            channels=self.data.channels,
-            side=self.data.side,
-            num_classes=self.data.num_classes,
-            training=config.training,
-        )
-        references = [with_own_settings(Hierarchy.parse(t), config) for t in config.references]
-        self.space = SearchSpace(config.space, self._measure, references)
+        Args:
+            bench: data, networks and space, with the resolved settings.
+            directory: where the study's files lie.
+            study: has been begun with these settings; see `open_search`.
+        """
+        self.bench, self.directory, self.study = bench, directory, study
+        self.config = config = bench.config
+        self.data, self.device = bench.data, bench.device
+        self.plan, self.space = bench.plan, bench.space
+        self.url = directory.storage_url(config)
         num_stages = len(config.space.num_blocks)
         self._prune_at = rung_steps(config.pruning, config.training, num_stages)
         if config.budget.strategy == "beam":
             self._prune_at = tuple(range(1, num_stages))
-        if config.pruning.is_optunas:
-            make_pruner(config.pruning)
-        if recorded is None:
-            check_strategy(config.budget, self.space)
-        budget = resolve_budget(config.budget, self.space)
-        self.config = config.model_copy(
-            update={
-                "data": self.data.resolved,
-                "runtime": runtime,
-                "budget": budget,
-                "references": tuple(map(str, references)),
-            }
-        )
-        if recorded is not None:
-            check_same(directory, recorded, self.config, self.data.fingerprint)
-        self._cost = COSTS[budget.against] if budget.against else None
-        self.directory = directory
-        self.url = directory.storage_url(self.config)
-        if self.config.storage is None:
-            make_folder(directory.path)
-        self.study = open_study(directory, self.config, create=True)
-        self.ledger = Ledger(
-            self.study, self.space, self.plan, config.pruning.by, self._measured_costs
-        )
-        self.baselines = Baselines(self.study, self.config, self.plan, self.data, self.device)
+        self._cost = COSTS[config.budget.against] if config.budget.against else None
+        self.ledger = Ledger(study, self.space, self.plan, config.pruning.by, self._measured_costs)
+        self.baselines = Baselines(study, bench)
         self.started = time.perf_counter()
-        self._standing = Standing(self.ledger, self.config.budget.n_trials)
-        with storage_errors(self.url), training_lock(directory):
-            self._adopt()
-            write_config(directory, self.config)
+        self._standing = Standing(self.ledger, config.budget.n_trials)
 
     @property
     def num_trained(self) -> int:
@@ -170,7 +107,7 @@ class Search:
                     if self._time_is_up():
                         return
                 if winner := self.baselines.due():
-                    baseline = self.baselines.train_winner(winner, self._memory_limit())
+                    baseline = self.baselines.train_winner(winner, self.bench.memory_limit())
                     yield from self._show(baseline)
             finally:
                 self._add_time()
@@ -202,7 +139,7 @@ class Search:
             if hierarchy not in finished:
                 self.ledger.open(hierarchy)
         known = self._known()
-        memory = self._memory_limit()
+        memory = self.bench.memory_limit()
         memory.check({h: self.plan(h) for h in hierarchies}, self.config.training)
         try:
             yield from memory.retry(lambda: self._train_attempt(hierarchies, known, memory))
@@ -238,7 +175,9 @@ class Search:
             if rung.step == cohort.num_steps or not cohort.trie.asked:
                 if self.config.budget.against == "gap":
                     for hierarchy in cohort.trie.asked:
-                        yield from self._show(self.baselines.train(hierarchy, self._memory_limit()))
+                        yield from self._show(
+                            self.baselines.train(hierarchy, self.bench.memory_limit())
+                        )
                 self._finish(cohort)
             elif cohort.at_rest and (self._time_is_up() or time.perf_counter() - saved > pause_s):
                 started = time.perf_counter()
@@ -282,10 +221,6 @@ class Search:
         cohort.trie.retire(set(pruned))
         living = self._living_harvest(cohort)
         self._write_harvest([row for h, row in read.items() if h not in living])
-
-    def _memory_limit(self) -> MemoryLimit:
-        memory_mib = self.config.runtime.memory_mib
-        return MemoryLimit(memory_mib, self.device, self.data.num_train)
 
     def _make_cohort(
         self, hierarchies: list[Hierarchy], known: set[Hashable], memory: MemoryLimit
@@ -364,21 +299,6 @@ class Search:
             gap = reached["val_accuracy"] - cohort.history[-1].output(hierarchy)
             return {COSTS[against].attribute: gap}
         return {}
-
-    # ------------------------------------------------------------------ the study
-
-    def _adopt(self) -> None:
-        """Write down what the study is begun or continued with."""
-        if "config" not in self.study.user_attrs:
-            # left by a study of this name that is no more; its key does not tell n_trials
-            self.directory.checkpoint.unlink(missing_ok=True)
-            write_note(self.study, self.config)
-        self.study.set_user_attr("config", self.config.model_dump(mode="json"))
-        self.study.set_user_attr("fingerprint", self.data.fingerprint)
-        self.study.set_user_attr("num_val", self.data.num_val)
-
-    def _measure(self, hierarchy: Hierarchy) -> Measures:
-        return Measures.of(self.plan(hierarchy))
 
     def _time_is_up(self) -> bool:
         timeout_s = self.config.budget.timeout_s

@@ -82,6 +82,16 @@ class SearchSpace:
         self.counts = Counts(config, self.num_shallow)
         self._check_not_empty()
 
+    @classmethod
+    def planned(
+        cls,
+        config: SpaceConfig,
+        plan: Callable[[Hierarchy], Plan],
+        references: Sequence[Hierarchy] = (),
+    ) -> "SearchSpace":
+        """A space whose hierarchies cost what their plans say."""
+        return cls(config, lambda hierarchy: Measures.of(plan(hierarchy)), references)
+
     @property
     def size(self) -> int | None:
         """How many networks are feasible; None: too many to list."""

@@ -3,12 +3,16 @@
 import hashlib
 from typing import NamedTuple
 
+import optuna
+
 from dsaccel.config.study import ConfirmConfig, StudyConfig
 from dsaccel.config.toml import differences, parse_config, write_toml
+from dsaccel.data.batches import Data
 from dsaccel.errors import MismatchError
 from dsaccel.files import make_folder
-from dsaccel.study.folder import StudyDir
-from dsaccel.study.storage import redact, stored_attributes
+from dsaccel.study.folder import StudyDir, training_lock
+from dsaccel.study.note import write_note
+from dsaccel.study.storage import open_study, redact, storage_errors, stored_attributes
 
 
 class Recorded(NamedTuple):
@@ -114,10 +118,25 @@ def study_fingerprint(config: StudyConfig, images: str) -> str:
     return hashlib.sha256(repr((_deciding(config), images)).encode()).hexdigest()
 
 
-def write_config(directory: StudyDir, config: StudyConfig) -> None:
-    """Write the resolved settings beside the study."""
-    make_folder(directory.path)
-    write_toml(directory.config, config)
+def begin_study(directory: StudyDir, config: StudyConfig, data: Data) -> optuna.Study:
+    """Open a study in its storage, made if there is none, and write down what it goes on with.
+
+    Raises:
+        StorageError: the storage cannot be reached, or another process trains in the study.
+    """
+    if config.storage is None:
+        make_folder(directory.path)
+    study = open_study(directory, config, create=True)
+    with storage_errors(directory.storage_url(config)), training_lock(directory):
+        if "config" not in study.user_attrs:
+            # left by a study of this name that is no more; its key does not tell n_trials
+            directory.checkpoint.unlink(missing_ok=True)
+            write_note(study, config)
+        study.set_user_attr("config", config.model_dump(mode="json"))
+        study.set_user_attr("fingerprint", data.fingerprint)
+        study.set_user_attr("num_val", data.num_val)
+        write_toml(directory.config, config)
+    return study
 
 
 def _deciding(config: StudyConfig) -> StudyConfig:

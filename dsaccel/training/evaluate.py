@@ -8,10 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from dsaccel.config.study import RunConfig
-from dsaccel.data.batches import EvalSplit, load_data, load_test_alone
+from dsaccel.data.batches import EvalSplit, load_test_alone
 from dsaccel.errors import ConfigError
 from dsaccel.files import atomic_write, check_writable
 from dsaccel.nn.network import plan_of
@@ -20,6 +18,7 @@ from dsaccel.spec.trie import Trie
 from dsaccel.training.learner import Learner
 from dsaccel.training.runtime import resolve_runtime, start_runtime
 from dsaccel.training.schedules import evaluate
+from dsaccel.training.workbench import Bench
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def read_accuracy(
     recorded = recorded_readings(path) if split == "test" else []
     device = start_runtime(resolve_runtime(run.runtime))
     if split == "val":
-        images = _val_images(path, run, facts, device, download=download)
+        images = _val_images(path, run, facts, download=download)
     else:
         images = load_test_alone(
             run.data,
@@ -109,17 +108,9 @@ def read_accuracy(
     return reading, True
 
 
-def _val_images(
-    path: Path, run: RunConfig, facts: ImageFacts, device: torch.device, *, download: bool
-) -> EvalSplit:
+def _val_images(path: Path, run: RunConfig, facts: ImageFacts, *, download: bool) -> EvalSplit:
     """The validation images that were held out when the weights were trained."""
-    data = load_data(
-        run.data,
-        seed=run.seed,
-        batch_size=run.training.batch_size,
-        device=device,
-        download=download,
-    )
+    data = Bench.load(run, download=download).data
     if data.fingerprint != facts.fingerprint:
         raise ConfigError(
             f"the images of {run.data.name} must be those that {path} was trained and validated "

@@ -6,16 +6,15 @@ from functools import cached_property
 from pathlib import Path
 
 from dsaccel.config.study import RunConfig
-from dsaccel.data.batches import load_data
-from dsaccel.families import build_plan, check_hierarchy
+from dsaccel.families import check_hierarchy
 from dsaccel.nn.initial_weights import Taken, take_weights
 from dsaccel.nn.layers import Unit
 from dsaccel.nn.weights import ImageFacts, read_config, read_facts
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Rung
 from dsaccel.training.cohort import Cohort
-from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.runtime import peak_memory_bytes, resolve_runtime, start_runtime
+from dsaccel.training.runtime import peak_memory_bytes, start_runtime
+from dsaccel.training.workbench import Bench
 
 
 @dataclass(frozen=True)
@@ -44,27 +43,11 @@ class Training:
         """
         self.hierarchy = Hierarchy.parse(run.hierarchy)
         check_hierarchy(run.family, self.hierarchy)
-        runtime = resolve_runtime(run.runtime)
-        self.device = start_runtime(runtime)
-        self.data = data = load_data(
-            run.data,
-            seed=run.seed,
-            batch_size=run.training.batch_size,
-            device=self.device,
-            download=download,
-        )
-        self.run = run.model_copy(update={"data": data.resolved, "runtime": runtime})
-        self.plan = build_plan(
-            run.family,
-            self.hierarchy,
-            run.network,
-            channels=data.channels,
-            side=data.side,
-            num_classes=data.num_classes,
-            mode=run.mode,
-            training=run.training,
-        )
-        self._memory = MemoryLimit(runtime.memory_mib, self.device, data.num_train)
+        bench = Bench.load(run, download=download)
+        start_runtime(bench.config.runtime)
+        self.run, self.data, self.device = bench.config, bench.data, bench.device
+        self.plan = bench.plan(self.hierarchy, run.mode)
+        self._memory = bench.memory_limit()
 
     @cached_property
     def cohort(self) -> Cohort:

@@ -1,0 +1,47 @@
+"""Set up a search: open the bench, resolve the settings, open the study."""
+
+from dsaccel.config.study import StudyConfig
+from dsaccel.search.beam import beam_config
+from dsaccel.search.engine import Search
+from dsaccel.search.optuna_pruners import make_pruner
+from dsaccel.search.strategy import check_strategy, resolve_budget
+from dsaccel.space.space import SearchSpace
+from dsaccel.study.folder import StudyDir
+from dsaccel.study.resume import as_recorded, begin_study, check_same, recorded_study
+from dsaccel.training.runtime import start_runtime
+from dsaccel.training.workbench import Workbench
+
+
+def open_search(config: StudyConfig, directory: StudyDir, *, download: bool = False) -> Search:
+    """The search of a study, from wherever it stands; trains nothing.
+
+    Raises:
+        ConfigError: settings, data or a space that cannot be used.
+        MismatchError: the study exists with settings that would give other results.
+        StorageError: the storage cannot be reached, or another process trains in the study.
+    """
+    recorded = recorded_study(directory, config)
+    if recorded is not None:
+        config = as_recorded(config, recorded.config)
+    bench = Workbench.open(config, download=download)
+    bench = bench.with_config(resolve(bench.config, bench.space, is_new=recorded is None))
+    if recorded is not None:
+        check_same(directory, recorded, bench.config, bench.data.fingerprint)
+    start_runtime(bench.config.runtime)
+    return Search(bench, directory, begin_study(directory, bench.config, bench.data))
+
+
+def resolve(config: StudyConfig, space: SearchSpace, *, is_new: bool) -> StudyConfig:
+    """Choose what a study leaves open of its budget, and refuse what does not go together.
+
+    Raises:
+        ConfigError: of a new study, a strategy that cannot do what its name says; of any, a beam
+            without stages to build on, or a pruner of Optuna that cannot be made.
+    """
+    if config.budget.strategy == "beam":
+        config = beam_config(config)
+    if config.pruning.is_optunas:
+        make_pruner(config.pruning)
+    if is_new:
+        check_strategy(config.budget, space)
+    return config.model_copy(update={"budget": resolve_budget(config.budget, space)})

@@ -1,0 +1,98 @@
+"""What a study or a run trains with: its data, its device, its networks and its space.
+
+A workbench is made without writing a file and without changing anything of the process: threads
+and determinism are set by `start_runtime`, which whoever trains calls.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import torch
+
+from dsaccel.config.own_settings import with_own_settings
+from dsaccel.config.study import RunConfig, StudyConfig
+from dsaccel.data.batches import Data, load_data
+from dsaccel.families import Mode, check_hierarchy
+from dsaccel.planner import Planner
+from dsaccel.space.space import SearchSpace
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.plan import Plan
+from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.runtime import resolve_runtime
+
+Config = TypeVar("Config", StudyConfig, RunConfig)
+
+
+@dataclass(frozen=True)
+class Bench(Generic[Config]):
+    """The images on a device, and the networks for them."""
+
+    config: Config
+    """What it left open of the images and the runtime is chosen."""
+    data: Data
+    device: torch.device
+    planner: Planner
+
+    @classmethod
+    def load(cls, config: Config, *, download: bool = False) -> "Bench[Config]":
+        """Read the images of a config.
+
+        Raises:
+            ConfigError: settings, data or a device that cannot be used.
+        """
+        runtime = resolve_runtime(config.runtime)
+        device = torch.device(runtime.device)
+        data = read_data(config, device, download=download)
+        resolved = config.model_copy(update={"data": data.resolved, "runtime": runtime})
+        return Bench(resolved, data, device, Planner.of(resolved, data.num_classes))
+
+    def plan(self, hierarchy: Hierarchy, mode: Mode = "local") -> Plan:
+        """The network of a hierarchy, layer-wise or for back-propagation."""
+        return self.planner(hierarchy, mode)
+
+    def memory_limit(self) -> MemoryLimit:
+        """What networks may take together from now on."""
+        return MemoryLimit(self.config.runtime.memory_mib, self.device, self.data.num_train)
+
+
+@dataclass(frozen=True)
+class Workbench(Bench[StudyConfig]):
+    """That of a study: what may be searched too."""
+
+    space: SearchSpace
+
+    @classmethod
+    def open(cls, config: StudyConfig, *, download: bool = False) -> "Workbench":
+        """Read the images of a study and look through its space.
+
+        Raises:
+            ConfigError: settings, data, a device or a space that cannot be used.
+        """
+        fewest = Hierarchy(tuple(low for low, _ in config.space.num_blocks))
+        check_hierarchy(config.family, fewest)
+        bench = Bench.load(config, download=download)
+        references = [with_own_settings(Hierarchy.parse(t), config) for t in config.references]
+        named = bench.config.model_copy(update={"references": tuple(map(str, references))})
+        space = SearchSpace.planned(config.space, bench.plan, references)
+        return cls(named, bench.data, bench.device, bench.planner, space)
+
+    def with_config(self, config: StudyConfig) -> "Workbench":
+        """The same images and space, with settings that change neither."""
+        return replace(self, config=config)
+
+
+def read_data(
+    config: StudyConfig | RunConfig,
+    device: torch.device,
+    *,
+    seed: int | None = None,
+    download: bool = False,
+) -> Data:
+    """The images of a config; `seed` splits, orders and augments them in place of its own."""
+    return load_data(
+        config.data,
+        seed=config.seed if seed is None else seed,
+        batch_size=config.training.batch_size,
+        device=device,
+        download=download,
+    )
