@@ -34,7 +34,13 @@ KINDS: dict[str, str] = {
 }
 """The class that every part of a kind derives from, as `module:Class`."""
 BUILTIN: dict[str, dict[str, str]] = {
-    "head": {"linear": "dsaccel.heads.linear:Linear"},
+    "head": {
+        "linear": "dsaccel.heads.linear:Linear",
+        "gap": "dsaccel.heads.gap:Gap",
+        "conv": "dsaccel.heads.conv:Conv",
+        "mlp": "dsaccel.heads.mlp:Mlp",
+        "tail": "dsaccel.heads.tail:Tail",
+    },
     "loss": {
         "predsim": "dsaccel.losses.predsim:PredSim",
         "pred": "dsaccel.losses.pred:Pred",

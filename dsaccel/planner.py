@@ -17,7 +17,7 @@ class Planner:
     channels: int
     side: int
     num_classes: int
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig
 
     @classmethod
     def of(cls, config: StudyConfig | RunConfig, num_classes: int) -> "Planner":

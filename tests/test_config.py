@@ -28,6 +28,7 @@ from dsaccel.config.toml import (
     write_toml,
 )
 from dsaccel.errors import ConfigError, StorageError
+from dsaccel.parts import part_of
 
 SPACE = {"family": "resnet18", "num_blocks": [[1, 2], [1, 2], [1, 4]]}
 
@@ -326,7 +327,7 @@ def test_differences_name_each_setting_with_both_values():
 
 def test_the_learning_rate_decays_after_the_papers_milestones():
     training = TrainingConfig(epochs=400, learning_rate=3e-4)
-    assert training.decay_epochs() == (200, 300, 356, 376)
+    assert part_of(training, "lr_schedule").decay_epochs(training.epochs) == (200, 300, 356, 376)
     rates = [training.learning_rate_at(epoch) for epoch in (1, 200, 201, 300, 301, 356, 357)]
     assert rates == pytest.approx([3e-4, 3e-4, *[7.5e-5] * 2, *[1.875e-5] * 2, 4.6875e-6])
     assert training.learning_rate_at(376) == pytest.approx(4.6875e-6)
@@ -352,7 +353,7 @@ def test_milestones_and_decay_can_be_chosen():
 def test_a_milestone_is_not_moved_by_rounding():
     # 0.29 * 100 is 28.999999999999996 in binary
     training = TrainingConfig(epochs=100, lr_milestones=(0.29, 0.57))
-    assert training.decay_epochs() == (29, 57)
+    assert part_of(training, "lr_schedule").decay_epochs(training.epochs) == (29, 57)
 
 
 def test_the_first_epoch_is_trained_at_the_full_rate():

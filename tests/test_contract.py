@@ -47,17 +47,9 @@ class MinePlan(HeadPlan):
 FAULTS = {
     "parameters": ("+ 1) * self", "+ 2) * self", "num_parameters must be those of the layers"),
     "flops": ("return 2 * self", "return 3 * self", "flops must be those counted"),
-    "frozen": (
-        "    num_classes: int\n",
-        "    num_classes: int\n    x: list = field(default_factory=list)\n",
-        "unhashable",
-    ),
+    "frozen": ("@dataclass(frozen=True)", "@dataclass", "unhashable"),
     "random": ('draw("mine", nn.Linear, ', "nn.Linear(", "must train with others exactly as alone"),
-    "idle": (
-        "layers.classifier(h)",
-        "layers.classifier(h).detach() * h.sum()",
-        "did not|must fall|grad",
-    ),
+    "idle": ("layers.classifier(h)", "-layers.classifier(h) ** 2", "losses must fall"),
 }
 
 

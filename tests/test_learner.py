@@ -222,7 +222,7 @@ def plain_unit(made: Learner) -> tuple[nn.Sequential, nn.Linear, nn.Conv2d]:
         nn.BatchNorm2d(num_channels),
         nn.LeakyReLU(0.01),
     )
-    classifier = nn.Linear(head.spec.num_features, 4)
+    classifier = nn.Linear(head.classifier.in_features, 4)
     similarity = nn.Conv2d(num_channels, num_channels, 3, padding=1, bias=False)
     pairs = ((body[0], layer.weight), (classifier, head.classifier), (similarity, head.similarity))
     for plain, ours in pairs:

@@ -16,6 +16,7 @@ from dsaccel.config.study import NetworkConfig
 from dsaccel.heads.linear import LinearPlan
 from dsaccel.losses.predsim import PredSimPlan
 from dsaccel.nn.layers import (
+    Draw,
     LayerModule,
     LocalHead,
     OutputLayer,
@@ -190,7 +191,7 @@ def test_the_output_weight_multiplies_the_output_layers_loss():
 def layer_module(dropout: float, *, vector: bool = False) -> LayerModule:
     kind = "linear" if vector else "conv"
     layer = Layer(kind, 3, 64, 1 if vector else 8, kernel=1 if vector else 3, dropout=dropout)
-    return LayerModule(Block(1, 1, (layer,)), 0, seed=1)
+    return LayerModule(Block(1, 1, (layer,)), 0, Draw(1, Position(1, 1, 1)))
 
 
 @pytest.mark.parametrize("vector", [False, True])
@@ -378,12 +379,13 @@ def test_a_projection_of_few_channels_leaves_the_memory_of_others_alone():
     """In a process of its own: with oneDNN's strided gradient it would crash."""
     code = """
 import torch
-from dsaccel.nn.layers import LayerModule
+from dsaccel.nn.layers import Draw, LayerModule, Position
 from dsaccel.spec.plan import Block, Layer
 
 torch.set_num_threads(1)
 layer = Layer("conv", 4, 8, 32, kernel=3, stride=2)
-projection = LayerModule(Block(2, 1, (layer,), shortcut="projection"), 0, seed=1).shortcut
+block = Block(2, 1, (layer,), shortcut="projection")
+projection = LayerModule(block, 0, Draw(1, Position(2, 1, 1))).shortcut
 x = torch.ones(8, 4, 64, 64).contiguous(memory_format=torch.channels_last).requires_grad_()
 for _ in range(8):
     projection[0](x).sum().backward()

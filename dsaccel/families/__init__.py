@@ -8,6 +8,7 @@ break the prefix law.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dsaccel.config.own_settings import learning_rate_of, network_of
@@ -137,7 +138,7 @@ def build_plan(
     )
     if mode == "local":
         unit = UnitShape(0, 0, 0, None, num_classes, smoothing)
-        blocks = _with_heads(blocks, hierarchy.num_stages, network, unit)
+        blocks = _with_heads(blocks, family, hierarchy.num_stages, network, unit)
     smallest = _blocks(family, (1,) * hierarchy.num_stages, channels, side)
     num_convs = sum(len(block.layers) for block in smallest)
     segments = split(tuple(blocks), output, learning_rate_of(hierarchy))
@@ -157,7 +158,7 @@ def _blocks(family: Family, num_blocks: Blocks, channels: int, side: int) -> lis
 
 
 def _with_heads(
-    blocks: list[Block], num_stages: int, network: NetworkConfig, unit: UnitShape
+    blocks: list[Block], family: Family, num_stages: int, network: NetworkConfig, unit: UnitShape
 ) -> list[Block]:
     """Put a local loss on the last layer of every unit, from the first that carries one on."""
     granularity = _granularity(network.granularity, num_stages)
@@ -173,7 +174,9 @@ def _with_heads(
             if (is_last and ends_unit) or per == "conv":
                 num_units += 1
                 if num_units >= network.first_loss:
-                    layers[i] = replace(layer, head=_head(block, layer, network, unit))
+                    later = partial(_later, family, num_stages, block.stage, layer)
+                    of_layer = replace(unit, later=later)
+                    layers[i] = replace(layer, head=_head(block, layer, network, of_layer))
         with_heads.append(replace(block, layers=tuple(layers)))
     if num_units < network.first_loss:
         raise ConfigError(
@@ -181,6 +184,18 @@ def _with_heads(
             f"but got {network.first_loss}; for back-propagation use mode global"
         )
     return with_heads
+
+
+def _later(
+    family: Family, num_stages: int, stage: int, layer: Layer, ratio: float
+) -> tuple[Block, ...]:
+    """Block 1 of each stage after one, each fed by the one before; the stem counts to stage 1."""
+    narrow = family.model_copy(update={"width": family.width * ratio, "dropout": 0.0})
+    blocks: list[Block] = []
+    for later in range(max(stage, 1) + 1, num_stages + 1):
+        blocks.append(narrow.block(later, 1, layer.out_channels, layer.side))
+        layer = blocks[-1].layers[-1]
+    return tuple(blocks)
 
 
 def _stage_ends(block: Block, following: Block) -> bool:

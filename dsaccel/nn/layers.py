@@ -49,7 +49,7 @@ class Features(NamedTuple):
 class LayerModule(nn.Module):
     """Convolution or linear map, batch normalisation, (+ shortcut,) leaky ReLU."""
 
-    def __init__(self, block: Block, number: int, seed: int) -> None:
+    def __init__(self, block: Block, number: int, draw: "Draw") -> None:
         super().__init__()
         layer = block.layers[number]
         self.block = block
@@ -59,7 +59,6 @@ class LayerModule(nn.Module):
         self.adds_shortcut = number == len(block.layers) - 1 and block.shortcut != "none"
         self.dropout = layer.dropout
         self.is_map = layer.kind == "conv"
-        draw = Draw(seed, self.position)
         self.weight = _weights(layer, draw)
         self.norm = (nn.BatchNorm2d if self.is_map else nn.BatchNorm1d)(layer.out_channels)
         self.shortcut = None
@@ -202,7 +201,8 @@ def build_units(segment: Segment, seed: int) -> list[Unit]:
     run: list[LayerModule] = []
     for block in segment.blocks:
         for number, layer in enumerate(block.layers):
-            run.append(block.build(number, seed) or LayerModule(block, number, seed))
+            draw = Draw(seed, Position(block.stage, block.index, number + 1))
+            run.append(block.build(number, draw) or LayerModule(block, number, draw))
             if layer.head is not None:
                 units.append(Unit(run, LocalHead(layer.head, run[-1].position, seed)))
                 run = []
@@ -210,6 +210,15 @@ def build_units(segment: Segment, seed: int) -> list[Unit]:
         # an output layer on detached features starts at zero, as the local classifiers do
         units.append(Unit(run, OutputLayer(segment.output, zero=not run, seed=seed)))
     return units
+
+
+def build_block(block: Block, draw: "Draw") -> list[LayerModule]:
+    """A block that is part of a head; its random numbers are named by its place beneath a role."""
+    layers: list[LayerModule] = []
+    for number in range(len(block.layers)):
+        own = draw.under(f"{block.stage}.{block.index}.{number + 1}")
+        layers.append(block.build(number, own) or LayerModule(block, number, own))
+    return layers
 
 
 def positions(units: list[Unit]) -> Iterator[Position]:
@@ -244,10 +253,15 @@ class Draw:
 
     seed: int
     position: Position | None
+    prefix: str = ""
+
+    def under(self, role: str) -> "Draw":
+        """For layers whose roles are words of their own, beneath this one."""
+        return Draw(self.seed, self.position, f"{self.prefix}{role}.")
 
     def __call__(self, role: str, kind: type[Weighted], *args: Any, **kwargs: Any) -> Weighted:
         module = cast(Weighted, skip_init(kind, *args, **kwargs))
-        seed = derive(self.seed, "init", *(self.position or ()), role)
+        seed = derive(self.seed, "init", *(self.position or ()), self.prefix + role)
         generator = torch.Generator().manual_seed(seed)
         bound = 1 / math.sqrt(module.weight[0].numel())
         with torch.no_grad():

@@ -76,7 +76,10 @@ class SearchSpace:
         self.num_shallow = config.shallow_stages or self.num_stages // 2
         self.references = tuple(references)
         self.dimensions = Dimensions(config.settings, self.num_stages)
-        self._may_repeat = any(SETTINGS[n].concerns != "layers" for n in self.dimensions.names)
+        # a loss stands in every head: on its own it makes no two hierarchies one network
+        self._may_repeat = any(
+            SETTINGS[n].concerns != "layers" for n in self.dimensions.names if n != "loss"
+        )
         self._measure = functools.cache(measure)
         self._check_stages()
         self.counts = Counts(config, self.num_shallow)

@@ -24,6 +24,10 @@ class Draw(Protocol):
         """`draw("classifier", nn.Linear, 64, 10)`; a convolution or a linear map."""
         ...
 
+    def under(self, role: str) -> "Draw":
+        """The same for layers whose roles are words of their own, beneath this one."""
+        ...
+
 
 @dataclass(frozen=True)
 class UnitShape:
@@ -41,6 +45,9 @@ class UnitShape:
     """Share of each label that a cross-entropy spreads over all classes."""
     only_reads: bool = False
     """Whether the features learn nothing from the head: it tells how good they are, no more."""
+    later: "Callable[[float], tuple[Any, ...]] | None" = None
+    """Block 1 of each later stage, one after another, at a share of the network's width; it knows
+    nothing of the hierarchy but its number of stages. None: the features are a vector."""
 
     @property
     def num_features(self) -> int:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.local import Head
+from dsaccel.spec.local import Draw, Head
 
 if TYPE_CHECKING:
     from dsaccel.nn.layers import LayerModule
@@ -63,7 +63,7 @@ class Block:
     pool: bool = False
     """A 2x2 max-pool comes before: it belongs to the block that it feeds."""
 
-    def build(self, number: int, seed: int) -> "LayerModule | None":
+    def build(self, number: int, draw: Draw) -> "LayerModule | None":
         """A layer (0-based) as a torch module, on the CPU in fp32; None: the usual one, which is
         convolution or linear map, normalisation, shortcut and activation.
         """
