@@ -52,6 +52,10 @@ def _run(command: Callable[[], None], stdout: Survivor) -> int:
         stdout.check()
     except UserError as error:
         code, message = error.exit_code, str(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        code, message = 4, f"{error.filename} cannot be used: {error.strerror}"
     except KeyboardInterrupt as stopped:
         code = stopped.exit_code if isinstance(stopped, Stopped) else 130
         again = shlex.join(redacted(word) for word in ["dsaccel", *sys.argv[1:]])

@@ -70,7 +70,7 @@ def _open(study: str, space: str | None, study_name: str | None, given: Given) -
     from dsaccel.study.folder import StudyDir, find_space, find_study
 
     name, tables = find_study(study)
-    directory = StudyDir(study_name or name)
+    directory = StudyDir(name if study_name is None else study_name)
     if space is not None:
         tables["space"] = find_space(space)
     given.apply(tables)

@@ -25,7 +25,7 @@ from dsaccel.spec.hierarchy import SETTINGS, Hierarchy, Value
 PRUNING_RULES = ("halving", "percentile", "none")
 MAX_CUDA_LANES = 32
 """As many streams as torch has of a kind."""
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+MAX_THREADS = 1024
 
 
 class DataConfig(Section):
@@ -161,7 +161,7 @@ class TrainingConfig(Section):
 class RuntimeConfig(Section):
     device: str = "auto"
     """`auto` (CUDA where present), `cpu`, `cuda` or `cuda:1`."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=MAX_THREADS)
     """CPU threads; None: one a core. Another count changes results in the last bits."""
     memory_mib: int | None = Field(default=None, ge=1)
     """Memory for training, in MiB, beside the images; None: nine tenths of what the device has
