@@ -136,6 +136,15 @@ def trust(names: Iterable[str], base: Path) -> None:
             )
 
 
+def words_of(tables: Any) -> Iterator[str]:
+    """Every text in nested tables and lists, among which are the names of parts."""
+    if isinstance(tables, str):
+        yield tables
+    elif isinstance(tables, Mapping | list | tuple):
+        for value in tables.values() if isinstance(tables, Mapping) else tables:
+            yield from words_of(value)
+
+
 def trusted() -> dict[str, Path]:
     """What has been trusted, so that a worker process can trust the same."""
     return dict(_trusted)

@@ -9,6 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -31,6 +32,14 @@ SHARED = {
     "--set": Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as training.lr_decay=0.5."),
+    ],
+    "--trust-part": Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trust-part",
+            metavar="NAME",
+            help="Import this part, which weights, an exported config or a recorded study names.",
+        ),
     ],
     "--download": Annotated[bool, typer.Option("--download", help="Fetch a torchvision data set.")],
     "--json": Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")],
@@ -60,11 +69,12 @@ class Given:
     def apply(self, tables: dict[str, Any]) -> None:
         """Override a study's tables, in place."""
         from dsaccel.config.toml import parse_override, set_value
+        from dsaccel.parts import trust, words_of
 
-        for key, value in self.settings.items():
+        changes = [*self.settings.items(), *map(parse_override, self.changes)]
+        for key, value in changes:
             set_value(tables, key, value)
-        for text in self.changes:
-            set_value(tables, *parse_override(text))
+        trust(words_of([value for _, value in changes]), Path())
 
 
 def takes(*options: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -91,6 +101,10 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         own = {name: value for name, value in values.items() if name not in added}
         said = {added[name]: value for name, value in values.items() if name in added}
         settings = {k: _read(k, v) for k, v in said.items() if k not in SHARED and v is not None}
+        if said.get("--trust-part"):
+            from dsaccel.parts import trust
+
+            trust(said["--trust-part"], Path())
         given = Given(
             settings,
             tuple(said.get("--set") or ()),
@@ -111,7 +125,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _parameter(name: str, option: str) -> inspect.Parameter:
     annotation = SHARED.get(option) or _of_setting(option)
-    default = None if option not in SHARED or option == "--set" else False
+    default = None if option not in SHARED or option in ("--set", "--trust-part") else False
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
