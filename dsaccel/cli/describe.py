@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 @takes(
     *("family", "network.granularity", "network.loss", "network.width"),
-    *("training.batch_size", "training.schedule", "training.precision", "--set", "--json"),
+    *(
+        "training.batch_size",
+        "training.schedule",
+        "training.precision",
+        "--set",
+        "--trust-part",
+        "--json",
+    ),
 )
 def describe(
     hierarchy: Annotated[
