@@ -208,7 +208,9 @@ def _inner(elements: int) -> int:
 
 def _head_steps(head: Head, sizes: Sizes) -> Iterator[_Step]:
     linear, loss = head.classifier, head.loss
-    assert isinstance(linear, LinearPlan)
+    if not isinstance(linear, LinearPlan):
+        yield _Step(0, gradient=FP32 * head.num_parameters)
+        return
     elements = linear.channels * (linear.side or 1) ** 2
     features = sizes.map(elements)
     pooled = sizes.map(linear.num_features)
