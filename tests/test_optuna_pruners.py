@@ -209,7 +209,7 @@ def test_a_search_and_its_replay_prune_alike_and_so_does_a_resumed_one(pruning, 
     whole = searched("whole", budget=BUDGET, pruning=pruning, **SHORT)
     states = {t.user_attrs["hierarchy"]: t.state for t in whole.study.trials}
     assert TrialState.PRUNED in states.values()
-    assert states[H("2-1-1")] == TrialState.COMPLETE
+    assert states["2-1-1"] == TrialState.COMPLETE
     every = BUDGET | {"cohort_size": 8}
     table = searched("all", budget=every, pruning={"kind": "none"}, **SHORT)
     oracle = Oracle(record_landscape([(table.config, table.study)]))

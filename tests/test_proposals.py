@@ -359,8 +359,8 @@ def test_a_cohort_takes_the_first_suggestion_and_then_those_that_share_most():
     def num_blocks(hierarchies):
         met = set()
         for h in hierarchies:
-            for stage, num in enumerate(h):
-                met |= {(*h[:stage], n) for n in range(1, num + 1)}
+            for stage, num in enumerate(h.blocks):
+                met |= {(*h.blocks[:stage], n) for n in range(1, num + 1)}
         return len(met)
 
     in_order = [*references, *[h for h in asked if h not in references]]

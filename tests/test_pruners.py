@@ -116,7 +116,7 @@ def test_those_who_are_one_network_so_far_go_on_or_stop_together():
 def test_the_best_percent_rounded_up_go_on(percentile, living):
     values = {Hierarchy((n + 1,)): n / 10 for n in range(8)}
     pruning = PruningConfig(kind="percentile", percentile=percentile)
-    assert losers(values, pruning) == [f"{n}" for n in range(7 - living, -1, -1)]
+    assert losers(values, pruning) == [Hierarchy((n + 1,)) for n in range(7 - living, -1, -1)]
     assert losers({}, pruning) == []
 
 

@@ -46,7 +46,7 @@ def space_config(bounds=((1, 3),) * 3, settings=None, **others) -> SpaceConfig:
 def measure(hierarchy) -> Measures:
     """A stand-in for a plan: a network of width w has w times as many parameters."""
     width = float(dict(hierarchy.settings).get("width", 1))  # type: ignore
-    return Measures(round(1000 * sum(hierarchy) * width), 1, 1.0)
+    return Measures(round(1000 * hierarchy.num_blocks * width), 1, 1.0)
 
 
 def make_space(settings, references=(), measure=measure, **others) -> SearchSpace:
@@ -482,7 +482,7 @@ JOINT: dict[str, Any] = {
 def value_of(hierarchy) -> float:
     """Best at 3-3-3 with the loss `pred`, a rate of 1e-3 and a first loss of 2."""
     settings = dict(hierarchy.settings)
-    value = -float(sum(abs(n - 3) for n in hierarchy))
+    value = -float(sum(abs(n - 3) for n in hierarchy.blocks))
     value -= 4.0 * (settings.get("loss", "pred") != "pred")
     value -= 4.0 * abs(math.log10(float(settings.get("learning_rate", 1e-3))) + 3)  # type: ignore
     return value - abs(int(settings.get("first_loss", 2)) - 2)  # type: ignore
