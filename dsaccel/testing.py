@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml, write_toml
 from dsaccel.families import MODES, Mode, build_plan, find_family
-from dsaccel.nn.layers import LocalHead, Unit, build_units
+from dsaccel.nn.layers import Unit, build_units
 from dsaccel.parts import BUILTIN, Kind, part_of, trust
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
@@ -181,12 +181,9 @@ def _losses(units: nn.ModuleList, x: Tensor, y_B: Tensor) -> list[Tensor]:
     skip, losses = None, []
     for unit in units:
         assert isinstance(unit, Unit)
-        previous = x
+        fed = x
         h, x, skip = unit(x, skip, None)
-        if isinstance(unit.head, LocalHead):
-            losses.append(unit.head.loss(h, y_B, previous=previous))
-        else:
-            losses.append(unit.head.loss(h, y_B))
+        losses.append(unit.loss(h, y_B, fed))
     return losses
 
 

@@ -65,6 +65,34 @@ def test_a_users_own_part_is_checked_in_one_line(mine):
     check_part("head", "./mine.py:Mine")
 
 
+CONTEXT = """
+from dataclasses import dataclass
+from dsaccel.losses import LocalLoss
+from dsaccel.losses.pred import PredPlan
+
+class Context(LocalLoss):
+    def plan(self, unit):
+        return ContextPlan()
+
+@dataclass(frozen=True)
+class ContextPlan(PredPlan):
+    reads = frozenset({"previous"})
+
+    def loss(self, h, logits, y_B, layers, *, previous):
+        told.append(tuple(previous.shape[1:]))
+        return super().loss(h, logits, y_B, layers) + 0.01 * previous.mean() * h.mean()
+"""
+
+
+def test_a_loss_is_given_what_it_reads_beside_the_features(mine, monkeypatch):
+    told: list[tuple[int, ...]] = []
+    monkeypatch.setattr("builtins.told", told, raising=False)
+    mine.write_text(CONTEXT)
+    check_part("loss", "./mine.py:Context")
+    # the images, and what the stem passes on
+    assert told[:2] == [(3, 8, 8), (2, 8, 8)]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_part_that_breaks_a_rule_is_told_which(mine, fault):
     good, bad, message = FAULTS[fault]

@@ -151,6 +151,11 @@ class TrainingConfig(Section):
             raise ValueError("must be fractions of the epochs within 0..1, in ascending order")
         return milestones
 
+    def first_rung(self) -> int | None:
+        """The first epoch after which networks can be ranked; None: the schedule does not say."""
+        first = part_of(self, "lr_schedule").first_rung(self.epochs)
+        return first and max(first, self.warmup_epochs + 1)
+
     def learning_rate_at(self, epoch: int, base: float | None = None) -> float:
         """The learning rate throughout an epoch (1-based); `base`: before it decays."""
         rate = self.learning_rate if base is None else base

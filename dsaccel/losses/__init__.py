@@ -15,8 +15,6 @@ class LocalLoss(Section, ABC):
 
     trains_head: ClassVar[bool] = True
     """Whether the features learn from the head; otherwise it only reads them."""
-    reads: ClassVar[frozenset[str]] = frozenset()
-    """What a unit must hand over beside features and logits: `previous`, its input."""
 
     @abstractmethod
     def plan(self, unit: UnitShape) -> LossPlan:

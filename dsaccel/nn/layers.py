@@ -194,6 +194,12 @@ class Unit(nn.Module):
             x = layer.drop(h, generators[layer.position]) if generators else h
         return (x if isinstance(self.head, OutputLayer) else h), x, skip
 
+    def loss(self, h: Tensor, y_B: Tensor, x: Tensor) -> Tensor:
+        """The loss of what the head reads, where the unit was fed `x`."""
+        if isinstance(self.head, LocalHead) and self.head.spec.loss.reads:
+            return self.head.loss(h, y_B, previous=x)
+        return self.head.loss(h, y_B)
+
 
 def build_units(segment: Segment, seed: int) -> list[Unit]:
     """The units of a segment, initialised by position; on the CPU, in fp32."""

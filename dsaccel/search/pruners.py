@@ -9,7 +9,6 @@ from collections.abc import Hashable, Iterable, Mapping
 
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
-from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy
 
 
@@ -52,7 +51,7 @@ def rung_epochs(pruning: PruningConfig, training: TrainingConfig) -> tuple[int, 
         return tuple(range(pruning.grace_epochs or 1, training.epochs))
     first = pruning.grace_epochs
     if first is None:
-        first = part_of(training, "lr_schedule").first_rung(training.epochs)
+        first = training.first_rung()
     if first is None:
         raise ConfigError(
             f"pruning.grace_epochs must be set with lr_schedule {training.lr_schedule}, which does "

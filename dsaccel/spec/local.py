@@ -9,7 +9,7 @@ They build their layers themselves, and import torch no sooner than that.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -82,6 +82,9 @@ class HeadPlan(Counted, ABC):
 class LossPlan(Counted, ABC):
     """A local loss of one unit; derive a frozen dataclass from it."""
 
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """What the loss is given beside features and logits: `previous`, what the unit is fed."""
+
     @abstractmethod
     def loss(
         self,
@@ -98,7 +101,7 @@ class LossPlan(Counted, ABC):
             logits: the unit's head, features -> (B, K), in fp32 whatever the precision.
             y_B: the classes.
             layers: has what was built as attributes.
-            read: what the loss `reads` beside the features.
+            read: what it `reads`, by name.
         """
 
 

@@ -156,7 +156,7 @@ class Learner:
                 h, x, skip = unit(*features, self.generators)
                 passed_on = Features(x.detach(), None if skip is None else skip.detach())
                 lanes.ready(passed_on)
-                loss = unit.head.loss(h, y_B)
+                loss = unit.loss(h, y_B, features.x)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
