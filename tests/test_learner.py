@@ -242,7 +242,7 @@ def test_a_step_of_one_unit_is_a_hand_written_adam_step():
     first = [torch.zeros_like(parameter) for parameter in parameters]
     second = [torch.zeros_like(parameter) for parameter in parameters]
     (unit,) = made.units
-    pool = unit.head.spec.pool  # pyright: ignore[reportAttributeAccessIssue]
+    pool = unit.head.spec.classifier.pool  # pyright: ignore[reportAttributeAccessIssue]
     for t, (images, y_B) in enumerate(Batches().train_batches(1), 1):
         x = images.double()
         made.step(x, y_B)

@@ -3,7 +3,8 @@
 from typing import TypeVar
 
 from dsaccel.config.study import NetworkConfig, StudyConfig, TrainingConfig
-from dsaccel.config.toml import parse_config
+from dsaccel.config.toml import parse_config, set_value
+from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy, Value
 
 Part = TypeVar("Part", NetworkConfig, TrainingConfig)
@@ -39,7 +40,12 @@ def with_own_settings(hierarchy: Hierarchy, config: StudyConfig) -> Hierarchy:
     searched = config.space.settings
     values: dict[str, Value] = {}
     for name in searched.names:
-        values[name] = getattr(getattr(config, section_of(name)), name)
+        table, _, option = name.partition(".")
+        if option:
+            part = part_of(config.network, "head" if table == "head_options" else "loss")
+            values[name] = getattr(part, option)
+        else:
+            values[name] = getattr(getattr(config, section_of(name)), name)
     if searched.of("granularity_per_stage") and isinstance(values["granularity"], str):
         values["granularity"] = (values["granularity"],) * hierarchy.num_stages
     return hierarchy.with_settings(values | dict(hierarchy.settings))
@@ -52,8 +58,10 @@ def section_of(name: str) -> str:
 
 def _replaced(section: Part, hierarchy: Hierarchy) -> Part:
     model = type(section)
-    own = {n: v for n, v in hierarchy.settings if n in model.model_fields}
+    own = [(n, v) for n, v in hierarchy.settings if n.partition(".")[0] in model.model_fields]
     if not own:
         return section
-    tables = section.model_dump(mode="json") | own
+    tables = section.model_dump(mode="json")
+    for name, value in own:
+        set_value(tables, name, value)
     return parse_config(model, tables, str(hierarchy))

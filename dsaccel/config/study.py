@@ -20,7 +20,7 @@ from pydantic import (
 
 from dsaccel.config.section import Searched, Section
 from dsaccel.parts import BUILTIN, NamesPart, is_foreign, load_class, part_of
-from dsaccel.spec.hierarchy import SETTINGS, Hierarchy, Value
+from dsaccel.spec.hierarchy import OPTIONS, SETTINGS, Hierarchy, Value
 
 PRUNING_RULES = ("halving", "percentile", "none")
 MAX_CUDA_LANES = 32
@@ -183,14 +183,20 @@ class _SettingsConfig(Section):
         "same epochs; run a study for each value",
     )
 
+    @field_validator(*OPTIONS, check_fields=False)
+    @classmethod
+    def _choices_of_options(cls, options: dict[str, Searched]) -> dict[str, Searched]:
+        for name, searched in options.items():
+            if searched.choices is None:
+                raise ValueError(f"must have choices, but {name} has low and high")
+        return options
+
     @field_validator("*")
     @classmethod
-    def _values_that_may_be_set(
-        cls, searched: Searched | None, info: ValidationInfo
-    ) -> Searched | None:
+    def _values_that_may_be_set(cls, searched: Any, info: ValidationInfo) -> Any:
         """Each value is what a study could say itself: 1 is a width, though written 1.0."""
-        if searched is None:
-            return None
+        if not isinstance(searched, Searched):
+            return searched
         name = str(info.field_name).removesuffix("_per_stage")
         values = tuple(checked_setting(name, value) for value in searched.ends)
         if not all(isinstance(value, float | int | str) for value in values):
@@ -212,9 +218,15 @@ class _SettingsConfig(Section):
     @property
     def names(self) -> tuple[str, ...]:
         """The settings that are searched."""
-        return tuple(
-            dict.fromkeys(n.removesuffix("_per_stage") for n, searched in self if searched)
-        )
+        return tuple(dict.fromkeys(n.removesuffix("_per_stage") for n, _ in self.items()))
+
+    def items(self) -> Iterator[tuple[str, Searched]]:
+        """How each of them is searched; options of parts are called `head_options.ratio`."""
+        for name, searched in self:
+            if isinstance(searched, Searched):
+                yield name, searched
+            elif searched:
+                yield from ((f"{name}.{option}", each) for option, each in searched.items())
 
 
 def _searchable() -> Iterator[str]:
@@ -228,6 +240,7 @@ SettingsConfig = create_model(
     "SettingsConfig",
     __base__=_SettingsConfig,
     **dict.fromkeys(_searchable(), (Searched | None, None)),
+    **dict.fromkeys(OPTIONS, (dict[str, Searched], Field(default_factory=dict))),
 )
 
 
@@ -418,7 +431,9 @@ class StudyConfig(Section):
         if any(is_foreign(name) for name in (*losses, *heads)):
             return self  # they are not imported before the user's trust is asked for
         for name in searched.names:
-            if SETTINGS[name].concerns != "heads" or name in ("loss", "head"):
+            if name not in SETTINGS or SETTINGS[name].concerns != "heads":
+                continue
+            if name in ("loss", "head"):
                 continue
             with_it = [loss for loss in BUILTIN["loss"] if _matters(name, loss, heads)]
             if not set(losses) & set(with_it):

@@ -30,9 +30,7 @@ class Dimensions:
         self.names = config.names
         self._stages = ()
         self._dimensions: dict[str, _Dimension] = {}
-        for name, searched in config:
-            if searched is None:
-                continue
+        for name, searched in config.items():
             parameters = (name,)
             if name == "granularity_per_stage":
                 parameters = tuple(f"granularity_s{stage}" for stage in range(1, num_stages + 1))

@@ -20,7 +20,7 @@ from dsaccel.config.study import SpaceConfig
 from dsaccel.errors import ConfigError
 from dsaccel.space.counts import Counts
 from dsaccel.space.dimensions import Dimensions, Settings
-from dsaccel.spec.hierarchy import SETTINGS, Blocks, Hierarchy
+from dsaccel.spec.hierarchy import Blocks, Hierarchy, setting_of
 from dsaccel.spec.plan import Plan
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ class SearchSpace:
         self.references = tuple(references)
         self.dimensions = Dimensions(config.settings, self.num_stages)
         # a loss stands in every head: on its own it makes no two hierarchies one network
-        self._may_repeat = any(
-            SETTINGS[n].concerns != "layers" for n in self.dimensions.names if n != "loss"
-        )
+        self._may_repeat = any(_told_by_plan(n) for n in self.dimensions.names if n != "loss")
         self._measure = functools.cache(measure)
         self._check_stages()
         self.counts = Counts(config, self.num_shallow)
@@ -121,7 +119,7 @@ class SearchSpace:
             return hierarchy
         if measures.fingerprint is None:
             return hierarchy
-        others = {n: v for n, v in hierarchy.settings if SETTINGS[n].concerns == "layers"}
+        others = {n: v for n, v in hierarchy.settings if not _told_by_plan(n)}
         return measures.fingerprint, hierarchy.with_settings(others)
 
     def distinct(self, hierarchies: Iterable[Hierarchy]) -> list[Hierarchy]:
@@ -304,7 +302,7 @@ class SearchSpace:
 
     def _measured(self, hierarchy: Hierarchy) -> Measures:
         """Once for all settings that change nothing of it."""
-        settings = {n: v for n, v in hierarchy.settings if SETTINGS[n].concerns != "layers"}
+        settings = {n: v for n, v in hierarchy.settings if _told_by_plan(n)}
         return self._measure(hierarchy.with_settings(settings))
 
     def _measured_bounds(self) -> list[tuple[str, float | None, float | None]]:
@@ -400,6 +398,12 @@ class SearchSpace:
         if lowest is None and highest is None:
             return ""
         return f" with {_range(lowest, highest)} blocks in all"
+
+
+def _told_by_plan(name: str) -> bool:
+    """Whether only the plan tells if two values of a setting are one network."""
+    setting = setting_of(name)
+    return setting is not None and setting.concerns != "layers"
 
 
 def _satisfies(constraint: str, blocks: Blocks, num_shallow: int) -> bool:

@@ -5,6 +5,7 @@ everywhere; its text stands at the command line, in TOML files and in the storag
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -47,9 +48,20 @@ SETTINGS = {
     "sim_kernel": Setting(int, "heads"),
     "head": Setting(str, "heads"),
 }
-"""What may be searched beside the counts, in the order it is written."""
+"""What may be searched beside the counts, in the order it is written; options of parts come after.
+"""
+OPTIONS = ("loss_options", "head_options")
+"""Tables of options that may be searched too, as `head_options.ratio`."""
 
 _EXPECTED = {float: "a number", int: "a whole number", _truth: "true or false"}
+
+
+def setting_of(name: str) -> Setting | None:
+    """What is known of a setting; None: it cannot be searched."""
+    table, _, option = name.partition(".")
+    if table in OPTIONS and option.isidentifier():
+        return Setting(_value, "heads")
+    return SETTINGS.get(name)
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,7 @@ class Hierarchy:
         settings: dict[str, Value] = {}
         for word in words:
             name, _, value = word.partition("=")
-            if name not in SETTINGS or name in settings:
+            if setting_of(name) is None or name in settings:
                 raise ConfigError(
                     f"the settings of a hierarchy must be some of {', '.join(SETTINGS)}, each "
                     f"once, but got {name} in {text!r}"
@@ -106,7 +118,9 @@ class Hierarchy:
 
     def with_settings(self, settings: Mapping[str, Value]) -> "Hierarchy":
         """The same blocks with these settings and no others."""
-        return Hierarchy(self.blocks, tuple((n, settings[n]) for n in SETTINGS if n in settings))
+        options = sorted(settings.keys() - SETTINGS.keys())
+        names = [*(name for name in SETTINGS if name in settings), *options]
+        return Hierarchy(self.blocks, tuple((name, settings[name]) for name in names))
 
     def with_blocks(self, blocks: Blocks) -> "Hierarchy":
         """The same settings with other blocks."""
@@ -126,9 +140,19 @@ def format_value(value: Value) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
+def _value(text: str) -> Value:
+    """An option's, whose kind only its part knows."""
+    for read in (int, float, _truth):
+        with suppress(ValueError, KeyError):
+            return read(text)
+    return text
+
+
 def _read(name: str, value: str, text: str) -> Value:
+    setting = setting_of(name)
+    assert setting is not None
     try:
-        return SETTINGS[name].read(value)
+        return setting.read(value)
     except (ValueError, KeyError):
-        expected = _EXPECTED[SETTINGS[name].read]
+        expected = _EXPECTED[setting.read]
         raise ConfigError(f"{name} must be {expected}, but got {value!r} in {text!r}") from None
