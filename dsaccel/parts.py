@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["head", "loss", "family", "optimizer", "lr_schedule", "strategy", "pruner", "data"]
 
-KINDS: dict[str, str] = {
+KINDS: dict[Kind, str] = {
     "head": "dsaccel.heads:Head",
     "loss": "dsaccel.losses:LocalLoss",
     "family": "dsaccel.families:Family",
@@ -33,7 +33,7 @@ KINDS: dict[str, str] = {
     "lr_schedule": "dsaccel.lr_schedules:LRSchedule",
 }
 """The class that every part of a kind derives from, as `module:Class`."""
-BUILTIN: dict[str, dict[str, str]] = {
+BUILTIN: dict[Kind, dict[str, str]] = {
     "head": {
         "linear": "dsaccel.heads.linear:Linear",
         "gap": "dsaccel.heads.gap:Gap",
@@ -231,7 +231,10 @@ def named_parts(config: "BaseModel") -> Iterator[tuple[Kind, str]]:
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         marks = [mark for mark in field.metadata if isinstance(mark, NamesPart)]
-        if hasattr(type(value), "model_fields"):
+        kind = next((kind for kind in KINDS if kind == name), None)
+        if kind and getattr(value, "choices", None):  # it is searched
+            yield from ((kind, choice) for choice in value.choices)
+        elif hasattr(type(value), "model_fields"):
             yield from named_parts(value)
         elif marks and value is not None:
             yield marks[0].kind, value

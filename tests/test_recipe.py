@@ -122,7 +122,7 @@ def test_label_smoothing_reaches_every_cross_entropy(loss):
     assert plans[1].output.label_smoothing == 0.2
     x = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     y_B = torch.arange(8) % 4
-    losses = []
+    losses, logits_BK = [], torch.zeros(8, 4)
     for each in plans:
         (unit,) = Learner(each.segments[0], training(), seed=1, device=CPU).units
         unit.head.classifier.weight.data.normal_(generator=torch.Generator().manual_seed(1))  # pyright: ignore

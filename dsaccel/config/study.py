@@ -7,7 +7,7 @@ resolved value is written beside the study. `parsing` makes them of files and op
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
@@ -126,8 +126,8 @@ class TrainingConfig(Section):
     feature_cache_host_mib: int = Field(default=2048, ge=0)
     """The same in host memory, used when the device's share is full. Changes no result."""
     cuda_graph: bool = False
-    """On CUDA, `simultaneous`: launch a step of all networks as one recorded graph. Off, because it
-    has not run on a GPU yet. Changes no result."""
+    """On CUDA, `simultaneous`: launch a step of all networks as one recorded graph, if the
+    optimizer can be recorded. Off, because it has not run on a GPU yet. Changes no result."""
     cuda_lanes: int = Field(default=1, ge=1, le=MAX_CUDA_LANES)
     """With `cuda_graph`: how many units may learn at the same time. Takes the more memory the more
     there are. Changes no result."""
@@ -236,12 +236,15 @@ def _searchable() -> Iterator[str]:
             yield "granularity_per_stage"
 
 
-SettingsConfig = create_model(
-    "SettingsConfig",
-    __base__=_SettingsConfig,
-    **dict.fromkeys(_searchable(), (Searched | None, None)),
-    **dict.fromkeys(OPTIONS, (dict[str, Searched], Field(default_factory=dict))),
-)
+if TYPE_CHECKING:
+    SettingsConfig = _SettingsConfig
+else:
+    SettingsConfig = create_model(
+        "SettingsConfig",
+        __base__=_SettingsConfig,
+        **dict.fromkeys(_searchable(), (Searched | None, None)),
+        **dict.fromkeys(OPTIONS, (dict[str, Searched], Field(default_factory=dict))),
+    )
 
 
 def checked_setting(name: str, value: Any) -> Value:
@@ -291,7 +294,7 @@ class SpaceConfig(Section):
     max_flops: int | None = Field(default=None, ge=1)
     max_shallow_scale: float | None = Field(default=None, gt=0, le=1)
     """Mean side of the feature maps of the first convolutions over the input's (eq. 8)."""
-    settings: SettingsConfig = SettingsConfig()  # pyright: ignore[reportInvalidTypeForm]
+    settings: SettingsConfig = SettingsConfig()
     """What is searched beside the counts."""
 
     @field_validator("num_blocks")
