@@ -13,7 +13,7 @@ from dsaccel.errors import ConfigError
 if TYPE_CHECKING:
     from dsaccel.analysis.calibration import Calibration
     from dsaccel.analysis.landscape import Landscape
-    from dsaccel.report.calibration_tables import Calibrated
+    from dsaccel.analysis.pruning_advice import Calibrated
 
 
 @takes(
@@ -47,7 +47,8 @@ def calibrate(
     """
     from dsaccel.analysis.agreement import Fidelity
     from dsaccel.analysis.landscape_files import read_landscape
-    from dsaccel.report.calibration_tables import calibrated, calibration_summary
+    from dsaccel.analysis.pruning_advice import calibrated
+    from dsaccel.report.calibration import calibration_summary
 
     if output is not None and not output.is_dir():
         raise ConfigError(f"output must be a folder that exists, but got {output}")
@@ -104,8 +105,7 @@ def _write(
     """The outcome, and what was trained for it; what each file holds, and where it lies."""
     from dsaccel.analysis.landscape_files import write_landscape
     from dsaccel.files import make_folder
-    from dsaccel.report.calibration_page import write_calibration
-    from dsaccel.report.calibration_tables import write_pruning
+    from dsaccel.report.calibration import write_calibration, write_pruning
 
     make_folder(folder)
     files = {"page": folder / "calibration.html", "pruning": folder / "pruning.toml"}
@@ -118,7 +118,8 @@ def _write(
 
 
 def _show(result: "Calibrated", files: dict[str, str], output: Output) -> None:
-    from dsaccel.report.calibration_tables import calibration_tables, pruning_table, verdict
+    from dsaccel.report.calibration import calibration_tables, pruning_table
+    from dsaccel.report.calibration_words import verdict
 
     output.show(calibration_tables(result), *verdict(result))
     chosen = " ".join(f"--set pruning.{k}={v}" for k, v in pruning_table(result).items())

@@ -54,7 +54,7 @@ def confirm(
 
 def run_confirmation(confirming: "Confirm", output: Output, resolution: float) -> None:
     """Run with progress; files are written as far as it came, also when it is cut off."""
-    from dsaccel.report.confirm_tables import progress_line, progress_panel, write_confirmation
+    from dsaccel.report.confirmation import progress_line, progress_panel, write_confirmation
     from dsaccel.report.live import LiveView
 
     if confirming.is_finished:
@@ -76,17 +76,19 @@ def run_confirmation(confirming: "Confirm", output: Output, resolution: float) -
 
 def show_confirmation(confirming: "Confirm", output: Output, resolution: float) -> None:
     """The outcome, as JSON or as a table with sentences."""
-    from dsaccel.confirm.verdict import sentences
-    from dsaccel.report.confirm_tables import (
+    from dsaccel.report.confirmation import (
         confirmation_summary,
-        confirmation_table,
         write_confirmation,
     )
+    from dsaccel.report.confirmation_table import confirmation_table
+    from dsaccel.report.verdict import sentences
 
     files = write_confirmation(confirming, resolution)
     files["report"] = confirming.directory.report.as_posix()
     if output.as_json:
         output.show_json(confirmation_summary(confirming, resolution) | {"files": files})
         return
-    output.show(confirmation_table(confirming.result), *sentences(confirming.result, resolution))
+    # the last column is for the width of a page
+    table = confirmation_table(confirming.result).without_column(9)
+    output.show(table, *sentences(confirming.result, resolution))
     output.show_files(files, width=18)

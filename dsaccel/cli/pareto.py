@@ -24,13 +24,8 @@ def pareto(
 
     Without --against: the cost that the study was searched against, else parameters.
     """
-    from dsaccel.report.pareto import (
-        find_cost,
-        front_summary,
-        front_table,
-        pareto_points,
-        write_front,
-    )
+    from dsaccel.analysis.pareto import find_cost, pareto_points
+    from dsaccel.report.pareto import front_summary, front_table, write_front
     from dsaccel.study.storage import quiet_optuna
 
     against = given.settings.get("budget.against")

@@ -46,7 +46,7 @@ def replay(
     from dsaccel.analysis.replay_policies import policies, replay_policies
     from dsaccel.config.toml import parse_override
     from dsaccel.files import check_writable
-    from dsaccel.report.replay_figure import outcome_summary, outcome_table, write_replay
+    from dsaccel.report.replay import outcome_summary, outcome_table, write_replay
 
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")

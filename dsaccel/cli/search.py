@@ -39,8 +39,8 @@ def search(
     searching = _open(study, space, study_name, given)
 
     from dsaccel.confirm.run import Confirm
-    from dsaccel.confirm.verdict import RESOLUTION
     from dsaccel.report.results import write_results
+    from dsaccel.report.verdict import RESOLUTION
     from dsaccel.search.outcome import after_training, check_winner, should_confirm
 
     output = Output(as_json=given.as_json, quiet=given.quiet, verbose=given.verbose)
@@ -110,10 +110,11 @@ def _train(searching: "Search", output: Output) -> None:
 def _show_json(
     searching: "Search", confirming: "Confirm | None", files: dict[str, str], output: Output
 ) -> None:
-    from dsaccel.confirm.verdict import RESOLUTION
-    from dsaccel.report.confirm_tables import confirmation_summary
-    from dsaccel.report.pareto import find_cost, front_summary, pareto_points
+    from dsaccel.analysis.pareto import find_cost, pareto_points
+    from dsaccel.report.confirmation import confirmation_summary
+    from dsaccel.report.pareto import front_summary
     from dsaccel.report.results import search_summary
+    from dsaccel.report.verdict import RESOLUTION
     from dsaccel.study.rows import best_trial
 
     summary = search_summary(searching, files)
@@ -130,9 +131,10 @@ def _show_json(
 def _show(
     searching: "Search", confirming: "Confirm | None", files: dict[str, str], output: Output
 ) -> None:
-    from dsaccel.confirm.verdict import RESOLUTION
-    from dsaccel.report.pareto import find_cost, front_table, pareto_points
+    from dsaccel.analysis.pareto import find_cost, pareto_points
+    from dsaccel.report.pareto import front_table
     from dsaccel.report.study_table import headline, trials_table
+    from dsaccel.report.verdict import RESOLUTION
     from dsaccel.study.rows import best_trial
     from dsaccel.study.storage import redact
 

@@ -70,6 +70,8 @@ def train(
 
     shown = Output(as_json=given.as_json, quiet=given.quiet, verbose=given.verbose)
     training = Training(run, download=given.download)
+    for note in training.data.notes:
+        shown.say(note)
     if output is not None:
         check_writable(output, 4 * training.plan.num_parameters)  # fp32
     begun = {} if init is None else _begin(training, init, recorded, shown)

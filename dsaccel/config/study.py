@@ -29,9 +29,10 @@ MAX_THREADS = 1024
 
 
 class DataConfig(Section):
-    name: str = "digits"
-    """`digits`, the name of a torchvision data set, or a folder with `train/<class>/`;
-    `val/<class>/` and `test/<class>/` beside it are read as what they are named."""
+    name: Annotated[str, NamesPart("data", or_else="a folder")] = "digits"
+    """`digits`, the name of a torchvision data set, a folder with `train/<class>/` (`val/<class>/`
+    and `test/<class>/` beside it are read as what they are named), or an import path,
+    `./mine.py:Mine`, of a source of your own."""
     dir: str | None = None
     """Where named data sets lie (and are downloaded to); None: the user's cache folder."""
     image_size: int | None = Field(default=None, ge=4, le=512)
