@@ -254,6 +254,16 @@ def named_parts(config: "BaseModel") -> Iterator[tuple[Kind, str]]:
             yield marks[0].kind, value
 
 
+def foreign_parts(config: "BaseModel") -> list[PartRef]:
+    """The parts of a config that are not shipped, as a study records them.
+
+    Raises:
+        ConfigError: as `load_class`.
+    """
+    named = dict.fromkeys(named_parts(config))
+    return [part_ref(kind, name) for kind, name in named if is_foreign(name)]
+
+
 def refuse_changed(recorded: Iterable[PartRef], now: Iterable[PartRef]) -> None:
     """Refuse to go on with parts that have changed since they were recorded.
 

@@ -37,7 +37,7 @@ def test_a_study_with_a_part_of_its_own_is_searched_and_its_network_trained():
     commands = [
         ("train", "studies/mine/best.toml", "-o", "net.safetensors"),
         ("evaluate", "net.safetensors"),
-        ("search", "mine"),
+        ("search", "mine", "--n-trials", "3"),
     ]
     for command in commands:
         refused = run(*command)

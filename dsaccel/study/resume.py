@@ -1,6 +1,7 @@
 """What a study was begun with, which is what it goes on with."""
 
 import hashlib
+from dataclasses import asdict
 from typing import NamedTuple
 
 import optuna
@@ -10,6 +11,7 @@ from dsaccel.config.toml import differences, parse_config, write_toml
 from dsaccel.data.batches import Data
 from dsaccel.errors import MismatchError
 from dsaccel.files import make_folder
+from dsaccel.parts import PartRef, foreign_parts, refuse_changed
 from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.note import write_note
 from dsaccel.study.storage import open_study, redact, storage_errors, stored_attributes
@@ -21,6 +23,8 @@ class Recorded(NamedTuple):
     config: StudyConfig
     fingerprint: str | None
     """Of the images; None: unknown."""
+    parts: tuple[PartRef, ...] = ()
+    """Those that are not shipped."""
 
 
 def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
@@ -36,7 +40,8 @@ def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
     attributes = stored_attributes(directory, asked) or {}
     if "config" in attributes:
         config = parse_config(StudyConfig, attributes["config"], f"study {directory.name}")
-        return Recorded(config, attributes.get("fingerprint"))
+        parts = tuple(PartRef(**part) for part in attributes.get("parts", ()))
+        return Recorded(config, attributes.get("fingerprint"), parts)
     if local is None:
         return None
     if asked.storage != local.storage:
@@ -89,6 +94,7 @@ def check_same(
     Raises:
         MismatchError: with a line for each difference.
     """
+    refuse_changed(recorded.parts, foreign_parts(asked))
     begun, now = _deciding(recorded.config), _deciding(asked)
     options: list[str] = []
     if recorded.fingerprint == fingerprint and begun.data.name != now.data.name:
@@ -136,6 +142,7 @@ def begin_study(directory: StudyDir, config: StudyConfig, data: Data) -> optuna.
         study.set_user_attr("fingerprint", data.fingerprint)
         study.set_user_attr("num_val", data.num_val)
         study.set_user_attr("data_notes", list(data.notes))
+        study.set_user_attr("parts", [asdict(part) for part in foreign_parts(config)])
         write_toml(directory.config, config)
     return study
 
