@@ -42,27 +42,27 @@ def landscape_of(metadata: Metadata, rows: Iterable[Sequence[Any]]) -> Landscape
     found: dict[int, dict[Hierarchy, dict[int, Heads]]] = {}
     read = functools.cache(_read)
     for text, seed, step, head, is_output, accuracy, *figures in rows:
-        name = read(text)
-        network = networks.setdefault(name, Network(*figures))
+        h = read(text)
+        network = networks.setdefault(h, Network(*figures))
         if network != Network(*figures):
-            raise ValueError(f"its rows of {name} differ in what the network costs")
-        heads = found.setdefault(seed, {}).setdefault(name, {}).setdefault(step, {})
+            raise ValueError(f"its rows of {h} differ in what the network costs")
+        heads = found.setdefault(seed, {}).setdefault(h, {}).setdefault(step, {})
         if head in heads:
-            raise ValueError(f"it has two rows of {_place(config, name, seed, step)}, head {head}")
+            raise ValueError(f"it has two rows of {_place(config, h, seed, step)}, head {head}")
         if not 0 <= accuracy <= 1:
-            raise ValueError(f"the accuracy of {name} must be within 0..1, but is {accuracy}")
+            raise ValueError(f"the accuracy of {h} must be within 0..1, but is {accuracy}")
         heads[head] = accuracy, is_output
     if not found:
         raise ValueError("it has no rows")
-    networks = {name: networks[name] for name in sorted(networks)}
+    networks = {h: networks[h] for h in sorted(networks)}
     landscape = Landscape(config, metadata.num_classes, metadata.num_val, networks, {})
-    wanted = {name: _num_heads(landscape, name) for name in networks}
+    wanted = {h: _num_heads(landscape, h) for h in networks}
     for seed in sorted(found):
         table = found[seed]
         landscape.accuracies[seed] = {
-            name: _steps(landscape, table[name], wanted[name], f"{name}, seed {seed}")
-            for name in wanted
-            if name in table
+            h: _steps(landscape, table[h], wanted[h], f"{h}, seed {seed}")
+            for h in wanted
+            if h in table
         }
     if not any(network.is_feasible for network in networks.values()):
         raise ValueError("none of its hierarchies is feasible")
@@ -113,5 +113,5 @@ def _steps(
     }
 
 
-def _place(config: StudyConfig, name: Hierarchy, seed: int, step: int) -> str:
-    return f"{name}, seed {seed}, {config.training.step_name} {step}"
+def _place(config: StudyConfig, hierarchy: Hierarchy, seed: int, step: int) -> str:
+    return f"{hierarchy}, seed {seed}, {config.training.step_name} {step}"
