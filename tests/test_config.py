@@ -376,3 +376,10 @@ def test_percentile_belongs_to_its_kind(pruning, said):
     assert "\n" not in str(error.value)
     kept = study(pruning={"kind": "percentile", "percentile": 30}).pruning
     assert (kept.kind, kept.percentile) == ("percentile", 30)
+
+
+def test_a_section_has_a_hash_though_it_has_tables_of_options():
+    one, same = (NetworkConfig(head_options={"sizes": [1, {"a": 2}]}) for _ in range(2))
+    assert hash(one) == hash(same)
+    assert {one: 1}[same] == 1
+    assert hash(NetworkConfig()) != hash(one)
