@@ -203,7 +203,7 @@ def test_the_baseline_is_the_winner_trained_globally(finished):
     run = run_config(finished.config, best, None).model_copy(update={"mode": "global"})
     training = Training(run)
     *_, last = training.cohort.rungs()
-    assert baseline["val_accuracy"] == last.output(best)
+    assert baseline["val_accuracy"] == last.output(Hierarchy.parse(best))
     assert training.plan.num_local_losses == 0
 
 
@@ -215,7 +215,7 @@ def test_training_alone_reproduces_every_trial_exactly(finished):
             if rung.step == trial.user_attrs["epochs_trained"]:
                 break
         expected = trial.user_attrs["head_accuracies"]
-        assert training.cohort.head_accuracies(name) == expected
+        assert training.cohort.head_accuracies(Hierarchy.parse(name)) == expected
 
 
 def test_a_finished_search_says_so_and_trains_nothing(finished, folder, monkeypatch):
