@@ -29,6 +29,7 @@ from dsaccel.config.toml import parse_config
 from dsaccel.families import build_plan
 from dsaccel.space.space import Measures, SearchSpace
 from dsaccel.study.folder import StudyDir, find_study
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial
 from dsaccel.study.storage import open_study
 from dsaccel.training.checkpoint import save_checkpoint
@@ -60,7 +61,7 @@ def rungs(study: optuna.Study, num_trials: int, num_rungs: int) -> list[float]:
         for trial in trials:
             trial.report(0.5, step)
         seconds.append(time.process_time() - started)
-    best_trial(study)
+    best_trial(StudyRecord.read(study))
     for trial in trials:
         trial.set_user_attr("head_accuracies", [[0.5] * NUM_LOSSES] * num_rungs)
         study.tell(trial, 0.5)

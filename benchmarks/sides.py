@@ -137,7 +137,7 @@ def read_attributes(trial: FrozenTrial, folder: Path) -> Iterator[tuple[str, str
     for name in ATTRIBUTES:
         if name in trial.user_attrs:
             yield name, repr(trial.user_attrs[name])
-    for step, heads in enumerate(trial.user_attrs["head_accuracies"], 1):
+    for step, heads in enumerate(trial.user_attrs.get("head_accuracies", []), 1):
         yield f"heads {step}", repr(tuple(heads))
 
 

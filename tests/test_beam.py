@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from test_replay import Oracle, Policy, course, synthetic
 from test_search import die_after
 from test_sequential import TRAINING
-from tiny_study import rows, searched, searching
+from tiny_study import recorded, rows, searched, searching
 
 from dsaccel.analysis.landscape import record_landscape
 from dsaccel.analysis.replay import Replay
@@ -18,6 +18,7 @@ from dsaccel.analysis.replay_policies import policies, replay_policy
 from dsaccel.config.study import PruningConfig
 from dsaccel.errors import ConfigError
 from dsaccel.search.beam import beam_losers, beam_survivors
+from dsaccel.study.record import StudyRecord
 
 SPACE = {"family": "resnet18", "num_blocks": [[1, 3], [1, 2], [1, 2]], "constraint": "none"}
 SEQUENTIAL = {"schedule": "sequential", "epochs": 1}
@@ -170,7 +171,7 @@ def test_a_sequential_search_that_prunes_counts_what_it_trained():
         for i in range(len(path))
         if path[i][0] <= reached[name]
     }
-    assert search.study.user_attrs["blocks_trained"] == 1 + len(distinct)
+    assert search.ledger.record().blocks_trained == 1 + len(distinct)
 
 
 # ------------------------------------------------------------------ in a search
@@ -193,7 +194,7 @@ def studies(tmp_path_factory):
 @pytest.mark.parametrize("width", [1, 3])
 def test_a_beam_and_its_replay_on_the_exhaustive_study_are_alike(studies, width):
     whole, beams = studies
-    oracle = Oracle(record_landscape([(whole.config, whole.study)]))
+    oracle = Oracle(record_landscape([recorded(whole)]))
     replay, marks = course(oracle, Policy("beam", 12, 12, NONE, width))
 
     def read(trials):
@@ -204,11 +205,11 @@ def test_a_beam_and_its_replay_on_the_exhaustive_study_are_alike(studies, width)
 
     study = beams[width].study
     assert read(replay.trials) == read(study.trials)
-    assert marks[-1].blocks == study.user_attrs["blocks_trained"]
+    assert marks[-1].blocks == StudyRecord.read(study).blocks_trained
     states = [t.state for t in study.trials]
     assert TrialState.PRUNED in states
     assert states[0] == TrialState.COMPLETE  # the reference
-    assert study.user_attrs["blocks_trained"] < whole.study.user_attrs["blocks_trained"]
+    assert StudyRecord.read(study).blocks_trained < whole.ledger.record().blocks_trained
 
 
 def test_what_a_beam_completes_is_what_the_exhaustive_study_has(studies):
@@ -234,7 +235,7 @@ def test_a_beam_that_died_goes_on_as_if_it_had_not(monkeypatch):
     again = searched("died", **sections)
     kept = [row for row in rows(again) if row[0] != "FAIL"]
     assert sorted(map(str, kept)) == sorted(map(str, rows(whole)))
-    assert again.study.user_attrs["blocks_trained"] == whole.study.user_attrs["blocks_trained"]
+    assert again.ledger.record().blocks_trained == whole.ledger.record().blocks_trained
 
 
 def test_a_beam_is_recorded_without_pruning_and_continued_from_its_study_file():

@@ -49,9 +49,9 @@ def finished_search(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        best = best_trial(searched(**SMALL).study)
+        best = best_trial(searched(**SMALL).ledger.record())
         assert best is not None
-        assert best.user_attrs["hierarchy"] != "2-2-2"
+        assert best.name != "2-2-2"
     return folder
 
 

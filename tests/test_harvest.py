@@ -1,7 +1,6 @@
 """`harvest.csv`: each network once, as far as it was trained, until it is a trial."""
 
 import pytest
-from helpers import H
 
 from dsaccel.study.harvest import Harvest, add_harvest
 
@@ -24,9 +23,9 @@ def lines(path):
 
 def test_there_is_a_file_only_if_there_is_a_network(path):
     add_harvest(path, [], [])
-    add_harvest(path, [network()], [H("1-1")])
+    add_harvest(path, [network()], ["1-1"])
     assert not path.exists()
-    add_harvest(path, [network(accuracy=None)], [H("2-2")])
+    add_harvest(path, [network(accuracy=None)], ["2-2"])
     assert lines(path) == [HEADER, '1-1,4,,0.25,100,200,"outside, by one"']
 
 
@@ -38,9 +37,9 @@ def test_networks_are_appended_and_stand_there_once_as_far_as_trained(path):
 
 def test_a_network_that_is_a_trial_leaves_and_the_last_one_takes_the_file_along(path):
     add_harvest(path, [network("1-1"), network("1-2")], [])
-    add_harvest(path, [], [H("1-1"), H("3-3")])
+    add_harvest(path, [], ["1-1", "3-3"])
     assert [line[:3] for line in lines(path)[1:]] == ["1-2"]
-    add_harvest(path, [], [H("1-1"), H("1-2")])
+    add_harvest(path, [], ["1-1", "1-2"])
     assert not path.exists()
 
 
@@ -55,5 +54,5 @@ def test_a_file_that_stays_the_same_is_not_written(path):
     add_harvest(path, [network()], [])
     path.chmod(0o444)
     before = path.stat()
-    add_harvest(path, [network()], [H("2-2")])
+    add_harvest(path, [network()], ["2-2"])
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

@@ -9,7 +9,7 @@ from helpers import H
 from optuna.trial import TrialState, create_trial
 from test_replay import NONE, SHORT, Oracle, Policy, course, synthetic
 from test_search import die_after
-from tiny_study import config, rows, searched, searching, write_study
+from tiny_study import config, heads, recorded, rows, searched, searching, write_study
 from typer.testing import CliRunner
 
 from dsaccel.analysis.landscape import record_landscape
@@ -212,7 +212,7 @@ def test_a_search_and_its_replay_prune_alike_and_so_does_a_resumed_one(pruning, 
     assert states["2-1-1"] == TrialState.COMPLETE
     every = BUDGET | {"cohort_size": 8}
     table = searched("all", budget=every, pruning={"kind": "none"}, **SHORT)
-    oracle = Oracle(record_landscape([(table.config, table.study)]))
+    oracle = Oracle(record_landscape([recorded(table)]))
     policy = Policy("random", 3, 8, whole.config.pruning)
     replay, _ = course(oracle, policy)
     assert [(t.state, t.params, t.intermediate_values) for t in replay.trials] == [
@@ -241,10 +241,11 @@ def test_pruning_by_the_output_layer_ranks_and_records_it(monkeypatch):
         pruning = {"kind": "halving", "grace_epochs": 2, "by": by}
         search = searched(by, budget=budget, pruning=pruning, **SHORT)
         living[by] = set()
+        read = heads(search)
         for trial in search.study.trials:
-            heads = trial.user_attrs["head_accuracies"]
-            assert list(trial.intermediate_values.values()) == [rung[index] for rung in heads]
-            if len(heads) == 3:
+            rungs = read[trial.user_attrs["hierarchy"]]
+            assert list(trial.intermediate_values.values()) == [rung[index] for rung in rungs]
+            if len(rungs) == 3:
                 living[by].add(trial.user_attrs["hierarchy"])
     # the reference, and the best or worst four of the other seven
     assert len(living["head"]) == len(living["output"]) == 5

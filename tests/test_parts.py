@@ -162,7 +162,7 @@ def test_a_search_goes_on_when_all_of_a_cohort_are_pruned(monkeypatch, schedule,
     trials = search.study.get_trials()
     assert [(t.state.name, list(t.intermediate_values)) for t in trials] == [("PRUNED", [1])] * 7
     assert search.is_finished
-    assert search.study.user_attrs["blocks_trained"] > 0
+    assert search.ledger.record().blocks_trained > 0
     assert not search.directory.parts.exists()
     assert not search.directory.checkpoint.exists()
 
@@ -204,7 +204,7 @@ def test_a_search_that_runs_out_of_memory_goes_on_in_parts(monkeypatch, error):
     assert tiny_study.rows(search) == tiny_study.rows(expected)
     # two epochs as a whole, and from the checkpoint on the other two in parts
     assert [epoch for epoch, _ in itertools.groupby(epochs)][:5] == [1, 2, 3, -1, 3]
-    assert search.study.user_attrs["blocks_trained"] > expected.study.user_attrs["blocks_trained"]
+    assert search.ledger.record().blocks_trained > expected.ledger.record().blocks_trained
 
 
 def test_without_a_checkpoint_the_parts_start_from_the_beginning(monkeypatch):

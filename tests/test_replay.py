@@ -7,7 +7,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tiny_study import config, searched
+from tiny_study import config, recorded, searched
 
 from dsaccel.analysis.landscape import Landscape, Network, record_landscape
 from dsaccel.analysis.replay import Oracle, Policy, Replay
@@ -96,7 +96,7 @@ def tiny_landscape(tmp_path_factory):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         budget = {"n_trials": 8, "cohort_size": 8, "baseline": False}
         search = searched("all", budget=budget, pruning={"kind": "none"}, **SHORT)
-        return record_landscape([(search.config, search.study)])
+        return record_landscape([recorded(search)])
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_a_replay_proposes_and_reads_what_the_real_search_does(
 
     assert read(replay.trials) == read(search.study.trials)
     if pruning is NONE:
-        assert marks[-1].blocks == search.study.user_attrs["blocks_trained"]
+        assert marks[-1].blocks == search.ledger.record().blocks_trained
     else:
-        assert marks[-1].blocks < search.study.user_attrs["blocks_trained"]
+        assert marks[-1].blocks < search.ledger.record().blocks_trained
         assert any(trial.state == TrialState.PRUNED for trial in replay.trials)
 
 

@@ -223,7 +223,8 @@ def test_a_search_is_exhausted_when_each_network_is_trained_under_one_of_its_nam
     assert search.is_finished
     num_trained = search.num_trained
     # a study that holds a network twice, as they did before, has trained it once
-    search.ledger.open(Hierarchy.parse("1-1-1 granularity=block,block,block"))
+    again = Hierarchy.parse("1-1-1 granularity=block,block,block")
+    search.ledger.begin(search.ledger.record().cohort.next([again]))
     search.study.tell(search.study.trials[-1].number, 0.5)
-    assert len(search.ledger.finished()) == 7
+    assert len(search.ledger.record().finished) == 7
     assert search.num_trained == num_trained

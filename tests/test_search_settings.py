@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tiny_study import rows, searched, searching, write_study
+from tiny_study import heads, recorded, rows, searched, searching, write_study
 from typer.testing import CliRunner
 
 from dsaccel.analysis.landscape import record_landscape
@@ -16,11 +16,11 @@ from dsaccel.cli.app import app
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError, MismatchError
-from dsaccel.report.figures.depth import stage_borders
 from dsaccel.report.results import write_results
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.study.export import run_config
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial, find_trial
 from dsaccel.training.train import Training
 
@@ -113,10 +113,10 @@ def test_each_setting_is_searched_and_stored_as_its_own_parameter(setting):
     assert len({Hierarchy.parse(name).settings for name in names(search)}) > 1
     # what is stored is what the same network reaches on its own
     trial = trials[-1]
-    run = run_config(search.config, trial.user_attrs["hierarchy"], None)
+    run = run_config(search.config, trial.name, None)
     training = Training(run)
     assert [rung.step for rung in training.cohort.rungs()] == [1, 2]
-    expected = trial.user_attrs["head_accuracies"]
+    expected = heads(search)[trial.user_attrs["hierarchy"]]
     assert training.cohort.head_accuracies(training.hierarchy) == expected
     assert training.plan.num_parameters == trial.user_attrs["num_parameters"]
 
@@ -127,9 +127,9 @@ def test_all_settings_are_searched_at_once(schedule):
     sections = SMALL | {"training": {"epochs": 1, "schedule": schedule}}
     search = searched("all", space=space(settings), **sections)
     assert search.num_trained == 4
-    trial = best_trial(search.study)
+    trial = best_trial(search.ledger.record())
     assert trial is not None
-    run = run_config(search.config, trial.user_attrs["hierarchy"], None)
+    run = run_config(search.config, trial.name, None)
     training = Training(run)
     *_, last = training.cohort.rungs()
     assert last.output(training.hierarchy) == trial.value
@@ -151,7 +151,7 @@ def test_what_is_shared_is_what_trains_identically(finished):
     tries = [Trie({h: finished.plan(h) for h in hierarchies[i : i + 4]}) for i in (0, 4)]
     # no two have one learning rate: nothing is shared
     assert all(trie.blocks_trained == trie.blocks_separate for trie in tries)
-    trained = finished.study.user_attrs["blocks_trained"]
+    trained = finished.ledger.record().blocks_trained
     assert trained == sum(trie.blocks_trained for trie in tries)
 
 
@@ -175,25 +175,25 @@ def invoke(*args: str) -> dict[str, Any]:
 
 
 def test_the_exported_best_trains_to_its_accuracy_to_the_last_digit(finished):
-    best = best_trial(finished.study)
+    best = best_trial(finished.ledger.record())
     assert best is not None
     path = finished.directory.best
     config = parse_config(RunConfig, read_toml(path), "best.toml")
-    candidate = Hierarchy.parse(best.user_attrs["hierarchy"])
+    candidate = Hierarchy.parse(best.name)
     assert config.hierarchy == str(candidate.with_settings({}))
     assert config.training.learning_rate == dict(candidate.settings)["learning_rate"]
     assert config.network.loss == dict(candidate.settings)["loss"]
-    for target in ([str(path)], [best.user_attrs["hierarchy"], "--study", "joint"]):
+    for target in ([str(path)], [best.name, "--study", "joint"]):
         result = invoke("train", *target)
         assert result["val_accuracy"] == best.value
-        assert result["head_accuracies"] == best.user_attrs["head_accuracies"]
+        assert result["head_accuracies"] == heads(finished)[best.name]
 
 
 def test_the_baseline_is_the_winner_with_its_settings_trained_globally(finished):
-    best = best_trial(finished.study)
+    best = best_trial(finished.ledger.record())
     baseline = finished.study.user_attrs["baseline"]
     assert best is not None
-    assert baseline["hierarchy"] == best.user_attrs["hierarchy"]
+    assert baseline["hierarchy"] == best.name
     result = invoke("train", str(finished.directory.best), "--mode", "global")
     assert baseline["val_accuracy"] == result["val_accuracy"]
 
@@ -227,7 +227,7 @@ def test_of_trials_with_equal_counts_the_best_is_found_and_any_by_its_whole_name
         attributes = {"hierarchy": name, "flops": 1}
         study.add_trial(optuna.create_trial(value=value, user_attrs=attributes))
     found = {
-        name: find_trial(study, Hierarchy.parse(name))
+        name: find_trial(StudyRecord.read(study), Hierarchy.parse(name))
         for name in ("1-1", "1-1 width=0.5", "1-2", "2-2", "1-1 width=1")
     }
     numbers = {name: trial and trial.number for name, trial in found.items()}
@@ -260,21 +260,6 @@ def test_the_report_shows_what_is_searched_and_each_trial_s_settings(finished):
     again = CliRunner().invoke(app, ["search", "joint"])
     assert again.exit_code == 0, again.output
     assert "nothing to do" in again.output
-
-
-@pytest.mark.parametrize(
-    ("settings", "num_heads", "borders"),
-    [
-        ("", 10, [3, 5, 9]),
-        (" granularity=block", 6, [2, 3, 5]),
-        (" granularity=conv,conv,block", 8, []),
-        (" first_loss=2", 9, []),
-    ],
-)
-def test_the_borders_of_stages_are_drawn_by_the_settings_of_the_trial(settings, num_heads, borders):
-    study = optuna.create_study()
-    study.set_user_attr("config", {"space": {"family": "resnet18"}, "network": {}})
-    assert stage_borders(f"1-1-2{settings}", num_heads, study) == borders
 
 
 def test_a_joint_search_cut_off_proposes_the_same(finished, tmp_path, monkeypatch):
@@ -311,8 +296,8 @@ def test_a_finite_space_is_taken_whole_where_it_fits_and_else_by_tpe():
     ]
     assert names(search) == expected
     # of equal rates the stem and three blocks are shared
-    assert search.study.user_attrs["blocks_trained"] == 2 * 5
-    assert search.study.user_attrs["blocks_separate"] == 2 * (4 + 5)
+    assert search.ledger.record().blocks_trained == 2 * 5
+    assert search.ledger.record().blocks_separate == 2 * (4 + 5)
     for settings, n_trials in [(finite, 3), ({"dropout": {"low": 0.0, "high": 0.1}}, 1000)]:
         sections["budget"] = budget | {"n_trials": n_trials}
         assert searching(
@@ -330,7 +315,7 @@ def test_a_reference_outside_what_is_searched_is_refused():
 def test_a_landscape_of_searched_settings_is_refused(finished):
     message = "of hierarchies alone, but study joint also searches learning_rate, loss; search a"
     with pytest.raises(ConfigError, match=message):
-        record_landscape([(finished.config, finished.study)])
+        record_landscape([recorded(finished)])
 
 
 def test_a_network_that_ends_before_its_first_loss_is_not_harvested():

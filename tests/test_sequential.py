@@ -386,8 +386,9 @@ def test_a_search_prunes_at_stage_ends_and_reports_stages(tmp_path, monkeypatch)
     # after the first stage there are two networks only, and two hierarchies share each
     pruned_first = [t for t in trials if len(t.intermediate_values) == 1]
     assert len({trial.params["num_blocks_s1"] for trial in pruned_first}) == 1
+    read = {trial.name: trial.head_accuracies for trial in search.ledger.record().finished}
     for trial in trials:
-        heads = trial.user_attrs["head_accuracies"]
+        heads = read[trial.user_attrs["hierarchy"]]
         assert list(trial.intermediate_values) == list(range(1, len(heads) + 1))
         is_complete = trial.state == TrialState.COMPLETE
         deepest = [rung[-1] for rung in heads[:-1]] + [heads[-1][-2 if is_complete else -1]]

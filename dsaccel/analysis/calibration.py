@@ -68,7 +68,7 @@ class Calibration:
     def landscape(self, searches: list[Search]) -> Landscape:
         """All that was read, when every study is finished."""
         return record_landscape(
-            [(search.config, search.study) for search in searches], is_sample=self.is_sample
+            [search.ledger.record() for search in searches], is_sample=self.is_sample
         )
 
     def _config(self, config: StudyConfig) -> StudyConfig:

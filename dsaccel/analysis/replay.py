@@ -24,6 +24,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan, Segment
 from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node, Trie
+from dsaccel.study.record import TrialRecord
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Replay:
 
     @property
     def _num_trained(self) -> int:
-        return sum(not trial.user_attrs.get("harvested") for trial in self.trials)
+        return sum(not TrialRecord(trial).is_harvested for trial in self.trials)
 
     def _train(self, hierarchies: list[Hierarchy]) -> None:
         """Read a cohort's rungs off the table, prune at them, and keep its trials."""

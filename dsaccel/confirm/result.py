@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from optuna import Study
-
 from dsaccel.analysis.variance import Components, variance_components
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.statistics import ALPHA, Paired, Summary, holm, paired, summarise
+from dsaccel.study.record import StudyRecord
 
 Mode = Literal["local", "global"]
 Split = Literal["val", "test"]
@@ -192,12 +191,11 @@ class Confirmation:
         return paired(self.series(split, name, mode), self.series(split, *other))
 
 
-def read_confirmation(study: Study) -> Confirmation | None:
+def read_confirmation(study: StudyRecord) -> Confirmation | None:
     """The confirmation of a study as far as it has come; None if there is none."""
-    record = study.user_attrs.get("confirmation")
-    if record is None:
+    if study.confirmation is None:
         return None
-    return confirmation_of(record, study.user_attrs.get("test_readings", []))
+    return confirmation_of(study.confirmation, study.test_readings)
 
 
 def confirmation_of(

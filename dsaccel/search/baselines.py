@@ -1,12 +1,17 @@
 """Hierarchies by global back-propagation, each once, beside their layer-wise training."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from optuna import Study
 
 from dsaccel.errors import NoMemoryError
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.study.record import (
+    Baseline,
+    StudyRecord,
+    write_baseline,
+    write_winner,
+)
 from dsaccel.study.rows import best_trial
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
@@ -24,18 +29,18 @@ class Baselines:
     def __init__(self, study: Study, bench: Workbench) -> None:
         self._study, self._bench = study, bench
 
-    def reached(self, hierarchy: Hierarchy) -> dict[str, Any] | None:
-        """Accuracy, parameters and time of a hierarchy; None: it is not trained."""
-        return self._study.user_attrs.get("global", {}).get(str(hierarchy))
+    def reached(self, hierarchy: Hierarchy) -> Baseline | None:
+        """What a hierarchy has reached; None: it is not trained."""
+        return StudyRecord.read(self._study).trained_globally(hierarchy)
 
     def due(self) -> Hierarchy | None:
         """The winner, if it is to be trained and is not yet."""
-        best = best_trial(self._study)
+        record = StudyRecord.read(self._study)
+        best = best_trial(record)
         if best is None or not self._bench.config.budget.baseline:
             return None
-        winner = best.user_attrs["hierarchy"]
-        baseline = self._study.user_attrs.get("baseline", {})
-        return None if baseline.get("hierarchy") == winner else Hierarchy.parse(winner)
+        is_trained = record.baseline is not None and record.baseline.hierarchy == best.name
+        return None if is_trained else best.hierarchy
 
     def train(self, hierarchy: Hierarchy, memory: MemoryLimit) -> Iterator[Cohort]:
         """Train a hierarchy unless it is trained; yields after each epoch.
@@ -55,13 +60,7 @@ class Baselines:
         )
         for rung in cohort.rungs():
             if rung.step == cohort.num_steps:
-                reached = {
-                    "val_accuracy": rung.output(hierarchy),
-                    "num_parameters": plan.num_parameters,
-                    "time_s": cohort.time_s[hierarchy],
-                }
-                others = self._study.user_attrs.get("global", {})
-                self._study.set_user_attr("global", {**others, str(hierarchy): reached})
+                write_baseline(self._study, plan, rung.output(hierarchy), cohort.time_s[hierarchy])
             yield cohort
 
     def train_winner(self, winner: Hierarchy, memory: MemoryLimit) -> Iterator[Cohort]:
@@ -77,6 +76,4 @@ class Baselines:
                 f"{error}; all trials are done and kept: --set budget.baseline=false leaves the "
                 "baseline out"
             ) from None
-        self._study.set_user_attr(
-            "baseline", {"hierarchy": str(winner), **(self.reached(winner) or {})}
-        )
+        write_winner(self._study, winner)

@@ -6,7 +6,7 @@ cut off is continued by running it again, and proposes and reaches what it would
 
 import shutil
 import time
-from collections.abc import Generator, Hashable, Iterator
+from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from optuna import Study
@@ -24,6 +24,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.harvest import Harvest, add_harvest, read_harvest
+from dsaccel.study.record import CohortRecord, TrialRecord, add_time, write_cohort
 from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.storage import storage_errors
 from dsaccel.study.trials import Ledger
@@ -59,7 +60,9 @@ class Search:
         if config.budget.strategy == "beam":
             self._prune_at = tuple(range(1, num_stages))
         self._cost = COSTS[config.budget.against] if config.budget.against else None
-        self.ledger = Ledger(study, self.space, self.plan, config.pruning.by, self._measured_costs)
+        self.ledger = Ledger(
+            study, directory, self.space, self.plan, config.pruning.by, self._measured_costs
+        )
         self.baselines = Baselines(study, bench)
         self.started = time.perf_counter()
         self._standing = Standing(self.ledger, config.budget.n_trials)
@@ -67,7 +70,7 @@ class Search:
     @property
     def num_trained(self) -> int:
         """Distinct networks trained to their end or pruned; harvested ones do not count."""
-        return len(self.space.distinct(self.ledger.trained()))
+        return len(self.space.distinct(t.hierarchy for t in self.ledger.record().trained))
 
     @property
     def is_exhausted(self) -> bool:
@@ -75,7 +78,8 @@ class Search:
         feasible = self.space.feasible()
         if feasible is None:
             return False
-        return self._known() >= {self.space.identity(h) for h in feasible}
+        finished = self._identities(self.ledger.record().finished)
+        return finished >= {self.space.identity(h) for h in feasible}
 
     @property
     def meets_no_more(self) -> bool:
@@ -83,12 +87,12 @@ class Search:
         outside the measured bounds or trained.
         """
         has_room = self.num_trained < self.config.budget.n_trials
-        return has_room and self.space.size is None and not self._next_cohort()
+        return has_room and self.space.size is None and not self._next_cohort().asked
 
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to train."""
-        return not self._next_cohort() and self.baselines.due() is None
+        return not self._next_cohort().asked and self.baselines.due() is None
 
     def run(self) -> Generator[Progress]:
         """Train until the budget is spent, the time is up, or no more hierarchies are met.
@@ -104,8 +108,8 @@ class Search:
         with storage_errors(self.url), training_lock(self.directory), running(runtime):
             self.ledger.fail_unfinished()
             try:
-                while hierarchies := self._next_cohort():
-                    yield from self._train_cohort(hierarchies)
+                while (cohort := self._next_cohort()).asked:
+                    yield from self._train_cohort(cohort)
                     if self._time_is_up():
                         return
                 if winner := self.baselines.due():
@@ -117,49 +121,43 @@ class Search:
 
     # ------------------------------------------------------------------ cohorts
 
-    def _next_cohort(self) -> list[Hierarchy]:
-        """The hierarchies to train next; the same ones again after a cohort that was cut off."""
-        trained = self.ledger.trained()
-        unfinished = [Hierarchy.parse(text) for text in self.study.user_attrs.get("cohort", [])]
-        if not set(unfinished) <= trained.keys():
-            return unfinished
-        return next_cohort(
+    def _next_cohort(self) -> CohortRecord:
+        """What to train next, if anything; the same again after a cohort that was cut off."""
+        record = self.ledger.record()
+        if not record.cohort.is_finished:
+            return record.cohort
+        asked = next_cohort(
             self.space,
-            self.study.get_trials(deepcopy=False),
+            [told.trial for told in record.told],
             cohort_size=self.config.budget.cohort_size or 1,
             n_trials=self.config.budget.n_trials,
             seed=self.config.seed,
             strategy=self.config.budget.strategy or "tpe",
             cost=self._cost,
         )
+        return record.cohort.next(asked)
 
-    def _train_cohort(self, hierarchies: list[Hierarchy]) -> Iterator[Progress]:
+    def _train_cohort(self, record: CohortRecord) -> Iterator[Progress]:
         """Train a cohort, in smaller parts if the memory does not suffice after all."""
-        self.study.set_user_attr("cohort", [str(h) for h in hierarchies])
-        finished = self.ledger.finished().keys()
-        for hierarchy in hierarchies:
-            if hierarchy not in finished:
-                self.ledger.open(hierarchy)
-        known = self._known()
+        self.ledger.begin(record)
         memory = self.bench.memory_limit()
-        memory.check({h: self.plan(h) for h in hierarchies}, self.config.training)
+        memory.check({h: self.plan(h) for h in record.asked}, self.config.training)
         try:
-            yield from memory.retry(lambda: self._train_attempt(hierarchies, known, memory))
+            yield from memory.retry(lambda: self._train_attempt(record, memory))
         finally:
             shutil.rmtree(self.directory.parts, ignore_errors=True)
 
-    def _known(self) -> set[Hashable]:
-        """What is trained, by `SearchSpace.identity`; harvested networks too."""
-        return {self.space.identity(h) for h in self.ledger.finished()}
+    def _identities(self, trials: Iterable[TrialRecord]) -> set[Hashable]:
+        """The networks of trials, by `SearchSpace.identity`."""
+        return {self.space.identity(trial.hierarchy) for trial in trials}
 
-    def _train_attempt(
-        self, hierarchies: list[Hierarchy], known: set[Hashable], memory: MemoryLimit
-    ) -> Generator[Progress]:
-        done_before = len(self.ledger.trained().keys() - set(hierarchies))
-        cohort = self._make_cohort(hierarchies, known, memory)
+    def _train_attempt(self, record: CohortRecord, memory: MemoryLimit) -> Generator[Progress]:
+        told, hierarchies = self.ledger.record().told, list(record.asked)
+        done_before = sum(not trial.is_harvested for trial in told)
+        cohort = self._make_cohort(hierarchies, self._identities(told), memory)
         key = checkpoint_key(study_fingerprint(self.config, self.data.fingerprint), cohort)
         load_checkpoint(self.directory.checkpoint, key, cohort)
-        by, judge = self.config.pruning.by, self._judge(hierarchies)
+        by, judge = self.config.pruning.by, self._judge(hierarchies, told)
         for rung in cohort.history:
             values = {h: rung.ranked(h, by) for h in rung.accuracies}
             self.ledger.report(rung.step, values)
@@ -176,11 +174,9 @@ class Search:
                 self._retire(cohort, self._losers(cohort, rung.step, values))
             if rung.step == cohort.num_steps or not cohort.trie.asked:
                 if self.config.budget.against == "gap":
-                    for hierarchy in cohort.trie.asked:
-                        yield from self._show(
-                            self.baselines.train(hierarchy, self.bench.memory_limit())
-                        )
-                self._finish(cohort)
+                    for name in cohort.trie.asked:
+                        yield from self._show(self.baselines.train(name, self.bench.memory_limit()))
+                self._finish(record, cohort)
             elif cohort.at_rest and (self._time_is_up() or time.perf_counter() - saved > pause_s):
                 started = time.perf_counter()
                 save_checkpoint(self.directory.checkpoint, key, cohort)
@@ -191,14 +187,15 @@ class Search:
             if cohort.at_rest and self._time_is_up():
                 return
 
-    def _judge(self, hierarchies: list[Hierarchy]) -> OptunaJudge | None:
+    def _judge(
+        self, hierarchies: list[Hierarchy], told: Sequence[TrialRecord]
+    ) -> OptunaJudge | None:
         """Where one of Optuna's pruners decides on a cohort."""
         if not self.config.pruning.is_optunas:
             return None
-        finished = [t for h, t in self.ledger.finished().items() if h not in hierarchies]
         return OptunaJudge(
             self.config.pruning,
-            sorted(finished, key=lambda trial: trial.number),
+            [earlier.trial for earlier in told],
             hierarchies,
             self.space.distributions(),
             training=self.config.training,
@@ -249,23 +246,16 @@ class Search:
                 plans[hierarchy] = self.plan(hierarchy)
         return plans
 
-    def _finish(self, cohort: Cohort) -> None:
-        """Tell the cohort's results, and those that were read on the way."""
-        for hierarchy in cohort.trie.asked:
-            self.ledger.tell(cohort, hierarchy, TrialState.COMPLETE)
-        outside: list[Harvest] = []
-        for hierarchy in self._living_harvest(cohort):
-            if self.space.violation(hierarchy) is not None:
-                outside.append(self._read_harvest(cohort, hierarchy))
-            else:
-                self.ledger.add_harvested(cohort, hierarchy)
-        self._write_harvest(outside)
-        blocks = {
-            "blocks_trained": cohort.blocks_trained,
-            "blocks_separate": cohort.trie.blocks_separate,
-        }
-        for key, num in blocks.items():
-            self.study.set_user_attr(key, self.study.user_attrs.get(key, 0) + num)
+    def _finish(self, record: CohortRecord, cohort: Cohort) -> None:
+        """Write all that a cohort has come to, and last of all that this is done: a search that is
+        cut off before does it again, and what was written is the same.
+        """
+        living = self._living_harvest(cohort)
+        inside = [h for h in living if self.space.violation(h) is None]
+        self.ledger.finish(record, cohort, inside)
+        self._write_harvest([self._read_harvest(cohort, h) for h in living if h not in inside])
+        done = record.finished(cohort.blocks_trained, cohort.trie.blocks_separate)
+        write_cohort(self.study, done)
         self.directory.checkpoint.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ harvest
@@ -280,7 +270,8 @@ class Search:
         return read_harvest(cohort, hierarchy, self.plan(hierarchy), violation)
 
     def _write_harvest(self, rows: list[Harvest]) -> None:
-        add_harvest(self.directory.harvest, rows, self.ledger.finished().keys())
+        trials = {trial.name for trial in self.ledger.record().finished}
+        add_harvest(self.directory.harvest, rows, trials)
 
     # ------------------------------------------------------------------ beside the cohorts
 
@@ -298,7 +289,7 @@ class Search:
             return {COSTS[against].attribute: peak}
         reached = self.baselines.reached(hierarchy)
         if against == "gap" and reached:
-            gap = reached["val_accuracy"] - cohort.history[-1].output(hierarchy)
+            gap = reached.accuracy - cohort.history[-1].output(hierarchy)
             return {COSTS[against].attribute: gap}
         return {}
 
@@ -308,6 +299,5 @@ class Search:
 
     def _add_time(self) -> None:
         now = time.perf_counter()
-        total = self.study.user_attrs.get("time_s", 0.0) + now - self.started
-        self.study.set_user_attr("time_s", total)
+        add_time(self.study, now - self.started)
         self.started = now

@@ -75,11 +75,12 @@ class Standing:
         """Hierarchies trained, and the best with its accuracy; read anew only after a tell."""
         num_told = self._ledger.num_told
         if self._read is None or self._read[0] != num_told:
-            trial = best_trial(self._ledger.study)
+            record = self._ledger.record()
+            trial = best_trial(record)
             best = None
-            if trial is not None:
-                best = Hierarchy.parse(trial.user_attrs["hierarchy"]), trial.values[0]
-            self._read = num_told, len(self._ledger.trained()), best
+            if trial is not None and trial.value is not None:
+                best = trial.hierarchy, trial.value
+            self._read = num_told, len(record.trained), best
         return self._read[1:]
 
     def _time_left(self, done: float) -> float | None:

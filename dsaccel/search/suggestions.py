@@ -22,6 +22,7 @@ from dsaccel.seeds import derive
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import Cost
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.study.record import TrialRecord
 
 NUM_STARTUP = 10
 """Distinct trained hierarchies below which proposals are uniform; a generation of `nsga2`."""
@@ -64,7 +65,7 @@ def suggest(
 
     Args:
         space: what is feasible.
-        finished: the stored COMPLETE and PRUNED trials, by number.
+        finished: the stored COMPLETE and PRUNED trials, in order.
         values: of their networks (`SearchSpace.identity`); None: pruned.
         taken: networks that must not be suggested; grows meanwhile by what was yielded.
         strategy: one of `SAMPLERS`.
@@ -181,7 +182,7 @@ def _replay(
         value = read.get(max(read, default=0))
         if trial.state == TrialState.COMPLETE:
             value = trial.value
-        known = [value] if cost is None else [value, trial.user_attrs.get(cost.attribute)]
+        known = [value] if cost is None else [value, TrialRecord(trial).figure(cost.attribute)]
         values = [float(v) for v in known if v is not None]
         if len(values) < len(known):
             continue

@@ -60,7 +60,7 @@ def read_harvest(
     )
 
 
-def add_harvest(path: Path, rows: Sequence[Harvest], trials: Collection[Hierarchy]) -> None:
+def add_harvest(path: Path, rows: Sequence[Harvest], trials: Collection[str]) -> None:
     """Add networks to the file, which is written whole or not at all.
 
     Args:
@@ -74,7 +74,7 @@ def add_harvest(path: Path, rows: Sequence[Harvest], trials: Collection[Hierarch
         known = merged.get(row.hierarchy)
         if known is None or int(known["epochs"]) <= row.epochs:
             merged[row.hierarchy] = _texts(row)
-    merged = {name: row for name, row in merged.items() if name not in set(map(str, trials))}
+    merged = {name: row for name, row in merged.items() if name not in trials}
     if merged == old:
         return
     if not merged:
