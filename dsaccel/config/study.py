@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from dsaccel.config.section import Searched, Section
 from dsaccel.parts import NamesPart
-from dsaccel.spec.hierarchy import Value, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import MAX_BLOCKS, Value, format_hierarchy, parse_hierarchy
 
 PRUNING_RULES = ("halving", "percentile", "none")
 MAX_CUDA_LANES = 32
@@ -263,6 +263,8 @@ class SpaceConfig(Section):
                 raise ValueError(
                     f"of stage {stage} must be [lowest, highest] with 1 <= lowest <= highest"
                 )
+        if (most := sum(highest for _, highest in bounds)) > MAX_BLOCKS:
+            raise ValueError(f"must allow at most {MAX_BLOCKS} blocks in all, but got {most}")
         return bounds
 
 
