@@ -14,7 +14,7 @@ from dsaccel.analysis.landscape import record_landscape
 from dsaccel.config.study import SpaceConfig, StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError, NoMemoryError, StorageError
-from dsaccel.spec.hierarchy import MAX_BLOCKS, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import MAX_BLOCKS, Hierarchy
 from dsaccel.study.folder import StudyDir
 
 # ---- numbers without an end
@@ -23,8 +23,8 @@ from dsaccel.study.folder import StudyDir
 @pytest.mark.parametrize("text", ["1-1-100000000", "999-3-10", "9" * 5000, "-".join("1" * 501)])
 def test_more_blocks_than_a_network_may_have_are_refused_with_the_limit(text):
     with pytest.raises(ConfigError, match="at most 500 blocks in all, but got"):
-        parse_hierarchy(text)
-    assert sum(parse_hierarchy(f"1-1-{MAX_BLOCKS - 2}")) == MAX_BLOCKS
+        Hierarchy.parse(text)
+    assert Hierarchy.parse(f"1-1-{MAX_BLOCKS - 2}").num_blocks == MAX_BLOCKS
 
 
 @pytest.mark.parametrize("highest", [1_000_000, 1_000_000_000])
@@ -95,12 +95,12 @@ def test_a_killed_replay_worker_is_told(folder, monkeypatch):
 @given(st.text(max_size=40) | st.from_regex(r"[0-9]{1,4}(-[0-9]{1,4}){0,5}( [a-z_]+=[^ ]*)?"))
 def test_a_hierarchy_is_read_and_written_the_same_or_refused(text):
     try:
-        hierarchy = parse_hierarchy(text)
+        hierarchy = Hierarchy.parse(text)
     except ConfigError:
         return
-    written = format_hierarchy(hierarchy)
-    assert parse_hierarchy(written) == hierarchy
-    assert format_hierarchy(parse_hierarchy(written)) == written
+    written = str(hierarchy)
+    assert Hierarchy.parse(written) == hierarchy
+    assert str(Hierarchy.parse(written)) == written
 
 
 VALUES = st.recursive(
