@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_study import TABLES, searched, searching, tables
+from tiny_study import recorded as record_of
 
 from dsaccel.analysis import replay_policies
 from dsaccel.analysis.landscape import record_landscape
@@ -82,7 +83,7 @@ def test_a_killed_replay_worker_is_told(folder, monkeypatch):
         "space": {"num_blocks": [[1, 1], [1, 2], [1, 2]]},
     }
     search = searched(**exhaustive)
-    landscape = record_landscape([(search.config, search.study)])
+    landscape = record_landscape([record_of(search)])
     policy = replay_policies.policies(landscape, "random", "2", 4, {})
     monkeypatch.setattr(replay_policies, "partial", lambda *_: _die)
     with pytest.raises(NoMemoryError, match=r"one was killed, .* fewer than 2 --jobs"):
