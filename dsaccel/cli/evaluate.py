@@ -11,7 +11,7 @@ from dsaccel.errors import ConfigError
 
 @takes(
     *("data.name", "data.dir", "runtime.device", "runtime.threads"),
-    *("--download", "--json"),
+    *("--trust-part", "--download", "--json"),
 )
 def evaluate(
     target: Annotated[
