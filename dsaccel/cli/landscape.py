@@ -32,8 +32,7 @@ def landscape(
     check_output(path)
     searched = [Study.load(study) for study in studies]
     recorded = record_landscape(
-        [(study.config, study.optuna) for study in searched],
-        names=[study.name for study in searched],
+        [study.record for study in searched],
     )
     write_landscape(recorded, path)
     num_feasible = sum(network.is_feasible for network in recorded.networks.values())
