@@ -18,6 +18,7 @@ from dsaccel.confirm.run import Confirm, ConfirmProgress
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, UserError
 from dsaccel.families import check_hierarchy
+from dsaccel.parts import trust, words_of
 from dsaccel.report.confirmation import write_confirmation
 from dsaccel.report.figures import FIGURES
 from dsaccel.report.results import write_results
@@ -102,6 +103,7 @@ class Study:
             if folder is None:
                 raise ConfigError("a study without a file needs a folder: Study.open(..., folder=)")
             name, tables, source = "", deepcopy(dict(study)), "the study"
+            trust(words_of(tables), Path())
         else:
             (name, tables), source = find_study(str(study)), str(study)
         directory = StudyDir(name) if folder is None else _directory(Path(folder))
@@ -109,6 +111,7 @@ class Study:
             tables["space"] = find_space(space)
         for key, value in (settings or {}).items():
             set_value(tables, key, value)
+        trust(words_of(settings), Path())
         config = parse_config(StudyConfig, tables, source)
         return cls(config, directory, data=data, download=download)
 

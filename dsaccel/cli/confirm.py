@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @takes(
     *("confirm.top", "confirm.num_seeds", "confirm.controls", "confirm.tuning_trials"),
-    *("--download", "--json", "--quiet"),
+    *("--trust-part", "--download", "--json", "--quiet"),
 )
 def confirm(
     study: StudyName,

@@ -12,7 +12,7 @@ from dsaccel.errors import ConfigError
 
 @takes(
     *("data.name", "data.dir", "runtime.device", "runtime.threads"),
-    *("--download", "--json"),
+    *("--trust-part", "--download", "--json"),
 )
 def evaluate(
     target: Annotated[

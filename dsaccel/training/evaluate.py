@@ -90,7 +90,7 @@ def read_accuracy(
         for node in trie.nodes()
     }
     units = [unit for learner in learners.values() for unit in learner.units]
-    load_weights(path, units, run.family)
+    load_weights(path, units, run)
     heads = evaluate(trie, learners, images.batches())[plan.hierarchy]
     reading = Reading(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
