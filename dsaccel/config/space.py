@@ -16,7 +16,7 @@ from pydantic import (
 from dsaccel.config.recipe import NetworkConfig, TrainingConfig
 from dsaccel.config.section import Searched, Section
 from dsaccel.parts import NamesPart
-from dsaccel.spec.hierarchy import OPTIONS, SETTINGS, Value
+from dsaccel.spec.hierarchy import MAX_BLOCKS, OPTIONS, SETTINGS, Value
 
 
 class _SettingsConfig(Section):
@@ -150,4 +150,6 @@ class SpaceConfig(Section):
                 raise ValueError(
                     f"of stage {stage} must be [lowest, highest] with 1 <= lowest <= highest"
                 )
+        if (most := sum(highest for _, highest in bounds)) > MAX_BLOCKS:
+            raise ValueError(f"must allow at most {MAX_BLOCKS} blocks in all, but got {most}")
         return bounds
