@@ -27,9 +27,9 @@ from dsaccel.study.harvest import Harvest, add_harvest, read_harvest
 from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.storage import storage_errors
 from dsaccel.study.trials import Ledger
-from dsaccel.training.allocations import training_peak_bytes
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.measured import training_peak_bytes
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.workbench import Workbench
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.nn.layers import Features, build_units, positions
@@ -36,7 +36,7 @@ class Learner:
         self.device = device
         self.units = build_units(segment, seed)
         for unit in self.units:
-            unit.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            _place(unit, device, dtype)
         # on CUDA a tensor: a step that is recorded once must find each epoch's there
         is_cuda = device.type == "cuda"
         self._rates: list[float | Tensor] = [
@@ -84,9 +84,11 @@ class Learner:
             features = self._learn(index, features, y_B, lanes)
         return features.x
 
-    def learn(self, features: Features, y_B: Tensor) -> None:
-        """Train the first unit that is not frozen on a batch of what the unit below passes on."""
-        self._learn(self.num_frozen, features, y_B, ONE_LANE)
+    def learn(self, features: Features, y_B: Tensor) -> Features:
+        """Train the first unit that is not frozen on a batch of what the unit below passes on;
+        returns what it passes on itself.
+        """
+        return self._learn(self.num_frozen, features, y_B, ONE_LANE)
 
     def freeze(self) -> None:
         """End the learning of the first unit that is not frozen, and free its optimizer."""
@@ -164,3 +166,17 @@ class Learner:
     def _autocast(self) -> torch.autocast:
         enabled = self.training.precision == "bf16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _place(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Move weights and statistics, maps channels-last: `Module.to` cannot move fake tensors."""
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            setattr(part, name, nn.Parameter(_placed(parameter.detach(), device, dtype)))
+        for name, buffer in part.named_buffers(recurse=False):
+            setattr(part, name, _placed(buffer, device, dtype))
+
+
+def _placed(x: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    last = torch.channels_last if x.ndim == 4 else torch.preserve_format
+    return x.to(device, dtype if x.is_floating_point() else x.dtype, memory_format=last)

@@ -14,12 +14,12 @@ from dsaccel.errors import NoMemoryError
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory import estimate_plans, split_to_fit
+from dsaccel.training.meter import Machine
 from dsaccel.training.parts import SplitCohort
 from dsaccel.training.runtime import (
     free_memory_bytes,
     is_out_of_memory,
     release_memory,
-    unfolds_bf16,
 )
 
 T = TypeVar("T")
@@ -144,8 +144,7 @@ class MemoryLimit:
             plans,
             training,
             num_images=self._num_images,
-            device=self._device.type,
-            unfolds_bf16=unfolds_bf16(self._device),
+            machine=Machine.of(self._device),
         ).total_bytes
 
 
