@@ -29,6 +29,7 @@ from torchvision import transforms
 
 from dsaccel.config.study import DataConfig, NetworkConfig, TrainingConfig
 from dsaccel.data.batches import Data, EvalSplit
+from dsaccel.data.source import open_source
 from dsaccel.families import build_plan
 from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy
 from dsaccel.spec.plan import Plan
@@ -184,8 +185,10 @@ def our_data(pixels: np.ndarray, labels: np.ndarray, batch_size: int) -> Data:
     mean, std = (torch.tensor([255 * level for level in levels]) for levels in (MEAN, STD))
     x, y = torch.from_numpy(pixels), torch.from_numpy(labels)
     return Data(
+        source=open_source(DataConfig()),
         resolved=DataConfig(name="random", image_size=SIDE, crop_padding=PADDING, flip=True),
         class_names=tuple(str(label) for label in range(NUM_CLASSES)),
+        notes=(),
         has_test=False,
         val_is_given=False,
         fingerprint="",

@@ -22,12 +22,12 @@ import torch
 from flops import trie_flops
 from plotly.subplots import make_subplots
 from rich.console import Console
-from rich.table import Table
 from step import CHANNELS, NUM_CLASSES, recipe
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.families import build_plan
-from dsaccel.report.page import figure_html, section_html, table_html, write_page
+from dsaccel.report.page import Section, write_page
+from dsaccel.report.table import Table
 from dsaccel.spec.hierarchy import format_hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.training.learner import Learner
@@ -196,18 +196,17 @@ def main() -> None:
     print(measure.write(options.out, record))
     page = options.page or DOCS / "scaling.html"
     about = f"A training step of ResNet18 at width {options.width:g}, {environment['cpu']}."
-    parts = [
-        section_html(
+    sections = [
+        Section(
             "Growth",
             "Processor time of a step, and the peak of its memory with parameters and Adam's "
             "averages. Both axes logarithmic.",
-            figure_html(figure(rows), "scaling"),
+            figure=figure(rows),
+            name="scaling",
         ),
-        section_html(
-            "Figures", "A row a point.", table_html(HEADINGS, [row.cells for row in rows])
-        ),
+        Section("Figures", "A row a point.", table=table(rows)),
     ]
-    write_page(page, "Scaling", about, parts)
+    write_page(page, "Scaling", sections, about=about)
     print(page)
 
 
@@ -240,12 +239,7 @@ def slopes(rows: list[Row]) -> tuple[float, float]:
 
 def table(rows: list[Row]) -> Table:
     """A row a point."""
-    result = Table(title="A training step of a trie")
-    for number, heading in enumerate(HEADINGS):
-        result.add_column(heading, justify="left" if number < 2 else "right")
-    for row in rows:
-        result.add_row(*row.cells)
-    return result
+    return Table(HEADINGS, [row.cells for row in rows], words=(0, 1))
 
 
 def figure(rows: list[Row]) -> go.Figure:

@@ -1,10 +1,42 @@
-"""Files are written whole or not at all, and what cannot be written is one line with a way out."""
+"""Files are written whole or not at all, and what cannot be written is one line with a way out.
+Only regular files are read: a pipe or a device may never end.
+"""
 
+import errno
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from dsaccel.errors import StorageError
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file to be read.
+
+    Raises:
+        OSError: if it cannot be opened, or is a folder, a pipe or a device.
+    """
+    # a pipe that nobody writes to would be waited for
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise OSError(errno.EINVAL, f"it is {kind} and no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: Path) -> bytes:
+    """The contents of a regular file.
+
+    Raises:
+        OSError: as `open_file`.
+    """
+    with open_file(path) as file:
+        return file.read()
 
 
 @contextmanager

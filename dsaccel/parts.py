@@ -25,9 +25,19 @@ if TYPE_CHECKING:
 
 Kind = Literal["head", "loss", "family", "optimizer", "lr_schedule", "strategy", "pruner", "data"]
 
-KINDS: dict[str, str] = {}
+KINDS: dict[str, str] = {
+    "data": "dsaccel.data.source:DataSource",
+}
 """The class that every part of a kind derives from, as `module:Class`."""
-BUILTIN: dict[str, dict[str, str]] = {}
+BUILTIN: dict[str, dict[str, str]] = {
+    "data": {
+        "digits": "dsaccel.data.sources.digits:Digits",
+        **dict.fromkeys(
+            ("cifar10", "cifar100", "fashion-mnist", "kmnist", "mnist", "stl10", "svhn"),
+            "dsaccel.data.sources.torchvision:Torchvision",
+        ),
+    },
+}
 """The shipped parts of each kind: name -> `module:Class`."""
 
 _trusted: dict[str, Path] = {}
@@ -51,6 +61,8 @@ class NamesPart:
     """Marks a text field of a config as the name of a part: `Annotated[str, NamesPart("head")]`."""
 
     kind: Kind
+    or_else: str | None = None
+    """What another text stands for: a data set may also be a folder."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         from pydantic_core.core_schema import no_info_after_validator_function
@@ -63,10 +75,14 @@ class NamesPart:
         Raises:
             ValueError: if there is none.
         """
-        if name not in BUILTIN[self.kind] and not is_foreign(name):
+        if self.or_else is None and not self.is_part(name):
             known = ", ".join(BUILTIN[self.kind])
             raise ValueError(f"must be one of {known}, or an import path as ./mine.py:Mine")
         return name
+
+    def is_part(self, name: str) -> bool:
+        """Whether a name is that of a shipped part, or an import path."""
+        return name in BUILTIN[self.kind] or is_foreign(name)
 
 
 def is_foreign(name: str) -> bool:
@@ -158,7 +174,7 @@ def named_parts(config: "BaseModel") -> Iterator[tuple[Kind, str]]:
         marks = [mark for mark in field.metadata if isinstance(mark, NamesPart)]
         if hasattr(type(value), "model_fields"):
             yield from named_parts(value)
-        elif marks and value is not None:
+        elif marks and value is not None and marks[0].is_part(value):
             yield marks[0].kind, value
 
 

@@ -199,7 +199,7 @@ def test_bad_toml_is_refused_with_the_file_and_the_place(tmp_path):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.toml cannot be read: No such file"):
         read_toml(tmp_path / "none.toml")
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match="cannot be read: it is a folder"):
         read_toml(tmp_path)
 
 

@@ -20,7 +20,7 @@ from dsaccel.config.study import ConfirmConfig, RunConfig, StudyConfig
 from dsaccel.confirm.entrants import Entrants, GlobalSettings
 from dsaccel.confirm.result import Entry
 from dsaccel.confirm.run import Confirm, fresh_seeds
-from dsaccel.data.batches import load_test
+from dsaccel.data.load import load_test
 from dsaccel.errors import ConfigError, MismatchError, NoMemoryError, NoResultError
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.rows import best_trial
@@ -411,7 +411,7 @@ def test_networks_whose_weights_are_gone_are_trained_again_to_the_same(confirmed
 
 
 def test_without_a_test_split_validation_alone_is_confirmed(study, monkeypatch):
-    monkeypatch.setattr("dsaccel.data.batches.has_test", lambda _: False)
+    monkeypatch.setattr("dsaccel.data.sources.digits.Digits.has", lambda *_: False)
     monkeypatch.setattr("dsaccel.confirm.run.load_test", lambda *_, **__: pytest.fail("read"))
     confirm = run(confirming(ConfirmConfig(top=1, num_seeds=1, controls=False)))
     assert confirm.is_finished

@@ -11,7 +11,7 @@ import pytest
 from dsaccel.config.study import NetworkConfig, SettingsConfig, SpaceConfig
 from dsaccel.errors import ConfigError
 from dsaccel.families import FAMILIES, build_plan
-from dsaccel.search import space as space_module
+from dsaccel.space import space as space_module
 from dsaccel.space.counts import Counts
 from dsaccel.space.space import Measures, SearchSpace
 from dsaccel.spec.hierarchy import settings_of, with_settings

@@ -4,9 +4,9 @@ import torch
 from PIL import Image
 
 from dsaccel.config.study import DataConfig
-from dsaccel.data import batches as data_module
-from dsaccel.data.batches import load_data, load_test
 from dsaccel.data.images import Images
+from dsaccel.data.load import load_data, load_test
+from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError
 from dsaccel.seeds import derive
 
@@ -22,17 +22,24 @@ def make_images(counts=(30, 20, 10), channels=3, side=SIDE):
     return Images(pixels, labels, tuple("abcdefghij"[: len(counts)]))
 
 
-@pytest.fixture
-def load(monkeypatch):
-    """Data of given images, as if they lay in a folder."""
+class Given(DataSource):
+    name = "a source"
 
-    def load(images=None, *, val=None, seed=1, batch_size=16, **settings):
-        images = images or make_images()
-        monkeypatch.setattr(data_module, "read_train", lambda config, download: images)
-        monkeypatch.setattr(data_module, "read_val", lambda config, class_names: val)
-        monkeypatch.setattr(data_module, "has_test", lambda config: False)
-        config = DataConfig(name="folder", **settings)
-        return load_data(config, seed=seed, batch_size=batch_size, device=CPU)
+    def __init__(self, **splits):
+        self.splits = splits
+
+    def read(self, split):
+        return self.splits.get(split)
+
+
+@pytest.fixture
+def load():
+    """Data of given images."""
+
+    def load(images=None, *, val=None, test=None, seed=1, batch_size=16, **settings):
+        source = Given(train=images or make_images(), val=val, test=test)
+        config = DataConfig(**settings)
+        return load_data(config, seed=seed, batch_size=batch_size, device=CPU, source=source)
 
     return load
 
@@ -293,10 +300,9 @@ def test_the_fingerprint_is_that_of_images_labels_and_split(load):
     assert load(images, cutout=2, batch_size=4).fingerprint == prints[0]
 
 
-def test_a_split_has_the_fingerprint_of_its_own_images_and_labels(load, monkeypatch):
+def test_a_split_has_the_fingerprint_of_its_own_images_and_labels(load):
     def test_print(images, **settings):
-        monkeypatch.setattr(data_module, "read_test", lambda *_, **__: images)
-        return load_test(load(**settings)).fingerprint
+        return load_test(load(test=images, **settings)).fingerprint
 
     images = make_images((5, 5, 5))
     fewer = Images(images.images[1:], images.labels[1:], images.class_names)
@@ -357,8 +363,6 @@ def test_augmentation_larger_than_the_image_is_refused(load, name):
         load(**{name: 9})
 
 
-def test_a_missing_test_split_is_refused_when_it_is_asked_for(load, monkeypatch):
-    data = load()
-    monkeypatch.setattr(data_module, "read_test", lambda *args, **settings: None)
-    with pytest.raises(ConfigError, match="must hold test/<class>/"):
-        load_test(data)
+def test_a_missing_test_split_is_refused_when_it_is_asked_for(load):
+    with pytest.raises(ConfigError, match="a source must have test images"):
+        load_test(load())

@@ -14,19 +14,24 @@ from test_replay import synthetic
 
 from dsaccel.analysis.agreement import Fidelity, resampled, resamples, share_of_best, tau_b
 from dsaccel.analysis.landscape import Landscape
-from dsaccel.analysis.pruning_advice import advise, is_trusted, simulate, trusted_settings
+from dsaccel.analysis.pruning_advice import (
+    advise,
+    calibrated,
+    is_trusted,
+    simulate,
+    trusted_settings,
+)
 from dsaccel.config.study import PruningConfig, StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError
-from dsaccel.report.calibration_page import write_calibration
-from dsaccel.report.calibration_tables import (
-    calibrated,
+from dsaccel.report.calibration import (
     calibration_summary,
     calibration_tables,
     pruning_table,
-    verdict,
+    write_calibration,
     write_pruning,
 )
+from dsaccel.report.calibration_words import verdict
 from dsaccel.spec.hierarchy import parse_hierarchy
 
 NUM_EPOCHS = 4

@@ -16,7 +16,7 @@ from torch import nn
 import dsaccel
 from dsaccel.config.study import NetworkConfig
 from dsaccel.config.toml import write_toml
-from dsaccel.data.batches import load_test
+from dsaccel.data.load import load_test
 from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan
 from dsaccel.nn.layers import build_units

@@ -11,9 +11,11 @@ from rich.console import Console
 from tiny_study import searched, searching, write_study
 from typer.testing import CliRunner
 
+from dsaccel.analysis.pareto import pareto_points
 from dsaccel.cli.app import app
 from dsaccel.errors import ConfigError, NoResultError
-from dsaccel.report.pareto import front_table, pareto_figure, pareto_points, write_front
+from dsaccel.report.figures.pareto import pareto_figure
+from dsaccel.report.pareto import front_table, write_front
 from dsaccel.spec.costs import COSTS
 
 PARAMETERS = COSTS["parameters"]

@@ -21,7 +21,8 @@ from dsaccel.analysis.replay_policies import (
 from dsaccel.config.study import PruningConfig, StudyConfig
 from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan
-from dsaccel.report.replay_figure import outcome_summary, replay_figure, write_replay
+from dsaccel.report.figures.replay import replay_figure
+from dsaccel.report.replay import outcome_summary, write_replay
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy
 

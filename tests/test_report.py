@@ -11,8 +11,11 @@ from optuna.trial import TrialState, create_trial
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from dsaccel.report.figures import hierarchy_figure, history_figure, parameters_figure
-from dsaccel.report.head_figures import depth_figure, heads_figure, stage_borders
+from dsaccel.report.figures.depth import depth_figure, stage_borders
+from dsaccel.report.figures.heads import heads_figure
+from dsaccel.report.figures.hierarchies import hierarchy_figure
+from dsaccel.report.figures.history import history_figure
+from dsaccel.report.figures.parameters import parameters_figure
 from dsaccel.report.study_page import write_report
 from dsaccel.report.study_table import headline, trials_table
 from dsaccel.study.rows import best_trial

@@ -16,7 +16,7 @@ from dsaccel.cli.app import app
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError, MismatchError
-from dsaccel.report.head_figures import stage_borders
+from dsaccel.report.figures.depth import stage_borders
 from dsaccel.report.results import write_results
 from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy, settings_of
 from dsaccel.spec.trie import Trie

@@ -244,7 +244,7 @@ def test_the_test_accuracy_is_that_of_the_test_images(config_file):
     """Against a normalisation and a count of its own."""
     training = trained(tiny_run())
     save_weights(Path("best.safetensors"), training.units, training.run, training.facts)
-    from dsaccel.data.batches import load_test
+    from dsaccel.data.load import load_test
 
     test = load_test(training.data)
     x = test.pixels.permute(0, 3, 1, 2).float()

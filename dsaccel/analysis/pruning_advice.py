@@ -20,6 +20,9 @@ from dsaccel.analysis.agreement import (
     MIN_SEEDS,
     By,
     Fidelity,
+    Importance,
+    RungAgreement,
+    StageAgreement,
     Vector,
     resampled,
     share_of_best,
@@ -55,6 +58,39 @@ class Advice:
     """By what is ranked: the first rung of halving with factor 2 that is trusted."""
     setting: Setting | None
     """The cheapest trusted one."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """All that a calibration comes to."""
+
+    fidelity: Fidelity
+    ceiling: Interval
+    rungs: list[RungAgreement]
+    stages: list[StageAgreement]
+    importances: list[Importance]
+    advice: Advice
+
+    def by_ranking(self) -> list[tuple[By, list[RungAgreement]]]:
+        """The rungs of each ranking that has more than the last one."""
+        groups: list[tuple[By, list[RungAgreement]]] = []
+        for by in ("head", "output"):
+            rows = [row for row in self.rungs if row.by == by]
+            if len(rows) > 1 or self.fidelity.landscape.num_steps == 1:
+                groups.append((by, rows))
+        return groups
+
+
+def calibrated(fidelity: Fidelity) -> Calibrated:
+    """Compute everything; seconds."""
+    return Calibrated(
+        fidelity,
+        fidelity.ceiling(),
+        list(fidelity.rungs()),
+        list(fidelity.stages()),
+        list(fidelity.importances()),
+        advise(fidelity),
+    )
 
 
 def advise(fidelity: Fidelity) -> Advice:

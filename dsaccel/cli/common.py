@@ -1,7 +1,6 @@
-"""What several commands need: a study by name, consoles."""
+"""What several commands need: a study by name."""
 
-import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,7 +8,6 @@ from dsaccel.errors import ConfigError
 
 if TYPE_CHECKING:
     from optuna import Study
-    from rich.console import Console
 
     from dsaccel.config.study import StudyConfig
     from dsaccel.study.folder import StudyDir
@@ -17,33 +15,6 @@ if TYPE_CHECKING:
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study file, its name, or a study that was run.")
 ]
-
-PIPE_WIDTH = 10_000
-"""More than any line has."""
-
-
-def consoles(as_json: bool) -> tuple["Console", "Console"]:
-    """For progress, and for results: stdout, unless that is kept for JSON. What is piped is neither
-    wrapped nor cut.
-    """
-    from rich.console import Console
-
-    def console(stderr: bool) -> Console:
-        # no markup: a path may hold brackets
-        if (sys.stderr if stderr else sys.stdout).isatty():
-            return Console(stderr=stderr, markup=False)
-        # with a height, or a dumb terminal's width would be taken where colour is forced
-        return Console(stderr=stderr, width=PIPE_WIDTH, height=25, markup=False)
-
-    progress = console(stderr=True)
-    return progress, progress if as_json else console(stderr=False)
-
-
-def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
-    import json
-
-    print(json.dumps(value))
 
 
 def stored_study(study: str) -> tuple["StudyDir", "StudyConfig", "Study"]:

@@ -5,39 +5,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dsaccel.cli import options
-from dsaccel.cli.common import StudyName, consoles, print_json, stored_study
+from dsaccel.cli.common import StudyName, stored_study
+from dsaccel.cli.options import Given, takes
+from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from dsaccel.confirm.run import Confirm
-    from dsaccel.search.engine import Search
 
 
+@takes(
+    *("confirm.top", "confirm.num_seeds", "confirm.controls", "confirm.tuning_trials"),
+    *("--download", "--json", "--quiet"),
+)
 def confirm(
     study: StudyName,
-    top: Annotated[int | None, typer.Option(help="Finalists. Default: 3.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Fresh seeds. Default: 5.")] = None,
-    controls: Annotated[
-        bool | None,
-        typer.Option(
-            "--controls/--no-controls", help="Controls for parameters, local losses and width."
-        ),
-    ] = None,
-    tuning_trials: Annotated[
-        int | None,
-        typer.Option(
-            help="Settings tried for global back-propagation. Default: as many as layer-wise."
-        ),
-    ] = None,
+    *,
     resolution: Annotated[
         float, typer.Option(help="Say how many seeds this many points would need.")
     ] = 0.5,
-    download: options.Download = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    given: Given,
 ) -> None:
     """Train the best again with fresh seeds; say what is noise.
 
@@ -46,7 +33,7 @@ def confirm(
     """
     if not resolution > 0:
         raise ConfigError(f"--resolution must be above 0 points, but got {resolution}")
-    from dsaccel.config.study import ConfirmConfig
+    from dsaccel.config.study import StudyConfig
     from dsaccel.config.toml import parse_config
     from dsaccel.confirm.run import Confirm
     from dsaccel.report.study_page import write_report
@@ -54,56 +41,29 @@ def confirm(
 
     quiet_optuna()
     directory, config, stored = stored_study(study)
-    given = {
-        "top": top,
-        "num_seeds": seeds,
-        "controls": controls,
-        "tuning_trials": tuning_trials,
-    }
-    tables = config.confirm.model_dump(exclude_none=True)
-    tables |= {key: value for key, value in given.items() if value is not None}
-    asked = parse_config(ConfirmConfig, tables, "the command line")
+    tables = config.model_dump(mode="json", exclude_none=True)
+    given.apply(tables)
+    asked = parse_config(StudyConfig, tables, "the command line").confirm
     command = f"dsaccel confirm {study}"
-    confirming = Confirm(config, directory, stored, asked, command=command, download=download)
-    console, out = consoles(as_json)
-    run_confirmation(confirming, console, resolution / 100, quiet=quiet)
+    confirming = Confirm(config, directory, stored, asked, command=command, download=given.download)
+    output = Output(as_json=given.as_json, quiet=given.quiet)
+    run_confirmation(confirming, output, resolution / 100)
     write_report(stored, directory.report)
-    show_confirmation(confirming, out, resolution / 100, as_json=as_json)
+    show_confirmation(confirming, output, resolution / 100)
 
 
-def confirm_search(
-    searching: "Search", console: "Console", *, download: bool, quiet: bool
-) -> "Confirm":
-    """Confirm a search that has just been finished."""
-    from dsaccel.confirm.run import Confirm
-    from dsaccel.confirm.verdict import RESOLUTION
-
-    confirming = Confirm(
-        searching.config,
-        searching.directory,
-        searching.study,
-        searching.config.confirm,
-        command=searching.directory.search_command("--confirm"),
-        download=download,
-    )
-    run_confirmation(confirming, console, RESOLUTION, quiet=quiet)
-    return confirming
-
-
-def run_confirmation(
-    confirming: "Confirm", console: "Console", resolution: float, *, quiet: bool
-) -> None:
+def run_confirmation(confirming: "Confirm", output: Output, resolution: float) -> None:
     """Run with progress; files are written as far as it came, also when it is cut off."""
-    from dsaccel.report.confirm_tables import progress_line, progress_panel, write_confirmation
+    from dsaccel.report.confirmation import progress_line, progress_panel, write_confirmation
     from dsaccel.report.live import LiveView
 
     if confirming.is_finished:
-        if not quiet:
-            console.print("all of it is trained and read: the recorded confirmation is shown")
-    elif not confirming.entrants.has_test and not quiet:
+        output.say("all of it is trained and read: the recorded confirmation is shown")
+    elif not confirming.entrants.has_test:
         fresh = ", and no image is fresh" if confirming.entrants.val_is_given else ""
-        console.print(f"no test split: the confirmation is on validation alone{fresh}")
-    with LiveView(console, quiet=quiet) as view, closing(confirming.run()) as run:
+        output.say(f"no test split: the confirmation is on validation alone{fresh}")
+    view = LiveView(output.progress, quiet=output.quiet)
+    with view, closing(confirming.run()) as run:
         try:
             for progress in run:
                 view.show(progress_panel(progress), progress_line(progress))
@@ -114,24 +74,21 @@ def run_confirmation(
     write_confirmation(confirming, resolution)
 
 
-def show_confirmation(
-    confirming: "Confirm", out: "Console", resolution: float, *, as_json: bool
-) -> None:
+def show_confirmation(confirming: "Confirm", output: Output, resolution: float) -> None:
     """The outcome, as JSON or as a table with sentences."""
-    from dsaccel.confirm.verdict import sentences
-    from dsaccel.report.confirm_tables import (
+    from dsaccel.report.confirmation import (
         confirmation_summary,
-        confirmation_table,
         write_confirmation,
     )
+    from dsaccel.report.confirmation_table import confirmation_table
+    from dsaccel.report.verdict import sentences
 
     files = write_confirmation(confirming, resolution)
     files["report"] = confirming.directory.report.as_posix()
-    if as_json:
-        print_json(confirmation_summary(confirming, resolution) | {"files": files})
+    if output.as_json:
+        output.show_json(confirmation_summary(confirming, resolution) | {"files": files})
         return
-    out.print(confirmation_table(confirming.result))
-    for line in sentences(confirming.result, resolution):
-        out.print(line, highlight=False)
-    for label, path in files.items():
-        out.print(f"{label:>18}  {path}", highlight=False, soft_wrap=True)
+    # the last column is for the width of a page
+    table = confirmation_table(confirming.result).without_column(9)
+    output.show(table, *sentences(confirming.result, resolution))
+    output.show_files(files, width=18)

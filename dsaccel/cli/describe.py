@@ -1,85 +1,98 @@
 """`dsaccel describe`: what a hierarchy is and costs, or what a search space holds."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dsaccel.cli import options
-from dsaccel.cli.common import consoles, print_json
+from dsaccel.cli.options import Given, takes
+from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError
 
+if TYPE_CHECKING:
+    from dsaccel.config.study import RunConfig
 
+
+@takes(
+    *("family", "network.granularity", "network.loss", "network.width"),
+    *("training.batch_size", "training.schedule", "training.precision", "--set", "--json"),
+)
 def describe(
     hierarchy: Annotated[
         str | None, typer.Argument(metavar="HIERARCHY", help="1-1-2-2; default: the family's own.")
     ] = None,
-    family: options.Family = None,
+    *,
     channels: Annotated[int, typer.Option(help="Of the images.", min=1)] = 3,
     image_size: Annotated[int, typer.Option(help="Side in pixels.", min=4)] = 32,
     num_classes: Annotated[int, typer.Option(help="Classes.", min=2)] = 10,
-    granularity: options.Granularity = None,
-    loss: options.Loss = None,
-    width: options.Width = None,
-    batch_size: options.BatchSize = None,
-    schedule: options.Schedule = None,
-    precision: options.Precision = None,
-    settings: options.Settings = None,
     space: Annotated[
         str | None,
         typer.Option(help="A search space instead, with its family: a file, or its name."),
     ] = None,
-    as_json: options.Json = False,
+    given: Given,
 ) -> None:
     """Show a hierarchy, or a search space, and what it costs.
 
     Trains nothing. Memory is estimated, on a CPU.
     """
-    given = dict(locals()) | {"family": None}
-    from dsaccel.config.study import RunConfig, SpaceConfig
-    from dsaccel.config.toml import parse_config
-    from dsaccel.families import MODES, find_family
+    images = (channels, image_size, num_classes)
+    output = Output(as_json=given.as_json)
+    if space is None:
+        _describe_hierarchy(hierarchy, images, given, output)
+    elif hierarchy is None:
+        _describe_space(space, images, given, output)
+    else:
+        raise ConfigError(f"describe {hierarchy} or --space {space}, but not both")
+
+
+def _describe_hierarchy(
+    hierarchy: str | None, images: tuple[int, int, int], given: Given, output: Output
+) -> None:
+    from dsaccel.families import MODES
     from dsaccel.planner import Planner
-    from dsaccel.report.describe import (
-        describe_plan,
-        description_table,
-        memory_summary,
-        memory_table,
-        training_memory,
-    )
+    from dsaccel.report import describe
+    from dsaccel.spec.hierarchy import parse_hierarchy
+
+    run = _run_config(given.settings.get("family", "resnet18"), hierarchy, given)
+    plan = Planner(run.family, run.network, *images)
+    local, whole = (plan(parse_hierarchy(run.hierarchy), mode) for mode in MODES)
+    memory = describe.training_memory(local, whole, run.training)
+    if output.as_json:
+        summary = describe.describe_plan(local)
+        output.show_json(summary | {"memory": describe.memory_summary(memory)})
+    else:
+        output.show(describe.description_table(local), describe.memory_table(memory, run.training))
+
+
+def _describe_space(space: str, images: tuple[int, int, int], given: Given, output: Output) -> None:
+    from dsaccel.config.study import SpaceConfig
+    from dsaccel.config.toml import parse_config
+    from dsaccel.planner import Planner
     from dsaccel.report.describe_space import describe_space, space_summary, space_table
-    from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy
     from dsaccel.study.folder import find_space
 
-    searched = None
-    if space is not None:
-        if hierarchy is not None:
-            raise ConfigError(f"describe {hierarchy} or --space {space}, but not both")
-        own = {} if family is None else {"family": family}
-        searched = parse_config(SpaceConfig, find_space(space) | own, space)
-        family = searched.family
-    family = family or "resnet18"
-    if hierarchy is None:
-        hierarchy = format_hierarchy(find_family(family).standard)
-    tables: dict[str, Any] = {"family": family, "hierarchy": hierarchy}
-    options.apply(tables, given)
-    run = parse_config(RunConfig, tables, "the command line")
-    plan = Planner(run.family, run.network, channels, image_size, num_classes)
-    if searched is not None:
-        images = f"{image_size}x{image_size}x{channels}, {num_classes} classes"
-        try:
-            described = describe_space(searched, plan, run.training)
-        except ConfigError as error:
-            raise ConfigError(f"{space}, for images of {images}: {error}") from None
-        if as_json:
-            print_json(space_summary(described))
-        else:
-            consoles(as_json)[1].print(space_table(described, run.training, images))
-        return
-    local, whole = (plan(parse_hierarchy(run.hierarchy), mode) for mode in MODES)
-    memory = training_memory(local, whole, run.training)
-    if as_json:
-        print_json(describe_plan(local) | {"memory": memory_summary(memory)})
+    own = {key: value for key, value in given.settings.items() if key == "family"}
+    config = parse_config(SpaceConfig, find_space(space) | own, space)
+    run = _run_config(config.family, None, given)
+    channels, side, num_classes = images
+    shown = f"{side}x{side}x{channels}, {num_classes} classes"
+    try:
+        plan = Planner(run.family, run.network, *images)
+        described = describe_space(config, plan, run.training)
+    except ConfigError as error:
+        raise ConfigError(f"{space}, for images of {shown}: {error}") from None
+    if output.as_json:
+        output.show_json(space_summary(described))
     else:
-        out = consoles(as_json)[1]
-        out.print(description_table(local))
-        out.print(memory_table(memory, run.training))
+        output.show(space_table(described, run.training, shown))
+
+
+def _run_config(family: str, hierarchy: str | None, given: Given) -> "RunConfig":
+    from dsaccel.config.study import RunConfig
+    from dsaccel.config.toml import parse_config
+    from dsaccel.families import find_family
+    from dsaccel.spec.hierarchy import format_hierarchy
+
+    hierarchy = hierarchy or format_hierarchy(find_family(family).standard)
+    tables: dict[str, Any] = {"family": family, "hierarchy": hierarchy}
+    given.apply(tables)
+    return parse_config(RunConfig, tables, "the command line")

@@ -1,16 +1,19 @@
 """`dsaccel evaluate`: the accuracy of trained weights."""
 
-import sys
 from dataclasses import asdict
 from typing import Annotated, Literal, cast
 
 import typer
 
-from dsaccel.cli import options
-from dsaccel.cli.common import consoles, print_json
+from dsaccel.cli.options import Given, takes
+from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError
 
 
+@takes(
+    *("data.name", "data.dir", "runtime.device", "runtime.threads"),
+    *("--download", "--json"),
+)
 def evaluate(
     target: Annotated[
         str,
@@ -20,24 +23,14 @@ def evaluate(
         ),
     ],
     split: Annotated[str, typer.Option(help="test (read once, and recorded) or val.")] = "test",
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="digits, a torchvision data set, or a folder; of it, --split test needs "
-            "test/CLASS/ alone."
-        ),
-    ] = None,
-    data_dir: options.DataDir = None,
-    download: options.Download = False,
-    device: options.Device = None,
-    threads: options.Threads = None,
-    as_json: options.Json = False,
+    *,
+    given: Given,
 ) -> None:
     """Read the accuracy of trained weights, by head.
 
-    The test split is read once for the same weights and images, and the reading is recorded.
+    The test split is read once for the same weights and images, and the reading is recorded. The
+    settings are those of the weights unless they are given; a folder needs test/CLASS/ alone.
     """
-    given = {"data": data, "data_dir": data_dir, "device": device, "threads": threads}
     if split not in ("test", "val"):
         raise ConfigError(f"split must be test or val, but got {split!r}")
 
@@ -49,22 +42,21 @@ def evaluate(
 
     path = weights_path(target)
     tables = read_config(path).model_dump(mode="json", exclude_none=True)
-    options.apply(tables, given)
+    given.apply(tables)
     run = parse_config(RunConfig, tables, str(path))
     name = cast(Literal["val", "test"], split)
     reading, is_new = read_accuracy(
-        path, run, name, command=f"dsaccel evaluate {target}", download=download
+        path, run, name, command=f"dsaccel evaluate {target}", download=given.download
     )
+    output = Output(as_json=given.as_json)
     if not is_new:
-        print(
+        output.say(
             f"the test split was read for these weights on {reading.date}: that reading is shown, "
-            f"see {readings_path(path)}",
-            file=sys.stderr,
+            f"see {readings_path(path)}"
         )
-    if as_json:
-        print_json(asdict(reading))
+    if given.as_json:
+        output.show_json(asdict(reading))
         return
-    out = consoles(as_json)[1]
-    out.print(reading_table(reading))
+    output.show(reading_table(reading))
     if split == "test":
-        out.print(f"recorded in {readings_path(path)}", highlight=False, soft_wrap=True)
+        output.show(f"recorded in {readings_path(path)}")

@@ -1,12 +1,12 @@
 """`dsaccel export`: a study's best hierarchy as a config."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dsaccel.cli.common import StudyName, stored_study
+from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError, NoResultError
 
 
@@ -49,7 +49,7 @@ def export(
         if trial is None:
             check_hierarchy(config.space.family, candidate)
             write_toml(output, run_config(config, hierarchy, None))
-            print(f"{hierarchy} -> {output}, not trained in {directory.name}", file=sys.stderr)
+            Output().say(f"{hierarchy} -> {output}, not trained in {directory.name}")
             return
     export_trial(config, directory.name, trial, output)
-    print(f"{trial.user_attrs['hierarchy']} -> {output}", file=sys.stderr)
+    Output().say(f"{trial.user_attrs['hierarchy']} -> {output}")

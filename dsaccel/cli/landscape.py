@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dsaccel.cli.common import stored_study
+from dsaccel.cli.output import Output
 
 
 def landscape(
@@ -37,5 +38,4 @@ def landscape(
     write_landscape(recorded, path)
     num_feasible = sum(network.is_feasible for network in recorded.networks.values())
     seeds = ", ".join(map(str, recorded.accuracies))
-    print(f"{num_feasible} feasible hierarchies, seeds {seeds}")
-    print(path)
+    Output().show(f"{num_feasible} feasible hierarchies, seeds {seeds}", str(path))

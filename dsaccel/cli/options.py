@@ -1,88 +1,177 @@
-"""The command line's settings: each option is a key of a study file, and overrides it."""
+"""Options that several commands have.
 
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+Most are settings of a study: a command names their keys, and what the config says of a field is the
+option, its type, its help and its default. They are made when the command is called, because the
+config takes long to import.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
-KEYS = {
-    "family": "space.family",
-    "data": "data.name",
-    "data_dir": "data.dir",
-    "train_images": "data.train_images",
-    "n_trials": "budget.n_trials",
-    "strategy": "budget.strategy",
-    "cohort_size": "budget.cohort_size",
-    "against": "budget.against",
-    "pruning": "pruning.kind",
-    "timeout": "budget.timeout_s",
-    "epochs": "training.epochs",
-    "batch_size": "training.batch_size",
-    "learning_rate": "training.learning_rate",
-    "schedule": "training.schedule",
-    "precision": "training.precision",
-    "granularity": "network.granularity",
-    "loss": "network.loss",
-    "width": "network.width",
-    "dropout": "network.dropout",
-    "device": "runtime.device",
-    "threads": "runtime.threads",
-    "confirm": "confirm.enabled",
-    "seed": "seed",
-    "storage": "storage",
+NAMES = {
+    "data.name": "data",
+    "data.dir": "data-dir",
+    "budget.timeout_s": "timeout",
+    "pruning.kind": "pruning",
+    "pruning.by": "prune-by",
+    "confirm.enabled": "confirm",
+    "confirm.num_seeds": "seeds",
 }
-"""Option -> key in a study file."""
+"""Options that are not called as the last word of their key."""
 
-Family = Annotated[
-    str | None, typer.Option(help="resnet18, resnet34, resnet50, resnet101, vgg, vgg8b.")
-]
-Data = Annotated[
-    str | None, typer.Option(help="digits, a torchvision data set, or a folder with train/CLASS/.")
-]
-DataDir = Annotated[str | None, typer.Option(help="Where torchvision data sets lie.")]
-Download = Annotated[bool, typer.Option("--download", help="Fetch a torchvision data set.")]
-TrainImages = Annotated[int | None, typer.Option(help="Train on this many images only.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
-BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
-LearningRate = Annotated[float | None, typer.Option(help="Adam's, before the first decay.")]
-Schedule = Annotated[
-    str | None,
-    typer.Option(
-        help="simultaneous: every unit learns on every batch; sequential: one unit after another, "
-        "each for all epochs (Algorithm 1 of the paper)."
-    ),
-]
-Granularity = Annotated[
-    str | None,
-    typer.Option(help="Where gradients are cut: conv, block or stage; or one a stage: a,b,c."),
-]
-Loss = Annotated[str | None, typer.Option(help="predsim, pred, sim or mse.")]
-Width = Annotated[float | None, typer.Option(help="Multiplies all channels.")]
-Dropout = Annotated[float | None, typer.Option(help="Probability to drop a channel.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; results depend on them.")]
-Seed = Annotated[int | None, typer.Option(help="Base of all random numbers.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as training.lr_decay=0.5."),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only, and the result.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="A line a rung.")]
+SHARED = {
+    "--set": Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as training.lr_decay=0.5."),
+    ],
+    "--download": Annotated[bool, typer.Option("--download", help="Fetch a torchvision data set.")],
+    "--json": Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")],
+    "--quiet": Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print errors and the result only.")
+    ],
+    "--verbose": Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print a line for each rung.")
+    ],
+}
+"""Options that are no settings."""
 
 
-def apply(tables: dict[str, Any], options: Mapping[str, Any]) -> None:
-    """Override a study's tables, in place, with the options that were given."""
-    from dsaccel.config.toml import parse_override, set_value
+@dataclass(frozen=True)
+class Given:
+    """What was given of the options that a command takes."""
 
-    for name, key in KEYS.items():
-        value = options.get(name)
-        if name == "granularity" and value is not None and "," in value:
-            value = value.split(",")
-        if value is not None:
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Key in a study file -> value; those that were left out are not in it."""
+    changes: tuple[str, ...] = ()
+    """Of `--set`."""
+    download: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    def apply(self, tables: dict[str, Any]) -> None:
+        """Override a study's tables, in place."""
+        from dsaccel.config.toml import parse_override, set_value
+
+        for key, value in self.settings.items():
             set_value(tables, key, value)
-    for text in options.get("settings") or ():
-        set_value(tables, *parse_override(text))
+        for text in self.changes:
+            set_value(tables, *parse_override(text))
+
+
+def takes(*options: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command options: keys of a study file, and names of `SHARED`. It gets them as `given`,
+    a `Given`; the other options of a command are its own parameters.
+    """
+
+    def note(command: Callable[..., None]) -> Callable[..., None]:
+        command.__dict__["takes"] = options
+        return command
+
+    return note
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as Typer reads it: a parameter for each option."""
+    options: tuple[str, ...] = command.__dict__.get("takes", ())
+    if not options:
+        return command
+    added = {option.replace("-", "_").replace(".", "__"): option for option in options}
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        own = {name: value for name, value in values.items() if name not in added}
+        said = {added[name]: value for name, value in values.items() if name in added}
+        settings = {k: _read(k, v) for k, v in said.items() if k not in SHARED and v is not None}
+        given = Given(
+            settings,
+            tuple(said.get("--set") or ()),
+            *(said.get(name, False) for name in ("--download", "--json", "--quiet", "--verbose")),
+        )
+        command(**own, given=given)
+
+    parameters = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if parameter.name == "given":
+            parameters += [_parameter(name, option) for name, option in added.items()]
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    run.__dict__["__signature__"] = inspect.Signature(parameters)
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+def _parameter(name: str, option: str) -> inspect.Parameter:
+    annotation = SHARED.get(option) or _of_setting(option)
+    default = None if option not in SHARED or option == "--set" else False
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def _of_setting(key: str) -> Any:
+    """A setting as an option; None stands for one that is not given."""
+    setting = _find(key)
+    name = NAMES.get(key, key.rpartition(".")[2].replace("_", "-"))
+    kind = next((k for k in _kinds(setting.annotation) if k in (bool, int, float)), str)
+    words = _words(setting.annotation)
+    option = typer.Option(
+        f"--{name}/--no-{name}" if kind is bool else f"--{name}",
+        help=_help(setting),
+        metavar="|".join(words) if words else None,
+        autocompletion=(lambda: words) if words else None,
+    )
+    return Annotated[kind | None, option]
+
+
+def _find(key: str) -> "FieldInfo":
+    """The field of a key of a study's config, or of a run's."""
+    from dsaccel.config.study import RunConfig, StudyConfig
+
+    *sections, name = key.split(".")
+    model: Any = StudyConfig if key.split(".")[0] in StudyConfig.model_fields else RunConfig
+    for section in sections:
+        model = model.model_fields[section].annotation
+    return model.model_fields[name]
+
+
+def _help(setting: "FieldInfo") -> str:
+    """A field's docstring, which calls the value that is chosen for the user None."""
+    text = " ".join((setting.description or "").split()).replace("`", "")
+    text = text.replace("; None: ", "; default: ").replace(". None: ", ". Default: ")
+    default = setting.default
+    if default is None or setting.is_required():
+        return text
+    shown = {True: "yes", False: "no"}[default] if isinstance(default, bool) else default
+    return f"{text} [default: {shown}]"
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types that a field may have."""
+    if get_args(annotation) and get_origin(annotation) not in (Literal, tuple):
+        for member in get_args(annotation):
+            yield from _kinds(member)
+    else:
+        yield annotation
+
+
+def _words(annotation: Any) -> list[str]:
+    """The words that may be chosen from."""
+    literals = (kind for kind in _kinds(annotation) if get_origin(kind) is Literal)
+    return [str(word) for kind in literals for word in get_args(kind)]
+
+
+def _read(key: str, value: Any) -> Any:
+    """A list of words, where a setting takes one and the text has commas."""
+    if isinstance(value, str) and "," in value:
+        takes_list = any(get_origin(kind) is tuple for kind in _kinds(_find(key).annotation))
+        return value.split(",") if takes_list else value
+    return value

@@ -5,35 +5,30 @@ from typing import Annotated
 
 import typer
 
-from dsaccel.cli import options
-from dsaccel.cli.common import StudyName, consoles, print_json, stored_study
+from dsaccel.cli.common import StudyName, stored_study
+from dsaccel.cli.options import Given, takes
+from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError
 
 
+@takes("budget.against", "--json")
 def pareto(
     study: StudyName,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            help="parameters, flops, losses, memory or gap (to global). Default: what the study "
-            "was searched against, else parameters."
-        ),
-    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Draw the front: .html.")
     ] = None,
-    as_json: options.Json = False,
+    *,
+    given: Given,
 ) -> None:
-    """Show which hierarchies nothing beats in accuracy and cost."""
-    from dsaccel.report.pareto import (
-        find_cost,
-        front_summary,
-        front_table,
-        pareto_points,
-        write_front,
-    )
+    """Show which hierarchies nothing beats in accuracy and cost.
+
+    Without --against: the cost that the study was searched against, else parameters.
+    """
+    from dsaccel.analysis.pareto import find_cost, pareto_points
+    from dsaccel.report.pareto import front_summary, front_table, write_front
     from dsaccel.study.storage import quiet_optuna
 
+    against = given.settings.get("budget.against")
     if against is not None:
         find_cost(against)  # a mistake in it is told before one in the study
     if output is not None and not output.parent.is_dir():
@@ -45,9 +40,10 @@ def pareto(
     points = pareto_points(stored, cost)
     if output is not None:
         write_front(points, cost, directory.name, output)
-    if as_json:
-        print_json(front_summary(points, directory.name, against))
+    shown = Output(as_json=given.as_json)
+    if given.as_json:
+        shown.show_json(front_summary(points, directory.name, against))
         return
-    consoles(as_json)[1].print(front_table(points, cost))
+    shown.show(front_table(points, cost))
     if output is not None:
-        print(output)
+        shown.show(str(output))

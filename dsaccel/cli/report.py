@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dsaccel.cli.common import StudyName, stored_study
+from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError
 
 
@@ -24,5 +25,4 @@ def report(
     if not path.parent.is_dir():
         raise ConfigError(f"folder {path.parent} must exist to write {path.name} into it")
     write_report(stored, path)
-    print(headline(stored))
-    print(path)
+    Output().show(headline(stored), str(path))

@@ -1,172 +1,148 @@
 """`dsaccel search`: run or continue a study."""
 
 from contextlib import closing, suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dsaccel.cli import options
-from dsaccel.cli.common import StudyName, consoles, print_json
+from dsaccel.cli.common import StudyName
+from dsaccel.cli.confirm import run_confirmation, show_confirmation
+from dsaccel.cli.options import Given, takes
+from dsaccel.cli.output import Output
 from dsaccel.errors import UserError
 
+if TYPE_CHECKING:
+    from dsaccel.confirm.run import Confirm
+    from dsaccel.search.engine import Search
 
+
+@takes(
+    *("space.family", "data.name", "data.dir", "--download", "data.train_images"),
+    *("budget.n_trials", "budget.strategy", "budget.cohort_size", "pruning.kind"),
+    *("budget.against", "budget.timeout_s", "training.epochs", "training.batch_size"),
+    *("training.learning_rate", "training.schedule", "network.granularity", "network.loss"),
+    *("network.width", "network.dropout", "runtime.device", "training.precision"),
+    *("runtime.threads", "seed", "storage", "confirm.enabled"),
+    *("--set", "--json", "--quiet", "--verbose"),
+)
 def search(
     study: StudyName = "digits",
+    *,
     space: Annotated[str | None, typer.Option(help="A search space file, or its name.")] = None,
-    family: options.Family = None,
-    data: options.Data = None,
-    data_dir: options.DataDir = None,
-    download: options.Download = False,
-    train_images: options.TrainImages = None,
-    n_trials: Annotated[
-        int | None, typer.Option(help="Distinct hierarchies to train, over all runs of the study.")
-    ] = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option(
-            help="exhaustive, tpe, gp, nsga2, random, beam. Default: exhaustive if the space fits "
-            "n-trials, else tpe."
-        ),
-    ] = None,
-    cohort_size: Annotated[
-        int | None, typer.Option(help="Hierarchies trained together, sharing their prefixes.")
-    ] = None,
-    pruning: Annotated[
-        str | None,
-        typer.Option(help="halving, percentile, none, or an Optuna pruner, as MedianPruner."),
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            help="Weigh accuracy against parameters, flops, losses, memory or gap (to global)."
-        ),
-    ] = None,
-    timeout: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    learning_rate: options.LearningRate = None,
-    schedule: options.Schedule = None,
-    granularity: options.Granularity = None,
-    loss: options.Loss = None,
-    width: options.Width = None,
-    dropout: options.Dropout = None,
-    device: options.Device = None,
-    precision: options.Precision = None,
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    storage: Annotated[str | None, typer.Option(help="Optuna storage URL.")] = None,
-    confirm: Annotated[
-        bool | None,
-        typer.Option(
-            "--confirm/--no-confirm",
-            help="Train the winners again with fresh seeds at the end, as dsaccel confirm does.",
-        ),
-    ] = None,
     study_name: Annotated[str | None, typer.Option(help="Write to studies/NAME/.")] = None,
-    settings: options.Settings = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    given: Given,
 ) -> None:
-    """Search the best hierarchy; run again to continue. Default: handwritten digits."""
-    given = dict(locals())
+    """Search the best hierarchy; run again to continue. Default: handwritten digits.
+
+    Settings that are not given are those of the study's file, else the defaults shown here.
+    """
+    searching = _open(study, space, study_name, given)
+
+    from dsaccel.confirm.run import Confirm
+    from dsaccel.report.results import write_results
+    from dsaccel.report.verdict import RESOLUTION
+    from dsaccel.search.outcome import after_training, check_winner, should_confirm
+
+    output = Output(as_json=given.as_json, quiet=given.quiet, verbose=given.verbose)
+    _train(searching, output)
+    for line in after_training(searching):
+        output.say(line)
+    confirming = None
+    if should_confirm(searching):
+        write_results(searching)
+        confirming = Confirm(
+            searching.config,
+            searching.directory,
+            searching.study,
+            searching.config.confirm,
+            command=searching.directory.search_command("--confirm"),
+            download=given.download,
+        )
+        run_confirmation(confirming, output, RESOLUTION)
+    files = write_results(searching)
+    (_show_json if given.as_json else _show)(searching, confirming, files, output)
+    check_winner(searching)
+
+
+def _open(study: str, space: str | None, study_name: str | None, given: Given) -> "Search":
     from dsaccel.config.study import StudyConfig
     from dsaccel.config.toml import parse_config
     from dsaccel.study.folder import StudyDir, find_space, find_study
 
     name, tables = find_study(study)
-    directory = StudyDir(study_name or name)
+    directory = StudyDir(name if study_name is None else study_name)
     if space is not None:
         tables["space"] = find_space(space)
-    options.apply(tables, given)
+    given.apply(tables)
     config = parse_config(StudyConfig, tables, study)
 
-    from dsaccel.cli.confirm import confirm_search, show_confirmation
-    from dsaccel.confirm.verdict import RESOLUTION
-    from dsaccel.errors import NoResultError
-    from dsaccel.report.confirm_tables import confirmation_summary
-    from dsaccel.report.live import ProgressView
-    from dsaccel.report.pareto import find_cost, front_summary, front_table, pareto_points
-    from dsaccel.report.results import search_summary, write_results
-    from dsaccel.report.study_table import headline, trials_table
     from dsaccel.search.setup import open_search
-    from dsaccel.search.suggestions import MAX_DRAWS
-    from dsaccel.study.rows import best_trial
-    from dsaccel.study.storage import quiet_optuna, redact
+    from dsaccel.study.storage import quiet_optuna
 
-    console, out = consoles(as_json)
     quiet_optuna()
-    searching = open_search(config, directory, download=download)
-    if not searching.data.has_test and not quiet:
-        console.print(f"{config.data.name}: no test split; results are validation accuracies")
+    return open_search(config, directory, download=given.download)
+
+
+def _train(searching: "Search", output: Output) -> None:
+    """Run with progress; files are written as far as it came, also when it is cut off."""
+    from dsaccel.report.live import ProgressView
+    from dsaccel.report.results import write_results
+    from dsaccel.search.outcome import before_training
+
+    for line in before_training(searching):
+        output.say(line)
     if searching.is_finished:
         stands = "has nothing to propose" if searching.meets_no_more else "is finished"
-        trained = f"{searching.num_trained} hierarchies"
-        console.print(f"study {directory.name} {stands}: {trained} trained; nothing to do")
-    else:
-        with (
-            ProgressView(console, quiet=quiet, verbose=verbose) as view,
-            closing(searching.run()) as run,
-        ):
-            try:
-                for progress in run:
-                    view.update(progress)
-            except BaseException:
-                with suppress(UserError):  # the first error is the one to tell
-                    write_results(searching)
-                raise
-    if searching.is_exhausted and not quiet:
-        console.print(f"all {searching.space.size} feasible hierarchies are trained")
-    meets_no_more = searching.meets_no_more
-    if meets_no_more and not quiet:
-        way_out = (
-            "widen its measured bounds, or narrow num_blocks and settings to where they hold, "
-            "under another --study-name"
-            if searching.space.is_measured
-            else "all that differ may be trained"
-        )
-        console.print(
-            f"of {MAX_DRAWS} hierarchies drawn none was feasible and new, and the space is too "
-            f"large to list; {way_out}"
-        )
-    confirming = None
-    is_finished, best = searching.is_finished, best_trial(searching.study)
-    if searching.config.confirm.enabled and is_finished and best is not None:
-        write_results(searching)
-        confirming = confirm_search(searching, console, download=download, quiet=quiet)
-    files = write_results(searching)
+        name, trained = searching.directory.name, f"{searching.num_trained} hierarchies trained"
+        output.progress.print(f"study {name} {stands}: {trained}; nothing to do")
+        return
+    view = ProgressView(output.progress, quiet=output.quiet, verbose=output.verbose)
+    with view, closing(searching.run()) as run:
+        try:
+            for progress in run:
+                view.update(progress)
+        except BaseException:
+            with suppress(UserError):  # the first error is the one to tell
+                write_results(searching)
+            raise
+
+
+def _show_json(
+    searching: "Search", confirming: "Confirm | None", files: dict[str, str], output: Output
+) -> None:
+    from dsaccel.analysis.pareto import find_cost, pareto_points
+    from dsaccel.report.confirmation import confirmation_summary
+    from dsaccel.report.pareto import front_summary
+    from dsaccel.report.results import search_summary
+    from dsaccel.report.verdict import RESOLUTION
+    from dsaccel.study.rows import best_trial
+
+    summary = search_summary(searching, files)
+    if confirming is not None:
+        summary["confirmation"] = confirmation_summary(confirming, RESOLUTION)
     against = searching.config.budget.against
-    if as_json:
-        summary = search_summary(searching, files)
-        if confirming is not None:
-            summary["confirmation"] = confirmation_summary(confirming, RESOLUTION)
-        if against is not None and best is not None:
-            points = pareto_points(searching.study, find_cost(against))
-            front = front_summary(points, directory.name, against)
-            summary |= {key: front[key] for key in ("against", "front")}
-        print_json(summary)
-    else:
-        out.print(trials_table(searching.study))
-        out.print(headline(searching.study))
-        if against is not None and best is not None:
-            cost = find_cost(against)
-            out.print(front_table(pareto_points(searching.study, cost), cost))
-        for label, path in files.items():
-            out.print(f"{label:>10}  {path}", highlight=False, soft_wrap=True)
-        out.print(
-            f"{'dashboard':>10}  optuna-dashboard {redact(searching.url)}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        if confirming is not None:
-            show_confirmation(confirming, out, RESOLUTION, as_json=False)
-    if is_finished and best is None:
-        more = "train more with a larger --n-trials, or "
-        if meets_no_more:
-            more = "widen the measured bounds or " if searching.space.is_measured else ""
-        elif searching.is_exhausted:
-            more = ""
-        raise NoResultError(
-            f"study {directory.name} must end with a finished hierarchy within its constraint, but "
-            f"none of {searching.num_trained} is; {more}prune less under another --study-name"
-        )
+    if against is not None and best_trial(searching.study) is not None:
+        points = pareto_points(searching.study, find_cost(against))
+        front = front_summary(points, searching.directory.name, against)
+        summary |= {key: front[key] for key in ("against", "front")}
+    output.show_json(summary)
+
+
+def _show(
+    searching: "Search", confirming: "Confirm | None", files: dict[str, str], output: Output
+) -> None:
+    from dsaccel.analysis.pareto import find_cost, pareto_points
+    from dsaccel.report.pareto import front_table
+    from dsaccel.report.study_table import headline, trials_table
+    from dsaccel.report.verdict import RESOLUTION
+    from dsaccel.study.rows import best_trial
+    from dsaccel.study.storage import redact
+
+    output.show(trials_table(searching.study), headline(searching.study))
+    against = searching.config.budget.against
+    if against is not None and best_trial(searching.study) is not None:
+        cost = find_cost(against)
+        output.show(front_table(pareto_points(searching.study, cost), cost))
+    output.show_files(files | {"dashboard": f"optuna-dashboard {redact(searching.url)}"})
+    if confirming is not None:
+        show_confirmation(confirming, output, RESOLUTION)

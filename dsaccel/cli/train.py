@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dsaccel.cli import options
-from dsaccel.cli.common import consoles, print_json
+from dsaccel.cli.options import Given, takes
+from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from dsaccel.config.study import RunConfig, StudyConfig
+    from dsaccel.training.train import Training
 
 
+@takes(
+    *("mode", "family", "data.name", "data.dir", "--download", "data.train_images"),
+    *("training.epochs", "training.batch_size", "training.learning_rate", "training.schedule"),
+    *("network.granularity", "network.loss", "network.width", "network.dropout"),
+    *("runtime.device", "training.precision", "runtime.threads", "seed"),
+    *("--set", "--json", "--quiet", "--verbose"),
+)
 def train(
     target: Annotated[
         str,
@@ -23,30 +31,10 @@ def train(
             help="1-1-2-2, '1-1-2-2 loss=pred', or an exported config.",
         ),
     ],
+    *,
     study: Annotated[
         str | None, typer.Option(help="Take the settings and the seed of this study.")
     ] = None,
-    mode: Annotated[
-        str | None, typer.Option(help="local: layer-wise; global: back-propagation.")
-    ] = None,
-    family: options.Family = None,
-    data: options.Data = None,
-    data_dir: options.DataDir = None,
-    download: options.Download = False,
-    train_images: options.TrainImages = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    learning_rate: options.LearningRate = None,
-    schedule: options.Schedule = None,
-    granularity: options.Granularity = None,
-    loss: options.Loss = None,
-    width: options.Width = None,
-    dropout: options.Dropout = None,
-    device: options.Device = None,
-    precision: options.Precision = None,
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    settings: options.Settings = None,
     init: Annotated[
         Path | None,
         typer.Option(
@@ -58,15 +46,13 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Write the weights: .safetensors.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Write over an existing file.")] = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    given: Given,
 ) -> None:
     """Train one hierarchy; with --study exactly as its search did.
 
     With --init it begins with trained weights, whatever the search began with.
     """
-    run = _run_config(target, study, mode, dict(locals()))
+    run = _run_config(target, study, given)
     recorded = run.result or {}
     if init is None and "init" in recorded:
         raise ConfigError(
@@ -79,47 +65,63 @@ def train(
         _check_weights(init)
 
     from dsaccel.files import check_writable
-    from dsaccel.nn.weights import save_weights
     from dsaccel.report.results import result_table
-    from dsaccel.text import percent
     from dsaccel.training.train import Training
 
-    console, out = consoles(as_json)
-    training = Training(run, download=download)
+    shown = Output(as_json=given.as_json, quiet=given.quiet, verbose=given.verbose)
+    training = Training(run, download=given.download)
+    for note in training.data.notes:
+        shown.say(note)
     if output is not None:
         check_writable(output, 4 * training.plan.num_parameters)  # fp32
-    begun: dict[str, Any] = {}
-    if init is not None:
-        taken = training.begin_with(init)
-        begun = {
-            "init": init.name,
-            "init_weights": taken.weights,
-            "val_may_be_known": training.may_know_held_out(init),
-        }
-        if not quiet:
-            console.print(f"begins with {init}: {taken}", highlight=False, soft_wrap=True)
-            for warning in _warnings(begun, recorded):
-                console.print(warning, highlight=False, soft_wrap=True)
-    for rung in training.rungs():
-        if not quiet:
-            heads = "  ".join(percent(accuracy) for accuracy in rung.accuracies[run.hierarchy])
-            shown = heads if verbose else percent(rung.accuracies[run.hierarchy][-1])
-            step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
-            console.print(f"{step}  {shown}", highlight=False)
+    begun = {} if init is None else _begin(training, init, recorded, shown)
+    _train(training, shown)
     result = training.result()
-    if as_json:
-        print_json(asdict(result) | begun)
+    if given.as_json:
+        shown.show_json(asdict(result) | begun)
     else:
-        out.print(result_table(result))
+        shown.show(result_table(result))
     if output is not None:
         reached = {"val_accuracy": result.val_accuracy, "num_parameters": result.num_parameters}
-        run = training.run.model_copy(update={"result": reached | begun})
-        try:
-            save_weights(output, training.units, run, training.facts)
-        except StorageError as error:
-            raise StorageError(f"trained, but the weights are lost: {error}") from None
-        if not as_json:
-            out.print(f"weights  {output}", highlight=False, soft_wrap=True)
+        _save(training, reached | begun, output)
+        if not given.as_json:
+            shown.show(f"weights  {output}")
+
+
+def _begin(
+    training: "Training", init: Path, recorded: dict[str, Any], output: Output
+) -> dict[str, Any]:
+    """Take the weights that it begins with; what is to be recorded of them."""
+    taken = training.begin_with(init)
+    begun = {
+        "init": init.name,
+        "init_weights": taken.weights,
+        "val_may_be_known": training.may_know_held_out(init),
+    }
+    for line in (f"begins with {init}: {taken}", *_warnings(begun, recorded)):
+        output.say(line)
+    return begun
+
+
+def _train(training: "Training", output: Output) -> None:
+    from dsaccel.text import percent
+
+    run = training.run
+    for rung in training.rungs():
+        accuracies = rung.accuracies[run.hierarchy]
+        heads = accuracies if output.verbose else accuracies[-1:]
+        step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
+        output.say(f"{step}  {'  '.join(map(percent, heads))}")
+
+
+def _save(training: "Training", result: dict[str, Any], path: Path) -> None:
+    from dsaccel.nn.weights import save_weights
+
+    run = training.run.model_copy(update={"result": result})
+    try:
+        save_weights(path, training.units, run, training.facts)
+    except StorageError as error:
+        raise StorageError(f"trained, but the weights are lost: {error}") from None
 
 
 def _check_output(path: Path, force: bool) -> None:
@@ -152,9 +154,7 @@ def _warnings(begun: dict[str, Any], recorded: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _run_config(
-    target: str, study: str | None, mode: str | None, given: dict[str, Any]
-) -> "RunConfig":
+def _run_config(target: str, study: str | None, given: Given) -> "RunConfig":
     """The settings of `dsaccel train`: an exported config's, a study's, or the defaults."""
     from dsaccel.config.own_settings import section_of
     from dsaccel.config.study import RunConfig
@@ -177,11 +177,7 @@ def _run_config(
         if study is not None:
             run = run_config(_study_config(study), target, None)
             tables = run.model_dump(exclude_none=True)
-    options.apply(tables, given | {"family": None})
-    if given["family"] is not None:
-        tables["family"] = given["family"]
-    if mode is not None:
-        tables["mode"] = mode
+    given.apply(tables)
     return parse_config(RunConfig, tables, source)
 
 

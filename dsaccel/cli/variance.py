@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from dsaccel.cli import options
-from dsaccel.cli.common import consoles, print_json
+from dsaccel.cli.options import Given, takes
+from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError, NoResultError
 
 
+@takes("--json")
 def variance(
     table: Annotated[
         Path, typer.Argument(metavar="LANDSCAPE", help="What dsaccel landscape wrote.")
@@ -21,7 +22,8 @@ def variance(
     resolution: Annotated[
         float, typer.Option(help="The difference to be resolved, in points of accuracy.")
     ] = 0.5,
-    as_json: options.Json = False,
+    *,
+    given: Given,
 ) -> None:
     """Take a landscape's variance apart: prefix, suffix, seed.
 
@@ -51,10 +53,8 @@ def variance(
             f"hierarchies, but {table} has {len(recorded.accuracies)} seeds and "
             f"{len(recorded.networks)} hierarchies; give dsaccel landscape studies of more seeds"
         )
-    if as_json:
-        print_json(variance_summary(components, resolution / 100))
-        return
-    out = consoles(as_json)[1]
-    out.print(variance_table(components))
-    for line in variance_sentences(components, resolution / 100):
-        out.print(line, highlight=False)
+    output = Output(as_json=given.as_json)
+    if given.as_json:
+        output.show_json(variance_summary(components, resolution / 100))
+    else:
+        output.show(variance_table(components), *variance_sentences(components, resolution / 100))

@@ -7,11 +7,12 @@ resolved value is written beside the study. `parsing` makes them of files and op
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from dsaccel.config.section import Searched, Section
+from dsaccel.parts import NamesPart
 from dsaccel.spec.hierarchy import Value, format_hierarchy, parse_hierarchy
 
 PRUNING_RULES = ("halving", "percentile", "none")
@@ -25,13 +26,14 @@ LOSSES_WITH = {
 """Settings of `[network]` that say something of some local losses only, and of which."""
 FOR_MAPS = ("pred_conv", "sim_kernel")
 """Those of them that a fully connected unit's head has no use for."""
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+MAX_THREADS = 1024
 
 
 class DataConfig(Section):
-    name: str = "digits"
-    """`digits`, the name of a torchvision data set, or a folder with `train/<class>/`;
-    `val/<class>/` and `test/<class>/` beside it are read as what they are named."""
+    name: Annotated[str, NamesPart("data", or_else="a folder")] = "digits"
+    """`digits`, the name of a torchvision data set, a folder with `train/<class>/` (`val/<class>/`
+    and `test/<class>/` beside it are read as what they are named), or an import path,
+    `./mine.py:Mine`, of a source of your own."""
     dir: str | None = None
     """Where named data sets lie (and are downloaded to); None: the user's cache folder."""
     image_size: int | None = Field(default=None, ge=4, le=512)
@@ -143,7 +145,7 @@ class TrainingConfig(Section):
 class RuntimeConfig(Section):
     device: str = "auto"
     """`auto` (CUDA where present), `cpu`, `cuda` or `cuda:1`."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=MAX_THREADS)
     """CPU threads; None: one a core. Another count changes results in the last bits."""
     memory_mib: int | None = Field(default=None, ge=1)
     """Memory for training, in MiB, beside the images; None: nine tenths of what the device has
@@ -232,7 +234,7 @@ def _is_number(name: str) -> bool:
 
 class SpaceConfig(Section):
     family: str
-    """`resnet18`, `resnet50`, `vgg`, `vgg8b` ..."""
+    """`resnet18`, `resnet34`, `resnet50`, `resnet101`, `vgg` or `vgg8b`."""
     num_blocks: tuple[tuple[int, int], ...] = Field(min_length=2)
     """Fewest and most blocks of each stage, shallowest first."""
     shallow_stages: int | None = Field(default=None, ge=1)
@@ -299,6 +301,7 @@ class PruningConfig(Section):
     """Whose accuracy is ranked and recorded at a rung: that of the deepest trained local head, or
     of the output layer (not if `sequential`, which trains it last)."""
     reduction_factor: float = Field(default=2.0, gt=1)
+    """`halving`: one of this many hierarchies goes on."""
     percentile: float | None = Field(default=None, gt=0, lt=100)
     """How many percent go on, rounded up to a whole number of hierarchies; for its kind alone."""
     grace_epochs: int | None = Field(default=None, ge=1)
@@ -362,6 +365,7 @@ class StudyConfig(Section):
     references: tuple[str, ...] = ()
     """Hierarchies trained first, free of the constraint and never pruned, for comparison."""
     seed: int = Field(default=1, ge=0)
+    """Base of all random numbers."""
     storage: str | None = Field(default=None, min_length=1)
     """Optuna storage URL; None: SQLite in the study's folder."""
     data: DataConfig = DataConfig()
@@ -398,10 +402,12 @@ class RunConfig(Section):
     """One network and how to train it: what `dsaccel export` writes and `dsaccel train` reads."""
 
     family: str
+    """`resnet18`, `resnet34`, `resnet50`, `resnet101`, `vgg` or `vgg8b`."""
     hierarchy: str
     mode: Literal["local", "global"] = "local"
     """`local`: each unit on its own loss; `global`: back-propagation through the same network."""
     seed: int = Field(default=1, ge=0)
+    """Base of all random numbers."""
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()

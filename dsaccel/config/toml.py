@@ -3,6 +3,7 @@
 Wrong values and unknown keys are a `ConfigError`: the setting, what was expected, the value.
 """
 
+import codecs
 import json
 import tomllib
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from dsaccel.config.section import Section
 from dsaccel.errors import ConfigError
-from dsaccel.files import write_text
+from dsaccel.files import read_file, write_text
 
 Config = TypeVar("Config", bound=Section)
 
@@ -26,6 +27,7 @@ WORDS = {
     "a valid boolean": "true or false",
 }
 """What TOML calls what pydantic names in words of JSON."""
+DEEP = "its lists lie too deep in each other"
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -35,12 +37,18 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: if the file cannot be read or is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_file(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError(f"{path} must be UTF-8, but is UTF-16; save it as UTF-8")
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         hint = "; text must be in quotes" if str(error).startswith("Invalid value") else ""
         raise ConfigError(f"{path} must be TOML, but: {error}{hint}") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} must be a study, a space or a network, but {DEEP}") from None
 
 
 def write_toml(path: Path, config: Section) -> None:
@@ -83,7 +91,14 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set must be KEY=VALUE, for example training.epochs=10, got {text!r}")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except RecursionError:
+        raise ConfigError(f"{key.strip()} must be a setting's value, but {DEEP}") from None
+    except tomllib.TOMLDecodeError as error:
+        if value.strip().startswith('"'):
+            raise ConfigError(
+                f"{key.strip()} must be text as TOML writes it, but: {error}, got {value.strip()}; "
+                "leave the quotes out, or write each backslash twice"
+            ) from None
         return key.strip(), value.strip()
 
 

@@ -32,7 +32,8 @@ from dsaccel.confirm.result import (
     entry_record,
 )
 from dsaccel.confirm.tuning import layerwise_settings, tune
-from dsaccel.data.batches import Data, EvalSplit, load_test
+from dsaccel.data.batches import Data, EvalSplit
+from dsaccel.data.load import load_test
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.files import make_folder
 from dsaccel.seeds import derive
@@ -107,7 +108,7 @@ class Confirm:
             ConfigError: data that cannot be read, or other tuning than what is used already.
         """
         self.config, self.directory, self.study, self.confirm = config, directory, study, confirm
-        self._command, self._download = command, download
+        self._command = command
         self.entrants = Entrants(config, download=download)
         recorded = study.user_attrs.get("fingerprint", self.entrants.fingerprint)
         if recorded != self.entrants.fingerprint:
@@ -391,7 +392,7 @@ class Confirm:
         Raises:
             MismatchError: if they are others.
         """
-        test = load_test(data, download=self._download)
+        test = load_test(data)
         recorded = self.record.setdefault("test_fingerprint", test.fingerprint)
         if recorded != test.fingerprint:
             raise MismatchError(

@@ -2,6 +2,7 @@
 
 # N images, H = W side, C channels
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from dsaccel.errors import ConfigError
 
 Split = Literal["train", "val", "test"]
 
@@ -22,6 +25,32 @@ class Images:
     labels: np.ndarray
     """(N,) int64, indices into `class_names`."""
     class_names: tuple[str, ...]
+
+    def __getitem__(self, mask: np.ndarray) -> "Images":
+        """Those that a mask or indices (N,) choose."""
+        return Images(self.images[mask], self.labels[mask], self.class_names)
+
+
+def fingerprint(*parts: Images) -> str:
+    """A hash of images and labels."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        for array in (part.images, part.labels):
+            digest.update(repr((array.shape, array.dtype.str)).encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def check_same_classes(
+    name: object, split: str, train: tuple[str, ...], other: tuple[str, ...]
+) -> None:
+    """Refuse a split of other classes than the training images."""
+    if train != other:
+        only_other, only_train = sorted({*other} - {*train}), sorted({*train} - {*other})
+        raise ConfigError(
+            f"train and {split} of {name} must have the same classes, but only in {split}: "
+            f"{', '.join(only_other) or 'none'}; only in train: {', '.join(only_train) or 'none'}"
+        )
 
 
 def cache_dir() -> Path:

@@ -10,23 +10,24 @@ from typing import Any
 
 import filelock
 
-from dsaccel.config.study import NAME_PATTERN, SpaceConfig, StudyConfig
+from dsaccel.config.study import SpaceConfig, StudyConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError, StorageError
 from dsaccel.files import check_writable, make_folder
 
 STUDIES = Path("studies")
 SPACES = Path("search_spaces")
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"
 
 
 class StudyDir:
     """`studies/NAME/`: everything that a search writes."""
 
     def __init__(self, name: str) -> None:
-        if not re.match(NAME_PATTERN, name):
+        if not re.fullmatch(NAME_PATTERN, name):
             raise ConfigError(
                 "a study's name must start with a letter or digit and hold only letters, digits, "
-                f"'.', '_' and '-', but got {name!r}; choose one with --study-name"
+                f"'.', '_' and '-', 200 at most, but got {name!r}; choose one with --study-name"
             )
         self.name = name
         self.path = STUDIES / name
@@ -100,8 +101,7 @@ def find_study(text: str) -> tuple[str, dict[str, Any]]:
     """
     path = Path(text)
     if path.suffix != ".toml" and "/" not in text:
-        if not re.match(NAME_PATTERN, text):
-            StudyDir(text)
+        StudyDir(text)  # refuses what is no name
         path = _find_file(STUDIES, f"{text}.toml") or STUDIES / text / "study.toml"
         if not path.is_file():
             raise ConfigError(

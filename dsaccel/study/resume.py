@@ -135,6 +135,7 @@ def begin_study(directory: StudyDir, config: StudyConfig, data: Data) -> optuna.
         study.set_user_attr("config", config.model_dump(mode="json"))
         study.set_user_attr("fingerprint", data.fingerprint)
         study.set_user_attr("num_val", data.num_val)
+        study.set_user_attr("data_notes", list(data.notes))
         write_toml(directory.config, config)
     return study
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from dsaccel.config.study import RunConfig
-from dsaccel.data.batches import EvalSplit, load_test_alone
+from dsaccel.data.batches import EvalSplit
+from dsaccel.data.load import load_test_alone
 from dsaccel.errors import ConfigError
 from dsaccel.files import atomic_write, check_writable
 from dsaccel.nn.network import plan_of

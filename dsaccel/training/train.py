@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dsaccel.config.study import RunConfig
+from dsaccel.data.load import look_at_test
 from dsaccel.families import check_hierarchy
 from dsaccel.nn.initial_weights import Taken, take_weights
 from dsaccel.nn.layers import Unit
@@ -44,6 +45,7 @@ class Training:
         hierarchy = parse_hierarchy(run.hierarchy)
         check_hierarchy(run.family, hierarchy)
         bench = Bench.load(run, download=download)
+        look_at_test(bench.data)
         start_runtime(bench.config.runtime)
         self.run, self.data, self.device = bench.config, bench.data, bench.device
         self.plan = bench.plan(hierarchy, run.mode)

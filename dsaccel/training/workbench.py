@@ -11,7 +11,9 @@ import torch
 
 from dsaccel.config.own_settings import with_own_settings
 from dsaccel.config.study import RunConfig, StudyConfig
-from dsaccel.data.batches import Data, load_data
+from dsaccel.data.batches import Data
+from dsaccel.data.load import load_data, look_at_test
+from dsaccel.data.source import DataSource
 from dsaccel.families import Mode, check_hierarchy
 from dsaccel.planner import Planner
 from dsaccel.space.space import SearchSpace
@@ -34,15 +36,17 @@ class Bench(Generic[Config]):
     planner: Planner
 
     @classmethod
-    def load(cls, config: Config, *, download: bool = False) -> "Bench[Config]":
-        """Read the images of a config.
+    def load(
+        cls, config: Config, *, download: bool = False, source: DataSource | None = None
+    ) -> "Bench[Config]":
+        """Read the images of a config, or those of a source that it does not name.
 
         Raises:
             ConfigError: settings, data or a device that cannot be used.
         """
         runtime = resolve_runtime(config.runtime)
         device = torch.device(runtime.device)
-        data = read_data(config, device, download=download)
+        data = read_data(config, device, download=download, source=source)
         resolved = config.model_copy(update={"data": data.resolved, "runtime": runtime})
         return Bench(resolved, data, device, Planner.of(resolved, data.num_classes))
 
@@ -62,14 +66,17 @@ class Workbench(Bench[StudyConfig]):
     space: SearchSpace
 
     @classmethod
-    def open(cls, config: StudyConfig, *, download: bool = False) -> "Workbench":
+    def open(
+        cls, config: StudyConfig, *, download: bool = False, source: DataSource | None = None
+    ) -> "Workbench":
         """Read the images of a study and look through its space.
 
         Raises:
             ConfigError: settings, data, a device or a space that cannot be used.
         """
         check_hierarchy(config.family, tuple(low for low, _ in config.space.num_blocks))
-        bench = Bench.load(config, download=download)
+        bench = Bench.load(config, download=download, source=source)
+        look_at_test(bench.data)
         references = [with_own_settings(parse_hierarchy(t), config) for t in config.references]
         named = bench.config.model_copy(
             update={"references": tuple(map(format_hierarchy, references))}
@@ -88,12 +95,16 @@ def read_data(
     *,
     seed: int | None = None,
     download: bool = False,
+    source: DataSource | None = None,
 ) -> Data:
-    """The images of a config; `seed` splits, orders and augments them in place of its own."""
+    """The images of a config or a source; `seed` splits, orders and augments them in place of its
+    own.
+    """
     return load_data(
         config.data,
         seed=config.seed if seed is None else seed,
         batch_size=config.training.batch_size,
         device=device,
         download=download,
+        source=source,
     )

@@ -1,68 +1,23 @@
-"""A calibration as one page that needs no network: figures, words, tables."""
+"""A calibration: how well rungs, stages and blocks foretell the final accuracy."""
 
 from collections.abc import Sequence
-from html import escape
-from pathlib import Path
 
 import plotly.graph_objects as go
-import tomli_w
 
 from dsaccel.analysis.agreement import By
-from dsaccel.report.calibration_tables import (
-    NAMES,
-    Calibrated,
-    agreement_headings,
-    by_ranking,
-    cells,
-    pruning_table,
-    verdict,
-)
-from dsaccel.report.figures import BLUE, GREEN, VERMILION, blank_figure, whole_numbers
-from dsaccel.report.page import figure_html, section_html, table_html, write_page
+from dsaccel.analysis.pruning_advice import Calibrated
+from dsaccel.report.calibration_words import NAMES
+from dsaccel.report.figures.style import BLUE, GREEN, VERMILION, blank_figure, whole_numbers
 from dsaccel.statistics import Interval
 
 COLORS: dict[By, str] = {"head": BLUE, "output": VERMILION}
-
-
-def write_calibration(result: Calibrated, name: str, path: Path) -> None:
-    """Write the page, whole or not at all."""
-    step = result.fidelity.step_name
-    headings = agreement_headings(step, result.fidelity.num_top)
-    words = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdict(result))
-    settings = escape(tomli_w.dumps({"pruning": pruning_table(result)}))
-    parts = [
-        f"<ul>{words}</ul>",
-        section_html("Settings", "For a study file.", f"<pre>{settings}</pre>"),
-        section_html(
-            "Agreement with the final ranking",
-            f"After each {step}: with the end of its own run, and with that of the other seeds.",
-            figure_html(rungs_figure(result), "rungs"),
-        ),
-        section_html(
-            "Last head of each stage",
-            "Fully trained.",
-            figure_html(stages_figure(result), "stages"),
-        ),
-        section_html(
-            "What one more block does",
-            "In each stage, to the final accuracy.",
-            figure_html(importance_figure(result), "importance"),
-        ),
-    ]
-    for by, rows in by_ranking(result):
-        cells_of = [(str(row.step), *cells(row.agreement)) for row in rows]
-        caption = "Means, with intervals in brackets."
-        table = table_html(headings, cells_of)
-        parts.append(section_html(f"Ranked by {NAMES[by]}", caption, table))
-    about = f"Calibration of {name}: how well rungs foretell the end, without pruning."
-    write_page(path, f"How far pruning can be trusted: {name}", about, parts)
 
 
 def rungs_figure(result: Calibrated) -> go.Figure:
     """Tau-b over the rungs: with the run's own end (bands: intervals) and with other seeds'."""
     figure = blank_figure(result.fidelity.step_name, "tau-b with the final ranking", height=460)
     figure.update_xaxes(**whole_numbers(result.fidelity.landscape.num_steps))
-    for by, rows in by_ranking(result):
+    for by, rows in result.by_ranking():
         x = [row.step for row in rows]
         own = [row.agreement.own for row in rows]
         figure.add_scatter(

@@ -1,12 +1,27 @@
-"""A confirmation as a picture: paired differences from the best finalist, with intervals."""
+"""A confirmation: paired differences from the best finalist, with intervals."""
 
-from html import escape
+from typing import Any
 
 import plotly.graph_objects as go
+from optuna import Study
 
-from dsaccel.confirm.result import Comparison, Confirmation, Mode, Split
-from dsaccel.confirm.verdict import difference_text, role_text
-from dsaccel.report.figures import BLUE, GREY, ORANGE, PURPLE, blank_figure
+from dsaccel.confirm.result import Comparison, Confirmation, Mode, Split, read_confirmation
+from dsaccel.report.confirmation_table import confirmation_table
+from dsaccel.report.figures.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PURPLE,
+    StudyFigure,
+    blank_figure,
+    label,
+)
+from dsaccel.report.verdict import (
+    RESOLUTION,
+    difference_text,
+    role_text,
+    sentences,
+)
 
 STYLES: dict[tuple[Split, Mode], tuple[str, str, str]] = {
     ("val", "local"): ("layer-wise, validation", BLUE, "circle"),
@@ -29,7 +44,7 @@ def confirmation_figure(confirmation: Confirmation | None) -> go.Figure:
     figure.update_yaxes(
         type="category", categoryorder="array", categoryarray=names[::-1], dtick=1, ticksuffix="  "
     )
-    for (split, mode), (label, color, symbol) in STYLES.items():
+    for (split, mode), (name, color, symbol) in STYLES.items():
         drawn = [
             (result, comparison)
             for result in results
@@ -39,17 +54,17 @@ def confirmation_figure(confirmation: Confirmation | None) -> go.Figure:
             continue
         figure.add_scatter(
             x=[100 * comparison.paired.mean for _, comparison in drawn],
-            y=[escape(result.entry.name) for result, _ in drawn],
+            y=[label(result.entry.name) for result, _ in drawn],
             error_x={
                 "type": "data",
                 "array": [_reach(comparison) for _, comparison in drawn],
                 "color": color,
             },
             mode="markers",
-            name=label,
+            name=name,
             marker={"color": color, "symbol": symbol, "size": 9},
             hovertext=[
-                f"<b>{escape(result.entry.name)}</b>, {label}<br>{role_text(result)}<br>"
+                f"<b>{label(result.entry.name)}</b>, {name}<br>{role_text(result)}<br>"
                 f"{difference_text(comparison)}"
                 for result, comparison in drawn
             ],
@@ -65,3 +80,24 @@ def _reach(comparison: Comparison) -> float | None:
     """Half the interval, in points; None, which draws no line, if there is none."""
     difference = comparison.paired
     return None if difference.high is None else 100 * (difference.high - difference.mean)
+
+
+def _more(study: Study) -> dict[str, Any]:
+    confirmation = read_confirmation(study)
+    assert confirmation is not None
+    return {
+        "lines": sentences(confirmation, RESOLUTION),
+        "table": confirmation_table(confirmation),
+    }
+
+
+CONFIRMATION = StudyFigure(
+    "confirmation",
+    "Confirmation",
+    "Finalists, references and controls trained again with fresh seeds. A dot is the mean "
+    "difference from the best finalist over the seeds, paired; the line its 95 % interval. Without "
+    "a line, and with ? in the table: it was measured once, or is the same at every seed, and "
+    "cannot be judged.",
+    lambda study: confirmation_figure(read_confirmation(study)),
+    _more,
+)

@@ -1,4 +1,4 @@
-"""What a confirmation leaves behind: a table, a JSON object, files."""
+"""What a confirmation leaves behind, a JSON object and files, and its progress."""
 
 import csv
 import json
@@ -9,51 +9,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from dsaccel.confirm.result import Confirmation, entry_record
+from dsaccel.confirm.result import entry_record
 from dsaccel.confirm.run import Confirm, ConfirmProgress
-from dsaccel.confirm.verdict import (
-    VAL_IMAGES,
-    difference_text,
-    role_text,
-    sentences,
-    summary_text,
-)
 from dsaccel.files import atomic_write, make_folder, write_text
-from dsaccel.text import count
-
-
-def confirmation_table(confirmation: Confirmation) -> Table:
-    """A row for each network and mode, layer-wise ones first."""
-    table = Table(
-        caption="points (95 % interval) on validation, ? where one cannot be judged; ± is the "
-        "standard deviation over n seeds",
-        caption_justify="left",
-    )
-    table.add_column("network", overflow="fold")
-    for name in ("role", "trained"):
-        table.add_column(name)
-    for name in ("parameters", "n", "validation", "test", "to the best", "to the reference"):
-        table.add_column(name, justify="right")
-    last = None
-    for result in confirmation.results():
-        if last is not None and result.mode != last:
-            table.add_section()
-        last = result.mode
-        is_best = result.mode == "local" and result.entry.name == confirmation.best
-        cells = (
-            result.entry.name,
-            role_text(result),
-            {"local": "layer-wise", "global": "global"}[result.mode],
-            count(result.entry.num_parameters),
-            str(result.accuracies["val"].n),
-            summary_text(result.accuracies["val"]),
-            summary_text(result.accuracies.get("test")),
-            "best" if is_best else difference_text(result.comparisons.get(("val", "best"))),
-            difference_text(result.comparisons.get(("val", "reference"))),
-        )
-        # Text, not str: names come from storage, and str would be read as markup
-        table.add_row(*map(Text, cells), style="bold green" if is_best else "")
-    return table
+from dsaccel.report.verdict import VAL_IMAGES, sentences
 
 
 def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, Any]:

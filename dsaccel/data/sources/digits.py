@@ -1,0 +1,30 @@
+"""scikit-learn's handwritten digits: 1,797 grey images of 8x8 pixels, always at hand."""
+
+import numpy as np
+
+from dsaccel.config.study import DataConfig
+from dsaccel.data.images import Images, Split
+from dsaccel.data.source import DataSource
+
+
+class Digits(DataSource):
+    name = "digits"
+    default_flip = False
+
+    def __init__(self, config: DataConfig, *, download: bool = False) -> None:
+        pass
+
+    def read(self, split: Split) -> Images | None:
+        """Four fifths to train on; the same test images for every seed of every study."""
+        if split == "val":
+            return None
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        pixels, labels = load_digits(return_X_y=True)
+        train, test = train_test_split(
+            np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0
+        )
+        chosen = np.sort(train if split == "train" else test)
+        images = np.rint(pixels[chosen] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+        return Images(images, labels[chosen].astype(np.int64), tuple("0123456789"))

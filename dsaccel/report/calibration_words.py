@@ -1,0 +1,69 @@
+"""What a calibration means, in sentences."""
+
+from dsaccel.analysis.agreement import MIN_SEEDS, By, Fidelity, StageAgreement
+from dsaccel.analysis.pruning_advice import Calibrated
+from dsaccel.config.study import PruningConfig
+from dsaccel.report.table import interval_text
+from dsaccel.search.pruners import rung_steps
+
+NAMES: dict[By, str] = {"head": "the deepest local head", "output": "the output layer"}
+
+
+def verdict(result: Calibrated) -> list[str]:
+    """What it means, in sentences."""
+    fidelity, advice = result.fidelity, result.advice
+    num_seeds, step = len(fidelity.seeds), fidelity.step_name
+    words = [
+        f"{len(fidelity.names)} hierarchies, {num_seeds} seeds; the best {fidelity.num_top} of a "
+        "final ranking count as its top."
+    ]
+    if num_seeds < MIN_SEEDS:
+        return [*words, f"Nothing is called trustworthy on fewer than {MIN_SEEDS} seeds."]
+    words += [
+        f"Intervals come from resampling {num_seeds} seeds. With so few they are about the range "
+        f"of the single values, and miss the median of all seeds {_miss(num_seeds)} of the time.",
+        f"A seed moves a hierarchy's final accuracy by {100 * fidelity.noise:.2f} points (standard "
+        f"deviation), and final rankings of different seeds agree with tau-b "
+        f"{interval_text(result.ceiling)}: no rung can tell much more of another run.",
+    ]
+    for by, first in advice.first.items():
+        on = f"from {step} {first} on" if first is not None else f"at no {step}"
+        words.append(f"Ranked by {NAMES[by]}, halving by factor 2 can be trusted {on}.")
+    if advice.setting is None:
+        words.append("No settings that were tried can be trusted: do not prune.")
+    else:
+        setting = advice.setting
+        words.append(
+            f"The settings below ({_rungs_words(setting.pruning, fidelity)}) would have trained "
+            f"{100 * setting.work:.0f} % of all, each hierarchy counted by itself (where blocks "
+            f"are shared less is saved), and kept {interval_text(setting.kept)} of the top; their "
+            f"best trails the best of all by {interval_text(setting.loss, 100)} points. They were "
+            "chosen on these same runs."
+        )
+    for row in result.stages[:-1]:
+        words.append(_stage_words(row))
+    return words
+
+
+def _rungs_words(pruning: PruningConfig, fidelity: Fidelity) -> str:
+    """With another factor there are other rungs, and fewer or more at which to err."""
+    config = fidelity.landscape.config
+    steps = rung_steps(pruning, config.training, len(config.space.num_blocks))
+    at = f"rungs at {fidelity.step_name} {', '.join(map(str, steps))}"
+    return f"factor {pruning.reduction_factor:g}, {at}"
+
+
+def _stage_words(row: StageAgreement) -> str:
+    own = row.agreement.own
+    if own.high < 0:
+        verb = "misleads: what ranks high there ends low"
+    elif own.low <= 0:
+        verb = "says nothing of the final ranking"
+    else:
+        verb = "foretells the final ranking in part"
+    return f"The last head of stage {row.stage} {verb} (tau-b {interval_text(own)})."
+
+
+def _miss(num_seeds: int) -> str:
+    """How often all of so many values lie on one side of the median."""
+    return f"{100 * 0.5 ** (num_seeds - 1):.0f} %"

@@ -1,0 +1,80 @@
+"""A table as data: rich shows it on a terminal, the base template on a page."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from rich import box
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from dsaccel.statistics import Interval
+
+RowStyle = Literal["", "best", "unfinished"]
+TERMINAL_STYLES: dict[RowStyle, str] = {"": "", "best": "bold green", "unfinished": "dim"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text; every row has as many as there are headings."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    styles: Sequence[RowStyle] = ()
+    """One a row; none: all rows are plain."""
+    title: str = ""
+    caption: str = ""
+    words: Collection[int] = (0,)
+    """The columns that hold words and are flush left; the others hold figures."""
+    wide: Collection[int] = ()
+    """The columns whose cells a page breaks into lines."""
+    plain: bool = False
+    """Whether a terminal draws a line under the headings alone."""
+    breaks: Collection[int] = ()
+    """The rows that a line is drawn above."""
+
+    def column_class(self, index: int) -> str:
+        """What a page knows of a column."""
+        words, wide = "words" if index in self.words else "", "wide" if index in self.wide else ""
+        return f"{words} {wide}".strip()
+
+    @property
+    def styled_rows(self) -> list[tuple[RowStyle, Sequence[str]]]:
+        plain: list[RowStyle] = ["" for _ in self.rows]
+        return list(zip(self.styles or plain, self.rows, strict=True))
+
+    def without_column(self, index: int) -> "Table":
+        rows = [_without(row, index) for row in self.rows]
+        return replace(self, headings=_without(self.headings, index), rows=rows)
+
+    def __rich__(self) -> RichTable:
+        """What rich prints."""
+        table = RichTable(
+            title=self.title or None,
+            caption=self.caption or None,
+            title_justify="left",
+            caption_justify="left",
+            **{"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)} if self.plain else {},
+        )
+        for i, heading in enumerate(self.headings):
+            # no name may be cut; figures are short
+            justify = "left" if i in self.words else "right"
+            table.add_column(heading, justify=justify, overflow="fold" if i == 0 else "ellipsis")
+        for i, (style, row) in enumerate(self.styled_rows):
+            if i in self.breaks:
+                table.add_section()
+            # Text, not str: names come from a storage, and rich would read str as markup
+            table.add_row(*map(Text, row), style=TERMINAL_STYLES[style])
+        return table
+
+
+def _without(cells: Sequence[str], index: int) -> list[str]:
+    return [cell for i, cell in enumerate(cells) if i != index]
+
+
+def interval_text(interval: Interval, factor: float = 1, digits: int = 2) -> str:
+    """`0.41 [0.30, 0.52]`."""
+    mean, low, high = (
+        f"{factor * value:.{digits}f}" for value in (interval.mean, interval.low, interval.high)
+    )
+    return f"{mean} [{low}, {high}]"

@@ -1,0 +1,66 @@
+"""Options that come from the config: which there are, and what they do."""
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from dsaccel.cli.app import COMMANDS, app
+
+TRAINED = (
+    "--data --data-dir --download --train-images --epochs --schedule --width --device --threads "
+    "--seed --set --json --quiet --verbose "
+)
+OF_NETWORKS = "--family --batch-size --learning-rate --granularity --loss --dropout --precision "
+OPTIONS = {
+    "search": TRAINED + OF_NETWORKS + "--space --n-trials --strategy --cohort-size --pruning "
+    "--against --timeout --storage --confirm --no-confirm --study-name",
+    "confirm": "--top --seeds --controls --no-controls --tuning-trials --resolution --download "
+    "--json --quiet",
+    "train": TRAINED + OF_NETWORKS + "--study --mode --init --output --force --no-force",
+    "evaluate": "--split --data --data-dir --download --device --threads --json",
+    "describe": "--family --channels --image-size --num-classes --granularity --loss --width "
+    "--batch-size --schedule --precision --set --space --json",
+    "export": "--output --hierarchy --force --no-force",
+    "report": "--output",
+    "pareto": "--against --output --json",
+    "calibrate": TRAINED + "--seeds --n-trials --output",
+    "variance": "--prefix-stages --resolution --json",
+    "landscape": "--output",
+    "replay": "--strategy --n-trials --cohort-size --beam-width --seeds --pruning --prune-by "
+    "--pruner-option --reduction-factor --grace-epochs --jobs --output --json --quiet",
+}
+
+
+def shown(*args: str) -> str:
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code == 0, result.output
+    return " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_a_command_has_the_options_that_it_had(command):
+    text = CliRunner().invoke(app, [command.__name__, "--help"]).output
+    lines = [line for line in text.splitlines() if re.match(r"^ {2,4}-", line)]
+    found = {name for line in lines for name in re.findall(r"--[a-z-]+", line.split("  ")[1])}
+    assert found == {*OPTIONS[command.__name__].split(), "--help"}
+
+
+def test_help_is_the_fields_docstring_with_its_default_and_its_words():
+    text = shown("search", "--help")
+    assert re.search(r"--epochs <int> Passes over the training images .*\[default: 400\]", text)
+    assert re.search(r"--loss predsim\|pred\|sim\|mse Local loss of every unit", text)
+    assert re.search(r"--granularity conv\|block\|stage Where gradients are cut", text)
+    assert "CPU threads; default: one a core." in text
+    assert re.search(r"--confirm / --no-confirm .*\[default: no\]", text)
+    assert "None" not in text
+    assert "`" not in text
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_each_option_says_what_it_is_for(command):
+    text = CliRunner().invoke(app, [command.__name__, "--help"]).output
+    options = re.split(r"^ {2,4}(?=-)", text.partition("Options:")[2], flags=re.MULTILINE)
+    for option in options[1:]:
+        assert len(option.split()) >= 4, option
+        assert option.strip()[-1] in ".)]", option
