@@ -1,20 +1,16 @@
 """What is counted before training against what torch's profiler sees while it trains."""
 
-import math
-import os
-
 import pytest
 import torch
 from helpers import CPU, Batches, plan, plans
 from profiled import profiled_peak_bytes
 
-from dsaccel.config.study import NetworkConfig, RuntimeConfig, TrainingConfig
+from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.spec.trie import Trie
-from dsaccel.training import memory, runtime
+from dsaccel.training import memory
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory import count_nodes, estimate_plans, split_to_fit
 from dsaccel.training.meter import Machine, peak_bytes
-from dsaccel.training.runtime import free_memory_bytes, is_out_of_memory, start_runtime
 from dsaccel.training.schedules import train_batch
 
 HERE, GPU = Machine.of(CPU), Machine("cuda")
@@ -267,87 +263,3 @@ def test_a_list_is_cut_into_the_fewest_runs_that_fit():
     assert split_to_fit(list("abcde"), fits) == [("a", "b"), ("c", "d"), ("e",)]
     assert split_to_fit(list("ab"), fits) == [("a", "b")]
     assert split_to_fit([], fits) == []
-
-
-def test_free_memory_is_some_and_below_what_a_machine_can_have():
-    assert 2**20 < free_memory_bytes(CPU) < 2**50
-    assert math.isfinite(free_memory_bytes(CPU))
-
-
-@pytest.mark.parametrize(
-    ("limit", "used", "cached", "free"),
-    [
-        ("5000", 4000, 0, 1000),
-        ("5000", 5000, 3000, 3000),
-        ("5000", 6000, 0, 0),
-        ("max", 9, 0, None),
-    ],
-)
-def test_files_that_a_container_has_cached_are_free_memory(
-    tmp_path, monkeypatch, limit, used, cached, free
-):
-    """Once it has read much, they fill all that its limit leaves."""
-    for name, text in {
-        "memory.max": limit,
-        "memory.current": used,
-        "memory.stat": f"anon 1\nactive_file 7\ninactive_file {cached}\nslab 8",
-    }.items():
-        (tmp_path / name).write_text(f"{text}\n")
-    monkeypatch.setattr(runtime, "_CONTROL_GROUP", tmp_path)
-    monkeypatch.setattr(runtime, "_available_bytes", lambda: 10**6)
-    assert free_memory_bytes(CPU) == (10**6 if free is None else free)
-
-
-def test_the_cpu_allocators_own_error_is_recognised():
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(2**55)
-    assert is_out_of_memory(caught.value)
-    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert is_out_of_memory(MemoryError())
-    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
-        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
-        "GET was unable to find an engine to execute this computation",
-    ],
-)
-def test_what_cudas_libraries_say_without_memory_is_recognised(message):
-    assert is_out_of_memory(RuntimeError(message))
-
-
-def test_an_error_at_the_end_of_what_ran_out_of_memory_is_recognised():
-    def recording():
-        try:
-            raise torch.OutOfMemoryError
-        finally:
-            raise RuntimeError("operation failed due to a previous error during capture")
-
-    with pytest.raises(RuntimeError) as caught:
-        recording()
-    assert is_out_of_memory(caught.value)
-
-
-@pytest.fixture
-def cuda_calls(monkeypatch):
-    """What is asked of CUDA, where there is none."""
-    calls = []
-    for name in ("init", "set_device", "reset_peak_memory_stats"):
-        monkeypatch.setattr(torch.cuda, name, lambda *args, name=name: calls.append((name, *args)))
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    yield calls
-    torch.use_deterministic_algorithms(False)
-    torch.utils.deterministic.fill_uninitialized_memory = True  # pyright: ignore
-
-
-@pytest.mark.parametrize(("name", "index"), [("cuda", 0), ("cuda:1", 1)])
-def test_a_run_on_cuda_is_on_its_device_and_repeats_its_bits(cuda_calls, name, index):
-    device = start_runtime(RuntimeConfig(device=name, threads=torch.get_num_threads()))
-    assert device == torch.device(name)
-    assert [call[0] for call in cuda_calls] == ["init", "set_device", "reset_peak_memory_stats"]
-    assert cuda_calls[1][1] == index
-    assert torch.are_deterministic_algorithms_enabled()
-    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"

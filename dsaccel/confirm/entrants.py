@@ -15,8 +15,8 @@ from dsaccel.files import atomic_write
 from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy, settings_of, with_settings
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.device import start_runtime
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.runtime import start_runtime
 from dsaccel.training.workbench import Bench, read_data
 
 

@@ -8,7 +8,7 @@ from dsaccel.search.strategy import check_strategy, resolve_budget
 from dsaccel.space.space import SearchSpace
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.resume import as_recorded, begin_study, check_same, recorded_study
-from dsaccel.training.runtime import start_runtime
+from dsaccel.training.device import start_runtime
 from dsaccel.training.workbench import Workbench
 
 

@@ -1,5 +1,6 @@
 """Train one segment. The learner is the only caller of `backward` and of an optimizer's `step`."""
 
+import copy
 from typing import Any
 
 import torch
@@ -139,7 +140,8 @@ class Learner:
         for optimizer, values, rate in zip(
             self.optimizers, state["optimizers"], self._rates, strict=True
         ):
-            optimizer.load_state_dict(values)
+            # a copy: averages are updated in place, and the state may be read once more
+            optimizer.load_state_dict(copy.deepcopy(values))
             for group in optimizer.param_groups:
                 # what was saved may be another device's; the next epoch sets the value
                 group["lr"], group["capturable"] = rate, self.device.type == "cuda"

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dsaccel.training.runtime import unfolds_bf16
+from dsaccel.training.device import unfolds_bf16
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from dsaccel.nn.weights import ImageFacts, read_config, read_facts
 from dsaccel.spec.hierarchy import parse_hierarchy
 from dsaccel.spec.rung import Rung
 from dsaccel.training.cohort import Cohort
-from dsaccel.training.runtime import peak_memory_bytes, start_runtime
+from dsaccel.training.device import start_runtime
+from dsaccel.training.device_memory import peak_memory_bytes
 from dsaccel.training.workbench import Bench
 
 
