@@ -8,6 +8,7 @@ nothing of the noise: they have no interval and no p-value, as a single one has 
 """
 
 import functools
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,18 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, stats
+
+from dsaccel.seeds import derive
 
 ALPHA = 0.05
 POWER = 0.8
 MAX_SEEDS = 10_000
 NUM_QUANTILES = 4000
+MAX_ENUMERATED = 6
+"""Of so many values all resamples are enumerated (462 distinct ones); of more, some are drawn."""
+NUM_RESAMPLES = 2000
 ROUNDING = 1e-9
 """A standard deviation below this is one of rounding: the values do not vary."""
 
@@ -68,18 +75,52 @@ def summarise(values: Sequence[float]) -> Summary:
 
 def paired(values: Mapping[int, float], others: Mapping[int, float]) -> Paired | None:
     """Compare two series by seed; None if they have no seed in common."""
-    differences = [values[seed] - others[seed] for seed in values if seed in others]
-    if not differences:
+    pairs = [(values[seed], others[seed]) for seed in values if seed in others]
+    if not pairs:
         return None
-    summary = summarise(differences)
+    summary = summarise([value - other for value, other in pairs])
     mean, std, n = summary.mean, summary.std, summary.n
     if std is None or std < ROUNDING:
         return Paired(mean, std, n, None, None, None, None)
-    error = std / math.sqrt(n)
-    reach = error * float(stats.t.ppf(1 - ALPHA / 2, n - 1))
-    p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1))
+    test = stats.ttest_rel([value for value, _ in pairs], [other for _, other in pairs])
+    low, high = map(float, test.confidence_interval(1 - ALPHA))
     detectable = smallest_detectable(std, n)
-    return Paired(mean, std, n, mean - reach, mean + reach, p_value, detectable)
+    return Paired(mean, std, n, low, high, float(test.pvalue), detectable)
+
+
+def resampled(values: Sequence[float]) -> Interval:
+    """The mean, and its 95 % percentile bootstrap interval; the same each time.
+
+    Up to six values all resamples are enumerated, because a few hundred distinct ones are too few
+    to be drawn at random as `scipy.stats.bootstrap` does.
+    """
+    draws, weights = _resamples(len(values))
+    means = np.asarray(values, dtype=float)[draws].mean(axis=1)
+    order = np.argsort(means)
+    share = np.cumsum(weights[order]) / weights.sum()
+    low, high = (means[order][np.searchsorted(share, q)] for q in (ALPHA / 2, 1 - ALPHA / 2))
+    return Interval(float(np.mean(values)), float(low), float(high))
+
+
+@functools.cache
+def _resamples(num: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Draws of `num` out of `num` with replacement, and how often each turns up."""
+    if num > MAX_ENUMERATED:
+        rng = np.random.default_rng(derive(0, "resample", num))
+        draws = np.sort(rng.integers(num, size=(NUM_RESAMPLES, num)), axis=1)
+        return draws, np.ones(NUM_RESAMPLES)
+    multisets = list(itertools.combinations_with_replacement(range(num), num))
+    weights = [
+        math.factorial(num) / math.prod(math.factorial(draw.count(s)) for s in set(draw))
+        for draw in multisets
+    ]
+    return np.array(multisets), np.array(weights)
+
+
+def wilson(num_hits: int, num: int) -> Interval:
+    """A share with its 95 % Wilson interval, which is not empty at 0 and 1."""
+    ends = stats.binomtest(num_hits, num).proportion_ci(1 - ALPHA, method="wilson")
+    return Interval(num_hits / num, float(ends.low), float(ends.high))
 
 
 def smallest_detectable(std: float, n: int, *, alpha: float = ALPHA, power: float = POWER) -> float:

@@ -12,11 +12,9 @@ from tiny_study import config, searched
 from dsaccel.analysis.landscape import Landscape, Network, record_landscape
 from dsaccel.analysis.replay import Oracle, Policy, Replay
 from dsaccel.analysis.replay_policies import (
-    bootstrap,
     mean_course,
     replay_policies,
     replay_policy,
-    wilson,
 )
 from dsaccel.config.study import PruningConfig, StudyConfig
 from dsaccel.errors import ConfigError
@@ -241,23 +239,6 @@ def test_jobs_and_repetition_change_no_outcome():
     policies = [policy("random", 4), policy("tpe", 4, 14)]
     here = list(replay_policies(synthetic(), policies, 3))
     assert here == list(replay_policies(synthetic(), policies, 3, jobs=2))
-
-
-def test_intervals_cover_their_means_and_shrink_with_more_seeds():
-    rng = np.random.default_rng(0)
-    few, many = (bootstrap(list(rng.normal(5, 1, num))) for num in (20, 2000))
-    assert few.low < few.mean < few.high
-    assert many.high - many.low < (few.high - few.low) / 5
-    # normal theory: 1.96 standard errors either side
-    assert many.high - many.low == pytest.approx(2 * 1.96 / 2000**0.5, rel=0.15)
-    assert bootstrap([2.0, 2.0]) == bootstrap([2.0, 2.0])
-
-
-def test_a_share_of_all_seeds_has_an_interval_below_one():
-    all_of_10 = wilson(10, 10)
-    assert all_of_10.mean == all_of_10.high == 1
-    assert all_of_10.low == pytest.approx(0.722, abs=1e-3)  # Wilson 1927, n = 10
-    assert wilson(0, 10).high == pytest.approx(1 - all_of_10.low)
 
 
 def test_the_mean_course_ends_at_the_mean_regret(oracle):

@@ -1,11 +1,20 @@
 """Means, paired differences and what they can resolve, against closed forms and simulation."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 
-from dsaccel.statistics import holm, paired, seeds_needed, smallest_detectable, summarise
+from dsaccel.statistics import (
+    holm,
+    paired,
+    resampled,
+    seeds_needed,
+    smallest_detectable,
+    summarise,
+    wilson,
+)
 
 # from printed tables of Student's t
 T_975 = {1: 12.706, 2: 4.303, 4: 2.776, 9: 2.262}
@@ -127,3 +136,30 @@ def test_holm_adjusts_as_printed_in_textbooks():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 5])
+def test_the_interval_of_few_values_is_that_of_all_their_resamples(num):
+    values = np.random.default_rng(num).normal(size=num)
+    means = sorted(np.mean(draw) for draw in itertools.product(values, repeat=num))
+    interval = resampled(list(values))
+    assert interval.mean == pytest.approx(values.mean())
+    low, high = (means[math.ceil(q * len(means)) - 1] for q in (0.025, 0.975))
+    assert (interval.low, interval.high) == pytest.approx((low, high))
+
+
+def test_the_interval_of_many_values_is_normal_theorys_and_the_same_each_time():
+    rng = np.random.default_rng(0)
+    few, many = (resampled(list(rng.normal(5, 1, num))) for num in (20, 2000))
+    assert few.low < few.mean < few.high
+    assert many.high - many.low < (few.high - few.low) / 5
+    assert many.high - many.low == pytest.approx(2 * 1.96 / 2000**0.5, rel=0.15)
+    values = list(rng.normal(size=9))
+    assert resampled(values) == resampled(values)
+
+
+def test_a_share_of_all_has_an_interval_below_one():
+    all_of_10 = wilson(10, 10)
+    assert all_of_10.mean == all_of_10.high == 1
+    assert all_of_10.low == pytest.approx(0.722, abs=1e-3)  # Wilson 1927, n = 10
+    assert wilson(0, 10).high == pytest.approx(1 - all_of_10.low)

@@ -6,21 +6,20 @@ rung foretells the end of *its own run*; a user asks whether it foretells what a
 intervals come from resampling whole seeds.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from dsaccel.analysis.landscape import Landscape
 from dsaccel.errors import ConfigError
-from dsaccel.seeds import derive
 from dsaccel.spec.hierarchy import parse_hierarchy
-from dsaccel.statistics import Interval
+from dsaccel.statistics import Interval, resampled
 
 # S seeds, N hierarchies
 
@@ -29,9 +28,6 @@ By = Literal["head", "output"]
 
 MIN_SEEDS = 3
 """Seeds below which nothing is called trustworthy."""
-MAX_ENUMERATED_SEEDS = 6
-"""Up to so many seeds all resamples are enumerated (462 distinct ones); beyond, some are drawn."""
-NUM_RESAMPLES = 2000
 MAX_RUNGS = 40
 """Of more epochs so many are looked at, evenly spaced."""
 
@@ -215,45 +211,6 @@ class Fidelity:
         return np.array([[value(seed, name) for name in self.names] for seed in self.seeds])
 
 
-def resampled(values: Sequence[float]) -> Interval:
-    """The mean of a value a seed, and the percentile interval from resampling the seeds."""
-    draws = resamples(len(values))
-    means = np.array([np.mean([values[s] for s in draw]) for draw, _ in draws])
-    weights = np.array([weight for _, weight in draws])
-    order = np.argsort(means)
-    share = np.cumsum(weights[order]) / weights.sum()
-    low, high = (means[order][np.searchsorted(share, q)] for q in (0.025, 0.975))
-    return Interval(float(np.mean(values)), float(low), float(high))
-
-
-@cache
-def resamples(num: int) -> list[tuple[tuple[int, ...], float]]:
-    """Draws of `num` out of `num` with replacement, and how often each turns up.
-
-    All of them, each multiset once, up to six; beyond, some at random, the same each time.
-    """
-    if num > MAX_ENUMERATED_SEEDS:
-        rng = np.random.default_rng(derive(0, "resample", num))
-        return [(tuple(sorted(draw)), 1.0) for draw in rng.integers(num, size=(NUM_RESAMPLES, num))]
-    return [
-        (draw, math.factorial(num) / math.prod(math.factorial(draw.count(s)) for s in set(draw)))
-        for draw in itertools.combinations_with_replacement(range(num), num)
-    ]
-
-
-def tau_b(x: Vector, y: Vector) -> float:
-    """Kendall's tau-b (1945), which corrects for ties; NaN if all of one are equal.
-
-    Args:
-        x: (N,) values.
-        y: (N,) values.
-    """
-    upper = np.triu_indices(len(x), k=1)
-    signs_x, signs_y = (np.sign(np.subtract.outer(v, v)[upper]) for v in (x, y))
-    untied = math.sqrt((signs_x**2).sum() * (signs_y**2).sum())
-    return float(signs_x @ signs_y / untied) if untied else math.nan
-
-
 def share_of_best(x: Vector, y: Vector, num_x: int, num_y: int) -> float:
     """Of the best `num_y` by y, the share among the best `num_x` by x.
 
@@ -264,9 +221,10 @@ def share_of_best(x: Vector, y: Vector, num_x: int, num_y: int) -> float:
 
 
 def _tau(x: Vector, y: Vector) -> float:
-    tau = tau_b(x, y)
-    # all equal: nothing is foretold
-    return 0.0 if math.isnan(tau) else tau
+    """Kendall's tau-b (1945), which corrects for ties."""
+    tau: Any = stats.kendalltau(x, y)[0]
+    # all of one are equal: nothing is foretold
+    return 0.0 if math.isnan(tau) else float(tau)
 
 
 def _membership(values: Vector, num: int) -> Vector:

@@ -54,7 +54,8 @@ class Landscape:
     @cached_property
     def space(self) -> SearchSpace:
         references = [parse_hierarchy(text) for text in self.config.references]
-        return SearchSpace.planned(self.config.space, self.plan, references)
+        # planned only where it is measured: a landscape need not say what its images were
+        return SearchSpace.planned(self.config.space, lambda h: self.plan(h), references)
 
     @property
     def plan(self) -> Planner:

@@ -24,12 +24,11 @@ from dsaccel.analysis.agreement import (
     RungAgreement,
     StageAgreement,
     Vector,
-    resampled,
     share_of_best,
 )
 from dsaccel.config.study import PruningConfig
 from dsaccel.search.pruners import losers, prefixes_at, rung_steps
-from dsaccel.statistics import Interval
+from dsaccel.statistics import Interval, resampled
 
 FACTORS = (1.5, 2.0, 3.0, 4.0)
 """Reduction factors that are tried."""

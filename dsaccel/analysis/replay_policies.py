@@ -10,20 +10,13 @@ from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
-import numpy as np
-from scipy.stats import binomtest
-
 from dsaccel.analysis.landscape import Landscape
 from dsaccel.analysis.replay import Mark, Oracle, Policy, Replay
 from dsaccel.config.study import PruningConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError
 from dsaccel.search.proposals import WHOLE
-from dsaccel.seeds import derive
-from dsaccel.statistics import Interval
-
-NUM_RESAMPLES = 2000
-"""Bootstrap resamples of the seeds behind an interval."""
+from dsaccel.statistics import Interval, resampled, wilson
 
 
 @dataclass(frozen=True)
@@ -110,10 +103,10 @@ def replay_policy(
     return Outcome(
         policy,
         num_seeds,
-        regret=bootstrap([mark.regret for mark in ends]),
+        regret=resampled([mark.regret for mark in ends]),
         found=wilson(sum(mark.regret <= 0 for mark in ends), num_seeds),
-        blocks=bootstrap(blocks),
-        blocks_share=bootstrap([num / oracle.num_blocks for num in blocks]),
+        blocks=resampled(blocks),
+        blocks_share=resampled([num / oracle.num_blocks for num in blocks]),
         marks=marks,
     )
 
@@ -157,23 +150,8 @@ def mean_course(outcome: Outcome, num_points: int = 60) -> list[tuple[float, Int
             [mark.regret for mark in course if mark.blocks <= blocks][-1]
             for course in outcome.marks
         ]
-        points.append((blocks, bootstrap(regrets)))
+        points.append((blocks, resampled(regrets)))
     return points
-
-
-def bootstrap(values: Sequence[float]) -> Interval:
-    """The mean with its 95 % percentile bootstrap interval; the same each time."""
-    rng = np.random.default_rng(derive(0, "bootstrap", len(values)))
-    array = np.asarray(values, dtype=float)
-    means = array[rng.integers(len(array), size=(NUM_RESAMPLES, len(array)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(array.mean()), float(low), float(high))
-
-
-def wilson(num_hits: int, num: int) -> Interval:
-    """A share with its 95 % Wilson interval, which is not empty at 0 and 1."""
-    ends = binomtest(num_hits, num).proportion_ci(0.95, method="wilson")
-    return Interval(num_hits / num, float(ends.low), float(ends.high))
 
 
 def _replay_here(oracle: Oracle, policy: Policy, seed: int) -> tuple[Mark, ...]:
