@@ -139,7 +139,8 @@ def test_a_step_that_cannot_be_recorded_trains_on_every_batch_all_the_same(caplo
         step(torch.tensor(float(number)), torch.tensor(0))
     assert seen == list(range(NUM_EAGER + 3))
     assert len(caplog.messages) == 1
-    assert "without a CUDA graph" in caplog.text and "not permitted" in caplog.text
+    assert "without a CUDA graph" in caplog.text
+    assert "not permitted" in caplog.text
 
 
 @pytest.mark.parametrize("is_short", [False, True])
@@ -174,6 +175,6 @@ def test_a_recording_that_fails_leaves_stream_and_allocator_as_they_were(monkeyp
     def run():
         raise error("capture failed\nmore")
 
-    with pytest.raises(error if is_short else RecordingError, match="^capture failed"):
+    with pytest.raises(error if is_short else RecordingError, match="capture failed"):
         CudaGraphs(device).record(run, [])
     assert state == {"stream": "usual", "pools": set()}

@@ -58,13 +58,12 @@ def device_note(device: torch.device) -> str | None:
     """Which device trains, and why no GPU; None where there is none to be told of."""
     if device.type == "cuda":
         return f"device: {device} ({torch.cuda.get_device_name(device)})"
-    problems = [cuda_problem(index) for index in range(torch.cuda.device_count())]
-    if not problems:
+    if not torch.cuda.device_count():
         return None
-    reasons = "; ".join(sorted({problem for problem in problems if problem}))
-    return f"device: {device}" + (
-        f" (a GPU is there, but torch cannot use it: {reasons})" * bool(reasons)
-    )
+    problems = {cuda_problem(index) for index in range(torch.cuda.device_count())} - {None}
+    reasons = "; ".join(sorted(map(str, problems)))
+    why = f" (a GPU is there, but torch cannot use it: {reasons})" if reasons else ""
+    return f"device: {device}{why}"
 
 
 @cache

@@ -15,7 +15,7 @@ _PERHAPS_OUT_OF_MEMORY = (
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_NOT_INITIALIZED",
     "CUDNN_STATUS_INTERNAL_ERROR",  # ..._DEVICE_ALLOCATION_FAILED among them
-    "unable to find an engine",  # cuDNN, when each one's workspace was refused; or of this type none
+    "unable to find an engine",  # each one's workspace was refused; or none is for this type
 )
 """What CUDA's libraries say when they get no memory, but also for other reasons."""
 
