@@ -179,7 +179,8 @@ def count_segment(
 ) -> SegmentMemory:
     """What a segment holds while its units learn from a batch."""
     same = {"schedule": "simultaneous", "epochs": 1, "learning_rate": 1e-3}
-    return _count(_nameless(segment), maps, training.deciding.model_copy(update=same), machine)
+    alike = training.deciding.model_copy(update=same)
+    return _count(_nameless(segment), maps, alike, machine)  # pyright: ignore[reportArgumentType]
 
 
 @lru_cache(maxsize=4096)
