@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from helpers import NETWORK, TRAINING, cohort, plans
+from helpers import NETWORK, TRAINING, H, cohort, plans
 from profiled import profiled_peak_bytes
 
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 
-NAMES = ("1-1-2", "1-2-1")
+NAMES = (H("1-1-2"), H("1-2-1"))
 
 
 def key(study="study", names=NAMES, network=NETWORK, training=None, **kwargs):

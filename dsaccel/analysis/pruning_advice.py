@@ -132,7 +132,7 @@ def is_trusted(setting: Setting, noise: float) -> bool:
 
 def simulate(fidelity: Fidelity, pruning: PruningConfig) -> Setting:
     """Prune each seed's hierarchies, in one cohort, as a search would."""
-    num, num_steps = len(fidelity.names), fidelity.landscape.num_steps
+    num, num_steps = len(fidelity.hierarchies), fidelity.landscape.num_steps
     rungs = _rungs(fidelity, pruning)
     values = {step: fidelity.at(step, pruning.by) for step in rungs}
     loss, kept, going_on, work = [], [], [], []
@@ -163,10 +163,10 @@ def _prune(
     fidelity: Fidelity, pruning: PruningConfig, values: Vector, step: int, living: np.ndarray
 ) -> None:
     """Take the losers of a rung out of `living` (N,), in place."""
-    names = [name for name, lives in zip(fidelity.names, living, strict=True) if lives]
-    prefixes = prefixes_at(step, names, fidelity.landscape.config.training)
-    stopped = set(losers(dict(zip(names, values[living], strict=True)), pruning, prefixes))
-    living &= [name not in stopped for name in fidelity.names]
+    left = [h for h, lives in zip(fidelity.hierarchies, living, strict=True) if lives]
+    prefixes = prefixes_at(step, left, fidelity.landscape.config.training)
+    stopped = set(losers(dict(zip(left, values[living], strict=True)), pruning, prefixes))
+    living &= [h not in stopped for h in fidelity.hierarchies]
 
 
 def _foretells(fidelity: Fidelity, step: int, by: By) -> bool:

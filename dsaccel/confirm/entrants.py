@@ -11,11 +11,11 @@ from dsaccel.config.study import StudyConfig, TrainingConfig
 from dsaccel.confirm.result import Entry, Mode
 from dsaccel.data.batches import Data
 from dsaccel.data.load import look_at_test
+from dsaccel.data.source import DataSource
 from dsaccel.files import atomic_write
-from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy, settings_of, with_settings
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
-from dsaccel.training.device import start_runtime
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.workbench import Bench, read_data
 
@@ -30,14 +30,16 @@ class GlobalSettings(NamedTuple):
 class Entrants:
     """A study's settings, made into cohorts for any seed."""
 
-    def __init__(self, config: StudyConfig, *, download: bool = False) -> None:
+    def __init__(
+        self, config: StudyConfig, *, download: bool = False, source: DataSource | None = None
+    ) -> None:
         """Read the data with the search's seed.
 
         Raises:
             ConfigError: if data or device cannot be used.
         """
-        bench = Bench.load(config, download=download)
-        self.config, self.device = config, start_runtime(bench.config.runtime)
+        bench = Bench.load(config, download=download, source=source)
+        self.config, self.device, self.runtime = config, bench.device, bench.config.runtime
         look_at_test(bench.data)
         self._planner, self._source = bench.planner, bench.data.source
         self._data: Data | None = bench.data
@@ -85,8 +87,8 @@ class Entrants:
         if not entries:
             return []
         plans, training = self._plans(entries, mode, own), self.training(entries[0], mode, own)
-        by_name = {entry.name: entry for entry in entries}
-        return [tuple(by_name[n] for n in part) for part in memory.parts(plans, training)]
+        by_key = {entry.key: entry for entry in entries}
+        return [tuple(by_key[h] for h in part) for part in memory.parts(plans, training)]
 
     def training(self, entry: Entry, mode: Mode, own: GlobalSettings) -> TrainingConfig:
         """How an entry is trained."""
@@ -112,8 +114,10 @@ class Entrants:
         network = self.config.network.model_copy(update={"width": width})
         return replace(self._planner, network=network)(_without(hierarchy, "width"))
 
-    def _plans(self, entries: Sequence[Entry], mode: Mode, own: GlobalSettings) -> dict[str, Plan]:
-        return {entry.name: self._plan(entry, mode, own) for entry in entries}
+    def _plans(
+        self, entries: Sequence[Entry], mode: Mode, own: GlobalSettings
+    ) -> dict[Hierarchy, Plan]:
+        return {entry.key: self._plan(entry, mode, own) for entry in entries}
 
     def _plan(self, entry: Entry, mode: Mode, own: GlobalSettings) -> Plan:
         network = self.settings(entry).network
@@ -126,9 +130,9 @@ class Entrants:
 
 def _without(name: str, *settings: str) -> Hierarchy:
     """A hierarchy without some of the settings that it brings along: others take their place."""
-    hierarchy = parse_hierarchy(name)
-    kept = {n: value for n, value in settings_of(hierarchy).items() if n not in settings}
-    return with_settings(tuple(hierarchy), kept)
+    hierarchy = Hierarchy.parse(name)
+    kept = {n: value for n, value in hierarchy.settings if n not in settings}
+    return hierarchy.with_settings(kept)
 
 
 def save_networks(path: Path, cohort: Cohort) -> None:

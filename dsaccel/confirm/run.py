@@ -34,15 +34,18 @@ from dsaccel.confirm.result import (
 from dsaccel.confirm.tuning import layerwise_settings, tune
 from dsaccel.data.batches import Data, EvalSplit
 from dsaccel.data.load import load_test
+from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.files import make_folder
 from dsaccel.seeds import derive
 from dsaccel.study.folder import StudyDir, training_lock
+from dsaccel.study.record import StudyRecord, add_readings, write_confirmation
 from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.rows import read_rows
 from dsaccel.study.storage import TUNING_SUFFIX, open_study, storage_errors
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.device import running
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.schedules import evaluate
 
@@ -91,6 +94,7 @@ class Confirm:
         *,
         command: str,
         download: bool = False,
+        source: DataSource | None = None,
     ) -> None:
         """Choose who is confirmed; trains nothing.
 
@@ -101,6 +105,7 @@ class Confirm:
             confirm: how many finalists, seeds and so on; more than before is trained in addition.
             command: who asks, for the record of the test readings.
             download: whether a named data set may be fetched.
+            source: of the images; None: the one that the settings name.
 
         Raises:
             NoResultError: if the study has no best hierarchy.
@@ -109,8 +114,8 @@ class Confirm:
         """
         self.config, self.directory, self.study, self.confirm = config, directory, study, confirm
         self._command = command
-        self.entrants = Entrants(config, download=download)
-        recorded = study.user_attrs.get("fingerprint", self.entrants.fingerprint)
+        self.entrants = Entrants(config, download=download, source=source)
+        recorded = StudyRecord.read(study).fingerprint or self.entrants.fingerprint
         if recorded != self.entrants.fingerprint:
             raise MismatchError(
                 "data: the images are not those that the study was run with "
@@ -124,7 +129,7 @@ class Confirm:
     @property
     def readings(self) -> list[dict[str, Any]]:
         """Every look at the test split, oldest first."""
-        return self.study.user_attrs.get("test_readings", [])
+        return StudyRecord.read(self.study).test_readings
 
     @property
     def result(self) -> Confirmation:
@@ -136,6 +141,14 @@ class Confirm:
         """Whether there is nothing left to train, decide or read."""
         return not self.jobs() and self._is_decided and not self.record["unread"]
 
+    def remarks(self) -> Iterator[str]:
+        """What a user should know before it trains."""
+        if self.is_finished:
+            yield "all of it is trained and read: the recorded confirmation is shown"
+        elif not self.entrants.has_test:
+            fresh = ", and no image is fresh" if self.entrants.val_is_given else ""
+            yield f"no test split: the confirmation is on validation alone{fresh}"
+
     def run(self) -> Generator[ConfirmProgress]:
         """Tune, train what is missing, decide, and read the test split of what was trained.
 
@@ -144,7 +157,8 @@ class Confirm:
             NoMemoryError: if one network alone needs more memory than there is.
             StorageError: if the storage fails, or another process trains here.
         """
-        with storage_errors(self._url), training_lock(self.directory):
+        runtime = self.entrants.runtime
+        with storage_errors(self._url), training_lock(self.directory), running(runtime):
             if "test_fingerprint" in self.record and self.jobs():
                 # found now, not after hours of training; no network sees them
                 if not self.entrants.has_test:
@@ -188,7 +202,7 @@ class Confirm:
 
     def _begin_record(self) -> dict[str, Any]:
         """What is recorded, with the entries that are asked for now; earlier ones stay."""
-        self.record = self.study.user_attrs.get("confirmation") or {
+        self.record = StudyRecord.read(self.study).confirmation or {
             "val_is_given": self.entrants.val_is_given,
             "entries": [],
             "results": [],
@@ -206,7 +220,7 @@ class Confirm:
                 f"back-propagation was tuned in this confirmation, but got {wanted}; leave it out"
             )
         chosen = choose_entries(
-            read_rows(self.study),
+            read_rows(StudyRecord.read(self.study)),
             self.config,
             self.entrants.plan_at,
             top=self.confirm.top,
@@ -230,7 +244,7 @@ class Confirm:
                 ]
 
     def _save(self) -> None:
-        self.study.set_user_attr("confirmation", self.record)
+        write_confirmation(self.study, self.record)
 
     # ------------------------------------------------------------------ tuning
 
@@ -267,7 +281,7 @@ class Confirm:
                 tried = ([winner], "global", data, own)
                 memory = self.entrants.memory_limit(*tried)
                 *_, last = memory.retry(lambda: self.entrants.cohort(*tried, memory).rungs())
-                return last.output(winner.name)
+                return last.output(winner.key)
 
             for done in tune(study, train, self._untuned, n_trials, seed=self.config.seed):
                 found, accuracy = GlobalSettings(**done.best.params), done.best.values[0]
@@ -332,12 +346,12 @@ class Confirm:
             self.record["unread"].append(unread)
         self.record["results"] += [
             {
-                "name": name,
+                "name": entry.name,
                 "mode": job.mode,
                 "seed": job.seed,
-                "val_accuracy": cohort.history[-1].output(name),
+                "val_accuracy": cohort.history[-1].output(entry.key),
             }
-            for name in names
+            for entry in job.entries
         ]
         self.record["time_s"] += time_s
         self._save()
@@ -374,8 +388,8 @@ class Confirm:
             test = self._load_test(data)
             accuracies = evaluate(cohort.trie, cohort.learners, test.batches())
             look = {"date": _now(), "command": self._command, "mode": mode, "seed": seed}
-            new = [look | {"name": name, "accuracy": accuracies[name][-1]} for name in names]
-            self.study.set_user_attr("test_readings", [*self.readings, *new])
+            new = [look | {"name": e.name, "accuracy": accuracies[e.key][-1]} for e in entries]
+            add_readings(self.study, new)
             self.record["unread"].remove(networks)
             self.record["num_images"]["test"] = len(test.labels)
             self._save()

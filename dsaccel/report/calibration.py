@@ -69,7 +69,7 @@ def calibration_summary(result: Calibrated) -> dict[str, Any]:
     fidelity, advice = result.fidelity, result.advice
     return {
         "seeds": list(fidelity.seeds),
-        "num_hierarchies": len(fidelity.names),
+        "num_hierarchies": len(fidelity.hierarchies),
         "num_top": fidelity.num_top,
         "noise": fidelity.noise,
         "ceiling": asdict(result.ceiling),

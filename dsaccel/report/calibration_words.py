@@ -14,8 +14,8 @@ def verdict(result: Calibrated) -> list[str]:
     fidelity, advice = result.fidelity, result.advice
     num_seeds, step = len(fidelity.seeds), fidelity.step_name
     words = [
-        f"{len(fidelity.names)} hierarchies, {num_seeds} seeds; the best {fidelity.num_top} of a "
-        "final ranking count as its top."
+        f"{len(fidelity.hierarchies)} hierarchies, {num_seeds} seeds; the best {fidelity.num_top} "
+        "of a final ranking count as its top."
     ]
     if num_seeds < MIN_SEEDS:
         return [*words, f"Nothing is called trustworthy on fewer than {MIN_SEEDS} seeds."]

@@ -8,7 +8,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dsaccel.confirm.run import ConfirmProgress
+from dsaccel.report.confirmation import progress_line, progress_panel
 from dsaccel.search.progress import Progress
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.text import duration, percent
 
 NUM_SHOWN = 6
@@ -49,11 +52,14 @@ class LiveView:
 
 
 class ProgressView(LiveView):
-    """Of a search."""
+    """Of a search, and of a confirmation."""
 
-    def update(self, progress: Progress) -> None:
+    def update(self, progress: Progress | ConfirmProgress) -> None:
         """After a rung."""
-        self.show(_panel(progress), _line(progress))
+        if isinstance(progress, Progress):
+            self.show(_panel(progress), _line(progress))
+        else:
+            self.show(progress_panel(progress), progress_line(progress))
 
 
 def _panel(progress: Progress) -> Table:
@@ -66,7 +72,7 @@ def _panel(progress: Progress) -> Table:
     table.add_row("live trials", f"{len(progress.living)}: {_shown(progress.living)}")
     if progress.best is not None:
         hierarchy, accuracy = progress.best
-        shown = Text.assemble((hierarchy, "green"), f"  {percent(accuracy)}")
+        shown = Text.assemble((str(hierarchy), "green"), f"  {percent(accuracy)}")
         table.add_row("best so far", shown)
     elif progress.leader is not None:
         hierarchy, accuracy = progress.leader
@@ -88,6 +94,6 @@ def _line(progress: Progress) -> str:
     return "  ".join(parts)
 
 
-def _shown(names: tuple[str, ...]) -> str:
-    more = len(names) - NUM_SHOWN
-    return "  ".join(names[:NUM_SHOWN]) + (f"  and {more} more" if more > 0 else "")
+def _shown(hierarchies: tuple[Hierarchy, ...]) -> str:
+    more = len(hierarchies) - NUM_SHOWN
+    return "  ".join(map(str, hierarchies[:NUM_SHOWN])) + (f"  and {more} more" if more > 0 else "")

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 
+from dsaccel.config.study import StudyConfig
 from dsaccel.errors import NoResultError
 from dsaccel.search.engine import Search
 from dsaccel.search.suggestions import MAX_DRAWS
+from dsaccel.study.folder import StudyDir
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial
 
 
@@ -14,6 +17,10 @@ def before_training(searching: Search) -> Iterator[str]:
     if not searching.data.has_test:
         name = searching.config.data.name
         yield f"{name}: no test split; results are validation accuracies"
+    if searching.is_finished:
+        stands = "has nothing to propose" if searching.meets_no_more else "is finished"
+        name, trained = searching.directory.name, f"{searching.num_trained} hierarchies trained"
+        yield f"study {name} {stands}: {trained}; nothing to do"
 
 
 def after_training(searching: Search) -> Iterator[str]:
@@ -36,7 +43,7 @@ def after_training(searching: Search) -> Iterator[str]:
 def should_confirm(searching: Search) -> bool:
     """Whether the winner is to be confirmed now, as the settings ask for."""
     asked = searching.config.confirm.enabled
-    return asked and searching.is_finished and best_trial(searching.study) is not None
+    return asked and searching.is_finished and best_trial(searching.ledger.record()) is not None
 
 
 def check_winner(searching: Search) -> None:
@@ -45,7 +52,7 @@ def check_winner(searching: Search) -> None:
     Raises:
         NoResultError: if it has none, and how to get one.
     """
-    if not searching.is_finished or best_trial(searching.study) is not None:
+    if not searching.is_finished or best_trial(searching.ledger.record()) is not None:
         return
     more = "train more with a larger --n-trials, or "
     if searching.meets_no_more:
@@ -56,4 +63,14 @@ def check_winner(searching: Search) -> None:
         f"study {searching.directory.name} must end with a finished hierarchy within its "
         f"constraint, but none of {searching.num_trained} is; {more}prune less under another "
         "--study-name"
+    )
+
+
+def missing_winner(directory: StudyDir, config: StudyConfig, study: StudyRecord) -> NoResultError:
+    """What a study without a winner is asked for in vain, and the command that trains more."""
+    is_spent = len(study.trained) >= config.budget.n_trials
+    options = ("--n-trials", str(2 * config.budget.n_trials)) if is_spent else ()
+    return NoResultError(
+        f"study {directory.name} has no finished trial within its constraint; train more with: "
+        f"{directory.search_command(*options)}"
     )

@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from dsaccel.config.study import TrainingConfig
 from dsaccel.nn.layers import Features
 from dsaccel.nn.winograd import Conv2d
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Block, Layer, Plan, Segment
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.learner import Learner
@@ -27,6 +29,8 @@ CPU = torch.device("cpu")
 A_CPU = Machine()
 WORKSPACE_BYTES = 64 * 2**20
 """That cuBLAS takes for each stream: 32 MiB for the forward and 32 for the backward pass."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def estimate(
 
 
 def estimate_plans(
-    plans: Mapping[str, Plan],
+    plans: Mapping[Hierarchy, Plan],
     training: TrainingConfig,
     *,
     num_images: int = 0,
@@ -101,29 +105,27 @@ def estimate_plans(
     return estimate(Trie(plans), training, num_images=num_images, machine=machine)
 
 
-def split_to_fit(
-    names: Sequence[str], fits: Callable[[Sequence[str]], bool]
-) -> list[tuple[str, ...]]:
+def split_to_fit(items: Sequence[T], fits: Callable[[Sequence[T]], bool]) -> list[tuple[T, ...]]:
     """Cut a list into the fewest runs that fit, each as long as it can be; the first may be all.
 
     In lexicographic order neighbours share the longest prefixes, so runs are subtrees. A run of one
     is taken even if it does not fit.
 
     Args:
-        names: hierarchies, in order.
+        items: in order.
         fits: whether those can be trained together; true of a part of whatever it is true of.
     """
-    parts: list[tuple[str, ...]] = []
+    parts: list[tuple[T, ...]] = []
     start = 0
-    while start < len(names):
-        fitting, too_many = start + 1, len(names) + 1
+    while start < len(items):
+        fitting, too_many = start + 1, len(items) + 1
         while too_many - fitting > 1:
             middle = (fitting + too_many) // 2
-            if fits(names[start:middle]):
+            if fits(items[start:middle]):
                 fitting = middle
             else:
                 too_many = middle
-        parts.append(tuple(names[start:fitting]))
+        parts.append(tuple(items[start:fitting]))
         start = fitting
     return parts
 
