@@ -3,33 +3,67 @@
 A part is a class: a frozen `Section` whose fields are its options, whose docstring is its help, and
 whose base says of which kind it is. Shipped parts have names in `BUILTIN`, a table of text: to list
 them imports nothing. A user's own part is `mypackage.heads:Mine` or `./heads.py:Mine`. It is code,
-so it is imported only after `trust`: the user has named it on the command line, in the study file
-or in Python. A name that was read from weights or a recorded study is not trusted by itself.
+so it is imported only after `trust` (`imports.py`).
 """
 
 import hashlib
-import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from dsaccel.errors import ConfigError, MismatchError
+from dsaccel.imports import import_attribute, is_foreign, trusted
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 Kind = Literal["head", "loss", "family", "optimizer", "lr_schedule", "strategy", "pruner", "data"]
 
-KINDS: dict[str, str] = {
+KINDS: dict[Kind, str] = {
+    "head": "dsaccel.heads:Head",
+    "loss": "dsaccel.losses:LocalLoss",
+    "family": "dsaccel.families:Family",
+    "optimizer": "dsaccel.optimizers:Optimizer",
+    "lr_schedule": "dsaccel.lr_schedules:LRSchedule",
     "data": "dsaccel.data.source:DataSource",
 }
 """The class that every part of a kind derives from, as `module:Class`."""
-BUILTIN: dict[str, dict[str, str]] = {
+BUILTIN: dict[Kind, dict[str, str]] = {
+    "head": {
+        "linear": "dsaccel.heads.linear:Linear",
+        "gap": "dsaccel.heads.gap:Gap",
+        "conv": "dsaccel.heads.conv:Conv",
+        "mlp": "dsaccel.heads.mlp:Mlp",
+        "tail": "dsaccel.heads.tail:Tail",
+    },
+    "loss": {
+        "predsim": "dsaccel.losses.predsim:PredSim",
+        "pred": "dsaccel.losses.pred:Pred",
+        "sim": "dsaccel.losses.sim:Sim",
+        "mse": "dsaccel.losses.mse:Mse",
+    },
+    "family": {
+        "resnet18": "dsaccel.families.resnet:ResNet18",
+        "resnet34": "dsaccel.families.resnet:ResNet34",
+        "resnet50": "dsaccel.families.resnet:ResNet50",
+        "resnet101": "dsaccel.families.resnet:ResNet101",
+        "resnext50": "dsaccel.families.resnext:ResNeXt50",
+        "vgg": "dsaccel.families.vgg:VGG",
+        "vgg8b": "dsaccel.families.vgg:VGG8b",
+    },
+    "optimizer": {
+        "adam": "dsaccel.optimizers.adam:Adam",
+        "adamw": "dsaccel.optimizers.adamw:AdamW",
+        "sgd": "dsaccel.optimizers.sgd:SGD",
+    },
+    "lr_schedule": {
+        "steps": "dsaccel.lr_schedules.steps:Steps",
+        "cosine": "dsaccel.lr_schedules.cosine:Cosine",
+        "constant": "dsaccel.lr_schedules.constant:Constant",
+    },
     "data": {
         "digits": "dsaccel.data.sources.digits:Digits",
         **dict.fromkeys(
@@ -40,10 +74,8 @@ BUILTIN: dict[str, dict[str, str]] = {
 }
 """The shipped parts of each kind: name -> `module:Class`."""
 
-_trusted: dict[str, Path] = {}
-"""The import paths that the user has named, and the folder that `./` of each stands for."""
-_files: dict[tuple[Path, str | None], ModuleType] = {}
-"""The imported files, by path and SHA-256."""
+_parts: dict[tuple[type, str], Any] = {}
+"""The parts of configs, by class and options: many ask for the same ones."""
 
 
 @dataclass(frozen=True)
@@ -85,37 +117,6 @@ class NamesPart:
         return name in BUILTIN[self.kind] or is_foreign(name)
 
 
-def is_foreign(name: str) -> bool:
-    """Whether a name is an import path, `mypackage.heads:Mine` or `./heads.py:Mine`."""
-    module, _, attribute = name.rpartition(":")
-    return bool(module) and attribute.isidentifier() and not set(module) & set(" \t\n=,")
-
-
-def trust(names: Iterable[str], base: Path) -> None:
-    """Allow the import of parts that the user has named.
-
-    Args:
-        names: import paths; names of shipped parts need no trust and are passed over.
-        base: the folder that `./` stands for: that of the study file, or the current one.
-
-    Raises:
-        ConfigError: if a name stands for another file already.
-    """
-    base = base.resolve()
-    for name in filter(is_foreign, names):
-        known = _trusted.setdefault(name, base)
-        if known != base and _is_file(name) and _sha256(known, name) != _sha256(base, name):
-            raise ConfigError(
-                f"{name} must be one part, but it is another one in {base} than in {known}; "
-                f"give one of the files another name"
-            )
-
-
-def trusted() -> dict[str, Path]:
-    """What has been trusted, so that a worker process can trust the same."""
-    return dict(_trusted)
-
-
 def load_part(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> Any:
     """A part with its options.
 
@@ -127,7 +128,7 @@ def load_part(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -
     return parse_config(load_class(kind, name), dict(options or {}), f"{kind} {name}")
 
 
-def load_class(kind: Kind, name: str) -> type["BaseModel"]:
+def load_class(kind: Kind, name: str) -> type[Any]:
     """The class of a part, imported and checked.
 
     Raises:
@@ -141,7 +142,7 @@ def load_class(kind: Kind, name: str) -> type["BaseModel"]:
         except ValueError as error:
             raise ConfigError(f"{kind} {error}, but got {name!r}") from None
         _refuse_untrusted(kind, name)
-    base, part = _attribute(KINDS[kind]), _imported(kind, path)
+    base, part = import_attribute(KINDS[kind]), _imported(kind, path)
     if not (isinstance(part, type) and issubclass(part, base)):
         expected = KINDS[kind].replace(":", ".")
         raise ConfigError(f"{kind} {name} must be a class derived from {expected}, but is {part!r}")
@@ -149,6 +150,31 @@ def load_class(kind: Kind, name: str) -> type["BaseModel"]:
     if missing:
         raise ConfigError(f"{kind} {name} must define {', '.join(sorted(missing))}, but does not")
     return part
+
+
+def part_of(section: "BaseModel", kind: Kind, name: str | None = None) -> Any:
+    """The part that a section of a config names, with its options: those of a table of their own,
+    and those that the section has itself.
+
+    Args:
+        section: of the config.
+        kind: what the part is, as the section names it.
+        name: of the part, where it stands elsewhere in the config.
+
+    Raises:
+        ConfigError: as `load_part`.
+    """
+    name = name or getattr(section, kind)
+    table = "lr_options" if kind == "lr_schedule" else f"{kind}_options"
+    part, options = load_class(kind, name), dict(getattr(section, table))
+    for option in sorted(part.model_fields.keys() & type(section).model_fields.keys()):
+        if option in options:
+            raise ConfigError(f"{table}.{option} must be left out: it is {option}, beside {kind}")
+        options[option] = getattr(section, option)
+    key = (part, repr(options))
+    if key not in _parts:
+        _parts[key] = load_part(kind, name, options)
+    return _parts[key]
 
 
 def part_ref(kind: Kind, name: str) -> PartRef:
@@ -172,10 +198,23 @@ def named_parts(config: "BaseModel") -> Iterator[tuple[Kind, str]]:
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         marks = [mark for mark in field.metadata if isinstance(mark, NamesPart)]
-        if hasattr(type(value), "model_fields"):
+        kind = next((kind for kind in KINDS if kind == name), None)
+        if kind and getattr(value, "choices", None):  # it is searched
+            yield from ((kind, choice) for choice in value.choices)
+        elif hasattr(type(value), "model_fields"):
             yield from named_parts(value)
         elif marks and value is not None and marks[0].is_part(value):
             yield marks[0].kind, value
+
+
+def foreign_parts(config: "BaseModel") -> list[PartRef]:
+    """The parts of a config that are not shipped, as a study records them.
+
+    Raises:
+        ConfigError: as `load_class`.
+    """
+    named = dict.fromkeys(named_parts(config))
+    return [part_ref(kind, name) for kind, name in named if is_foreign(name)]
 
 
 def refuse_changed(recorded: Iterable[PartRef], now: Iterable[PartRef]) -> None:
@@ -194,7 +233,7 @@ def refuse_changed(recorded: Iterable[PartRef], now: Iterable[PartRef]) -> None:
 
 
 def _refuse_untrusted(kind: Kind, name: str) -> None:
-    if name not in _trusted:
+    if name not in trusted():
         raise ConfigError(
             f"{kind} {name} is code that you have not named yourself; if you trust it, allow its "
             f"import with --trust-part {name}"
@@ -203,49 +242,8 @@ def _refuse_untrusted(kind: Kind, name: str) -> None:
 
 def _imported(kind: Kind, path: str) -> Any:
     try:
-        return _attribute(path)
+        return import_attribute(path)
     except Exception as error:  # whatever a user's file raises
         raise ConfigError(
             f"{kind} {path} must be importable, but: {type(error).__name__}: {error}"
         ) from error
-
-
-def _attribute(path: str) -> Any:
-    module, _, attribute = path.rpartition(":")
-    if _is_file(path):
-        return getattr(_import_file(_trusted[path], path), attribute)
-    return getattr(importlib.import_module(module), attribute)
-
-
-def _is_file(path: str) -> bool:
-    return path.rpartition(":")[0].endswith(".py")
-
-
-def _import_file(base: Path, path: str) -> ModuleType:
-    """The module of a file; imported again only if the file has changed."""
-    file, sha256 = _file(base, path), _sha256(base, path)
-    if (file, sha256) not in _files:
-        name = f"dsaccel_part_{file.stem}_{str(sha256)[:16]}"
-        spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses look their module up
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-        _files[file, sha256] = module
-    return _files[file, sha256]
-
-
-def _file(base: Path, path: str) -> Path:
-    return base / path.rpartition(":")[0]
-
-
-def _sha256(base: Path, path: str) -> str | None:
-    try:
-        return hashlib.sha256(_file(base, path).read_bytes()).hexdigest()
-    except OSError:
-        return None

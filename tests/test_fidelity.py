@@ -243,7 +243,7 @@ def test_a_rung_that_is_wrong_later_is_not_trusted_before():
 def test_what_loses_little_by_luck_alone_is_not_trusted():
     def accuracy(seed, hierarchy, epoch, part):
         """All are nearly alike at the end, and earlier ranks are random."""
-        return np.random.default_rng((seed, *hierarchy, epoch, part == "output")).uniform()
+        return np.random.default_rng((seed, *hierarchy.blocks, epoch, part == "output")).uniform()
 
     fidelity = Fidelity(landscape_of(accuracy))
     setting = simulate(fidelity, PruningConfig(grace_epochs=3))

@@ -208,7 +208,7 @@ def test_the_baseline_is_the_winner_trained_globally(finished):
     run = run_config(finished.config, best, None).model_copy(update={"mode": "global"})
     training = Training(run)
     *_, last = training.cohort.rungs()
-    assert baseline["val_accuracy"] == last.output(best)
+    assert baseline["val_accuracy"] == last.output(Hierarchy.parse(best))
     assert training.plan.num_local_losses == 0
 
 

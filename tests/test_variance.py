@@ -172,7 +172,7 @@ def test_the_command_takes_a_landscape_apart_and_counts_seeds(tmp_path):
 def test_where_nothing_varies_over_seeds_no_number_of_them_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "dsaccel.analysis.landscape.Landscape.objective",
-        lambda self, seed, name: 0.5 + 0.03 * int(name[0]) + 0.01 * int(name[-1]) + 0.1 * seed,
+        lambda self, seed, h: 0.5 + 0.03 * h.blocks[0] + 0.01 * h.blocks[-1] + 0.1 * seed,
     )
     landscape_file(tmp_path / "x.csv")
     args = ["variance", str(tmp_path / "x.csv")]

@@ -5,27 +5,19 @@ exported network in that of `RunConfig`. A setting of `None` stands for "chosen 
 resolved value is written beside the study. `parsing` makes them of files and options.
 """
 
-import json
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from dsaccel.config.section import Searched, Section
-from dsaccel.parts import NamesPart
-from dsaccel.spec.hierarchy import Hierarchy, Value
+from dsaccel.config.recipe import NetworkConfig, TrainingConfig
+from dsaccel.config.section import Section
+from dsaccel.config.space import SpaceConfig
+from dsaccel.imports import is_foreign
+from dsaccel.parts import BUILTIN, NamesPart, load_class
+from dsaccel.spec.hierarchy import SETTINGS, Hierarchy
 
 PRUNING_RULES = ("halving", "percentile", "none")
-MAX_CUDA_LANES = 32
-"""As many streams as torch has of a kind."""
-LOSSES_WITH = {
-    "beta": ("predsim",),
-    "pred_conv": ("predsim", "pred", "mse"),
-    "sim_kernel": ("predsim", "sim"),
-}
-"""Settings of `[network]` that say something of some local losses only, and of which."""
-FOR_MAPS = ("pred_conv", "sim_kernel")
-"""Those of them that a fully connected unit's head has no use for."""
 MAX_THREADS = 1024
 
 
@@ -53,95 +45,6 @@ class DataConfig(Section):
     """Side in pixels of a square erased from each training image; 0: none."""
 
 
-class NetworkConfig(Section):
-    width: float = Field(default=1.0, gt=0, le=64)
-    """Multiplies the channels of every convolution, and the decoder size."""
-    granularity: (
-        Literal["conv", "block", "stage"] | tuple[Literal["conv", "block", "stage"], ...]
-    ) = "conv"
-    """Where gradients are cut: after every conv, block or stage; a list: stage by stage."""
-    first_loss: int = Field(default=1, ge=1)
-    """The first unit (1-based) that carries a local loss; the units below learn from it."""
-    loss: Literal["predsim", "pred", "sim", "mse"] = "predsim"
-    """Local loss of every unit: prediction, similarity, both, or the one-hot loss of eq. 6."""
-    beta: float = Field(default=0.99, ge=0, le=1)
-    """predsim = (1 - beta) pred + beta sim."""
-    decoder_size: int = Field(default=4096, ge=1)
-    """At width 1: average-pool a unit's features to at most this many before its classifier."""
-    pred_conv: bool = False
-    """A 3x3 convolution in the classification branch: eq. 2 read literally."""
-    sim_kernel: Literal[1, 3] = 3
-    """Kernel of the similarity branch's convolution."""
-    num_hidden: int = Field(default=1, ge=0)
-    """Fully connected units of 1024 before the output layer of a VGG; a ResNet has none."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Probability that a channel is dropped on its way to the next unit."""
-
-
-class TrainingConfig(Section):
-    schedule: Literal["simultaneous", "sequential"] = "simultaneous"
-    """`simultaneous`: every unit learns on every batch; `sequential` (the paper's Algorithm 1): one
-    unit after another, each for all epochs, the units below it frozen."""
-    epochs: int = Field(default=400, ge=1)
-    """Passes over the training images (of each unit, if `sequential`); the learning-rate schedule
-    spans all of them."""
-    batch_size: int = Field(default=128, ge=2)
-    """Images a step; a last partial batch is dropped."""
-    learning_rate: float = Field(default=3e-4, gt=0)
-    """Adam's, before the first decay."""
-    lr_decay: float = Field(default=0.25, gt=0, le=1)
-    """The learning rate is multiplied by this at each milestone."""
-    lr_milestones: tuple[float, ...] = (0.5, 0.75, 0.89, 0.94)
-    """Fractions of `epochs` after which the learning rate decays (the paper's, part V); of few
-    epochs, rounded down to a whole number of them, one at least."""
-    output_weight: float = Field(default=1.0, gt=0)
-    """Weight of the output layer's cross-entropy (the reference code's: 1 - beta)."""
-    adam_eps: float = Field(default=1e-8, gt=0)
-    """Adam's epsilon."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: autocast of convolutions and linear layers; losses and statistics stay fp32."""
-    feature_cache_mib: int = Field(default=1024, ge=0)
-    """`sequential`: memory of the device, in MiB, for features of frozen units that would be
-    computed again otherwise. Changes no result."""
-    feature_cache_host_mib: int = Field(default=2048, ge=0)
-    """The same in host memory, used when the device's share is full. Changes no result."""
-    cuda_graph: bool = False
-    """On CUDA, `simultaneous`: launch a step of all networks as one recorded graph. Off, because it
-    has not run on a GPU yet. Changes no result."""
-    cuda_lanes: int = Field(default=1, ge=1, le=MAX_CUDA_LANES)
-    """With `cuda_graph`: how many units may learn at the same time. Takes the more memory the more
-    there are. Changes no result."""
-
-    @property
-    def step_name(self) -> Literal["epoch", "stage"]:
-        """What a rung comes after."""
-        return "epoch" if self.schedule == "simultaneous" else "stage"
-
-    @property
-    def deciding(self) -> "TrainingConfig":
-        """These settings with those at their defaults that change no result."""
-        free = ("feature_cache_mib", "feature_cache_host_mib", "cuda_graph", "cuda_lanes")
-        fields = type(self).model_fields
-        return self.model_copy(update={name: fields[name].default for name in free})
-
-    @field_validator("lr_milestones")
-    @classmethod
-    def _fractions_in_order(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(0 < m <= 1 for m in milestones) or list(milestones) != sorted(milestones):
-            raise ValueError("must be fractions of the epochs within 0..1, in ascending order")
-        return milestones
-
-    def decay_epochs(self) -> tuple[int, ...]:
-        """The epochs (1-based) after which the learning rate decays."""
-        # rounded: 0.29 * 100 is 28.999999999999996; the first epoch has the full rate
-        return tuple(max(1, int(round(m * self.epochs, 6))) for m in self.lr_milestones)
-
-    def learning_rate_at(self, epoch: int, base: float | None = None) -> float:
-        """The learning rate throughout an epoch (1-based); `base`: before the first decay."""
-        num_decays = sum(epoch > last for last in self.decay_epochs())
-        return (self.learning_rate if base is None else base) * self.lr_decay**num_decays
-
-
 class RuntimeConfig(Section):
     device: str = "auto"
     """`auto` (CUDA where present), `cpu`, `cuda` or `cuda:1`."""
@@ -151,119 +54,6 @@ class RuntimeConfig(Section):
     """Memory for training, in MiB, beside the images; None: nine tenths of what the device has
     free. A cohort that needs more is trained in parts, which changes no result but takes longer; a
     network that needs more alone is refused."""
-
-
-class SettingsConfig(Section):
-    """Settings that are searched beside the hierarchy; those left out are the study's."""
-
-    learning_rate: Searched | None = None
-    dropout: Searched | None = None
-    width: Searched | None = None
-    loss: Searched | None = None
-    granularity: Searched | None = None
-    """The same for all stages."""
-    granularity_per_stage: Searched | None = None
-    """Of each stage for itself."""
-    first_loss: Searched | None = None
-    beta: Searched | None = None
-    decoder_size: Searched | None = None
-    pred_conv: Searched | None = None
-    sim_kernel: Searched | None = None
-
-    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        (name for name in TrainingConfig.model_fields if name != "learning_rate"),
-        "cannot be searched: the networks of a study train together, on the same batches for the "
-        "same epochs; run a study for each value",
-    )
-
-    @field_validator("*")
-    @classmethod
-    def _values_that_may_be_set(
-        cls, searched: Searched | None, info: ValidationInfo
-    ) -> Searched | None:
-        """Each value is what a study could say itself: 1 is a width, though written 1.0."""
-        if searched is None:
-            return None
-        name = str(info.field_name).removesuffix("_per_stage")
-        values = tuple(checked_setting(name, value) for value in searched.ends)
-        if not all(isinstance(value, float | int | str) for value in values):
-            raise ValueError(f"must have one word a choice, but got {list(searched.ends)}")
-        if searched.choices is None and not _is_number(name):
-            raise ValueError(f"must have choices, but got {searched.low:g} to {searched.high:g}")
-        return searched if searched.choices is None else Searched(choices=values)
-
-    @model_validator(mode="after")
-    def _one_granularity(self) -> Self:
-        if self.granularity and self.granularity_per_stage:
-            raise ValueError("must be granularity or granularity_per_stage, but got both")
-        return self
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The settings that are searched."""
-        return tuple(
-            dict.fromkeys(n.removesuffix("_per_stage") for n, searched in self if searched)
-        )
-
-
-def checked_setting(name: str, value: Any) -> Value:
-    """The value of a setting of `[network]` or `[training]`, as those have it.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    section = _section_of(name)
-    is_whole = section.model_fields[name].annotation is int
-    if isinstance(value, float) and value.is_integer() and is_whole:
-        value = int(value)
-    try:
-        checked = section.model_validate_json(json.dumps({name: value}), strict=True)
-    except ValidationError as error:
-        message = error.errors()[0]["msg"].replace("Input should be", "must be")
-        raise ValueError(f"{message}, but got {value!r}") from None
-    return getattr(checked, name)
-
-
-def _section_of(name: str) -> type[TrainingConfig] | type[NetworkConfig]:
-    return TrainingConfig if name in TrainingConfig.model_fields else NetworkConfig
-
-
-def _is_number(name: str) -> bool:
-    return _section_of(name).model_fields[name].annotation in (int, float)
-
-
-class SpaceConfig(Section):
-    family: str
-    """`resnet18`, `resnet34`, `resnet50`, `resnet101`, `vgg` or `vgg8b`."""
-    num_blocks: tuple[tuple[int, int], ...] = Field(min_length=2)
-    """Fewest and most blocks of each stage, shallowest first."""
-    shallow_stages: int | None = Field(default=None, ge=1)
-    """The first stages that count as shallow; None: the first half, rounded down."""
-    constraint: Literal["accelerated", "strict", "total", "none"] = "accelerated"
-    """`accelerated`: max(shallow) <= min(deep); `strict`: < (eq. 7); `total`: sum(deep) >=
-    sum(shallow); `none`."""
-    min_total_blocks: int | None = Field(default=None, ge=1)
-    max_total_blocks: int | None = Field(default=None, ge=1)
-    min_parameters: int | None = Field(default=None, ge=1)
-    """Weights of the network, local heads not counted."""
-    max_parameters: int | None = Field(default=None, ge=1)
-    min_flops: int | None = Field(default=None, ge=1)
-    """Forward FLOPs an image (2 a multiply-add), local heads not counted."""
-    max_flops: int | None = Field(default=None, ge=1)
-    max_shallow_scale: float | None = Field(default=None, gt=0, le=1)
-    """Mean side of the feature maps of the first convolutions over the input's (eq. 8)."""
-    settings: SettingsConfig = SettingsConfig()
-    """What is searched beside the counts."""
-
-    @field_validator("num_blocks")
-    @classmethod
-    def _bounds_in_order(cls, bounds: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-        for stage, (lowest, highest) in enumerate(bounds, 1):
-            if not 1 <= lowest <= highest:
-                raise ValueError(
-                    f"of stage {stage} must be [lowest, highest] with 1 <= lowest <= highest"
-                )
-        return bounds
 
 
 class BudgetConfig(Section):
@@ -388,21 +178,44 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _settings_that_matter(self) -> Self:
         searched = self.space.settings
-        losses = searched.loss.ends if searched.loss else (self.network.loss,)
-        for name, with_it in LOSSES_WITH.items():
-            if name in searched.names and not set(losses) & set(with_it):
+        losses, heads = self._searched_or_own("loss"), self._searched_or_own("head")
+        if any(is_foreign(name) for name in (*losses, *heads)):
+            return self  # they are not imported before the user's trust is asked for
+        for name in searched.names:
+            if name not in SETTINGS or SETTINGS[name].concerns != "heads":
+                continue
+            if name in ("loss", "head"):
+                continue
+            with_it = [loss for loss in BUILTIN["loss"] if _matters(name, loss, heads)]
+            if not set(losses) & set(with_it):
                 raise ValueError(
                     f"space.settings.{name} needs a loss that it says something of "
                     f"({', '.join(with_it)}), but got {', '.join(losses)}"
                 )
         return self
 
+    def _searched_or_own(self, name: Literal["loss", "head"]) -> tuple[str, ...]:
+        searched = self.space.settings.of(name)
+        return searched.ends if searched else (getattr(self.network, name),)
+
+
+def _matters(name: str, loss: str, heads: Iterable[str]) -> bool:
+    """Whether a unit of this loss, with one of these heads, has a use for a setting."""
+    of_loss = load_class("loss", loss)
+    if name in of_loss.model_fields:
+        return True
+    classes = (load_class("head", head) for head in heads)
+    return any(
+        name in head.model_fields and (of_loss.trains_head or name not in head.of_training)
+        for head in classes
+    )
+
 
 class RunConfig(Section):
     """One network and how to train it: what `dsaccel export` writes and `dsaccel train` reads."""
 
-    family: str
-    """`resnet18`, `resnet34`, `resnet50`, `resnet101`, `vgg` or `vgg8b`."""
+    family: Annotated[str, NamesPart("family")]
+    """What the networks are made of; or an import path, as `./mine.py:Mine`."""
     hierarchy: str
     mode: Literal["local", "global"] = "local"
     """`local`: each unit on its own loss; `global`: back-propagation through the same network."""

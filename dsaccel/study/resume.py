@@ -8,8 +8,9 @@ import optuna
 from dsaccel.config.study import ConfirmConfig, StudyConfig
 from dsaccel.config.toml import differences, parse_config, write_toml
 from dsaccel.data.batches import Data
-from dsaccel.errors import MismatchError
-from dsaccel.files import make_folder
+from dsaccel.errors import MismatchError, StorageError
+from dsaccel.files import make_folder, remove_file
+from dsaccel.parts import PartRef, foreign_parts, refuse_changed
 from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.note import write_note
 from dsaccel.study.record import write_beginning
@@ -22,13 +23,15 @@ class Recorded(NamedTuple):
     config: StudyConfig
     fingerprint: str | None
     """Of the images; None: unknown."""
+    parts: tuple[PartRef, ...] = ()
+    """Those that are not shipped."""
 
 
 def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
     """What the storage says of a study, or else its folder; None: there is no such study.
 
     Raises:
-        StorageError: if the storage cannot be reached.
+        StorageError: if the storage cannot be reached, or has lost the study.
         MismatchError: if the study is in another storage than the one that is asked for.
     """
     local = directory.read_config() if directory.exists else None
@@ -37,7 +40,8 @@ def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
     attributes = stored_attributes(directory, asked) or {}
     if "config" in attributes:
         config = parse_config(StudyConfig, attributes["config"], f"study {directory.name}")
-        return Recorded(config, attributes.get("fingerprint"))
+        parts = tuple(PartRef(**part) for part in attributes.get("parts", ()))
+        return Recorded(config, attributes.get("fingerprint"), parts)
     if local is None:
         return None
     if asked.storage != local.storage:
@@ -45,6 +49,11 @@ def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
         raise MismatchError(
             f"storage: {old} in the study, {new} asked for, which holds no study "
             f"{directory.name}; use --study-name for a new study, or the old storage"
+        )
+    if local.storage is None and directory.database.exists():
+        raise StorageError(
+            f"{directory.database} must hold the study that {directory.config} describes, but does "
+            f"not: put a copy of it in its place, or remove {directory.path} to begin anew"
         )
     return Recorded(local, None)
 
@@ -90,6 +99,7 @@ def check_same(
     Raises:
         MismatchError: with a line for each difference.
     """
+    refuse_changed(recorded.parts, foreign_parts(asked))
     begun, now = _deciding(recorded.config), _deciding(asked)
     options: list[str] = []
     if recorded.fingerprint == fingerprint and begun.data.name != now.data.name:
@@ -131,7 +141,7 @@ def begin_study(directory: StudyDir, config: StudyConfig, data: Data) -> optuna.
     with storage_errors(directory.storage_url(config)), training_lock(directory):
         if "config" not in study.user_attrs:
             # left by a study of this name that is no more; its key does not tell n_trials
-            directory.checkpoint.unlink(missing_ok=True)
+            remove_file(directory.checkpoint)
             write_note(study, config)
         write_beginning(study, config, data)
         write_toml(directory.config, config)
