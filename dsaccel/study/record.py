@@ -27,6 +27,7 @@ from dsaccel.data.batches import Data
 from dsaccel.files import make_folder, write_text
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.spec.rung import Divergence
 from dsaccel.study.folder import StudyDir
 from dsaccel.training.cohort import Cohort
 
@@ -103,6 +104,12 @@ class TrialRecord:
         """Its cohort and its place in it: the same whenever a search was cut off."""
         place = number(self._attributes.get("place"))
         return self.cohort, self.number if place is None else int(place)
+
+    @property
+    def diverged(self) -> Divergence | None:
+        """Where its training left the finite numbers; such a trial is never the best."""
+        stored = self._attributes.get("diverged")
+        return Divergence(**stored) if isinstance(stored, Mapping) else None
 
     def figure(self, name: str) -> float | None:
         """A number that was measured or counted: one of `Figures`, or a cost."""
@@ -419,8 +426,10 @@ def reached(cohort: Cohort, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
     rung = cohort.history[-1]
     # a sequential trial that is pruned has no output layer yet
     output = {"val_accuracy": rung.output(hierarchy)} if rung.has_output else {}
+    diverged = cohort.diverged(hierarchy)
     return {
         **output,
+        **({} if diverged is None else {"diverged": asdict(diverged)}),
         "head_stages": plan.head_stages,
         "num_parameters": plan.num_parameters,
         "flops": plan.flops,
@@ -429,6 +438,11 @@ def reached(cohort: Cohort, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
         "time_s": cohort.time_s[hierarchy],
         "epochs_trained": cohort.epochs_trained(hierarchy),
     }
+
+
+def has_diverged(attributes: Mapping[str, Any]) -> bool:
+    """Whether a trial with these attributes must not be called the best by Optuna either."""
+    return "diverged" in attributes
 
 
 def _baseline(stored: Mapping[str, Any], hierarchy: Any) -> Baseline | None:
