@@ -235,10 +235,11 @@ class StudyRecord:
 
     @property
     def cohort(self) -> CohortRecord:
-        """The last one; see `NO_COHORT`."""
+        """The last one; see `NO_COHORT`. A study of schema 1 goes on with its first new cohort."""
         stored = self.attributes.get("cohort")
         if not isinstance(stored, Mapping):
-            return NO_COHORT
+            blocks = (number(self.attributes.get(f"blocks_{k}")) for k in ("trained", "separate"))
+            return CohortRecord(0, (), True, *(num or 0 for num in blocks))
         return CohortRecord(
             stored["number"],
             tuple(map(Hierarchy.parse, stored["asked"])),
@@ -250,13 +251,12 @@ class StudyRecord:
     @property
     def blocks_trained(self) -> float | None:
         """Of all finished cohorts, blocks that are shared counted once."""
-        old = number(self.attributes.get("blocks_trained"))  # of schema 1
-        return self.cohort.blocks_trained or old
+        return self.cohort.blocks_trained or None
 
     @property
     def blocks_separate(self) -> float | None:
         """What training each hierarchy alone would have taken."""
-        return self.cohort.blocks_separate or number(self.attributes.get("blocks_separate"))
+        return self.cohort.blocks_separate or None
 
     @property
     def fingerprint(self) -> str | None:
