@@ -20,7 +20,7 @@ from pydantic import (
 
 from dsaccel.config.section import Searched, Section
 from dsaccel.parts import BUILTIN, NamesPart, is_foreign, load_class, part_of
-from dsaccel.spec.hierarchy import OPTIONS, SETTINGS, Hierarchy, Value
+from dsaccel.spec.hierarchy import MAX_BLOCKS, OPTIONS, SETTINGS, Hierarchy, Value
 
 PRUNING_RULES = ("halving", "percentile", "none")
 MAX_CUDA_LANES = 32
@@ -306,6 +306,8 @@ class SpaceConfig(Section):
                 raise ValueError(
                     f"of stage {stage} must be [lowest, highest] with 1 <= lowest <= highest"
                 )
+        if (most := sum(highest for _, highest in bounds)) > MAX_BLOCKS:
+            raise ValueError(f"must allow at most {MAX_BLOCKS} blocks in all, but got {most}")
         return bounds
 
 

@@ -153,6 +153,8 @@ def training_lock(directory: StudyDir) -> Iterator[None]:
     """
     make_folder(directory.path)
     check_writable(directory.lock)
+    if directory.lock.is_dir():
+        raise StorageError(f"{directory.lock} must be a file, but is a folder: remove it")
     try:
         with filelock.FileLock(directory.lock, timeout=0):
             yield
