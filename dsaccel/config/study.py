@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from dsaccel.config.section import Searched, Section
 from dsaccel.parts import NamesPart
 from dsaccel.spec.hierarchy import Value, format_hierarchy, parse_hierarchy
+from dsaccel.spec.rung import RankedBy
 
 PRUNING_RULES = ("halving", "percentile", "none")
 MAX_CUDA_LANES = 32
@@ -297,7 +298,7 @@ class PruningConfig(Section):
     which is asked for one hierarchy after another (`docs/pruning.md`)."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of an Optuna pruner, as `n_startup_trials`; for such a kind alone."""
-    by: Literal["head", "output"] = "head"
+    by: RankedBy = "head"
     """Whose accuracy is ranked and recorded at a rung: that of the deepest trained local head, or
     of the output layer (not if `sequential`, which trains it last)."""
     reduction_factor: float = Field(default=2.0, gt=1)

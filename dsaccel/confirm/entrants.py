@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 
 from dsaccel.config.study import StudyConfig, TrainingConfig
-from dsaccel.confirm.result import Entry, Mode
+from dsaccel.confirm.result import Entry
 from dsaccel.data.batches import Data
 from dsaccel.data.load import look_at_test
+from dsaccel.families import Mode
 from dsaccel.files import atomic_write
 from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy, settings_of, with_settings
 from dsaccel.spec.plan import Plan

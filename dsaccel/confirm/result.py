@@ -12,13 +12,12 @@ from typing import Any, Literal
 from optuna import Study
 
 from dsaccel.analysis.variance import Components, variance_components
+from dsaccel.families import MODES, Mode
 from dsaccel.spec.hierarchy import Candidate, parse_hierarchy
 from dsaccel.statistics import ALPHA, Paired, Summary, holm, paired, summarise
 
-Mode = Literal["local", "global"]
 Split = Literal["val", "test"]
 Against = Literal["best", "reference", "global"]
-MODES: tuple[Mode, ...] = ("local", "global")
 SPLITS: tuple[Split, ...] = ("val", "test")
 AGAINST: tuple[Against, ...] = ("best", "reference", "global")
 Role = Literal[

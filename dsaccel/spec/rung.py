@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+RankedBy = Literal["head", "output"]
+"""What pruning ranks by: the deepest trained local head, or the output layer."""
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -22,7 +25,7 @@ class Rung:
         heads = self.accuracies[name]
         return heads[-2:][0] if self.has_output else heads[-1]
 
-    def ranked(self, name: str, by: Literal["head", "output"]) -> float:
+    def ranked(self, name: str, by: RankedBy) -> float:
         """What pruning ranks by, as the study asks."""
         return self.output(name) if by == "output" else self.deepest_head(name)
 

@@ -1,7 +1,7 @@
 """The rows of a stored study: one trial is one hierarchy, and every row is a real network."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.spec.rung import RankedBy
 from dsaccel.training.cohort import Cohort
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -24,14 +25,14 @@ class Ledger:
         study: optuna.Study,
         space: SearchSpace,
         plan: Callable[[Hierarchy], Plan],
-        by: Literal["head", "output"] = "head",
+        by: RankedBy = "head",
         costs: Callable[[Cohort, str], dict[str, float]] = lambda cohort, name: {},
     ) -> None:
         self.study = study
         self._space = space
         self._plan = plan
         self._costs = costs
-        self._by: Literal["head", "output"] = by
+        self._by = by
         self._open: dict[str, optuna.Trial] = {}
         self._reported: dict[str, int] = {}
         """The last step reported of each open trial: a cohort may go back to an earlier one."""

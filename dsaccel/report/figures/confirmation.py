@@ -5,7 +5,8 @@ from typing import Any
 import plotly.graph_objects as go
 from optuna import Study
 
-from dsaccel.confirm.result import Comparison, Confirmation, Mode, Split, read_confirmation
+from dsaccel.confirm.result import Comparison, Confirmation, Split, read_confirmation
+from dsaccel.families import Mode
 from dsaccel.report.confirmation_table import confirmation_table
 from dsaccel.report.figures.style import (
     BLUE,
