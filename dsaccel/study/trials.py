@@ -32,7 +32,7 @@ class Ledger:
         self._space = space
         self._plan = plan
         self._costs = costs
-        self._by = by
+        self._by: RankedBy = by
         self._open: dict[str, optuna.Trial] = {}
         self._reported: dict[str, int] = {}
         """The last step reported of each open trial: a cohort may go back to an earlier one."""
