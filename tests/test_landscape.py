@@ -3,10 +3,13 @@
 import csv
 import gzip
 import json
+import random
 import sys
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_study import searched
 
 from dsaccel.analysis.landscape import record_landscape
@@ -162,6 +165,129 @@ def test_what_is_no_landscape_is_refused(tmp_path, name, text, message):
         path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_landscape(path)
+
+
+def rewritten(recorded, path, change):
+    """The landscape's file after `change` of its rows, a list of dicts."""
+    write_landscape(recorded[1], path)
+    first, *lines = path.read_text().splitlines()
+    rows = change(list(csv.DictReader(lines)))
+    with path.open("w", newline="") as file:
+        file.write(first + "\n")
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return read_landscape(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: random.Random(1).sample(rows, len(rows)),
+        lambda rows: sorted(rows, key=lambda row: float(row["accuracy"])),
+        lambda rows: [dict(reversed(row.items())) for row in rows],
+        lambda rows: [row | {"is_output": row["is_output"].upper()} for row in rows],
+    ],
+    ids=["shuffled", "by accuracy", "columns", "capitals"],
+)
+def test_rows_and_columns_may_be_in_any_order(recorded, tmp_path, change):
+    read = rewritten(recorded, tmp_path / "x.csv", change)
+    assert read == recorded[1]
+    assert list(read.accuracies) == list(recorded[1].accuracies)
+    assert list(read.networks) == list(recorded[1].networks)
+
+
+def first_with(cells):
+    """A change of the first row alone."""
+    return lambda rows: [rows[0] | cells, *rows[1:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [*rows, rows[5]], "two rows of 1-1-1, seed 1, epoch 1, head 6"),
+        (lambda rows: rows[1:], r"1-1-1, seed 1, epoch 1 must have heads 1 to \d+, but has not"),
+        (first_with({"is_output": "true"}), "another output layer than its last head"),
+        (lambda rows: [r | {"is_output": "false"} for r in rows], "another output layer than"),
+        (first_with({"flops": "5"}), "rows of 1-1-1 differ in what the network costs"),
+        (first_with({"accuracy": "1.5"}), "accuracy of 1-1-1 must be within 0..1, but is 1.5"),
+        (first_with({"accuracy": "nan"}), "accuracy of 1-1-1 must be within 0..1, but is nan"),
+        (first_with({"hierarchy": "1-1-1-1"}), "1-1-1-1 has not as many stages"),
+        (first_with({"hierarchy": "1-01-1"}), "must be written 1-1-1, but is 1-01-1"),
+        (lambda rows: [r for r in rows if r["epoch"] != "1"], "each epoch from 1 to 2"),
+        (lambda rows: [r | {"is_feasible": "false"} for r in rows], r"none .* is feasible"),
+        (lambda rows: [r | {"num_parameters": "7"} for r in rows], "by its config, but 7 in"),
+    ],
+)
+def test_rows_that_are_missing_doubled_or_contradict_themselves_are_refused(
+    recorded, tmp_path, change, message
+):
+    with pytest.raises(ConfigError, match=message):
+        rewritten(recorded, tmp_path / "x.csv", change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tables: tables.pop("config"), "config is missing"),
+        (lambda tables: tables.pop("num_classes"), "num_classes is missing"),
+        (lambda tables: tables.update(num_classes=[3]), "num_classes must be a whole number"),
+        (lambda tables: tables["config"]["data"].pop("image_size"), "the size and the channels"),
+    ],
+)
+def test_metadata_that_are_missing_or_wrong_are_refused(recorded, tmp_path, change, message):
+    path = tmp_path / "x.csv"
+    write_landscape(recorded[1], path)
+    first, *rows = path.read_text().splitlines(keepends=True)
+    tables = json.loads(first.removeprefix("# dsaccel landscape "))
+    change(tables)
+    path.write_text(f"# dsaccel landscape {json.dumps(tables)}\n{''.join(rows)}")
+    with pytest.raises(ConfigError, match=message):
+        read_landscape(path)
+
+
+def test_lists_that_lie_too_deep_are_refused(tmp_path):
+    (tmp_path / "x.csv").write_text("# dsaccel landscape " + "[" * 100_000)
+    with pytest.raises(ConfigError, match="lie too deep"):
+        read_landscape(tmp_path / "x.csv")
+
+
+CELLS = st.sampled_from(["", "0", "1", "2", "-1", "1e9", "nan", "inf", "true", "x", "1-1-1"])
+ROW = st.integers(0, 9999)
+
+
+@settings(max_examples=50)
+@given(
+    changes=st.lists(st.tuples(ROW, st.integers(0, 9), CELLS), min_size=1, max_size=4),
+    doubled=st.lists(ROW, max_size=2),
+    removed=st.lists(ROW, max_size=2),
+)
+def test_whatever_a_row_holds_a_landscape_is_read_whole_or_refused(
+    recorded, tmp_path_factory, changes, doubled, removed
+):
+    def change(rows):
+        names = list(rows[0])
+        for row, column, cell in changes:
+            rows[row % len(rows)][names[column]] = cell
+        rows += [dict(rows[row % len(rows)]) for row in doubled]
+        for row in removed:
+            rows.pop(row % len(rows))
+        return rows
+
+    try:
+        read = rewritten(recorded, tmp_path_factory.mktemp("fuzz") / "x.csv", change)
+    except ConfigError:
+        return
+
+    def shapes(landscape):
+        return {
+            (seed, hierarchy, step): len(heads)
+            for seed, table in landscape.accuracies.items()
+            for hierarchy, steps in table.items()
+            for step, heads in steps.items()
+        }
+
+    assert shapes(read) == shapes(recorded[1])
 
 
 def test_parquet_without_pyarrow_is_refused_before_the_work(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tomli_w
 import torch
@@ -42,6 +43,27 @@ def trained(tmp_path):
         return training, path
 
     return train
+
+
+@pytest.mark.parametrize(
+    ("images", "got"),
+    [
+        (torch.zeros(2, 3, 8, 8), r"float32 \(2, 3, 8, 8\)"),
+        (torch.zeros(1, 8, 8), r"float32 \(1, 8, 8\)"),
+        (torch.zeros(2, 1, 9, 9), r"float32 \(2, 1, 9, 9\)"),
+        (torch.zeros(2, 1, 8, 8).double(), r"float64 \(2, 1, 8, 8\)"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), r"uint8 \(2, 1, 8, 8\)"),
+        (torch.full((2, 1, 8, 8), 255.0), r"255..255"),
+        (torch.full((2, 1, 8, 8), torch.nan), r"nan..nan"),
+        (np.zeros((2, 1, 8, 8), np.float32), r"float32 \(2, 1, 8, 8\)"),
+    ],
+)
+def test_images_that_a_network_does_not_take_are_refused_with_those_it_takes(trained, images, got):
+    network = load_network(trained(training={"epochs": 1})[1])
+    expected = r"a batch of torch.float32 \('B', 1, 8, 8\) within 0..1, but got "
+    with pytest.raises(ConfigError, match=expected + r"(torch\.)?" + got):
+        network(images)
+    assert network(torch.rand(0, 1, 8, 8)).shape == (0, 10)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A landscape as a file: CSV, packed or not, or Parquet.
 
-What is read back equals what was written, to the bit.
+What is read back equals what was written, to the bit. The rows may have been sorted by another
+program since: `landscape_rows` puts them together.
 """
 
 import csv
@@ -9,15 +10,16 @@ import importlib
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from dsaccel.analysis.landscape import Landscape, Network
+from dsaccel.analysis.landscape import Landscape
+from dsaccel.analysis.landscape_rows import Metadata, landscape_of
 from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError
-from dsaccel.files import atomic_write
+from dsaccel.files import atomic_write, open_file
 
 FORMAT = 1
 MARK = "# dsaccel landscape "
@@ -25,17 +27,23 @@ MARK = "# dsaccel landscape "
 KEY = b"dsaccel_landscape"
 """Of the metadata in a Parquet file."""
 
+
+def _truth(text: str) -> bool:
+    """As a spreadsheet writes it, too."""
+    return {"true": True, "false": False}[text.lower()]
+
+
 COLUMNS: dict[str, Callable[[str], Any]] = {
     "hierarchy": str,
     "seed": int,
     "step": int,  # in the file: `epoch`, or `stage` under the sequential schedule
     "head": int,
-    "is_output": lambda text: text == "true",
+    "is_output": _truth,
     "accuracy": float,
     "num_parameters": int,
     "flops": int,
     "shallow_scale": float,
-    "is_feasible": lambda text: text == "true",
+    "is_feasible": _truth,
 }
 """The columns in their order, and how each is read from text; explained in docs/landscape.md."""
 
@@ -56,22 +64,15 @@ def read_landscape(path: Path) -> Landscape:
     read = {"csv": _read_csv, "csv.gz": _read_csv_gz, "parquet": _read_parquet}[_kind(path)]
     try:
         metadata, columns = read(path)
+        return landscape_of(metadata, zip(*columns.values(), strict=True))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, EOFError, zlib.error) as error:
+    except RecursionError:
+        raise ConfigError(f"{path} must be a landscape, but its lists lie too deep") from None
+    except (ValueError, KeyError, TypeError, EOFError, zlib.error, csv.Error) as error:
         raise ConfigError(
             f"{path} must be a table written by dsaccel landscape, but: {error}"
         ) from None
-    config = parse_config(StudyConfig, metadata["config"], str(path))
-    landscape = Landscape(
-        config, metadata["num_classes"], metadata["num_val"], networks={}, accuracies={}
-    )
-    for name, seed, step, _, _, accuracy, *network in zip(*columns.values(), strict=True):
-        landscape.networks[name] = Network(*network)
-        heads = landscape.accuracies.setdefault(seed, {}).setdefault(name, {})
-        # rows are in order of depth
-        heads[step] = (*heads.get(step, ()), accuracy)
-    return landscape
 
 
 def check_output(path: Path) -> None:
@@ -104,16 +105,22 @@ def _metadata(landscape: Landscape) -> str:
     )
 
 
-def _parse_metadata(text: str) -> dict[str, Any]:
-    metadata = json.loads(text)
-    if metadata["format"] != FORMAT:
-        raise ValueError(f"its format is {metadata['format']}, and this version reads {FORMAT}")
-    return metadata
+def _parse_metadata(text: str) -> Metadata:
+    """
+    Raises:
+        ValueError: if they are none, or of another version.
+    """
+    tables = json.loads(text)
+    if not isinstance(tables, dict):
+        raise ValueError("its metadata are no JSON object")
+    if tables.get("format") != FORMAT:
+        raise ValueError(f"its format is {tables.get('format')}, and this version reads {FORMAT}")
+    return parse_config(Metadata, tables, "its metadata")
 
 
-def _names(landscape: Landscape) -> list[str]:
-    """The names of the columns in a file."""
-    return [landscape.config.training.step_name if c == "step" else c for c in COLUMNS]
+def _in_file(column: str, config: StudyConfig) -> str:
+    """The name of a column in a file."""
+    return config.training.step_name if column == "step" else column
 
 
 def _rows(landscape: Landscape) -> Iterable[tuple[Any, ...]]:
@@ -146,47 +153,56 @@ def _write_csv_gz(landscape: Landscape, path: Path) -> None:
 def _write_text(landscape: Landscape, file: TextIO) -> None:
     file.write(f"{MARK}{_metadata(landscape)}\n")
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(_names(landscape))
+    writer.writerow([_in_file(name, landscape.config) for name in COLUMNS])
     for row in _rows(landscape):
         writer.writerow([str(cell).lower() if isinstance(cell, bool) else cell for cell in row])
 
 
-def _read_csv(path: Path) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    with path.open(encoding="utf-8", newline="") as file:
+Table = tuple[Metadata, dict[str, Sequence[Any]]]
+
+
+def _read_csv(path: Path) -> Table:
+    with open_file(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as file:
         return _read_text(file)
 
 
-def _read_csv_gz(path: Path) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+def _read_csv_gz(path: Path) -> Table:
+    with (
+        open_file(path) as raw,
+        gzip.open(raw, "rt", encoding="utf-8", newline="") as file,
+    ):
         return _read_text(file)
 
 
-def _read_text(file: Iterable[str]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+def _read_text(file: Iterable[str]) -> Table:
     lines = iter(file)
     first = next(lines, "")
     if not first.startswith(MARK):
         raise ValueError(f"its first line does not open with {MARK.strip()!r}")
     metadata = _parse_metadata(first.removeprefix(MARK))
     reader = csv.reader(lines)
-    next(reader, None)
-    rows = zip(*reader, strict=True)
+    names = next(reader, [])
+    rows = dict(zip(names, zip(*reader, strict=True), strict=True))
     return metadata, {
-        name: [parse(text) for text in texts]
-        for (name, parse), texts in zip(COLUMNS.items(), rows, strict=True)
+        name: [parse(text) for text in rows[_in_file(name, metadata.config)]]
+        for name, parse in COLUMNS.items()
     }
 
 
 def _write_parquet(landscape: Landscape, path: Path) -> None:
     arrow, parquet = _pyarrow("pyarrow"), _pyarrow("pyarrow.parquet")
-    columns = dict(zip(_names(landscape), zip(*_rows(landscape), strict=True), strict=True))
-    table = arrow.table({name: list(values) for name, values in columns.items()})
+    names = [_in_file(name, landscape.config) for name in COLUMNS]
+    columns = zip(*_rows(landscape), strict=True)
+    table = arrow.table(dict(zip(names, map(list, columns), strict=True)))
     parquet.write_table(table.replace_schema_metadata({KEY: _metadata(landscape)}), path)
 
 
-def _read_parquet(path: Path) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    table = _pyarrow("pyarrow.parquet").read_table(path)
+def _read_parquet(path: Path) -> Table:
+    with open_file(path) as file:
+        table = _pyarrow("pyarrow.parquet").read_table(file)
     metadata = _parse_metadata((table.schema.metadata or {})[KEY])
-    return metadata, dict(zip(COLUMNS, table.to_pydict().values(), strict=True))
+    columns = table.to_pydict()
+    return metadata, {name: columns[_in_file(name, metadata.config)] for name in COLUMNS}
 
 
 def _pyarrow(name: str) -> Any:

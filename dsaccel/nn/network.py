@@ -29,8 +29,10 @@ class Network(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, units: Iterable[Unit], facts: ImageFacts) -> None:
+    def __init__(self, units: Iterable[Unit], facts: ImageFacts, plan: Plan) -> None:
         super().__init__()
+        self._shape = (plan.blocks[0].in_channels, plan.side, plan.side)
+        self._is_trained = bool(facts.fingerprint)
         self.units = nn.ModuleList(units)
         self.class_names = facts.class_names
         """In the order of the logits."""
@@ -48,6 +50,8 @@ class Network(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Images -> what the head of each unit reads, (B, C, H, W) or (B, F), likewise."""
+        if not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+            self._check(images)
         units = self._units()
         generators = dict.fromkeys(positions(units)) if self.training else None
         x, skip = (images - self.mean) / self.std, None
@@ -56,6 +60,23 @@ class Network(nn.Module):
             h, x, skip = unit(x, skip, generators)
             read.append(h)
         return read
+
+    def _check(self, images: Tensor) -> None:
+        """Refuse what would fail deep inside, or give logits that mean nothing."""
+        dtype, found = self.mean.dtype, getattr(images, "dtype", type(images).__name__)
+        is_shaped = isinstance(images, Tensor) and images.shape[1:] == self._shape
+        is_cast = is_shaped and torch.is_autocast_enabled(images.device.type)
+        is_typed = is_shaped and (images.dtype == dtype or is_cast)
+        got = f"{found} {tuple(getattr(images, 'shape', ()))}"
+        # far outside of 0..1, not by the rounding or noise of an augmentation
+        if is_typed and self._is_trained and len(images):
+            low, high = (level.item() for level in images.detach().aminmax())
+            is_typed, got = low > -1 and high < 2, f"{low:g}..{high:g}"
+        if not is_typed:
+            levels = " within 0..1" if self._is_trained else ""
+            raise ConfigError(
+                f"images must be a batch of {dtype} {('B', *self._shape)}{levels}, but got {got}"
+            )
 
     def _units(self) -> list[Unit]:
         return [cast(Unit, unit) for unit in self.units]
@@ -70,9 +91,10 @@ def load_network(path: str | Path) -> Network:
     """
     path = Path(path)
     run, facts = read_config(path), read_facts(path)
-    units = _units(plan_of(run, len(facts.class_names), path), run.seed)
+    plan = plan_of(run, len(facts.class_names), path)
+    units = _units(plan, run.seed)
     load_weights(path, units, run.family)
-    return _as_module(units, facts)
+    return _as_module(units, facts, plan)
 
 
 def build_network(path: str | Path, num_classes: int) -> Network:
@@ -85,9 +107,9 @@ def build_network(path: str | Path, num_classes: int) -> Network:
     """
     path = Path(path)
     run = parse_config(RunConfig, read_toml(path), str(path))
-    units = _units(plan_of(run, num_classes, path), run.seed)
+    plan = plan_of(run, num_classes, path)
     facts = ImageFacts((0.0,), (1.0,), tuple(map(str, range(num_classes))), fingerprint="")
-    return _as_module(units, facts).train()
+    return _as_module(_units(plan, run.seed), facts, plan).train()
 
 
 def plan_of(run: RunConfig, num_classes: int, path: Path) -> Plan:
@@ -110,5 +132,5 @@ def _units(plan: Plan, seed: int) -> list[Unit]:
     return [unit for segment in plan.segments for unit in build_units(segment, seed)]
 
 
-def _as_module(units: list[Unit], facts: ImageFacts) -> Network:
-    return Network(units, facts).to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+def _as_module(units: list[Unit], facts: ImageFacts, plan: Plan) -> Network:
+    return Network(units, facts, plan).to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,112 @@
+"""The rows of a landscape's file, in any order, checked and put together.
+
+A file may have been through other programs: what a row says twice must agree, and nothing may be
+missing or doubled.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from dsaccel.analysis.landscape import Landscape, Network
+from dsaccel.config.section import Section
+from dsaccel.config.study import StudyConfig
+from dsaccel.families import check_hierarchy
+from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy
+
+Heads = dict[int, tuple[float, bool]]
+"""By number, 1-based: the accuracy, and whether the head is the output layer."""
+
+
+class Metadata(Section):
+    """What a file says of all its rows."""
+
+    format: int
+    num_classes: int = Field(ge=2)
+    num_val: int | None = Field(ge=1)
+    config: StudyConfig
+
+
+def landscape_of(metadata: Metadata, rows: Iterable[Sequence[Any]]) -> Landscape:
+    """The landscape of rows with the values of `COLUMNS`.
+
+    Raises:
+        ValueError: what is wrong with them.
+    """
+    config = metadata.config
+    if config.data.image_size is None or config.data.channels is None:
+        raise ValueError("its config does not say the size and the channels of the images")
+    networks: dict[str, Network] = {}
+    found: dict[int, dict[str, dict[int, Heads]]] = {}
+    for name, seed, step, head, is_output, accuracy, *figures in rows:
+        network = networks.setdefault(name, Network(*figures))
+        if network != Network(*figures):
+            raise ValueError(f"its rows of {name} differ in what the network costs")
+        heads = found.setdefault(seed, {}).setdefault(name, {}).setdefault(step, {})
+        if head in heads:
+            raise ValueError(f"it has two rows of {_place(config, name, seed, step)}, head {head}")
+        if not 0 <= accuracy <= 1:
+            raise ValueError(f"the accuracy of {name} must be within 0..1, but is {accuracy}")
+        heads[head] = accuracy, is_output
+    if not found:
+        raise ValueError("it has no rows")
+    networks = {name: networks[name] for name in sorted(networks, key=parse_hierarchy)}
+    landscape = Landscape(config, metadata.num_classes, metadata.num_val, networks, {})
+    wanted = {name: _num_heads(landscape, name) for name in networks}
+    for seed in sorted(found):
+        table = found[seed]
+        landscape.accuracies[seed] = {
+            name: _steps(landscape, table[name], wanted[name], f"{name}, seed {seed}")
+            for name in wanted
+            if name in table
+        }
+    if not any(network.is_feasible for network in networks.values()):
+        raise ValueError("none of its hierarchies is feasible")
+    return landscape
+
+
+def _num_heads(landscape: Landscape, name: str) -> dict[int, int]:
+    """How many heads a hierarchy has at each step, the output layer's counted."""
+    hierarchy = parse_hierarchy(name)
+    if format_hierarchy(hierarchy) != name:
+        raise ValueError(
+            f"a hierarchy must be written {format_hierarchy(hierarchy)}, but is {name}"
+        )
+    check_hierarchy(landscape.config.family, hierarchy)
+    if len(hierarchy) != len(landscape.config.space.num_blocks):
+        raise ValueError(f"{name} has not as many stages as the space of its config")
+    plan, network = landscape.plan(hierarchy), landscape.networks[name]
+    if plan.num_parameters != network.num_parameters:
+        raise ValueError(
+            f"{name} has {plan.num_parameters} parameters by its config, but "
+            f"{network.num_parameters} in its rows"
+        )
+    whole = plan.num_local_losses + 1
+    return {
+        step: whole if landscape.has_output(step) else plan.num_heads(step)
+        for step in range(1, landscape.num_steps + 1)
+    }
+
+
+def _steps(
+    landscape: Landscape, steps: dict[int, Heads], wanted: dict[int, int], place: str
+) -> dict[int, tuple[float, ...]]:
+    """The accuracies of one training, by step and in order of depth."""
+    word = landscape.config.training.step_name
+    if sorted(steps) != list(wanted):
+        raise ValueError(f"{place} must have each {word} from 1 to {len(wanted)}, but has not")
+    for step, num in wanted.items():
+        if sorted(steps[step]) != list(range(1, num + 1)):
+            raise ValueError(f"{place}, {word} {step} must have heads 1 to {num}, but has not")
+        outputs = [head for head, (_, is_output) in steps[step].items() if is_output]
+        if outputs != ([num] if landscape.has_output(step) else []):
+            raise ValueError(f"{place}, {word} {step} has another output layer than its last head")
+    return {
+        step: tuple(steps[step][head][0] for head in range(1, num + 1))
+        for step, num in wanted.items()
+    }
+
+
+def _place(config: StudyConfig, name: str, seed: int, step: int) -> str:
+    return f"{name}, seed {seed}, {config.training.step_name} {step}"
