@@ -1,21 +1,34 @@
 """Search the hierarchy (blocks per stage) that learns best layer-wise.
 
-What an export is used with elsewhere is here (docs/weights.md); importing the package imports
-nothing heavy. See the README for the order in which to read it.
+A study from Python (docs/python.md), and what an export is used with elsewhere (docs/weights.md);
+importing the package imports nothing heavy. See the README for the order in which to read it.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dsaccel.api import Study
+    from dsaccel.data.sources.arrays import ArraySource
     from dsaccel.nn.network import Network, build_network, load_network
 
-__all__ = ["Network", "build_network", "load_network"]
+MODULES = {
+    "ArraySource": "data.sources.arrays",
+    "Network": "nn.network",
+    "Study": "api",
+    "build_network": "nn.network",
+    "load_network": "nn.network",
+}
+__all__ = ["ArraySource", "Network", "Study", "build_network", "load_network"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from dsaccel.nn import network
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
 
-        return getattr(network, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"dsaccel.{MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

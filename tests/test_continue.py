@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_study import rows, searched, searching
 
 from dsaccel.analysis.landscape import record_landscape
-from dsaccel.cli.common import stored_study
+from dsaccel.api import Study
 from dsaccel.errors import ConfigError, MismatchError, NoResultError, StorageError
 from dsaccel.study.folder import StudyDir
 
@@ -136,10 +136,10 @@ def test_a_renamed_folder_holds_the_same_study(name):
     again = searching("after", **SHORT)
     assert again.is_finished
     assert rows(again) == trained
-    directory, config, study = stored_study("after")
-    assert study.study_name == name
+    loaded = Study.load("after")
+    assert loaded.optuna.study_name == name
     with pytest.raises(NoResultError, match=r"dsaccel search studies/after/study.toml"):
-        record_landscape([(config, study)], names=[directory.name])
+        record_landscape([(loaded.config, loaded.optuna)], names=[loaded.name])
 
 
 def test_a_checkpoint_of_a_study_that_is_no_more_is_removed_with_it():

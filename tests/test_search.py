@@ -167,7 +167,7 @@ def test_the_dashboard_has_a_note_on_what_its_values_are(finished):
 
 def test_a_password_is_not_shown(finished, monkeypatch):
     monkeypatch.setattr(finished, "url", "postgresql+psycopg://me:secret@host/x")
-    assert search_summary(finished, {})["storage"] == "postgresql+psycopg://me:***@host/x"
+    assert search_summary(finished)["storage"] == "postgresql+psycopg://me:***@host/x"
 
 
 def test_a_cohorts_worse_half_is_pruned_at_the_rung(finished):

@@ -1,6 +1,5 @@
 """`dsaccel calibrate`: from which rung on pruning can be trusted."""
 
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,7 +51,7 @@ def calibrate(
 
     if output is not None and not output.is_dir():
         raise ConfigError(f"output must be a folder that exists, but got {output}")
-    shown = Output(as_json=given.as_json, quiet=given.quiet, verbose=given.verbose)
+    shown = given.output()
     trained, folder = None, output
     if target.endswith((".csv", ".csv.gz", ".parquet")):
         landscape = read_landscape(Path(target))
@@ -84,17 +83,12 @@ def _open(target: str, num_seeds: int, given: Given) -> "Calibration":
 
 def _train(calibration: "Calibration", output: Output) -> "Landscape":
     """Train the cohort with each seed."""
-    from dsaccel.report.live import ProgressView
-
     what = "a sample of the space" if calibration.is_sample else "the whole space"
     num = len(calibration.hierarchies)
     output.say(f"{num} hierarchies ({what}), {len(calibration.studies)} seeds, no pruning")
     searches = []
     for searching in calibration.searches():
-        view = ProgressView(output.progress, quiet=output.quiet, verbose=output.verbose)
-        with view, closing(searching.run()) as run:
-            for progress in run:
-                view.update(progress)
+        output.run(searching.run())
         searches.append(searching)
     return calibration.landscape(searches)
 

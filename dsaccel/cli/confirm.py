@@ -1,14 +1,12 @@
 """`dsaccel confirm`: a study's winner, trained again with fresh seeds."""
 
-from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dsaccel.cli.common import StudyName, stored_study
-from dsaccel.cli.options import Given, takes
+from dsaccel.cli.options import Given, StudyName, takes
 from dsaccel.cli.output import Output
-from dsaccel.errors import ConfigError, UserError
+from dsaccel.errors import ConfigError
 
 if TYPE_CHECKING:
     from dsaccel.confirm.run import Confirm
@@ -33,53 +31,19 @@ def confirm(
     """
     if not resolution > 0:
         raise ConfigError(f"--resolution must be above 0 points, but got {resolution}")
-    from dsaccel.config.study import StudyConfig
-    from dsaccel.config.toml import parse_config
-    from dsaccel.confirm.run import Confirm
-    from dsaccel.report.study_page import write_report
-    from dsaccel.study.storage import quiet_optuna
+    from dsaccel.api import Study
 
-    quiet_optuna()
-    directory, config, stored = stored_study(study)
-    tables = config.model_dump(mode="json", exclude_none=True)
-    given.apply(tables)
-    asked = parse_config(StudyConfig, tables, "the command line").confirm
-    command = f"dsaccel confirm {study}"
-    confirming = Confirm(config, directory, stored, asked, command=command, download=given.download)
-    output = Output(as_json=given.as_json, quiet=given.quiet)
-    run_confirmation(confirming, output, resolution / 100)
-    write_report(stored, directory.report)
-    show_confirmation(confirming, output, resolution / 100)
-
-
-def run_confirmation(confirming: "Confirm", output: Output, resolution: float) -> None:
-    """Run with progress; files are written as far as it came, also when it is cut off."""
-    from dsaccel.report.confirmation import progress_line, progress_panel, write_confirmation
-    from dsaccel.report.live import LiveView
-
-    if confirming.is_finished:
-        output.say("all of it is trained and read: the recorded confirmation is shown")
-    elif not confirming.entrants.has_test:
-        fresh = ", and no image is fresh" if confirming.entrants.val_is_given else ""
-        output.say(f"no test split: the confirmation is on validation alone{fresh}")
-    view = LiveView(output.progress, quiet=output.quiet)
-    with view, closing(confirming.run()) as run:
-        try:
-            for progress in run:
-                view.show(progress_panel(progress), progress_line(progress))
-        except BaseException:
-            with suppress(UserError):  # the first error is the one to tell
-                write_confirmation(confirming, resolution)
-            raise
-    write_confirmation(confirming, resolution)
+    confirmed = Study.load(study, download=given.download)
+    settings = {key.removeprefix("confirm."): value for key, value in given.settings.items()}
+    output, command = given.output(), f"dsaccel confirm {study}"
+    output.run(confirmed.confirm(resolution=resolution / 100, command=command, **settings))
+    assert confirmed.confirmer is not None
+    show_confirmation(confirmed.confirmer, output, resolution / 100)
 
 
 def show_confirmation(confirming: "Confirm", output: Output, resolution: float) -> None:
     """The outcome, as JSON or as a table with sentences."""
-    from dsaccel.report.confirmation import (
-        confirmation_summary,
-        write_confirmation,
-    )
+    from dsaccel.report.confirmation import confirmation_summary, write_confirmation
     from dsaccel.report.confirmation_table import confirmation_table
     from dsaccel.report.verdict import sentences
 
@@ -88,7 +52,5 @@ def show_confirmation(confirming: "Confirm", output: Output, resolution: float) 
     if output.as_json:
         output.show_json(confirmation_summary(confirming, resolution) | {"files": files})
         return
-    # the last column is for the width of a page
-    table = confirmation_table(confirming.result).without_column(9)
-    output.show(table, *sentences(confirming.result, resolution))
+    output.show(confirmation_table(confirming.result), *sentences(confirming.result, resolution))
     output.show_files(files, width=18)

@@ -35,7 +35,7 @@ def describe(
     Trains nothing. Memory is estimated, on a CPU.
     """
     images = (channels, image_size, num_classes)
-    output = Output(as_json=given.as_json)
+    output = given.output()
     if space is None:
         _describe_hierarchy(hierarchy, images, given, output)
     elif hierarchy is None:

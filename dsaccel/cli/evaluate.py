@@ -6,7 +6,6 @@ from typing import Annotated, Literal, cast
 import typer
 
 from dsaccel.cli.options import Given, takes
-from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError
 
 
@@ -48,7 +47,7 @@ def evaluate(
     reading, is_new = read_accuracy(
         path, run, name, command=f"dsaccel evaluate {target}", download=given.download
     )
-    output = Output(as_json=given.as_json)
+    output = given.output()
     if not is_new:
         output.say(
             f"the test split was read for these weights on {reading.date}: that reading is shown, "

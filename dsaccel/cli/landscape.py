@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from dsaccel.cli.common import stored_study
 from dsaccel.cli.output import Output
 
 
@@ -27,13 +26,14 @@ def landscape(
     """
     from dsaccel.analysis.landscape import record_landscape
     from dsaccel.analysis.landscape_files import check_output, write_landscape
+    from dsaccel.api import Study
 
     path = output or Path("landscape.csv.gz")
     check_output(path)
-    stored = [stored_study(study) for study in studies]
+    searched = [Study.load(study) for study in studies]
     recorded = record_landscape(
-        [(config, study) for _, config, study in stored],
-        names=[directory.name for directory, _, _ in stored],
+        [(study.config, study.optuna) for study in searched],
+        names=[study.name for study in searched],
     )
     write_landscape(recorded, path)
     num_feasible = sum(network.is_feasible for network in recorded.networks.values())

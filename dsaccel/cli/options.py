@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
+from dsaccel.cli.output import Output
+
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
+StudyName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study file, its name, or a study that was run.")
+]
 NAMES = {
     "data.name": "data",
     "data.dir": "data-dir",
@@ -57,14 +62,22 @@ class Given:
     quiet: bool = False
     verbose: bool = False
 
+    def values(self) -> dict[str, Any]:
+        """All settings that were given, those of `--set` too."""
+        from dsaccel.config.toml import parse_override
+
+        return self.settings | dict(map(parse_override, self.changes))
+
     def apply(self, tables: dict[str, Any]) -> None:
         """Override a study's tables, in place."""
-        from dsaccel.config.toml import parse_override, set_value
+        from dsaccel.config.toml import set_value
 
-        for key, value in self.settings.items():
+        for key, value in self.values().items():
             set_value(tables, key, value)
-        for text in self.changes:
-            set_value(tables, *parse_override(text))
+
+    def output(self) -> Output:
+        """What shows as much as was asked for."""
+        return Output(as_json=self.as_json, quiet=self.quiet, verbose=self.verbose)
 
 
 def takes(*options: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -7,8 +7,8 @@ others, does not steer a terminal.
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -17,6 +17,9 @@ from dsaccel.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+    from dsaccel.confirm.run import ConfirmProgress
+    from dsaccel.search.progress import Progress
 
 PIPE_WIDTH = 10_000
 """More than any line has."""
@@ -31,6 +34,24 @@ class Output:
         self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
         self.progress = _console(stderr=True)
         self.result = self.progress if as_json else _console(stderr=False)
+
+    def run(self, steps: "Generator[Progress | ConfirmProgress]") -> None:
+        """Show each step of what trains, and what is logged meanwhile."""
+        import logging
+
+        from dsaccel.report.live import ProgressView
+
+        logger, remarks = logging.getLogger("dsaccel"), logging.Handler()
+        remarks.emit = lambda record: self.say(record.getMessage())
+        logger.addHandler(remarks)
+        logger.setLevel(logging.INFO)
+        view = ProgressView(self.progress, quiet=self.quiet, verbose=self.verbose)
+        try:
+            with view, closing(steps):
+                for step in steps:
+                    view.update(step)
+        finally:
+            logger.removeHandler(remarks)
 
     def say(self, text: str) -> None:
         """A line about what is going on, unless only the result is wanted."""

@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dsaccel.cli.common import StudyName, stored_study
-from dsaccel.cli.options import Given, takes
-from dsaccel.cli.output import Output
+from dsaccel.cli.options import Given, StudyName, takes
 from dsaccel.errors import ConfigError
 
 
@@ -25,24 +23,23 @@ def pareto(
     Without --against: the cost that the study was searched against, else parameters.
     """
     from dsaccel.analysis.pareto import find_cost, pareto_points
+    from dsaccel.api import Study
     from dsaccel.report.pareto import front_summary, front_table, write_front
-    from dsaccel.study.storage import quiet_optuna
 
     against = given.settings.get("budget.against")
     if against is not None:
         find_cost(against)  # a mistake in it is told before one in the study
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
-    directory, config, stored = stored_study(study)
-    quiet_optuna()
-    against = against or config.budget.against or "parameters"
+    searched = Study.load(study)
+    against = against or searched.config.budget.against or "parameters"
     cost = find_cost(against)
-    points = pareto_points(stored, cost)
+    points = pareto_points(searched.optuna, cost)
     if output is not None:
-        write_front(points, cost, directory.name, output)
-    shown = Output(as_json=given.as_json)
+        write_front(points, cost, searched.name, output)
+    shown = given.output()
     if given.as_json:
-        shown.show_json(front_summary(points, directory.name, against))
+        shown.show_json(front_summary(points, searched.name, against))
         return
     shown.show(front_table(points, cost))
     if output is not None:

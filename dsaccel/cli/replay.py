@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from dsaccel.cli.options import Given, takes
-from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError
 
 
@@ -59,7 +58,7 @@ def replay(
         dict(map(parse_override, pruner_options or [])) or None,
     )
     asked = policies(recorded, strategy, cohort_size, n_trials, rules, beam_width)
-    shown = Output(as_json=given.as_json, quiet=given.quiet)
+    shown = given.output()
     outcomes = []
     for outcome in replay_policies(recorded, asked, seeds, jobs or os.cpu_count() or 1):
         outcomes.append(outcome)

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from dsaccel.cli.common import StudyName, stored_study
+from dsaccel.cli.options import StudyName
 from dsaccel.cli.output import Output
-from dsaccel.errors import ConfigError
 
 
 def report(
@@ -17,12 +16,9 @@ def report(
     ] = None,
 ) -> None:
     """Write a study's report: one HTML page that needs no network."""
-    from dsaccel.report.study_page import write_report
+    from dsaccel.api import Study
     from dsaccel.report.study_table import headline
 
-    directory, _, stored = stored_study(study)
-    path = output or directory.report
-    if not path.parent.is_dir():
-        raise ConfigError(f"folder {path.parent} must exist to write {path.name} into it")
-    write_report(stored, path)
-    Output().show(headline(stored), str(path))
+    read = Study.load(study)
+    path = read.report(output)
+    Output().show(headline(read.optuna), path.as_posix())

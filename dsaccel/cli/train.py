@@ -68,7 +68,7 @@ def train(
     from dsaccel.report.results import result_table
     from dsaccel.training.train import Training
 
-    shown = Output(as_json=given.as_json, quiet=given.quiet, verbose=given.verbose)
+    shown = given.output()
     training = Training(run, download=given.download)
     for note in training.data.notes:
         shown.say(note)

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from dsaccel.cli.options import Given, takes
-from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError, NoResultError
 
 
@@ -53,7 +52,7 @@ def variance(
             f"hierarchies, but {table} has {len(recorded.accuracies)} seeds and "
             f"{len(recorded.networks)} hierarchies; give dsaccel landscape studies of more seeds"
         )
-    output = Output(as_json=given.as_json)
+    output = given.output()
     if given.as_json:
         output.show_json(variance_summary(components, resolution / 100))
     else:

@@ -11,13 +11,13 @@ from dsaccel.config.study import StudyConfig, TrainingConfig
 from dsaccel.confirm.result import Entry
 from dsaccel.data.batches import Data
 from dsaccel.data.load import look_at_test
+from dsaccel.data.source import DataSource
 from dsaccel.families import Mode
 from dsaccel.files import atomic_write
 from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy, settings_of, with_settings
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.runtime import start_runtime
 from dsaccel.training.workbench import Bench, read_data
 
 
@@ -31,14 +31,16 @@ class GlobalSettings(NamedTuple):
 class Entrants:
     """A study's settings, made into cohorts for any seed."""
 
-    def __init__(self, config: StudyConfig, *, download: bool = False) -> None:
+    def __init__(
+        self, config: StudyConfig, *, download: bool = False, source: DataSource | None = None
+    ) -> None:
         """Read the data with the search's seed.
 
         Raises:
             ConfigError: if data or device cannot be used.
         """
-        bench = Bench.load(config, download=download)
-        self.config, self.device = config, start_runtime(bench.config.runtime)
+        bench = Bench.load(config, download=download, source=source)
+        self.config, self.device, self.runtime = config, bench.device, bench.config.runtime
         look_at_test(bench.data)
         self._planner, self._source = bench.planner, bench.data.source
         self._data: Data | None = bench.data

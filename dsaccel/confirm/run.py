@@ -31,6 +31,7 @@ from dsaccel.confirm.result import (
 from dsaccel.confirm.tuning import layerwise_settings, tune
 from dsaccel.data.batches import Data, EvalSplit
 from dsaccel.data.load import load_test
+from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.families import MODES, Mode
 from dsaccel.files import make_folder
@@ -43,6 +44,7 @@ from dsaccel.text import utc_now
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.runtime import running
 from dsaccel.training.schedules import evaluate
 
 CHECKPOINT_INTERVAL_S = 60.0
@@ -90,6 +92,7 @@ class Confirm:
         *,
         command: str,
         download: bool = False,
+        source: DataSource | None = None,
     ) -> None:
         """Choose who is confirmed; trains nothing.
 
@@ -100,6 +103,7 @@ class Confirm:
             confirm: how many finalists, seeds and so on; more than before is trained in addition.
             command: who asks, for the record of the test readings.
             download: whether a named data set may be fetched.
+            source: of the images; None: the one that the settings name.
 
         Raises:
             NoResultError: if the study has no best hierarchy.
@@ -108,7 +112,7 @@ class Confirm:
         """
         self.config, self.directory, self.study, self.confirm = config, directory, study, confirm
         self._command = command
-        self.entrants = Entrants(config, download=download)
+        self.entrants = Entrants(config, download=download, source=source)
         recorded = study.user_attrs.get("fingerprint", self.entrants.fingerprint)
         if recorded != self.entrants.fingerprint:
             raise MismatchError(
@@ -135,6 +139,14 @@ class Confirm:
         """Whether there is nothing left to train, decide or read."""
         return not self.jobs() and self._is_decided and not self.record["unread"]
 
+    def remarks(self) -> Iterator[str]:
+        """What a user should know before it trains."""
+        if self.is_finished:
+            yield "all of it is trained and read: the recorded confirmation is shown"
+        elif not self.entrants.has_test:
+            fresh = ", and no image is fresh" if self.entrants.val_is_given else ""
+            yield f"no test split: the confirmation is on validation alone{fresh}"
+
     def run(self) -> Generator[ConfirmProgress]:
         """Tune, train what is missing, decide, and read the test split of what was trained.
 
@@ -143,7 +155,8 @@ class Confirm:
             NoMemoryError: if one network alone needs more memory than there is.
             StorageError: if the storage fails, or another process trains here.
         """
-        with storage_errors(self._url), training_lock(self.directory):
+        runtime = self.entrants.runtime
+        with storage_errors(self._url), training_lock(self.directory), running(runtime):
             if "test_fingerprint" in self.record and self.jobs():
                 # found now, not after hours of training; no network sees them
                 if not self.entrants.has_test:

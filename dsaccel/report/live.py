@@ -8,6 +8,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dsaccel.confirm.run import ConfirmProgress
+from dsaccel.report.confirmation import progress_line, progress_panel
 from dsaccel.search.progress import Progress
 from dsaccel.text import duration, percent
 
@@ -49,11 +51,14 @@ class LiveView:
 
 
 class ProgressView(LiveView):
-    """Of a search."""
+    """Of a search, and of a confirmation."""
 
-    def update(self, progress: Progress) -> None:
+    def update(self, progress: Progress | ConfirmProgress) -> None:
         """After a rung."""
-        self.show(_panel(progress), _line(progress))
+        if isinstance(progress, Progress):
+            self.show(_panel(progress), _line(progress))
+        else:
+            self.show(progress_panel(progress), progress_line(progress))
 
 
 def _panel(progress: Progress) -> Table:

@@ -8,6 +8,7 @@ from rich.table import Table
 from dsaccel.report.study_page import write_report
 from dsaccel.search.engine import Search
 from dsaccel.study.export import export_trial
+from dsaccel.study.folder import StudyDir
 from dsaccel.study.rows import best_trial
 from dsaccel.study.storage import redact, storage_errors
 from dsaccel.text import amount, duration, percent
@@ -15,14 +16,18 @@ from dsaccel.training.evaluate import Reading
 from dsaccel.training.train import TrainResult
 
 
-def write_results(searching: Search) -> dict[str, str]:
-    """Write report and best hierarchy; returns the paths of everything that there is."""
+def write_results(searching: Search) -> None:
+    """Write report and best hierarchy."""
     directory, study = searching.directory, searching.study
     with storage_errors(searching.url):
         best = best_trial(study)
         if best is not None:
             export_trial(searching.config, directory.name, best, directory.best)
         write_report(study, directory.report)
+
+
+def result_files(directory: StudyDir) -> dict[str, str]:
+    """What there is of a study, and where."""
     paths = {
         "study": directory.database,
         "best": directory.best,
@@ -33,7 +38,7 @@ def write_results(searching: Search) -> dict[str, str]:
     return {label: path.as_posix() for label, path in paths.items() if path.is_file()}
 
 
-def search_summary(searching: Search, files: dict[str, str]) -> dict[str, Any]:
+def search_summary(searching: Search) -> dict[str, Any]:
     """What `dsaccel search --json` prints."""
     study = searching.study
     trials = study.get_trials(deepcopy=False)
@@ -55,7 +60,7 @@ def search_summary(searching: Search, files: dict[str, str]) -> dict[str, Any]:
             "num_parameters": best.user_attrs["num_parameters"],
         },
         "baseline": baseline and {key: baseline[key] for key in ("hierarchy", "val_accuracy")},
-        "files": files,
+        "files": result_files(searching.directory),
     }
 
 

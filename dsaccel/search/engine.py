@@ -31,6 +31,7 @@ from dsaccel.training.allocations import training_peak_bytes
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.runtime import running
 from dsaccel.training.workbench import Workbench
 
 CHECKPOINT_INTERVAL_S = 60.0
@@ -99,7 +100,8 @@ class Search:
             StorageError: if the storage fails, or another process trains in the study.
             NoMemoryError: if one network alone needs more memory than there is.
         """
-        with storage_errors(self.url), training_lock(self.directory):
+        runtime = self.config.runtime
+        with storage_errors(self.url), training_lock(self.directory), running(runtime):
             self.ledger.fail_unfinished()
             try:
                 while names := self._next_cohort():

@@ -2,10 +2,15 @@
 
 from collections.abc import Iterator
 
+from optuna import Study
+
+from dsaccel.config.study import StudyConfig
 from dsaccel.errors import NoResultError
 from dsaccel.search.engine import Search
 from dsaccel.search.suggestions import MAX_DRAWS
+from dsaccel.study.folder import StudyDir
 from dsaccel.study.rows import best_trial
+from dsaccel.study.trials import FINISHED
 
 
 def before_training(searching: Search) -> Iterator[str]:
@@ -14,6 +19,10 @@ def before_training(searching: Search) -> Iterator[str]:
     if not searching.data.has_test:
         name = searching.config.data.name
         yield f"{name}: no test split; results are validation accuracies"
+    if searching.is_finished:
+        stands = "has nothing to propose" if searching.meets_no_more else "is finished"
+        name, trained = searching.directory.name, f"{searching.num_trained} hierarchies trained"
+        yield f"study {name} {stands}: {trained}; nothing to do"
 
 
 def after_training(searching: Search) -> Iterator[str]:
@@ -56,4 +65,16 @@ def check_winner(searching: Search) -> None:
         f"study {searching.directory.name} must end with a finished hierarchy within its "
         f"constraint, but none of {searching.num_trained} is; {more}prune less under another "
         "--study-name"
+    )
+
+
+def missing_winner(directory: StudyDir, config: StudyConfig, study: Study) -> NoResultError:
+    """What a study without a winner is asked for in vain, and the command that trains more."""
+    finished = study.get_trials(deepcopy=False, states=FINISHED)
+    num_trained = sum("harvested" not in trial.user_attrs for trial in finished)
+    is_spent = num_trained >= config.budget.n_trials
+    options = ("--n-trials", str(2 * config.budget.n_trials)) if is_spent else ()
+    return NoResultError(
+        f"study {directory.name} has no finished trial within its constraint; train more with: "
+        f"{directory.search_command(*options)}"
     )

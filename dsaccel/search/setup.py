@@ -1,6 +1,7 @@
 """Set up a search: open the bench, resolve the settings, open the study."""
 
 from dsaccel.config.study import StudyConfig
+from dsaccel.data.source import DataSource
 from dsaccel.search.beam import beam_config
 from dsaccel.search.engine import Search
 from dsaccel.search.optuna_pruners import make_pruner
@@ -8,11 +9,16 @@ from dsaccel.search.strategy import check_strategy, resolve_budget
 from dsaccel.space.space import SearchSpace
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.resume import as_recorded, begin_study, check_same, recorded_study
-from dsaccel.training.runtime import start_runtime
 from dsaccel.training.workbench import Workbench
 
 
-def open_search(config: StudyConfig, directory: StudyDir, *, download: bool = False) -> Search:
+def open_search(
+    config: StudyConfig,
+    directory: StudyDir,
+    *,
+    download: bool = False,
+    source: DataSource | None = None,
+) -> Search:
     """The search of a study, from wherever it stands; trains nothing.
 
     Raises:
@@ -23,11 +29,10 @@ def open_search(config: StudyConfig, directory: StudyDir, *, download: bool = Fa
     recorded = recorded_study(directory, config)
     if recorded is not None:
         config = as_recorded(config, recorded.config)
-    bench = Workbench.open(config, download=download)
+    bench = Workbench.open(config, download=download, source=source)
     bench = bench.with_config(resolve(bench.config, bench.space, is_new=recorded is None))
     if recorded is not None:
         check_same(directory, recorded, bench.config, bench.data.fingerprint)
-    start_runtime(bench.config.runtime)
     return Search(bench, directory, begin_study(directory, bench.config, bench.data))
 
 

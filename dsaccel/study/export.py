@@ -29,7 +29,7 @@ def run_config(config: StudyConfig, hierarchy: str, result: dict[str, Any] | Non
     )
 
 
-def export_trial(config: StudyConfig, study_name: str, trial: FrozenTrial, path: Path) -> None:
+def export_trial(config: StudyConfig, study_name: str, trial: FrozenTrial, path: Path) -> RunConfig:
     """Write a trial's hierarchy as a config that `dsaccel train` reads, with where it is from."""
     attributes = trial.user_attrs
     if trial.state == TrialState.COMPLETE:
@@ -49,4 +49,6 @@ def export_trial(config: StudyConfig, study_name: str, trial: FrozenTrial, path:
             for package in ("dsaccel", "torch", "optuna")
         },
     }
-    write_toml(path, run_config(config, attributes["hierarchy"], result))
+    run = run_config(config, attributes["hierarchy"], result)
+    write_toml(path, run)
+    return run

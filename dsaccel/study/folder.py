@@ -21,16 +21,16 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"
 
 
 class StudyDir:
-    """`studies/NAME/`: everything that a search writes."""
+    """`studies/NAME/`, or a folder elsewhere: everything that a search writes."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, parent: Path = STUDIES) -> None:
         if not re.fullmatch(NAME_PATTERN, name):
             raise ConfigError(
                 "a study's name must start with a letter or digit and hold only letters, digits, "
                 f"'.', '_' and '-', 200 at most, but got {name!r}; choose one with --study-name"
             )
         self.name = name
-        self.path = STUDIES / name
+        self.path = parent / name
 
     @property
     def config(self) -> Path:

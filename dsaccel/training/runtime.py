@@ -7,6 +7,8 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,6 +17,8 @@ from dsaccel.config.study import RuntimeConfig
 from dsaccel.errors import ConfigError
 
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 # of malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -56,12 +60,31 @@ def start_runtime(runtime: RuntimeConfig) -> torch.device:
     return device
 
 
+@contextmanager
+def running(runtime: RuntimeConfig) -> Iterator[torch.device]:
+    """Set this process up as `start_runtime` does, and at the end as it was before."""
+    threads, workspace = torch.get_num_threads(), os.environ.get(_WORKSPACE)
+    exact = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, filled = torch.backends.cudnn.benchmark, torch.utils.deterministic
+    fill = filled.fill_uninitialized_memory  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield start_runtime(runtime)
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(exact, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
+        filled.fill_uninitialized_memory = fill  # pyright: ignore[reportAttributeAccessIssue]
+        if workspace is None:
+            os.environ.pop(_WORKSPACE, None)
+
+
 def repeat_bits() -> None:
     """Have CUDA compute the same bits each time, as a CPU does: the prefix law holds to the bit.
 
     To be called before anything is computed there. An operation that can't is a warning.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault(_WORKSPACE, ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
     # would fill each new tensor once more

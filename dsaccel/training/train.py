@@ -14,7 +14,7 @@ from dsaccel.nn.weights import ImageFacts, read_config, read_facts
 from dsaccel.spec.hierarchy import parse_hierarchy
 from dsaccel.spec.rung import Rung
 from dsaccel.training.cohort import Cohort
-from dsaccel.training.runtime import peak_memory_bytes, start_runtime
+from dsaccel.training.runtime import peak_memory_bytes, running
 from dsaccel.training.workbench import Bench
 
 
@@ -46,7 +46,6 @@ class Training:
         check_hierarchy(run.family, hierarchy)
         bench = Bench.load(run, download=download)
         look_at_test(bench.data)
-        start_runtime(bench.config.runtime)
         self.run, self.data, self.device = bench.config, bench.data, bench.device
         self.plan = bench.plan(hierarchy, run.mode)
         self._memory = bench.memory_limit()
@@ -85,7 +84,8 @@ class Training:
             NoMemoryError: if the network needs more than there is, if possible before training.
         """
         self._check_memory()
-        yield from self._memory.retry(lambda: self.cohort.rungs())
+        with running(self.run.runtime):
+            yield from self._memory.retry(lambda: self.cohort.rungs())
 
     @property
     def facts(self) -> ImageFacts:

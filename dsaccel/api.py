@@ -1,0 +1,362 @@
+"""A study from Python: `dsaccel.Study`, of which the commands are shells. See docs/python.md."""
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from copy import deepcopy
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from optuna import Study as OptunaStudy
+
+from dsaccel.config.study import RunConfig, StudyConfig
+from dsaccel.config.toml import parse_config, set_value, write_toml
+from dsaccel.confirm.result import Confirmation, read_confirmation
+from dsaccel.confirm.run import Confirm, ConfirmProgress
+from dsaccel.data.source import DataSource
+from dsaccel.errors import ConfigError, UserError
+from dsaccel.families import check_hierarchy
+from dsaccel.report.confirmation import write_confirmation
+from dsaccel.report.figures import FIGURES
+from dsaccel.report.results import write_results
+from dsaccel.report.study_page import write_report
+from dsaccel.report.verdict import RESOLUTION
+from dsaccel.search.engine import Search
+from dsaccel.search.outcome import (
+    after_training,
+    before_training,
+    check_winner,
+    missing_winner,
+    should_confirm,
+)
+from dsaccel.search.progress import Progress
+from dsaccel.search.setup import open_search
+from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.study.export import export_trial, run_config
+from dsaccel.study.folder import StudyDir, find_space, find_study
+from dsaccel.study.rows import Row, best_row, best_trial, find_trial, read_rows
+from dsaccel.study.storage import open_study, quiet_optuna
+
+if TYPE_CHECKING:
+    import pandas as pd  # pyright: ignore[reportMissingImports]
+    import plotly.graph_objects as go
+
+log = logging.getLogger("dsaccel")
+Callback = Callable[[Progress | ConfirmProgress], object]
+Step = TypeVar("Step", Progress, ConfirmProgress)
+
+
+class Study:
+    """A search of hierarchies: begun or continued, read, confirmed, exported.
+
+    Whatever is done to a study is in its folder, where the commands find it too.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        directory: StudyDir,
+        *,
+        data: DataSource | None = None,
+        download: bool = False,
+    ) -> None:
+        """
+        Args:
+            config: as asked for, or as it was run.
+            directory: where its files lie, or are going to.
+            data: its images; None: those that its settings name.
+            download: whether a torchvision data set may be fetched.
+        """
+        self.config, self._directory = config, directory
+        self._data, self._download = data, download
+        self.confirmer: Confirm | None = None
+
+    @classmethod
+    def open(
+        cls,
+        study: str | Path | Mapping[str, Any] = "digits",
+        *,
+        folder: str | Path | None = None,
+        data: DataSource | None = None,
+        space: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        download: bool = False,
+    ) -> "Study":
+        """A study to be searched, or continued if it stands in its folder. Reads no image yet.
+
+        Args:
+            study: the path of a study file, the name of one, or what such a file says.
+            folder: where the study's files are written; None: `studies/NAME`.
+            data: images in memory, as `dsaccel.ArraySource`; None: those that the settings name.
+            space: a search space file, or its name, in place of the study's.
+            settings: in place of the study's, by key: `{"training.epochs": 10}`.
+            download: whether a torchvision data set may be fetched.
+
+        Raises:
+            ConfigError: if there is no such study, or a setting cannot be used.
+        """
+        if isinstance(study, Mapping):
+            if folder is None:
+                raise ConfigError("a study without a file needs a folder: Study.open(..., folder=)")
+            name, tables, source = "", deepcopy(dict(study)), "the study"
+        else:
+            (name, tables), source = find_study(str(study)), str(study)
+        directory = StudyDir(name) if folder is None else _directory(Path(folder))
+        if space is not None:
+            tables["space"] = find_space(space)
+        for key, value in (settings or {}).items():
+            set_value(tables, key, value)
+        config = parse_config(StudyConfig, tables, source)
+        return cls(config, directory, data=data, download=download)
+
+    @classmethod
+    def load(
+        cls, study: str | Path, *, data: DataSource | None = None, download: bool = False
+    ) -> "Study":
+        """A study that was run: by its name, its folder, or the study file that it was run from.
+        It is read without its images; `data` and `download` as in `open`.
+
+        Raises:
+            ConfigError: if it was not run.
+            StorageError: if its storage cannot be read.
+        """
+        text = str(study)
+        if (Path(text) / "study.toml").is_file():
+            directory = _directory(Path(text))
+        else:
+            is_name = "/" not in text and not text.endswith(".toml")
+            directory = StudyDir(text if is_name else find_study(text)[0])
+        if not directory.exists:
+            find_study(text)  # says what is known here, if this is not
+            raise ConfigError(
+                f"study must be one that was run, but {directory.config} is not there; "
+                f"run it with: dsaccel search {text}"
+            )
+        loaded = cls(directory.read_config(), directory, data=data, download=download)
+        _ = loaded.optuna
+        return loaded
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def name(self) -> str:
+        return self._directory.name
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self._directory.path
+
+    @cached_property
+    def engine(self) -> Search:
+        """What searches. Asking for it reads the images, and begins or continues the study."""
+        quiet_optuna()
+        engine = open_search(
+            self.config, self._directory, download=self._download, source=self._data
+        )
+        self.config = engine.config
+        return engine
+
+    @property
+    def optuna(self) -> OptunaStudy:
+        """Optuna's study, for its plots and its dashboard.
+
+        Raises:
+            StorageError: if the storage cannot be read, or the study was not begun.
+        """
+        return self.engine.study if "engine" in vars(self) else self._stored
+
+    @cached_property
+    def _stored(self) -> OptunaStudy:
+        return open_study(self._directory, self.config)
+
+    @property
+    def best(self) -> Row | None:
+        """The best hierarchy within the constraint, by validation; None: there is none yet."""
+        return best_row(self.trials())
+
+    def trials(self) -> list[Row]:
+        """All trials, the best first."""
+        return read_rows(self.optuna)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The trials as a data frame.
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        try:
+            import pandas as pd  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise ImportError("to_frame needs pandas: pip install pandas") from None
+        return pd.DataFrame([vars(row) for row in self.trials()])
+
+    def __repr__(self) -> str:
+        if not self._directory.exists:
+            return f"<Study {self.name}: not begun>"
+        best = self.best
+        shown = "no best yet" if best is None else f"best {best.hierarchy} {best.accuracy:.4f}"
+        return f"<Study {self.name}: {len(self.trials())} trials, {shown}>"
+
+    # ------------------------------------------------------------------ what it does
+
+    def search(
+        self, *, callbacks: Sequence[Callback] = ()
+    ) -> Generator[Progress | ConfirmProgress]:
+        """Train until the budget is spent, the time is up, or no more hierarchies are met; confirm
+        the winner then if the settings say so. Stopped and begun again, it continues.
+
+        What is worth knowing beside is logged by the logger `dsaccel`.
+
+        Args:
+            callbacks: each is called with what is yielded, at every rung.
+
+        Raises:
+            ConfigError: settings, data or a space that cannot be used.
+            MismatchError: the study exists with settings that would give other results.
+            StorageError: if the storage fails, or another process trains in the study.
+            NoMemoryError: if one network alone needs more memory than there is.
+        """
+        engine = self.engine
+        for line in before_training(engine):
+            log.info(line)
+        if not engine.is_finished:
+            with _written(lambda: write_results(engine)):
+                yield from _told(engine.run(), callbacks)
+        for line in after_training(engine):
+            log.info(line)
+        if should_confirm(engine):
+            write_results(engine)
+            again = self._directory.search_command("--confirm")
+            yield from self.confirm(callbacks=callbacks, command=again)
+        write_results(engine)
+
+    def confirm(
+        self,
+        *,
+        callbacks: Sequence[Callback] = (),
+        resolution: float = RESOLUTION,
+        command: str | None = None,
+        **settings: Any,
+    ) -> Generator[ConfirmProgress]:
+        """Train the best again with fresh seeds, decide on validation, and read the test split once
+        after it. Run again to continue, or with more seeds or finalists. See `confirmation`.
+
+        Args:
+            callbacks: each is called with what is yielded.
+            resolution: say how many seeds a difference of this size (0..1) would need.
+            command: who asks, for the record of the test readings.
+            settings: of `[confirm]`, in place of the study's: `num_seeds=5, top=3`.
+
+        Raises:
+            NoResultError: if the study has no best hierarchy.
+            MismatchError: if the images are not the study's.
+            ConfigError: settings or data that cannot be used.
+        """
+        quiet_optuna()
+        tables = self.config.model_dump(mode="json", exclude_none=True)
+        tables["confirm"] |= {key: value for key, value in settings.items() if value is not None}
+        asked = parse_config(StudyConfig, tables, "confirm").confirm
+        self.confirmer = confirmer = Confirm(
+            self.config,
+            self._directory,
+            self.optuna,
+            asked,
+            command=command or "dsaccel.Study.confirm",
+            download=self._download,
+            source=self._data,
+        )
+        for line in confirmer.remarks():
+            log.info(line)
+        with _written(lambda: write_confirmation(confirmer, resolution)):
+            yield from _told(confirmer.run(), callbacks)
+        write_confirmation(confirmer, resolution)
+        self.report()
+
+    @property
+    def confirmation(self) -> Confirmation | None:
+        """What the confirmation came to; None: there was none."""
+        return read_confirmation(self.optuna)
+
+    def figure(self, name: str) -> "go.Figure":
+        """A picture of the study's page, for plotly; one without data has nothing to show yet.
+
+        Raises:
+            ConfigError: if there is none of this name.
+        """
+        known = {figure.name: figure for figure in FIGURES}
+        if name not in known:
+            raise ConfigError(f"a figure must be one of {', '.join(known)}, but got {name!r}")
+        return known[name].draw(self.optuna)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the study's page, which needs no network; None: `report.html` in its folder."""
+        target = self._directory.report if path is None else Path(path)
+        if not target.parent.is_dir():
+            raise ConfigError(f"folder {target.parent} must exist to write {target.name} into it")
+        write_report(self.optuna, target)
+        return target
+
+    def export(
+        self, path: str | Path, hierarchy: str | None = None, *, force: bool = False
+    ) -> RunConfig:
+        """Write a hierarchy as a config that `dsaccel train` and `build_network` read.
+
+        Args:
+            path: the file.
+            hierarchy: another one than the best, trained or not.
+            force: write over an existing file.
+
+        Raises:
+            ConfigError: if there is such a file, no such folder, or the family has no such network.
+            NoResultError: if there is no best hierarchy.
+        """
+        target = Path(path)
+        if target.exists() and not force:
+            raise ConfigError(f"{target} exists already; choose another -o, or --force")
+        if not target.parent.is_dir():
+            raise ConfigError(f"folder {target.parent} must exist to write {target.name} into it")
+        if hierarchy is None:
+            trial = best_trial(self.optuna)
+            if trial is None:
+                raise missing_winner(self._directory, self.config, self.optuna)
+        else:
+            trial = find_trial(self.optuna, parse_hierarchy(hierarchy))
+        if trial is not None:
+            return export_trial(self.config, self.name, trial, target)
+        check_hierarchy(self.config.family, parse_hierarchy(str(hierarchy)))
+        run = run_config(self.config, str(hierarchy), None)
+        write_toml(target, run)
+        return run
+
+    def check_winner(self) -> None:
+        """Refuse to call a finished search done that has no winner.
+
+        Raises:
+            NoResultError: if it has none, and how to get one.
+        """
+        check_winner(self.engine)
+
+
+def _directory(folder: Path) -> StudyDir:
+    return StudyDir(folder.resolve().name, folder.parent)
+
+
+def _told(run: Generator[Step], callbacks: Sequence[Callback]) -> Generator[Step]:
+    with closing(run):
+        for step in run:
+            for callback in callbacks:
+                callback(step)
+            yield step
+
+
+@contextmanager
+def _written(write: Callable[[], object]) -> Iterator[None]:
+    """Write what there is also if the work is cut off."""
+    try:
+        yield
+    except BaseException:
+        with suppress(UserError):  # the first error is the one to tell
+            write()
+        raise
