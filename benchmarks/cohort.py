@@ -31,7 +31,7 @@ from dsaccel.config.study import DataConfig, NetworkConfig, TrainingConfig
 from dsaccel.data.batches import Data, EvalSplit
 from dsaccel.data.source import open_source
 from dsaccel.families import build_plan
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Trie
 from dsaccel.training.cohort import Cohort
@@ -119,33 +119,33 @@ def run_side(name: str, options: argparse.Namespace) -> measure.Run:
     if how == "trie":
         return our_epochs(plans, training, data, options.epochs)
     return sum_runs(
-        our_epochs({name: plan}, training, data, options.epochs) for name, plan in plans.items()
+        our_epochs({h: plan}, training, data, options.epochs) for h, plan in plans.items()
     )
 
 
 def hierarchies(options: argparse.Namespace) -> list[Hierarchy]:
-    return list(itertools.product(range(1, options.blocks + 1), repeat=4))
+    return list(map(Hierarchy, itertools.product(range(1, options.blocks + 1), repeat=4)))
 
 
-def make_plans(options: argparse.Namespace) -> dict[str, Plan]:
+def make_plans(options: argparse.Namespace) -> dict[Hierarchy, Plan]:
     """All networks, by hierarchy."""
     network = recipe(options.network, options.width)
     return {
-        format_hierarchy(h): build_plan(
+        h: build_plan(
             options.network, h, network, channels=CHANNELS, side=SIDE, num_classes=NUM_CLASSES
         )
         for h in hierarchies(options)
     }
 
 
-def flop_ratio(plans: dict[str, Plan]) -> float:
+def flop_ratio(plans: dict[Hierarchy, Plan]) -> float:
     """Training FLOPs of all networks on their own over those of their trie."""
     separate = sum(training_flops(s) for plan in plans.values() for s in plan.segments)
     return separate / trie_flops(Trie(plans))
 
 
 def our_epochs(
-    plans: dict[str, Plan], training: TrainingConfig, data: Data, epochs: int
+    plans: dict[Hierarchy, Plan], training: TrainingConfig, data: Data, epochs: int
 ) -> measure.Run:
     """The first epochs of a new cohort."""
     keep_freed_memory()
@@ -163,7 +163,13 @@ def reference_epochs(
 ) -> measure.Run:
     """The first epochs of a new network of the reference, its statistics switched off."""
     trainer = local_loss.Trainer(
-        checkout, network, hierarchy, config, channels=CHANNELS, side=SIDE, num_classes=NUM_CLASSES
+        checkout,
+        network,
+        hierarchy.blocks,
+        config,
+        channels=CHANNELS,
+        side=SIDE,
+        num_classes=NUM_CLASSES,
     )
     return measure.time_once(lambda: [trainer.train(loader) for _ in range(epochs)])
 

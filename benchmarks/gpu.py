@@ -43,8 +43,8 @@ from torch import Tensor
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.data.batches import Data
-from dsaccel.families import build_plan
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy
+from dsaccel.families import FAMILIES, build_plan
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.cuda_graphs import NUM_EAGER, RecordedStep, Step
@@ -53,7 +53,7 @@ from dsaccel.training.runtime import repeat_bits
 from dsaccel.training.schedules import train_batch
 
 MIB = 2**20
-STANDARD = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
+STANDARD = {name: FAMILIES[name].standard for name in ("resnet18", "resnet50")}
 PRODUCTS = 10
 """Matrix products of a round."""
 NEEDS_CUDA = {"status": "needs CUDA"}
@@ -132,11 +132,11 @@ class Bench:
     def step(self, guard: Guard) -> dict[str, Any]:
         """Steps of ResNet18 on one batch, ours and the reference's, interleaved."""
         x, y = self._batch()
-        trie, learners = self._ready({"": self._plan("resnet18")})
+        trie, learners = self._ready({STANDARD["resnet18"]: self._plan("resnet18")})
         num, step = self.size.steps, self._stepper(trie, learners)
         ours = self._timed(lambda: [step(x, y) for _ in range(num)])
         sides: dict[str, Callable[[], object]] = {"bf16": ours}
-        trie, learners = self._ready({"": self._plan("resnet18")})
+        trie, learners = self._ready({STANDARD["resnet18"]: self._plan("resnet18")})
         other = self._stepper(trie, learners)
 
         def any_bits() -> None:
@@ -167,7 +167,7 @@ class Bench:
         """The same, as it is and recorded, in several numbers of lanes."""
         x, y = self._batch()
         num, sides = self.size.steps, {}
-        plans = {"": self._plan("resnet18")}
+        plans = {STANDARD["resnet18"]: self._plan("resnet18")}
         for lanes in (None, *LANES):
             trie, learners = self._ready(plans)
             step = self._stepper(trie, learners, lanes=lanes)
@@ -191,7 +191,7 @@ class Bench:
     def epoch(self, guard: Guard, *, recorded: bool = False) -> dict[str, Any]:
         """A whole epoch with the data, and the reference's with its own loader, extrapolated."""
         data, (pixels, labels) = self._data()
-        trie, learners = self._ready({"": self._plan("resnet18")})
+        trie, learners = self._ready({STANDARD["resnet18"]: self._plan("resnet18")})
         step = self._stepper(trie, learners, lanes=self.lanes if recorded else None)
 
         def train() -> None:
@@ -229,8 +229,10 @@ class Bench:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         plans = {
-            format_hierarchy(hierarchy): self._plan("resnet18", hierarchy)
-            for hierarchy in itertools.product(range(1, self.size.blocks + 1), repeat=4)
+            hierarchy: self._plan("resnet18", hierarchy)
+            for hierarchy in map(
+                Hierarchy, itertools.product(range(1, self.size.blocks + 1), repeat=4)
+            )
         }
         data, _ = self._data()
         trie, learners = self._ready(plans)
@@ -287,8 +289,8 @@ class Bench:
 
     def graph_exactness(self, guard: Guard) -> dict[str, Any]:
         """Largest difference of any weight between recorded steps and steps as they are."""
-        names = {"1-1-1-2": (1, 1, 1, 2), "1-1-2-1": (1, 1, 2, 1)}
-        plans = {name: self._plan("resnet18", hierarchy) for name, hierarchy in names.items()}
+        pair = (Hierarchy((1, 1, 1, 2)), Hierarchy((1, 1, 2, 1)))
+        plans = {h: self._plan("resnet18", h) for h in pair}
         record: dict[str, Any] = {"steps": NUM_EAGER + 5}
         for precision in ("fp32", "bf16"):
             guard.check()
@@ -330,10 +332,13 @@ class Bench:
 
     def exactness(self, guard: Guard) -> dict[str, Any]:
         """Largest difference of any weight between networks in a trie and trained alone."""
-        hierarchies = [(1, 1, 1, 2), (1, 1, 2, 1), (1, 2, 1, 1), (1, 1, 1, 1)]
-        plans = {format_hierarchy(h): self._plan("resnet18", h) for h in hierarchies}
+        blocks = [(1, 1, 1, 2), (1, 1, 2, 1), (1, 2, 1, 1), (1, 1, 1, 1)]
+        plans = {h: self._plan("resnet18", h) for h in map(Hierarchy, blocks)}
         names = list(plans)
-        record: dict[str, Any] = {"hierarchies": " ".join(names), "batches": self.size.steps}
+        record: dict[str, Any] = {
+            "hierarchies": " ".join(map(str, names)),
+            "batches": self.size.steps,
+        }
         for precision, wanted in itertools.product(("fp32", "bf16"), (True, False)):
             way = f"{precision} {'' if wanted else 'not '}deterministic"
             if guard.left_s <= 0:
@@ -364,7 +369,7 @@ class Bench:
         return build_plan(family, hierarchy, network or self.network, mode=mode, **shape)
 
     def _ready(
-        self, plans: dict[str, Plan], training: TrainingConfig | None = None
+        self, plans: dict[Hierarchy, Plan], training: TrainingConfig | None = None
     ) -> tuple[Trie, dict[Node, Learner]]:
         training = training or self.training
         trie = Trie(plans)
@@ -414,7 +419,7 @@ class Bench:
         assert self.checkout is not None
         shape = {"channels": CHANNELS, "side": SIDE, "num_classes": NUM_CLASSES}
         trainer = local_loss.Trainer(
-            self.checkout, "resnet18", STANDARD["resnet18"], self.network, **shape
+            self.checkout, "resnet18", STANDARD["resnet18"].blocks, self.network, **shape
         )
         trainer.move_to(self.device)
         return trainer
@@ -444,7 +449,7 @@ class Bench:
         return torch.cuda.max_memory_allocated(self.device) / MIB
 
     def _peak(self, plan: Plan, training: TrainingConfig) -> "Peak":
-        trie, learners = self._ready({"": plan}, training)
+        trie, learners = self._ready({plan.hierarchy: plan}, training)
         x, y = self._batch()
         step = self._stepper(trie, learners)
         step(x, y)  # Adam's averages are made in the first step
@@ -460,12 +465,12 @@ class Bench:
 
     def _trained(
         self,
-        plans: dict[str, Plan],
+        plans: dict[Hierarchy, Plan],
         training: TrainingConfig,
         *,
         steps: int | None = None,
         lanes: int | None = None,
-    ) -> dict[str, list[Tensor]]:
+    ) -> dict[Hierarchy, list[Tensor]]:
         """All weights and statistics of each network after some batches."""
         trie, learners = self._ready(plans, training)
         step = self._stepper(trie, learners, lanes=lanes)

@@ -21,9 +21,9 @@ from rich.table import Table
 from step import our_step, recipe
 from torch.utils.data import DataLoader
 
-from dsaccel.spec.hierarchy import format_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
-HIERARCHY = (2, 2, 2, 2)
+HIERARCHY = Hierarchy((2, 2, 2, 2))
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
     rates = {name: images / measure.median(own) for name, own in runs.items()}
     batch_s = measure.median(runs["dsaccel"], "cpu_s") / options.batches
     share = batch_s / (batch_s + measure.median(steps, "cpu_s"))
-    name = f"ResNet18 {format_hierarchy(HIERARCHY)} of width {options.width:g}"
+    name = f"ResNet18 {HIERARCHY} of width {options.width:g}"
     console = Console()
     console.print(table(runs, rates, options.batches))
     console.print(f"Share of a training step of {name}, processor time: {share:.2%}")

@@ -30,7 +30,7 @@ from torch.utils.checkpoint import checkpoint
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.families import build_plan
 from dsaccel.nn.layers import LayerModule, OutputLayer, Unit
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Trie
 from dsaccel.training.allocations import peak_bytes
@@ -83,7 +83,7 @@ class Measured:
 
     def __init__(self, plan: Plan, training: TrainingConfig, device: torch.device) -> None:
         self.device = device
-        self.trie = Trie({"network": plan})
+        self.trie = Trie({plan.hierarchy: plan})
         self.learners = {
             node: Learner(node.segment, training, seed=1, device=device)
             for node in self.trie.nodes()
@@ -164,7 +164,7 @@ def measure(
 ) -> Row:
     plan = build_plan(
         family,
-        parse_hierarchy(hierarchy),
+        Hierarchy.parse(hierarchy),
         NetworkConfig(width=width, **settings),
         channels=CHANNELS,
         side=SIDE,

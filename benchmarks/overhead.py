@@ -28,8 +28,8 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.families import build_plan
 from dsaccel.space.space import Measures, SearchSpace
-from dsaccel.spec.hierarchy import format_hierarchy
 from dsaccel.study.folder import StudyDir, find_study
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial
 from dsaccel.study.storage import open_study
 from dsaccel.training.checkpoint import save_checkpoint
@@ -61,7 +61,7 @@ def rungs(study: optuna.Study, num_trials: int, num_rungs: int) -> list[float]:
         for trial in trials:
             trial.report(0.5, step)
         seconds.append(time.process_time() - started)
-    best_trial(study)
+    best_trial(StudyRecord.read(study))
     for trial in trials:
         trial.set_user_attr("head_accuracies", [[0.5] * NUM_LOSSES] * num_rungs)
         study.tell(trial, 0.5)
@@ -83,8 +83,8 @@ def checkpoint(config: StudyConfig, folder: Path) -> tuple[float, int, int, int]
         return Measures.of(one)
 
     feasible = SearchSpace(config.space, measure).feasible() or []
-    plans = {format_hierarchy(hierarchy): plan(hierarchy) for hierarchy in feasible}
-    some = {name: plans[name] for name in list(plans)[:4]}
+    plans = {hierarchy: plan(hierarchy) for hierarchy in feasible}
+    some = {h: plans[h] for h in feasible[:4]}
     cohort = Cohort(some, config.training, _NoData(), seed=1, device=torch.device("cpu"))
     for learner in cohort.learners.values():
         for unit, adam in zip(learner.units, learner.optimizers, strict=True):

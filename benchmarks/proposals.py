@@ -32,7 +32,7 @@ class NonDecreasing(SearchSpace):
     """A narrow space (a tenth of the box), as a constraint that dsaccel does not have."""
 
     def _against_constraint(self, hierarchy: Hierarchy) -> Iterator[str]:
-        if list(hierarchy) != sorted(hierarchy):
+        if list(hierarchy.blocks) != sorted(hierarchy.blocks):
             yield "block counts must not decrease"
 
     def feasible(self) -> list[Hierarchy]:
@@ -69,12 +69,13 @@ def search(seed: int, cohort_size: int, strategy: str = "tpe") -> tuple[int | No
     space = toy_space()
     rng = random.Random(seed)
     target = rng.choice(space.feasible() or [])
-    weights = [rng.uniform(0.3, 1) for _ in target]
+    weights = [rng.uniform(0.3, 1) for _ in target.blocks]
     total_weight = rng.uniform(0, 0.3)
 
     def score(hierarchy: Hierarchy) -> float:
-        distance = sum(w * abs(n - t) for w, n, t in zip(weights, hierarchy, target, strict=True))
-        return -distance - total_weight * abs(sum(hierarchy) - sum(target))
+        pairs = zip(weights, hierarchy.blocks, target.blocks, strict=True)
+        distance = sum(weight * abs(num - best) for weight, num, best in pairs)
+        return -distance - total_weight * abs(hierarchy.num_blocks - target.num_blocks)
 
     seen: list[Hierarchy] = []
     trials = []

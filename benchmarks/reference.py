@@ -152,7 +152,7 @@ class Reference:
         self.model = local_loss.build_network(
             space,
             network,
-            FAMILIES[network].standard,
+            FAMILIES[network].standard.blocks,
             channels=CHANNELS,
             side=SIDE,
             num_classes=NUM_CLASSES,
@@ -225,11 +225,11 @@ class Ours:
             num_classes=NUM_CLASSES,
             output_weight=self.training.output_weight,
         )
-        self.trie = Trie({network: plan})
+        self.trie = Trie({plan.hierarchy: plan})
         cpu = torch.device("cpu")
         self.learners = {
             node: Learner(node.segment, self.training, seed=1, device=cpu, dtype=torch.float64)
-            for node in self.trie.path(network)
+            for node in self.trie.path(plan.hierarchy)
         }
 
     @property

@@ -28,7 +28,7 @@ from dsaccel.config.study import TrainingConfig
 from dsaccel.families import build_plan
 from dsaccel.report.page import Section, write_page
 from dsaccel.report.table import Table
-from dsaccel.spec.hierarchy import format_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.learner import Learner
@@ -110,7 +110,7 @@ class Network:
 
     def __init__(self, point: Point, width: float) -> None:
         plans = {
-            format_hierarchy(hierarchy): build_plan(
+            hierarchy: build_plan(
                 "resnet18",
                 hierarchy,
                 recipe("resnet18", width),
@@ -118,7 +118,7 @@ class Network:
                 side=point.side,
                 num_classes=NUM_CLASSES,
             )
-            for hierarchy in itertools.product(range(1, point.blocks + 1), repeat=4)
+            for hierarchy in map(Hierarchy, itertools.product(range(1, point.blocks + 1), repeat=4))
         }
         self.point = point
         self.num_hierarchies = len(plans)

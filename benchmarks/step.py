@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.families import FAMILIES, build_plan
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training.learner import Learner
 from dsaccel.training.runtime import keep_freed_memory
 
@@ -32,7 +32,7 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     environment = measure.environment()
-    hierarchy = parse_hierarchy(options.hierarchy)
+    hierarchy = Hierarchy.parse(options.hierarchy)
     network = recipe(options.network, options.width)
     batch = make_batch(options.batch_size)
     checkout = local_loss.read_checkout(options.reference) if options.reference else None
@@ -82,7 +82,13 @@ def reference_step(
 ) -> Callable[[], object]:
     """An epoch of one batch in the reference's own training loop, its statistics switched off."""
     trainer = local_loss.Trainer(
-        checkout, network, hierarchy, config, channels=CHANNELS, side=SIDE, num_classes=NUM_CLASSES
+        checkout,
+        network,
+        hierarchy.blocks,
+        config,
+        channels=CHANNELS,
+        side=SIDE,
+        num_classes=NUM_CLASSES,
     )
 
     class Batches(list[tuple[Tensor, Tensor]]):
@@ -138,7 +144,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--warm-up", type=int, default=2)
     parser.add_argument("--out", help="name of the file in results/, without its ending")
     options = parser.parse_args()
-    options.hierarchy = options.hierarchy or format_hierarchy(FAMILIES[options.network].standard)
+    options.hierarchy = options.hierarchy or str(FAMILIES[options.network].standard)
     return options
 
 

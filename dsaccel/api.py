@@ -32,9 +32,10 @@ from dsaccel.search.outcome import (
 )
 from dsaccel.search.progress import Progress
 from dsaccel.search.setup import open_search
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.export import export_trial, run_config
 from dsaccel.study.folder import StudyDir, find_space, find_study
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import Row, best_row, best_trial, find_trial, read_rows
 from dsaccel.study.storage import open_study, quiet_optuna
 
@@ -159,6 +160,11 @@ class Study:
         return engine
 
     @property
+    def record(self) -> StudyRecord:
+        """What is known of the study as it stands."""
+        return StudyRecord.read(self.optuna, self._directory)
+
+    @property
     def optuna(self) -> OptunaStudy:
         """Optuna's study, for its plots and its dashboard.
 
@@ -178,7 +184,7 @@ class Study:
 
     def trials(self) -> list[Row]:
         """All trials, the best first."""
-        return read_rows(self.optuna)
+        return read_rows(self.record)
 
     def to_frame(self) -> "pd.DataFrame":
         """The trials as a data frame.
@@ -277,7 +283,7 @@ class Study:
     @property
     def confirmation(self) -> Confirmation | None:
         """What the confirmation came to; None: there was none."""
-        return read_confirmation(self.optuna)
+        return read_confirmation(self.record)
 
     def figure(self, name: str) -> "go.Figure":
         """A picture of the study's page, for plotly; one without data has nothing to show yet.
@@ -288,14 +294,14 @@ class Study:
         known = {figure.name: figure for figure in FIGURES}
         if name not in known:
             raise ConfigError(f"a figure must be one of {', '.join(known)}, but got {name!r}")
-        return known[name].draw(self.optuna)
+        return known[name].draw(self.record)
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the study's page, which needs no network; None: `report.html` in its folder."""
         target = self._directory.report if path is None else Path(path)
         if not target.parent.is_dir():
             raise ConfigError(f"folder {target.parent} must exist to write {target.name} into it")
-        write_report(self.optuna, target)
+        write_report(self.record, target)
         return target
 
     def export(
@@ -318,14 +324,14 @@ class Study:
         if not target.parent.is_dir():
             raise ConfigError(f"folder {target.parent} must exist to write {target.name} into it")
         if hierarchy is None:
-            trial = best_trial(self.optuna)
+            trial = best_trial(self.record)
             if trial is None:
-                raise missing_winner(self._directory, self.config, self.optuna)
+                raise missing_winner(self._directory, self.config, self.record)
         else:
-            trial = find_trial(self.optuna, parse_hierarchy(hierarchy))
+            trial = find_trial(self.record, Hierarchy.parse(hierarchy))
         if trial is not None:
             return export_trial(self.config, self.name, trial, target)
-        check_hierarchy(self.config.family, parse_hierarchy(str(hierarchy)))
+        check_hierarchy(self.config.family, Hierarchy.parse(str(hierarchy)))
         run = run_config(self.config, str(hierarchy), None)
         write_toml(target, run)
         return run

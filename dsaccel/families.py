@@ -11,7 +11,7 @@ from typing import Literal
 from dsaccel.config.own_settings import head_settings, learning_rate_of, network_of
 from dsaccel.config.study import NetworkConfig
 from dsaccel.errors import ConfigError
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy
+from dsaccel.spec.hierarchy import Blocks, Hierarchy
 from dsaccel.spec.plan import Block, Head, Layer, Output, Plan, Shortcut, pool_kernel, split
 
 Mode = Literal["local", "global"]
@@ -44,13 +44,13 @@ _RESNET = ((64,), (128,), (256,), (512,))
 _VGG = ((64,), (128,), (256,), (512,), (512,))
 
 FAMILIES: dict[str, Family] = {
-    "resnet18": Family("basic", _RESNET, (2, 2, 2, 2)),
-    "resnet34": Family("basic", _RESNET, (3, 4, 6, 3)),
-    "resnet50": Family("bottleneck", _RESNET, (3, 4, 6, 3)),
-    "resnet101": Family("bottleneck", _RESNET, (3, 4, 23, 3)),
-    "vgg": Family("conv", _VGG, (2, 2, 3, 3, 3)),
+    "resnet18": Family("basic", _RESNET, Hierarchy((2, 2, 2, 2))),
+    "resnet34": Family("basic", _RESNET, Hierarchy((3, 4, 6, 3))),
+    "resnet50": Family("bottleneck", _RESNET, Hierarchy((3, 4, 6, 3))),
+    "resnet101": Family("bottleneck", _RESNET, Hierarchy((3, 4, 23, 3))),
+    "vgg": Family("conv", _VGG, Hierarchy((2, 2, 3, 3, 3))),
     # the reference code's: 128 and 256 before the first pooling, 256 and 512 before the second
-    "vgg8b": Family("conv", ((128, 256), (256, 512), (512,), (512,)), (2, 2, 1, 1)),
+    "vgg8b": Family("conv", ((128, 256), (256, 512), (512,), (512,)), Hierarchy((2, 2, 1, 1))),
 }
 
 
@@ -73,16 +73,14 @@ def check_hierarchy(name: str, hierarchy: Hierarchy) -> None:
     """
     family = find_family(name)
     most = len(family.widths)
-    if not family.min_stages <= len(hierarchy) <= most:
+    if not family.min_stages <= hierarchy.num_stages <= most:
         raise ConfigError(
             f"a hierarchy of {name} must have {family.min_stages} to {most} stages, "
-            f"but got {format_hierarchy(hierarchy)}; "
-            f"{name} itself is {format_hierarchy(family.standard)}"
+            f"but got {hierarchy}; "
+            f"{name} itself is {family.standard}"
         )
-    if min(hierarchy) < 1:
-        raise ConfigError(
-            f"every stage must have at least 1 block, but got {format_hierarchy(hierarchy)}"
-        )
+    if min(hierarchy.blocks) < 1:
+        raise ConfigError(f"every stage must have at least 1 block, but got {hierarchy}")
 
 
 def build_plan(
@@ -108,27 +106,27 @@ def build_plan(
     family = find_family(name)
     check_hierarchy(name, hierarchy)
     network = network_of(hierarchy, network)
-    blocks = _blocks(family, hierarchy, network, channels, side)
+    blocks = _blocks(family, hierarchy.blocks, network, channels, side)
     last = blocks[-1].layers[-1]
     if family.is_residual:
         output = Output(last.out_channels, num_classes, average=True, weight=output_weight)
     else:
         side_out = max(1, last.side // 2)
-        hidden = _hidden(len(hierarchy) + 1, last, side_out, network)
+        hidden = _hidden(hierarchy.num_stages + 1, last, side_out, network)
         num_features = NUM_HIDDEN_FEATURES if hidden else last.out_channels * side_out**2
         pool = not hidden and last.side > 1
         output = Output(num_features, num_classes, average=False, pool=pool, weight=output_weight)
         blocks += hidden
     if mode == "local":
-        blocks = _with_heads(blocks, len(hierarchy), network, num_classes)
-    smallest = _blocks(family, (1,) * len(hierarchy), network, channels, side)
+        blocks = _with_heads(blocks, hierarchy.num_stages, network, num_classes)
+    smallest = _blocks(family, (1,) * hierarchy.num_stages, network, channels, side)
     num_convs = sum(len(block.layers) for block in smallest)
     segments = split(tuple(blocks), output, learning_rate_of(hierarchy))
     return Plan(name, hierarchy, side, num_convs, segments)
 
 
 def _blocks(
-    family: Family, hierarchy: Hierarchy, network: NetworkConfig, channels: int, side: int
+    family: Family, num_blocks: Blocks, network: NetworkConfig, channels: int, side: int
 ) -> list[Block]:
     """Stem and stages, without heads."""
 
@@ -142,8 +140,8 @@ def _blocks(
         blocks.append(Block(0, 1, (layer,)))
         channels = stem
     make = {"basic": _basic, "bottleneck": _bottleneck, "conv": _conv}[family.block]
-    for stage, num_blocks in enumerate(hierarchy, 1):
-        for index in range(1, num_blocks + 1):
+    for stage, num in enumerate(num_blocks, 1):
+        for index in range(1, num + 1):
             downsamples = stage > 1 and index == 1 and side > 1
             in_side, side = side, _halved(side, family) if downsamples else side
             width = scaled(family.width(stage, index))

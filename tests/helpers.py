@@ -13,24 +13,28 @@ from torch import Tensor
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.families import build_plan
 from dsaccel.seeds import derive
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
 
 CPU = torch.device("cpu")
 NETWORK = NetworkConfig(width=1 / 16, dropout=0.2)
+H = Hierarchy.parse
 TRAINING = TrainingConfig(epochs=3, batch_size=16, learning_rate=1e-2)
 
 
 def plan(
-    name: str, family: str = "resnet18", network: NetworkConfig = NETWORK, **kwargs: Any
+    hierarchy: Hierarchy | str,
+    family: str = "resnet18",
+    network: NetworkConfig = NETWORK,
+    **kwargs: Any,
 ) -> Plan:
     kwargs = {"channels": 3, "side": 8, "num_classes": 4, **kwargs}
-    return build_plan(family, parse_hierarchy(name), network, **kwargs)
+    return build_plan(family, H(str(hierarchy)), network, **kwargs)
 
 
-def plans(*names: str, **kwargs) -> dict[str, Plan]:
-    return {name: plan(name, **kwargs) for name in names}
+def plans(*hierarchies: Hierarchy | str, **kwargs) -> dict[Hierarchy, Plan]:
+    return {H(str(hierarchy)): plan(hierarchy, **kwargs) for hierarchy in hierarchies}
 
 
 @dataclass
@@ -66,12 +70,12 @@ class Batches:
 
 
 def cohort(
-    networks: dict[str, Plan],
+    networks: dict[Hierarchy, Plan],
     training: TrainingConfig = TRAINING,
     *,
     seed: int = 1,
     data: Batches | None = None,
-    harvest: dict[str, Plan] | None = None,
+    harvest: dict[Hierarchy, Plan] | None = None,
     looks_ahead: bool = False,
 ) -> Cohort:
     data = data or Batches()
@@ -80,17 +84,19 @@ def cohort(
     )
 
 
-def trained(networks: dict[str, Plan], training: TrainingConfig = TRAINING, **kwargs) -> Cohort:
+def trained(
+    networks: dict[Hierarchy, Plan], training: TrainingConfig = TRAINING, **kwargs
+) -> Cohort:
     result = cohort(networks, training, **kwargs)
     for _ in result.rungs():
         pass
     return result
 
 
-def tensors(trained_cohort: Cohort, name: str) -> dict[str, Tensor]:
+def tensors(trained_cohort: Cohort, hierarchy: Hierarchy) -> dict[str, Tensor]:
     """Every weight, buffer and optimizer value of a network, by a name that says where it is."""
     values: dict[str, Tensor] = {}
-    for depth, node in enumerate(trained_cohort.trie.path(name)):
+    for depth, node in enumerate(trained_cohort.trie.path(hierarchy)):
         learner = trained_cohort.learners[node]
         for i, (unit, adam) in enumerate(zip(learner.units, learner.optimizers, strict=True)):
             for key, value in unit.state_dict().items():

@@ -30,7 +30,7 @@ from dsaccel.report.calibration import (
     write_pruning,
 )
 from dsaccel.report.calibration_words import verdict
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
 NUM_EPOCHS = 4
 
@@ -41,8 +41,7 @@ def landscape_of(accuracy, seeds=(1, 2, 3), num_blocks=((1, 3),) * 3) -> Landsca
     """
     landscape = synthetic(num_blocks, seeds)
     for seed in seeds:
-        for name, rungs in landscape.accuracies[seed].items():
-            hierarchy = parse_hierarchy(name)
+        for hierarchy, rungs in landscape.accuracies[seed].items():
             for epoch, heads in rungs.items():
                 local = [accuracy(seed, hierarchy, epoch, i) for i in range(len(heads) - 2)]
                 last = [accuracy(seed, hierarchy, epoch, part) for part in ("head", "output")]
@@ -54,15 +53,22 @@ def noisy(scale, **fixed):
     """Accuracies around 0.5 + 0.1 x (what is best: few blocks in stage 1), the noise named."""
 
     def accuracy(seed, hierarchy, epoch, part):
-        key = [seed, *hierarchy, epoch, {"head": 98, "output": 99}.get(part) or part]
+        key = [seed, *hierarchy.blocks, epoch, {"head": 98, "output": 99}.get(part) or part]
         noise = np.random.default_rng(key).normal()
-        return 0.5 - 0.1 * hierarchy[0] + 0.01 * hierarchy[2] + fixed.get(part, scale) * noise
+        return (
+            0.5
+            - 0.1 * hierarchy.blocks[0]
+            + 0.01 * hierarchy.blocks[2]
+            + fixed.get(part, scale) * noise
+        )
 
     return accuracy
 
 
 def true_value(hierarchy):
-    return 0.5 - 0.1 * hierarchy[0] + 0.02 * hierarchy[1] + 0.005 * hierarchy[2]
+    return (
+        0.5 - 0.1 * hierarchy.blocks[0] + 0.02 * hierarchy.blocks[1] + 0.005 * hierarchy.blocks[2]
+    )
 
 
 def late(seed, hierarchy, epoch, part):
@@ -100,7 +106,7 @@ def test_agreement_is_with_the_own_end_and_with_that_of_the_other_seeds():
     landscape = landscape_of(noisy(0.02))
     ranks = RankAgreement(landscape)
     final = {
-        seed: [table[name][NUM_EPOCHS][-1] for name in ranks.names]
+        seed: [table[h][NUM_EPOCHS][-1] for h in ranks.hierarchies]
         for seed, table in landscape.accuracies.items()
     }
     rows = {(row.step, row.by): row.agreement for row in ranks.rungs()}
@@ -109,7 +115,7 @@ def test_agreement_is_with_the_own_end_and_with_that_of_the_other_seeds():
         index = {"head": -2, "output": -1}[by]
         own, other = [], []
         for seed, table in landscape.accuracies.items():
-            values = [table[name][step][index] for name in ranks.names]
+            values = [table[h][step][index] for h in ranks.hierarchies]
             own.append(tau_b(values, final[seed]))
             rest = np.mean([y for s, y in final.items() if s != seed], axis=0)
             other.append(tau_b(values, rest))
@@ -129,8 +135,8 @@ def test_agreement_is_with_the_own_end_and_with_that_of_the_other_seeds():
 
 def test_noise_is_what_a_seed_does_to_a_hierarchy_beyond_all_alike():
     def accuracy(seed, hierarchy, epoch, part):
-        noise = np.random.default_rng((seed, *hierarchy)).normal()
-        return 0.5 + 0.3 * seed + 0.1 * hierarchy[0] + 0.02 * noise
+        noise = np.random.default_rng((seed, *hierarchy.blocks)).normal()
+        return 0.5 + 0.3 * seed + 0.1 * hierarchy.blocks[0] + 0.02 * noise
 
     ranks = RankAgreement(landscape_of(accuracy, seeds=tuple(range(1, 9))))
     # 7 x 26 degrees of freedom
@@ -140,9 +146,9 @@ def test_noise_is_what_a_seed_does_to_a_hierarchy_beyond_all_alike():
 
 def test_a_loss_is_what_the_better_half_lacks():
     def accuracy(seed, hierarchy, epoch, part):
-        best = hierarchy == (2, 2, 2)
+        best = hierarchy == Hierarchy((2, 2, 2))
         if part == "head":
-            return 0.1 if best else 0.2 + 0.01 * hierarchy[0]
+            return 0.1 if best else 0.2 + 0.01 * hierarchy.blocks[0]
         return 0.9 if best else 0.5
 
     row, *_ = RankAgreement(landscape_of(accuracy)).rungs()
@@ -153,10 +159,10 @@ def test_a_loss_is_what_the_better_half_lacks():
 def test_the_last_head_of_each_stage_is_found():
     landscape = landscape_of(noisy(0.02))
     # the stem and two convolutions a block
-    assert [landscape.plan((1, 3, 2)).num_heads(stage) for stage in (1, 2, 3)] == [3, 9, 13]
+    assert [landscape.plan(Hierarchy((1, 3, 2))).num_heads(s) for s in (1, 2, 3)] == [3, 9, 13]
 
     def misleading(seed, hierarchy, epoch, part):
-        if isinstance(part, int) and part + 1 == 1 + 2 * hierarchy[0]:
+        if isinstance(part, int) and part + 1 == 1 + 2 * hierarchy.blocks[0]:
             return 1 - true_value(hierarchy)
         return true_value(hierarchy)
 
@@ -180,10 +186,10 @@ def test_importance_is_the_sobol_index_and_the_slope_of_the_plane():
 
 def test_slopes_see_through_a_constraint_and_intervals_span_the_seeds():
     landscape = synthetic(space={"num_blocks": [[1, 3]] * 3, "constraint": "accelerated"})
-    assert len(RankAgreement(landscape).names) < 27
+    assert len(RankAgreement(landscape).hierarchies) < 27
 
     def accuracy(seed, h, epoch, part):
-        return 0.5 + 0.01 * seed * h[2] - 0.05 * h[0]
+        return 0.5 + 0.01 * seed * h.blocks[2] - 0.05 * h.blocks[0]
 
     spread = RankAgreement(landscape_of(accuracy, num_blocks=((1, 3), (2, 2), (1, 3))))
     first, last = spread.importances()
@@ -237,7 +243,7 @@ def test_a_rung_that_is_wrong_later_is_not_trusted_before():
 def test_what_loses_little_by_luck_alone_is_not_trusted():
     def accuracy(seed, hierarchy, epoch, part):
         """All are nearly alike at the end, and earlier ranks are random."""
-        return np.random.default_rng((seed, *hierarchy, epoch, part == "output")).uniform()
+        return np.random.default_rng((seed, *hierarchy.blocks, epoch, part == "output")).uniform()
 
     ranks = RankAgreement(landscape_of(accuracy))
     setting = simulate(ranks, PruningConfig(grace_epochs=3))
@@ -246,7 +252,7 @@ def test_what_loses_little_by_luck_alone_is_not_trusted():
 
 
 def test_a_ranking_that_is_no_better_than_chance_is_not_trusted_though_it_keeps_the_best():
-    best = {(1, 3, 3), (1, 3, 2), (1, 3, 1)}
+    best = {Hierarchy((1, 3, num)) for num in (1, 2, 3)}
 
     def accuracy(seed, hierarchy, epoch, part):
         if epoch == NUM_EPOCHS or hierarchy in best:
@@ -280,14 +286,14 @@ def sequential_landscape():
     """Ends of stages: each network has the heads trained so far; equal prefixes, equal heads."""
     landscape = synthetic(seeds=(1, 2, 3), training={"schedule": "sequential"})
     for seed, table in landscape.accuracies.items():
-        for name in table:
-            h = parse_hierarchy(name)
+        for hierarchy in table:
+            h = hierarchy.blocks
             rungs = {}
             for stage in (1, 2, 3):
                 heads = [0.5 - 0.1 * h[0] + 0.01 * sum(h[1:stage])] * (1 + 2 * sum(h[:stage]))
                 rungs[stage] = tuple(heads)
             final = 0.5 - 0.1 * h[0] + 0.01 * sum(h[1:]) + 0.001 * seed
-            table[name] = rungs | {3: (*rungs[3], final)}
+            table[hierarchy] = rungs | {3: (*rungs[3], final)}
     return landscape
 
 

@@ -5,12 +5,12 @@ import math
 import optuna
 import pytest
 import torch
-from helpers import NETWORK, cohort, differing, plans, tensors, trained
+from helpers import NETWORK, H, cohort, differing, plans, tensors, trained
 from optuna.trial import TrialState
 from test_replay import Oracle, Policy, course, synthetic
 from test_search import die_after
 from test_sequential import TRAINING
-from tiny_study import rows, searched, searching
+from tiny_study import recorded, rows, searched, searching
 
 from dsaccel.analysis.landscape import record_landscape
 from dsaccel.analysis.replay import Replay
@@ -18,7 +18,7 @@ from dsaccel.analysis.replay_policies import policies, replay_policy
 from dsaccel.config.study import PruningConfig
 from dsaccel.errors import ConfigError
 from dsaccel.search.beam import beam_losers, beam_survivors
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.study.record import StudyRecord
 
 SPACE = {"family": "resnet18", "num_blocks": [[1, 3], [1, 2], [1, 2]], "constraint": "none"}
 SEQUENTIAL = {"schedule": "sequential", "epochs": 1}
@@ -36,47 +36,55 @@ def working_directory(tmp_path, monkeypatch):
 
 
 def test_the_best_go_on_and_the_best_of_each_block_count():
-    values = {(1, 1): 0.9, (2, 1): 0.8, (1, 2): 0.7, (2, 2): 0.6, (1, 3): 0.1, (2, 3): 0.2}
-    one_of_each = {(1, 1), (1, 2), (2, 3)}
+    values = {
+        H("1-1"): 0.9,
+        H("2-1"): 0.8,
+        H("1-2"): 0.7,
+        H("2-2"): 0.6,
+        H("1-3"): 0.1,
+        H("2-3"): 0.2,
+    }
+    one_of_each = {H("1-1"), H("1-2"), H("2-3")}
     assert beam_survivors(values, 1) == one_of_each
-    assert beam_survivors(values, 2) == one_of_each | {(2, 1)}
-    assert beam_survivors(values, 3) == one_of_each | {(2, 1)}
+    assert beam_survivors(values, 2) == one_of_each | {H("2-1")}
+    assert beam_survivors(values, 3) == one_of_each | {H("2-1")}
     assert beam_survivors(values, 6) == set(values)
     assert beam_survivors({}, 2) == set()
 
 
 def test_after_the_first_stage_nothing_is_given_up():
-    values = {(1,): 0.1, (2,): 0.9, (3,): 0.2}
+    values = {H("1"): 0.1, H("2"): 0.9, H("3"): 0.2}
     assert beam_survivors(values, 1) == set(values)
 
 
 def test_equal_accuracies_rank_by_hierarchy_and_what_diverged_last():
-    assert beam_survivors({(2, 1): 0.5, (1, 1): 0.5}, 1) == {(1, 1)}
-    assert beam_survivors({(1, 1): math.nan, (2, 1): 0.1, (3, 1): math.inf}, 1) == {(2, 1)}
+    assert beam_survivors({H("2-1"): 0.5, H("1-1"): 0.5}, 1) == {H("1-1")}
+    values = {H("1-1"): math.nan, H("2-1"): 0.1, H("3-1"): math.inf}
+    assert beam_survivors(values, 1) == {H("2-1")}
 
 
 def test_hierarchies_stop_with_their_beginning():
-    values = {"1-1-2": 0.9, "2-1-1": 0.5, "1-1-1": 0.9, "2-1-3": 0.5}
-    assert beam_losers(values, 2, 1) == ["2-1-1", "2-1-3"]
+    values = {H("1-1-2"): 0.9, H("2-1-1"): 0.5, H("1-1-1"): 0.9, H("2-1-3"): 0.5}
+    assert beam_losers(values, 2, 1) == [H("2-1-1"), H("2-1-3")]
     assert beam_losers(values, 2, 2) == []
 
 
 def test_beginnings_with_other_settings_are_others():
     values = {
-        "2-2-1 learning_rate=0.001": 0.9,
-        "2-2-2 learning_rate=0.001": 0.9,
-        "2-2-1 learning_rate=0.1": 0.1,
-        "1-2-1 learning_rate=0.1": 0.2,
-        "1-1-1 learning_rate=0.1": 0.3,
+        H("2-2-1 learning_rate=0.001"): 0.9,
+        H("2-2-2 learning_rate=0.001"): 0.9,
+        H("2-2-1 learning_rate=0.1"): 0.1,
+        H("1-2-1 learning_rate=0.1"): 0.2,
+        H("1-1-1 learning_rate=0.1"): 0.3,
     }
-    assert beam_losers(values, 2, 1) == ["2-2-1 learning_rate=0.1", "1-2-1 learning_rate=0.1"]
+    assert beam_losers(values, 2, 1) == [H("2-2-1 learning_rate=0.1"), H("1-2-1 learning_rate=0.1")]
     # of a setting a stage, those of the stages so far
     values = {
-        "1-2-1 granularity=conv,block,conv": 0.9,
-        "1-2-1 granularity=conv,block,block": 0.9,
-        "1-2-1 granularity=conv,conv,conv": 0.1,
+        H("1-2-1 granularity=conv,block,conv"): 0.9,
+        H("1-2-1 granularity=conv,block,block"): 0.9,
+        H("1-2-1 granularity=conv,conv,conv"): 0.1,
     }
-    assert beam_losers(values, 2, 1) == ["1-2-1 granularity=conv,conv,conv"]
+    assert beam_losers(values, 2, 1) == [H("1-2-1 granularity=conv,conv,conv")]
 
 
 # ------------------------------------------------------------------ the schedule
@@ -112,10 +120,10 @@ def test_a_beam_resumed_after_a_stage_is_bit_identical(tmp_path, stop):
     whole, first, second = some(), some(), some()
     for rung in whole.rungs():
         if rung.step == 1:
-            whole.trie.retire({"2-1-1"})
+            whole.trie.retire({H("2-1-1")})
     for rung in first.rungs():
         if rung.step == 1:
-            first.trie.retire({"2-1-1"})
+            first.trie.retire({H("2-1-1")})
         if rung.step == stop:
             torch.save(first.state_dict(), tmp_path / "checkpoint.pt")
             break
@@ -137,7 +145,7 @@ def test_blocks_that_were_never_trained_are_not_counted(looks_ahead, num_blocks)
     result = cohort(networks, TRAINING, looks_ahead=looks_ahead)
     for rung in result.rungs():
         if rung.step == 1:
-            result.trie.retire({"2-1-2"})
+            result.trie.retire({H("2-1-2")})
     # stem, 1.1, 1.2 of 2-1-2, 2.1 and 2.2 of 1-2-1, 3.1 of 1-1-1 and of 1-2-1; looking ahead also
     # one of the two units of 2.1 of 2-1-2; never 3.1 and 3.2 of 2-1-2
     assert result.blocks_trained == num_blocks
@@ -154,7 +162,7 @@ def test_a_sequential_search_that_prunes_counts_what_it_trained():
     }
     assert min(reached.values()) < 3
     paths = {
-        name: [(s, i) for s, k in enumerate(parse_hierarchy(name), 1) for i in range(k)]
+        name: [(s, i) for s, k in enumerate(H(name).blocks, 1) for i in range(k)]
         for name in reached
     }
     distinct = {
@@ -163,7 +171,7 @@ def test_a_sequential_search_that_prunes_counts_what_it_trained():
         for i in range(len(path))
         if path[i][0] <= reached[name]
     }
-    assert search.study.user_attrs["blocks_trained"] == 1 + len(distinct)
+    assert search.ledger.record().blocks_trained == 1 + len(distinct)
 
 
 # ------------------------------------------------------------------ in a search
@@ -175,7 +183,7 @@ def studies(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("beam"))
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sections = {"space": SPACE, "training": SEQUENTIAL, "references": ["3-2-2"]}
+        sections = {"space": SPACE, "training": SEQUENTIAL, "references": [H("3-2-2")]}
         none = {"kind": "none"}
         budget = {"n_trials": 12, "cohort_size": 12, "baseline": False}
         whole = searched("whole", budget=budget, pruning=none, **sections)
@@ -186,7 +194,7 @@ def studies(tmp_path_factory):
 @pytest.mark.parametrize("width", [1, 3])
 def test_a_beam_and_its_replay_on_the_exhaustive_study_are_alike(studies, width):
     whole, beams = studies
-    oracle = Oracle(record_landscape([(whole.config, whole.study)]))
+    oracle = Oracle(record_landscape([recorded(whole)]))
     replay, marks = course(oracle, Policy("beam", 12, 12, NONE, width))
 
     def read(trials):
@@ -197,11 +205,11 @@ def test_a_beam_and_its_replay_on_the_exhaustive_study_are_alike(studies, width)
 
     study = beams[width].study
     assert read(replay.trials) == read(study.trials)
-    assert marks[-1].blocks == study.user_attrs["blocks_trained"]
+    assert marks[-1].blocks == StudyRecord.read(study).blocks_trained
     states = [t.state for t in study.trials]
     assert TrialState.PRUNED in states
     assert states[0] == TrialState.COMPLETE  # the reference
-    assert study.user_attrs["blocks_trained"] < whole.study.user_attrs["blocks_trained"]
+    assert StudyRecord.read(study).blocks_trained < whole.ledger.record().blocks_trained
 
 
 def test_what_a_beam_completes_is_what_the_exhaustive_study_has(studies):
@@ -227,7 +235,7 @@ def test_a_beam_that_died_goes_on_as_if_it_had_not(monkeypatch):
     again = searched("died", **sections)
     kept = [row for row in rows(again) if row[0] != "FAIL"]
     assert sorted(map(str, kept)) == sorted(map(str, rows(whole)))
-    assert again.study.user_attrs["blocks_trained"] == whole.study.user_attrs["blocks_trained"]
+    assert again.ledger.record().blocks_trained == whole.ledger.record().blocks_trained
 
 
 def test_a_beam_is_recorded_without_pruning_and_continued_from_its_study_file():

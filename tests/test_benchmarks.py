@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import NETWORK, plan, plans
+from helpers import NETWORK, H, plan, plans
 from torch.utils.flop_counter import FlopCounterMode
 
 from dsaccel.config.study import TrainingConfig
@@ -65,7 +65,7 @@ def test_training_flops_of_back_propagation_are_those_that_torch_counts():
 def test_a_trie_counts_what_is_shared_once():
     one, two = plans("1-1-1"), plans("1-1-1", "1-1-2")
     added = flops.trie_flops(Trie(two)) - flops.trie_flops(Trie(one))
-    last_block, output = two["1-1-2"].segments[-2:]
+    last_block, output = two[H("1-1-2")].segments[-2:]
     assert added == flops.training_flops(last_block) + flops.training_flops(output)
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from helpers import NETWORK, TRAINING, cohort, plans
+from helpers import NETWORK, TRAINING, H, cohort, plans
 
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 
-NAMES = ("1-1-2", "1-2-1")
+NAMES = (H("1-1-2"), H("1-2-1"))
 
 
 def key(study="study", names=NAMES, network=NETWORK, training=None, **kwargs):

@@ -49,9 +49,9 @@ def finished_search(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        best = best_trial(searched(**SMALL).study)
+        best = best_trial(searched(**SMALL).ledger.record())
         assert best is not None
-        assert best.user_attrs["hierarchy"] != "2-2-2"
+        assert best.name != "2-2-2"
     return folder
 
 
@@ -194,7 +194,7 @@ def test_each_accuracy_is_that_of_training_alone_with_that_seed(confirmed, mode)
         assert measured(confirm)[entry.name, mode, seed] == training.result().val_accuracy
         test = load_test(training.data)
         heads = evaluate(training.cohort.trie, training.cohort.learners, test.batches())
-        assert read(confirm)[entry.name, mode, seed] == heads[entry.hierarchy][-1]
+        assert read(confirm)[entry.name, mode, seed] == heads[training.hierarchy][-1]
 
 
 def test_all_layerwise_networks_of_a_seed_are_one_trie_and_global_ones_share_nothing(study):
@@ -662,7 +662,7 @@ def test_global_settings_and_a_width_take_the_place_of_those_that_were_searched(
 
     def trained_with(mode):
         cohort = entrants.cohort([entry], mode, data, own)
-        segments = [node.segment for node in cohort.trie.path(name)]
+        segments = [node.segment for node in cohort.trie.path(entry.key)]
         rates = {learner.learning_rate for learner in cohort.learners.values()}
         return rates, max(layer.dropout for s in segments for layer in s.layers)
 

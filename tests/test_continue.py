@@ -16,7 +16,9 @@ from tiny_study import rows, searched, searching
 from dsaccel.analysis.landscape import record_landscape
 from dsaccel.api import Study
 from dsaccel.errors import ConfigError, MismatchError, NoResultError, StorageError
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.record import NO_COHORT
 
 SHORT = {"training": {"epochs": 1}, "budget": {"n_trials": 2, "cohort_size": 2, "baseline": False}}
 
@@ -106,7 +108,7 @@ def test_a_study_that_was_cut_off_is_not_locked():
 
 def test_what_a_process_that_died_left_running_is_failed_before_others_run():
     first = searching("dead", **SHORT)
-    first.ledger.open("1-1-2")
+    first.ledger.begin(NO_COHORT.next([Hierarchy((1, 1, 2))]))
     run = searching("dead", **SHORT).run()
     next(run)
     (left, *_) = first.study.get_trials(deepcopy=False)
@@ -139,7 +141,7 @@ def test_a_renamed_folder_holds_the_same_study(name):
     loaded = Study.load("after")
     assert loaded.optuna.study_name == name
     with pytest.raises(NoResultError, match=r"dsaccel search studies/after/study.toml"):
-        record_landscape([(loaded.config, loaded.optuna)], names=[loaded.name])
+        record_landscape([loaded.record])
 
 
 def test_a_checkpoint_of_a_study_that_is_no_more_is_removed_with_it():

@@ -14,7 +14,7 @@ from dsaccel.families import FAMILIES, build_plan
 from dsaccel.space import space as space_module
 from dsaccel.space.counts import Counts
 from dsaccel.space.space import Measures, SearchSpace
-from dsaccel.spec.hierarchy import settings_of, with_settings
+from dsaccel.spec.hierarchy import Hierarchy
 
 RULES = {
     "accelerated": lambda shallow, deep: all(s <= d for s in shallow for d in deep),
@@ -104,7 +104,7 @@ def test_no_stage_falls_below_the_one_end_or_exceeds_the_other():
 
 def test_draws_are_uniform_where_few_of_a_large_box_are_feasible():
     space = SearchSpace(SpaceConfig(**NEEDLE), lambda _: pytest.fail("measured"))
-    assert space.feasible() == filtered(space.config, 2)
+    assert space.feasible() == [*map(Hierarchy, filtered(space.config, 2))]
     rng = random.Random(3)
     drawn = Counter(space.draw(rng) for _ in range(10_000))
     assert sorted(drawn) == space.feasible()
@@ -117,9 +117,8 @@ def test_draws_are_uniform_where_few_of_a_large_box_are_feasible():
 def test_a_huge_box_with_few_feasible_ones_is_listed_and_one_with_many_is_not(most, constraint):
     box = {"family": "vgg", "num_blocks": ((1, most),) * 5, "constraint": constraint}
     few = SearchSpace(SpaceConfig(**box, max_total_blocks=9), lambda _: pytest.fail("measured"))
-    assert few.feasible() == filtered(
-        few.config.model_copy(update={"num_blocks": ((1, 5),) * 5}), 2
-    )
+    smaller = few.config.model_copy(update={"num_blocks": ((1, 5),) * 5})
+    assert few.feasible() == [*map(Hierarchy, filtered(smaller, 2))]
     box["num_blocks"] = ((1, max(most, 30)),) * 5
     many = SearchSpace(SpaceConfig(**box), lambda _: pytest.fail("measured"))
     assert many.size is None
@@ -133,9 +132,9 @@ def test_a_network_costs_no_less_with_a_block_more(family, granularity):
 
     def plan(h):
         network = NetworkConfig(width=0.25, num_hidden=2, granularity=granularity)
-        return build_plan(family, h, network, channels=3, side=32, num_classes=10)
+        return build_plan(family, Hierarchy(h), network, channels=3, side=32, num_classes=10)
 
-    for h in itertools.product((1, 2, 4), repeat=len(FAMILIES[family].standard)):
+    for h in itertools.product((1, 2, 4), repeat=FAMILIES[family].standard.num_stages):
         for stage in range(len(h)):
             less, more = plan(h), plan((*h[:stage], h[stage] + 1, *h[stage + 1 :]))
             assert less.num_parameters < more.num_parameters
@@ -146,13 +145,13 @@ def test_a_network_costs_no_less_with_a_block_more(family, granularity):
 
 def measure(hierarchy):
     """A stand-in for a plan: later stages have more parameters, earlier ones more FLOPs."""
-    settings: dict[str, Any] = dict(settings_of(hierarchy))
-    if settings.get("first_loss", 1) > sum(hierarchy):
-        raise ConfigError(f"first_loss must be within 1..{sum(hierarchy)}")
+    settings: dict[str, Any] = dict(hierarchy.settings)
+    if settings.get("first_loss", 1) > hierarchy.num_blocks:
+        raise ConfigError(f"first_loss must be within 1..{hierarchy.num_blocks}")
     width = settings.get("width", 1.0)
-    num_parameters = sum(n * 4**stage for stage, n in enumerate(hierarchy))
-    flops = sum(n * 3 ** (9 - stage) for stage, n in enumerate(hierarchy))
-    return Measures(int(width * num_parameters), int(width * flops), hierarchy[0] / 10)
+    num_parameters = sum(n * 4**stage for stage, n in enumerate(hierarchy.blocks))
+    flops = sum(n * 3 ** (9 - stage) for stage, n in enumerate(hierarchy.blocks))
+    return Measures(int(width * num_parameters), int(width * flops), hierarchy.blocks[0] / 10)
 
 
 def measured_cases():
@@ -162,7 +161,7 @@ def measured_cases():
     )
     for constraint in [*RULES] * 8:
         config = random_config(rng, constraint)
-        expected = filtered(config, len(config.num_blocks) // 2)
+        expected = [*map(Hierarchy, filtered(config, len(config.num_blocks) // 2))]
         if not expected:
             continue
         one, other = sorted(measure(rng.choice(expected)).num_parameters for _ in range(2))
@@ -190,7 +189,7 @@ def test_measured_bounds_leave_those_of_a_brute_force(most_listed, monkeypatch):
             settings = [{"width": w, "first_loss": n} for w in (0.5, 1.0) for n in range(1, 10)]
         for setting, h in itertools.product(settings, counts):
             try:
-                costs = measure(with_settings(h, setting))
+                costs = measure(h.with_settings(setting))
             except ConfigError:
                 continue
             if (
@@ -199,7 +198,7 @@ def test_measured_bounds_leave_those_of_a_brute_force(most_listed, monkeypatch):
                 and costs.flops <= (config.max_flops or math.inf)
                 and costs.shallow_scale <= (config.max_shallow_scale or 1)
             ):
-                expected.append(with_settings(h, setting))
+                expected.append(h.with_settings(setting))
         if not expected:
             with pytest.raises(ConfigError, match="none of the"):
                 SearchSpace(config, measure)

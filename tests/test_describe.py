@@ -18,7 +18,7 @@ from dsaccel.report.describe import (
     training_memory,
 )
 from dsaccel.report.describe_space import describe_space, space_summary, space_table
-from dsaccel.spec.hierarchy import format_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.training.memory import estimate_plans
 
@@ -128,7 +128,7 @@ def test_memory_is_that_of_training_one_network_either_way():
     local, whole = (plan("1-1-2", network=FULL, mode=mode) for mode in MODES)
     memory = training_memory(local, whole, training)
     for mode, network in zip(MODES, (local, whole), strict=True):
-        assert memory[mode] == estimate_plans({"x": network}, training)
+        assert memory[mode] == estimate_plans({network.hierarchy: network}, training)
     assert memory["local"].activations_bytes < memory["global"].activations_bytes
     assert memory["local"].parameters_bytes > memory["global"].parameters_bytes  # the heads
     fields = memory_summary(memory)
@@ -144,14 +144,13 @@ def test_memory_is_that_of_training_one_network_either_way():
 
 def test_a_space_is_described_by_what_is_feasible_in_it():
     config = SpaceConfig(family="resnet18", num_blocks=((1, 3),) * 3)
-    described = describe_space(config, lambda h: plan(format_hierarchy(h)), TrainingConfig())
+    described = describe_space(config, lambda h: plan(str(h)), TrainingConfig())
     # accelerated: the first stage has no more blocks than either other one
-    names = [(a, b, c) for a, b, c in product((1, 2, 3), repeat=3) if a <= min(b, c)]
-    plans = {format_hierarchy(h): plan(format_hierarchy(h)) for h in names}
-    assert described.num_feasible == described.num_counts == len(names) == 14
-    assert described.smallest == plans["1-1-1"]
-    sizes = {name: network.num_parameters for name, network in plans.items()}
-    assert described.largest == plans[max(sizes, key=lambda name: sizes[name])]
+    box = map(Hierarchy, product((1, 2, 3), repeat=3))
+    plans = {h: plan(str(h)) for h in box if h.blocks[0] == min(h.blocks)}
+    assert described.num_feasible == described.num_counts == len(plans) == 14
+    assert described.smallest == plans[Hierarchy((1, 1, 1))]
+    assert described.largest == max(plans.values(), key=lambda network: network.num_parameters)
     trie = Trie(plans)
     assert described.blocks_trained == trie.blocks_trained
     assert described.blocks_separate == trie.blocks_separate

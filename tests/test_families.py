@@ -12,7 +12,7 @@ from torchvision.models import resnet, vgg
 from dsaccel.config.study import NetworkConfig
 from dsaccel.errors import ConfigError
 from dsaccel.families import FAMILIES, build_plan
-from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 
 NETWORK = NetworkConfig()
@@ -20,7 +20,7 @@ NETWORK = NetworkConfig()
 
 def plan(family: str, name: str, network: NetworkConfig = NETWORK, **kwargs: Any) -> Plan:
     kwargs = {"channels": 3, "side": 32, "num_classes": 10, **kwargs}
-    return build_plan(family, parse_hierarchy(name), network, **kwargs)
+    return build_plan(family, Hierarchy.parse(name), network, **kwargs)
 
 
 # family, hierarchy, parameters in millions (10 classes, 3x32x32, without heads), local losses
@@ -125,7 +125,7 @@ def test_vgg8b_pools_each_map_to_2048_features_as_the_reference_does():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_decoder_size_follows_the_width_so_that_pooling_does_not_change(family):
-    name = format_hierarchy((1,) * len(FAMILIES[family].standard))
+    name = "-".join("1" * FAMILIES[family].standard.num_stages)
 
     def kernels(width: float) -> list[tuple[int, int]]:
         network = plan(family, name, NetworkConfig(width=width))
@@ -160,8 +160,8 @@ def test_each_stage_halves_the_side_and_one_pixel_is_left_alone():
         ("vgg8b", 8): [8, 4, 2, 1, 1],
     }
     for (family, side), expected in sides.items():
-        stages = len(FAMILIES[family].standard)
-        network = plan(family, format_hierarchy((1,) * stages), side=side)
+        stages = FAMILIES[family].standard.num_stages
+        network = plan(family, "-".join("1" * stages), side=side)
         assert [block.layers[-1].side for block in network.blocks] == expected
 
 
@@ -227,7 +227,7 @@ def test_the_output_weight_reaches_the_output_layer_alone():
     ],
 )
 def test_what_no_family_can_build_is_refused(family, name, granularity, message):
-    hierarchy = tuple(int(part) for part in name.split("-"))
+    hierarchy = Hierarchy(tuple(int(part) for part in name.split("-")))
     network = NetworkConfig(granularity=granularity)
     with pytest.raises(ConfigError, match=message) as error:
         build_plan(family, hierarchy, network, channels=3, side=32, num_classes=10)
@@ -237,13 +237,13 @@ def test_what_no_family_can_build_is_refused(family, name, granularity, message)
 @pytest.mark.parametrize("text", ["1-x-2", "", "1--2", "1-0-2", "-1-2", "1.5-1", "²-1"])
 def test_a_hierarchy_is_whole_numbers_joined_by_a_dash(text):
     with pytest.raises(ConfigError, match="whole numbers of at least 1") as error:
-        parse_hierarchy(text)
+        Hierarchy.parse(text)
     assert repr(text) in str(error.value)
 
 
 def test_a_hierarchy_reads_back_as_it_is_written():
-    for hierarchy in ((1, 1, 2, 4), (3, 4, 23, 3), (1, 1, 1)):
-        assert parse_hierarchy(format_hierarchy(hierarchy)) == hierarchy
+    for hierarchy in map(Hierarchy, ((1, 1, 2, 4), (3, 4, 23, 3), (1, 1, 1))):
+        assert Hierarchy.parse(str(hierarchy)) == hierarchy
 
 
 def test_a_first_loss_beyond_the_last_unit_is_refused():

@@ -15,7 +15,7 @@ from dsaccel.confirm.finalists import (
 from dsaccel.confirm.tuning import layerwise_settings, tune
 from dsaccel.errors import NoResultError
 from dsaccel.families import build_plan
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.rows import Kind, Row
 
 CONFIG = config(references=["2-2-2"], network={"width": 0.25})
@@ -23,7 +23,7 @@ CONFIG = config(references=["2-2-2"], network={"width": 0.25})
 
 def plan(hierarchy, width):
     network = CONFIG.network.model_copy(update={"width": width})
-    parts = parse_hierarchy(hierarchy)
+    parts = Hierarchy.parse(hierarchy)
     return build_plan("resnet18", parts, network, channels=1, side=8, num_classes=10)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import TRAINING, Batches, differing, plans, tensors
+from helpers import TRAINING, Batches, H, differing, plans, tensors
 
 from dsaccel.config.study import RuntimeConfig
 from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
@@ -43,9 +43,9 @@ def test_a_graph_trains_as_single_launches_do(precision):
         cohort = Cohort(networks, training, data, seed=1, device=torch.device("cuda"))
         rungs = cohort.rungs()
         next(rungs)
-        cohort.trie.retire({"2-1-1"})
+        cohort.trie.retire({H("2-1-1")})
         *_, last = rungs
-        ends.append((last.accuracies, tensors(cohort, "1-1-2"), tensors(cohort, "1-2-1")))
+        ends.append((last.accuracies, tensors(cohort, H("1-1-2")), tensors(cohort, H("1-2-1"))))
     (accuracies, *plain), *others = ends
     for accuracies_recorded, *recorded in others:
         assert accuracies_recorded == accuracies

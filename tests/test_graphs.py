@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from helpers import CPU, NETWORK, TRAINING, Batches, cohort, plan, plans
+from helpers import CPU, NETWORK, TRAINING, Batches, H, cohort, plan, plans
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dsaccel.spec.trie import Trie
@@ -72,7 +72,7 @@ def test_a_cohort_learns_from_recorded_steps_what_it_learns_anyway(precision):
         whole = cohort(plans("1-1-2", "1-2-1", "2-1-1"), training, data=data)
         rungs = simultaneous(whole.trie, whole.learners, data, 3, recorder=used)
         next(rungs)
-        whole.trie.retire({"2-1-1"})
+        whole.trie.retire({H("2-1-1")})
         *_, last = rungs
         state = [
             value
@@ -111,8 +111,8 @@ class Asked(TorchDispatchMode):
 @pytest.mark.parametrize("family", ["resnet18", "resnet50", "vgg"])
 def test_a_step_asks_the_device_for_no_figure(family, loss):
     network = NETWORK.model_copy(update={"loss": loss})
-    hierarchy = "1-1-1-1" if family != "vgg" else "1-1-1-1-1"
-    trie = Trie({"": plan(hierarchy, family, network, side=32)})
+    hierarchy = H("1-1-1-1") if family != "vgg" else H("1-1-1-1-1")
+    trie = Trie({hierarchy: plan(hierarchy, family, network, side=32)})
     learners = {node: Learner(node.segment, TRAINING, seed=1, device=CPU) for node in trie.nodes()}
     for learner in learners.values():
         learner.start_epoch(1)

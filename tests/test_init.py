@@ -82,7 +82,9 @@ def test_a_network_that_goes_on_from_weights_starts_with_their_accuracy(changes)
     begun = Training(tiny_run(**changes))
     taken = begun.begin_with(WEIGHTS)
     assert all(count.taken == count.total for count in taken[2:])
-    heads = evaluate(begun.cohort.trie, begun.cohort.learners, begun.data.val_batches())["1-2-1"]
+    heads = evaluate(begun.cohort.trie, begun.cohort.learners, begun.data.val_batches())[
+        begun.hierarchy
+    ]
     assert list(heads) == before.result().head_accuracies[-1]
     assert heads[-1] != 0
 

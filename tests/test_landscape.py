@@ -10,12 +10,13 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_study import searched
+from tiny_study import heads, searched
+from tiny_study import recorded as record_of
 
 from dsaccel.analysis.landscape import record_landscape
 from dsaccel.analysis.landscape_files import check_output, read_landscape, write_landscape
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
 EXHAUSTIVE = {
     "pruning": {"kind": "none"},
@@ -27,31 +28,35 @@ EXHAUSTIVE = {
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("exhaustive")
+
+
+@pytest.fixture(scope="module")
+def recorded(folder):
     """The studies of two seeds, and their landscape."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("exhaustive"))
+        patch.chdir(folder)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         searches = [searched(f"seed{seed}", seed=seed, **EXHAUSTIVE) for seed in (1, 2)]
-        return searches, record_landscape([(s.config, s.study) for s in searches])
+        return searches, record_landscape([record_of(s) for s in searches])
 
 
-def test_a_landscape_holds_every_accuracy_of_every_study(recorded):
+def test_a_landscape_holds_every_accuracy_of_every_study(recorded, folder, monkeypatch):
     searches, landscape = recorded
+    monkeypatch.chdir(folder)
     assert landscape.num_classes == searches[0].data.num_classes
     assert list(landscape.accuracies) == [1, 2]
     for search in searches:
-        table = landscape.accuracies[search.config.seed]
-        assert set(table) == {"1-1-1", "1-1-2", "1-2-1", "1-2-2", "2-1-1"}
-        assert not landscape.networks["2-1-1"].is_feasible
+        table, read = landscape.accuracies[search.config.seed], heads(search)
+        assert set(map(str, table)) == {"1-1-1", "1-1-2", "1-2-1", "1-2-2", "2-1-1"}
+        assert not landscape.networks[Hierarchy((2, 1, 1))].is_feasible
         for trial in search.study.trials:
-            name = trial.user_attrs["hierarchy"]
-            assert list(table[name]) == [1, 2]
-            assert [list(heads) for heads in table[name].values()] == trial.user_attrs[
-                "head_accuracies"
-            ]
-            assert landscape.objective(search.config.seed, name) == trial.value
-            assert landscape.plan(parse_hierarchy(name)) == search.plan(parse_hierarchy(name))
+            hierarchy = Hierarchy.parse(trial.user_attrs["hierarchy"])
+            assert list(table[hierarchy]) == [1, 2]
+            assert [list(rung) for rung in table[hierarchy].values()] == read[str(hierarchy)]
+            assert landscape.objective(search.config.seed, hierarchy) == trial.value
+            assert landscape.plan(hierarchy) == search.plan(hierarchy)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
@@ -90,12 +95,13 @@ def test_the_same_landscape_is_the_same_file(recorded, tmp_path, monkeypatch):
     assert (tmp_path / "a.csv.gz").read_bytes() == (tmp_path / "b.csv.gz").read_bytes()
 
 
-def test_where_a_study_was_kept_is_not_in_its_landscape(recorded, tmp_path):
+def test_where_a_study_was_kept_is_not_in_its_landscape(recorded, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
     search = recorded[0][0]
     data = search.config.data.model_copy(update={"dir": "/home/me/data"})
     secret = "postgresql+psycopg://user:secret@host/db"
     kept = search.config.model_copy(update={"storage": secret, "data": data})
-    write_landscape(record_landscape([(kept, search.study)]), tmp_path / "tiny.csv")
+    write_landscape(record_landscape([record_of(search, kept)]), tmp_path / "tiny.csv")
     text = (tmp_path / "tiny.csv").read_text()
     assert "secret" not in text
     assert "/home/me" not in text
@@ -117,10 +123,10 @@ def test_missing_hierarchies_are_counted_with_the_way_to_train_them(
     monkeypatch.chdir(tmp_path)
     sections = EXHAUSTIVE | {"pruning": {"kind": kind}, "training": {"epochs": 1}}
     search = searched("part", **sections | {"budget": {"n_trials": 2, "cohort_size": 1}})
-    num_missing = 5 - len(search.ledger.finished())
+    num_missing = 5 - len(search.ledger.record().finished)
     assert 0 < num_missing <= 3
     with pytest.raises(NoResultError, match=rf"but {num_missing} are missing .*{way_out}"):
-        record_landscape([(search.config, search.study)])
+        record_landscape([record_of(search)])
 
 
 def test_studies_that_differ_in_more_than_their_seed_are_refused(recorded):
@@ -128,17 +134,29 @@ def test_studies_that_differ_in_more_than_their_seed_are_refused(recorded):
     training = second.config.training.model_copy(update={"learning_rate": 0.5})
     changed = second.config.model_copy(update={"training": training})
     with pytest.raises(MismatchError, match=r"training\.learning_rate"):
-        record_landscape([(first.config, first.study), (changed, second.study)])
+        record_landscape([record_of(first), record_of(second, changed)])
     with pytest.raises(MismatchError, match="seed1 and seed1 both have 1"):
-        record_landscape([(first.config, first.study)] * 2)
+        record_landscape([record_of(first)] * 2)
 
 
-def test_other_settings_than_the_trials_were_trained_with_are_refused(recorded):
-    search = recorded[0][0]
-    network = search.config.network.model_copy(update={"width": 0.5})
-    changed = search.config.model_copy(update={"network": network})
-    with pytest.raises(ConfigError, match="must have the parameters"):
-        record_landscape([(changed, search.study)])
+def test_heads_that_are_damaged_are_refused(recorded, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    record = record_of(recorded[0][0])
+    assert record.folder is not None
+    path = record.folder / "1-0.json"
+    whole = path.read_text()
+    path.write_text(whole.replace("0", "1", 1))
+    with pytest.raises(ConfigError, match=r"2-1-1 read in study seed1 .* are lost or damaged"):
+        record_landscape([record])
+    path.write_text(whole)
+    record_landscape([record_of(recorded[0][0])])
+
+
+def test_a_study_of_the_first_schema_is_refused_in_a_line(recorded):
+    record = record_of(recorded[0][0])
+    del record.attributes["num_classes"]
+    with pytest.raises(ConfigError, match="was written by an earlier version, which did not"):
+        record_landscape([record])
 
 
 def test_a_space_too_large_to_list_is_refused(recorded):
@@ -146,7 +164,7 @@ def test_a_space_too_large_to_list_is_refused(recorded):
     space = search.config.space.model_copy(update={"num_blocks": ((1, 50),) * 3})
     changed = search.config.model_copy(update={"space": space})
     with pytest.raises(ConfigError, match="too large to list"):
-        record_landscape([(changed, search.study)])
+        record_landscape([record_of(search, changed)])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import CPU, NETWORK, Batches, cohort, plan, plans
+from helpers import CPU, NETWORK, Batches, H, cohort, plan, plans
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -380,14 +380,14 @@ def test_a_network_that_diverged_is_right_nowhere():
     data.y.zero_()
     result = cohort(plans("1-1-1", "1-2-1"), data=data)
     list(result.rungs())
-    last = result.trie.path("1-2-1")[-2]  # before it both are one network
+    last = result.trie.path(H("1-2-1"))[-2]  # before it both are one network
     with torch.no_grad():
         result.learners[last].units[0].layers[0].weight.weight[0] = math.nan  # pyright: ignore
     read = evaluate(result.trie, result.learners, data.val_batches())
-    assert set(read["1-1-1"]) == {1.0}
+    assert set(read[H("1-1-1")]) == {1.0}
     heads = len(result.learners[last].units) + 1
-    assert read["1-2-1"][-heads:] == (0.0,) * heads
-    assert set(read["1-2-1"][:-heads]) == {1.0}
+    assert read[H("1-2-1")][-heads:] == (0.0,) * heads
+    assert set(read[H("1-2-1")][:-heads]) == {1.0}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import CPU, Batches, plan, plans
+from helpers import CPU, Batches, H, plan, plans
 from torch._C._profiler import _EventType
 
 from dsaccel.config.study import NetworkConfig, RuntimeConfig, TrainingConfig
@@ -96,15 +96,15 @@ def test_the_meter_writes_nothing(capfd):
 @pytest.mark.parametrize(
     ("family", "names", "changes"),
     [
-        ("resnet18", ["1-2-1"], {}),
-        ("resnet18", ["1-2-1"], {"loss": "pred", "dropout": 0.0}),
-        ("resnet18", ["1-1-1", "1-2-1", "2-1-1"], {}),
-        ("resnet18", ["2-1-2"], {"granularity": "stage"}),
-        ("resnet18", ["2-1-2"], {"granularity": "block", "loss": "sim"}),
-        ("resnet18", ["1-1-2"], {"first_loss": 2}),
-        ("resnet50", ["1-2-1"], {"sim_kernel": 1}),
-        ("vgg8b", ["1-2-1"], {"num_hidden": 2}),
-        ("vgg", ["2-1-1"], {"pred_conv": True}),
+        ("resnet18", [H("1-2-1")], {}),
+        ("resnet18", [H("1-2-1")], {"loss": "pred", "dropout": 0.0}),
+        ("resnet18", [H("1-1-1"), H("1-2-1"), H("2-1-1")], {}),
+        ("resnet18", [H("2-1-2")], {"granularity": "stage"}),
+        ("resnet18", [H("2-1-2")], {"granularity": "block", "loss": "sim"}),
+        ("resnet18", [H("1-1-2")], {"first_loss": 2}),
+        ("resnet50", [H("1-2-1")], {"sim_kernel": 1}),
+        ("vgg8b", [H("1-2-1")], {"num_hidden": 2}),
+        ("vgg", [H("2-1-1")], {"pred_conv": True}),
     ],
 )
 def test_the_estimate_is_within_15_percent(family, names, changes, precision):
@@ -118,7 +118,7 @@ def test_the_estimate_is_within_15_percent(family, names, changes, precision):
 
 @pytest.mark.parametrize("family", ["resnet18", "vgg8b"])
 def test_the_estimate_of_back_propagation_is_within_15_percent(family):
-    networks = {"g": plan("1-2-1", family, NETWORK, side=16, mode="global")}
+    networks = {H("1-2-1"): plan("1-2-1", family, NETWORK, side=16, mode="global")}
     peak, _ = measured(networks, training())
     assert estimate_plans(networks, training()).activations_bytes == pytest.approx(peak, rel=0.15)
 
@@ -152,7 +152,7 @@ def test_one_unit_alone_is_counted_as_on_paper():
     maps = 4 * BATCH * 4 * 8 * 8
     images, pooled = 4 * BATCH * 3 * 8 * 8, maps // 4
     weights = 4 * (3 * 9 * 4 + 4 + 4 + 4) + 4 * (64 * 4 + 4)
-    only = {"vgg": vgg.__class__("vgg", (1,), 8, 1, vgg.segments[:1])}
+    only = {H("1"): vgg.__class__("vgg", H("1"), 8, 1, vgg.segments[:1])}
     # convolved and activated maps are kept; three more while the normalisation goes backward
     expected = images + 5 * maps + weights - 4 * 4 * 3 * 9
     estimate = estimate_plans(only, training())
@@ -160,7 +160,7 @@ def test_one_unit_alone_is_counted_as_on_paper():
 
 
 def test_the_peak_does_not_grow_with_depth():
-    for names in (["1-1-1", "4-4-4"],):
+    for names in ([H("1-1-1"), H("4-4-4")],):
         shallow, deep = (measured(plans(name, side=16), training())[0] for name in names)
         assert deep == pytest.approx(shallow, rel=0.02)
 
@@ -260,7 +260,7 @@ def test_convolutions_by_tiles_are_estimated_within_15_percent(mode, batch):
     """Stages of 256 channels: at batch 4 their kernels in another basis set the peak."""
     pytest.importorskip("dsaccel.nn.winograd")
     network = NetworkConfig(width=1 / 2)
-    networks = {"wide": plan("1-1-1-2", network=network, side=32, mode=mode)}
+    networks = {H("1-1-1-2"): plan("1-1-1-2", network=network, side=32, mode=mode)}
     settings = TrainingConfig(batch_size=batch)
     cohort = Cohort(networks, settings, Batches(), seed=1, device=CPU)
     for learner in cohort.learners.values():

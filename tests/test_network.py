@@ -23,7 +23,7 @@ from dsaccel.families import build_plan
 from dsaccel.nn.layers import build_units
 from dsaccel.nn.network import build_network, load_network
 from dsaccel.nn.weights import ImageFacts, save_weights
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training.schedules import evaluate
 from dsaccel.training.train import Training
 
@@ -83,7 +83,7 @@ def test_a_loaded_network_repeats_the_accuracies_of_all_heads_on_raw_images(trai
     raw = images.pixels.permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         heads, logits = network.heads(raw), network(raw)
-    for out, accuracy in zip(heads, expected["1-2-1"], strict=True):
+    for out, accuracy in zip(heads, expected[training.hierarchy], strict=True):
         off = (out.argmax(dim=1) == images.labels).sum().item() - accuracy * len(images.labels)
         assert abs(off) <= num_undecided(out) + 1e-9 <= 5
     assert torch.equal(logits, heads[-1])
@@ -208,7 +208,7 @@ def test_the_examples_of_the_documentation_run(trained, tmp_path, monkeypatch, c
     exec(built, names)
     # at width 1, as the example says
     run = tiny_run(hierarchy="1-1-2-4", network={})
-    hierarchy = parse_hierarchy(run.hierarchy)
+    hierarchy = Hierarchy.parse(run.hierarchy)
     plan = build_plan("resnet18", hierarchy, NetworkConfig(), channels=3, side=8, num_classes=10)
     units = [unit for segment in plan.segments for unit in build_units(segment, 1)]
     data = run.data.model_copy(update={"image_size": 8, "channels": 3})

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from helpers import H
 from optuna.trial import TrialState, create_trial
 from test_replay import NONE, SHORT, Oracle, Policy, course, synthetic
 from test_search import die_after
-from tiny_study import config, rows, searched, searching, write_study
+from tiny_study import config, heads, recorded, rows, searched, searching, write_study
 from typer.testing import CliRunner
 
 from dsaccel.analysis.landscape import record_landscape
@@ -20,22 +21,23 @@ from dsaccel.errors import ConfigError
 from dsaccel.search.optuna_pruners import OptunaJudge, make_pruner, pruner_names
 from dsaccel.search.pruners import prefixes_at, rung_steps
 from dsaccel.space.space import SearchSpace
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training import schedules
 
 TRAINING = TrainingConfig(epochs=5)
 SPACE = SearchSpace(config().space, lambda _: pytest.fail("no measured bounds"))
-NAMES = ["1-1-1", "1-1-2", "1-2-1", "1-2-2"]
+NAMES = [H("1-1-1"), H("1-1-2"), H("1-2-1"), H("1-2-2")]
 
 
 def optunas(kind, grace_epochs=None, **options):
     return PruningConfig(kind=kind, options=options, grace_epochs=grace_epochs)
 
 
-def finished(name, values, state=TrialState.COMPLETE):
+def finished(hierarchy, values, state=TrialState.COMPLETE):
     trial = create_trial(
         state=state,
         value=values[-1],
-        params=SPACE.to_params(tuple(map(int, name.split("-")))),
+        params=SPACE.to_params(hierarchy),
         distributions=dict(SPACE.distributions()),
         intermediate_values=dict(enumerate(values, 1)),
     )
@@ -117,24 +119,24 @@ def test_all_values_are_reported_before_the_first_trial_is_asked(monkeypatch):
     a_judge = judge(optunas("MedianPruner", grace_epochs=2))
     assert a_judge.losers(1, dict.fromkeys(NAMES, 0.1)) == []
     assert seen == []  # not asked before the first rung
-    values = {"1-2-2": 0.4, "1-1-1": 0.1, "1-2-1": 0.3, "1-1-2": 0.2, "9-9-9": 0.9}
+    values = {H("1-2-2"): 0.4, H("1-1-1"): 0.1, H("1-2-1"): 0.3, H("1-1-2"): 0.2, H("9-9-9"): 0.9}
     a_judge.losers(2, values)
     assert seen == [(number, [0.1, 0.2, 0.3, 0.4]) for number in range(4)]
 
 
 def test_median_compares_with_the_complete_trials_of_earlier_cohorts():
-    earlier = [finished("2-2-2", [0.2, 0.5, 0.6]), finished("2-2-1", [0.3, 0.7, 0.8])]
+    earlier = [finished(H("2-2-2"), [0.2, 0.5, 0.6]), finished(H("2-2-1"), [0.3, 0.7, 0.8])]
     a_judge = judge(optunas("MedianPruner", n_startup_trials=1), earlier)
     # medians of what is complete: 0.25 and 0.6; the best of a trial so far counts
-    first = {"1-1-1": 0.24, "1-1-2": 0.26, "1-2-1": 0.65, "1-2-2": 0.3}
-    assert a_judge.losers(1, first) == ["1-1-1"]
-    assert a_judge.losers(2, {"1-1-2": 0.61, "1-2-1": 0.3, "1-2-2": 0.59}) == ["1-2-2"]
+    first = {H("1-1-1"): 0.24, H("1-1-2"): 0.26, H("1-2-1"): 0.65, H("1-2-2"): 0.3}
+    assert a_judge.losers(1, first) == [H("1-1-1")]
+    assert a_judge.losers(2, {H("1-1-2"): 0.61, H("1-2-1"): 0.3, H("1-2-2"): 0.59}) == [H("1-2-2")]
     # in a first cohort there is nothing to compare with
     assert judge(optunas("MedianPruner", n_startup_trials=0)).losers(1, first) == []
 
 
 def test_successive_halving_in_lock_step_favours_who_is_asked_first():
-    values = {"1-1-1": 0.1, "1-1-2": 0.2, "1-2-1": 0.3, "1-2-2": 0.4}
+    values = {H("1-1-1"): 0.1, H("1-1-2"): 0.2, H("1-2-1"): 0.3, H("1-2-2"): 0.4}
     pruning = optunas("SuccessiveHalvingPruner", min_resource=1, reduction_factor=2)
     # each is the best of those asked before it: the order decides, and nobody stops
     assert judge(pruning).losers(1, values) == []
@@ -143,18 +145,18 @@ def test_successive_halving_in_lock_step_favours_who_is_asked_first():
 
 def test_successive_halving_remembers_earlier_cohorts():
     pruning = optunas("SuccessiveHalvingPruner", min_resource=1, reduction_factor=2)
-    values = {"1-1-1": 0.1, "1-1-2": 0.2, "1-2-1": 0.3, "1-2-2": 0.4}
-    better = [finished(f"2-{i}-{j}", [0.9, 0.9]) for i in (1, 2) for j in (1, 2)]
+    values = {H("1-1-1"): 0.1, H("1-1-2"): 0.2, H("1-2-1"): 0.3, H("1-2-2"): 0.4}
+    better = [finished(Hierarchy((2, i, j)), [0.9, 0.9]) for i in (1, 2) for j in (1, 2)]
     assert judge(pruning, better).losers(1, values) == NAMES
 
 
 def test_references_are_compared_with_but_never_stop():
     threshold = optunas("ThresholdPruner", lower=0.5)
-    values = {"1-1-1": 0.1, "1-1-2": 0.2, "1-2-1": 0.6, "1-2-2": 0.4}
-    assert judge(threshold).losers(1, values) == ["1-1-1", "1-1-2", "1-2-2"]
-    free = judge(threshold, references=("1-1-2",))
-    assert free.losers(1, values) == ["1-1-1", "1-2-2"]
-    assert free.losers(2, dict.fromkeys(["1-1-2", "1-2-1"], 0.1)) == ["1-2-1"]
+    values = {H("1-1-1"): 0.1, H("1-1-2"): 0.2, H("1-2-1"): 0.6, H("1-2-2"): 0.4}
+    assert judge(threshold).losers(1, values) == [H("1-1-1"), H("1-1-2"), H("1-2-2")]
+    free = judge(threshold, references=(H("1-1-2"),))
+    assert free.losers(1, values) == [H("1-1-1"), H("1-2-2")]
+    assert free.losers(2, dict.fromkeys([H("1-1-2"), H("1-2-1")], 0.1)) == [H("1-2-1")]
 
 
 def test_those_who_are_one_network_so_far_stop_together_or_not_at_all():
@@ -163,18 +165,18 @@ def test_those_who_are_one_network_so_far_stop_together_or_not_at_all():
     assert list(prefixes_at(2, NAMES, sequential).values()) == [0, 0, 1, 1]
     assert len(set(prefixes_at(2, NAMES, TRAINING).values())) == 4
     pruning = optunas("SuccessiveHalvingPruner", min_resource=1, reduction_factor=2)
-    values = {"1-1-1": 0.4, "1-1-2": 0.4, "1-2-1": 0.2, "1-2-2": 0.2}
-    assert judge(pruning).losers(1, values) == ["1-2-1", "1-2-2"]
+    values = {H("1-1-1"): 0.4, H("1-1-2"): 0.4, H("1-2-1"): 0.2, H("1-2-2"): 0.2}
+    assert judge(pruning).losers(1, values) == [H("1-2-1"), H("1-2-2")]
     # of the second pair only the last is told to stop: it goes on with its twin
-    values = {"1-2-1": 0.2, "1-1-1": 0.4, "1-1-2": 0.4, "1-2-2": 0.2}
+    values = {H("1-2-1"): 0.2, H("1-1-1"): 0.4, H("1-1-2"): 0.4, H("1-2-2"): 0.2}
     kept = judge(pruning, names=list(values), training=sequential)
     told = judge(pruning, names=list(values)).losers(1, values)
-    assert told == ["1-2-2"]
+    assert told == [H("1-2-2")]
     assert kept.losers(1, values) == []
 
 
 def test_hierarchies_with_other_settings_are_judged_each_for_itself():
-    names = [f"{name} learning_rate={rate}" for name in NAMES[:2] for rate in (0.001, 10.0)]
+    names = [h.with_settings({"learning_rate": rate}) for h in NAMES[:2] for rate in (0.001, 10.0)]
     values = dict(zip(names, (0.9, 0.1, 0.8, 0.1), strict=True))
     sequential = TrainingConfig(schedule="sequential")
     for training, step in ((TrainingConfig(), 1), (sequential, 3)):
@@ -210,7 +212,7 @@ def test_a_search_and_its_replay_prune_alike_and_so_does_a_resumed_one(pruning, 
     assert states["2-1-1"] == TrialState.COMPLETE
     every = BUDGET | {"cohort_size": 8}
     table = searched("all", budget=every, pruning={"kind": "none"}, **SHORT)
-    oracle = Oracle(record_landscape([(table.config, table.study)]))
+    oracle = Oracle(record_landscape([recorded(table)]))
     policy = Policy("random", 3, 8, whole.config.pruning)
     replay, _ = course(oracle, policy)
     assert [(t.state, t.params, t.intermediate_values) for t in replay.trials] == [
@@ -239,10 +241,11 @@ def test_pruning_by_the_output_layer_ranks_and_records_it(monkeypatch):
         pruning = {"kind": "halving", "grace_epochs": 2, "by": by}
         search = searched(by, budget=budget, pruning=pruning, **SHORT)
         living[by] = set()
+        read = heads(search)
         for trial in search.study.trials:
-            heads = trial.user_attrs["head_accuracies"]
-            assert list(trial.intermediate_values.values()) == [rung[index] for rung in heads]
-            if len(heads) == 3:
+            rungs = read[trial.user_attrs["hierarchy"]]
+            assert list(trial.intermediate_values.values()) == [rung[index] for rung in rungs]
+            if len(rungs) == 3:
                 living[by].add(trial.user_attrs["hierarchy"])
     # the reference, and the best or worst four of the other seven
     assert len(living["head"]) == len(living["output"]) == 5
@@ -256,10 +259,9 @@ def test_the_output_layer_of_a_sequential_study_cannot_be_ranked():
 
 def test_a_replay_ranks_by_the_output_layer_too():
     landscape = synthetic()
-    for name, rungs in landscape.accuracies[1].items():
+    for rungs in landscape.accuracies[1].values():
         # at the first epoch the output layer ranks in reverse
         rungs[1] = (*rungs[1][:-1], 1 - rungs[1][-1])
-        assert len(name) == 5
     oracle = Oracle(landscape)
     best = {}
     for by in ("head", "output"):

@@ -9,7 +9,7 @@ import torch
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.families import Mode, build_plan, check_hierarchy
-from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.learner import Learner
 
@@ -55,7 +55,7 @@ def paper_rows() -> list[Row]:
                 row["model"],
                 float(row["lr"]),
                 float(row["dropout"]),
-                parse_hierarchy(row["hierarchy"]),
+                Hierarchy.parse(row["hierarchy"]),
             )
             for row in csv.DictReader(file)
         ]
@@ -76,7 +76,7 @@ def test_every_row_is_a_hierarchy_of_its_family_with_one_local_loss_a_convolutio
     for row in ROWS:
         check_hierarchy(row.family, row.hierarchy)
         # a ResNet has a stem as well, a VGG a fully connected unit
-        expected = sum(row.hierarchy) * convs_a_block[row.family] + 1
+        expected = row.hierarchy.num_blocks * convs_a_block[row.family] + 1
         assert row.plan("local").num_local_losses == expected
         assert row.plan("global").num_local_losses == 0
 
@@ -86,7 +86,10 @@ def test_names_count_the_layers_with_weights():
     for row in ROWS:
         if row.family == "vgg" and "_" not in row.model:
             assert row.plan("local").num_local_losses + 2 == int(row.model.removeprefix("VGG"))
-        if row.model in ("ResNet18", "ResNet50") and row.hierarchy in ((2,) * 4, (3, 4, 6, 3)):
+        if row.model in ("ResNet18", "ResNet50") and row.hierarchy.blocks in (
+            (2,) * 4,
+            (3, 4, 6, 3),
+        ):
             assert row.plan("local").num_local_losses + 1 == int(row.model.removeprefix("ResNet"))
 
 

@@ -17,6 +17,7 @@ from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.report.figures.pareto import pareto_figure
 from dsaccel.report.pareto import front_table, write_front
 from dsaccel.spec.costs import COSTS
+from dsaccel.study.record import StudyRecord
 
 PARAMETERS = COSTS["parameters"]
 
@@ -30,7 +31,9 @@ def study_of(*pairs: tuple[float, int], **attributes: object) -> Study:
 
 
 def front(study: Study) -> set[str]:
-    return {p.row.hierarchy for p in pareto_points(study, PARAMETERS) if p.is_on_front}
+    return {
+        p.row.hierarchy for p in pareto_points(StudyRecord.read(study), PARAMETERS) if p.is_on_front
+    }
 
 
 def test_the_front_is_what_nothing_beats_in_accuracy_and_cost() -> None:
@@ -61,11 +64,11 @@ def test_a_front_has_no_pruned_and_no_infeasible_trials() -> None:
 
 def test_a_cost_that_is_not_recorded_says_how_a_study_gets_it() -> None:
     with pytest.raises(NoResultError, match="--against memory"):
-        pareto_points(study_of((0.5, 10)), COSTS["memory"])
+        pareto_points(StudyRecord.read(study_of((0.5, 10))), COSTS["memory"])
 
 
 def test_the_table_has_the_front_alone_and_the_figure_all() -> None:
-    points = pareto_points(study_of((0.5, 10), (0.4, 20), (0.7, 30)), PARAMETERS)
+    points = pareto_points(StudyRecord.read(study_of((0.5, 10), (0.4, 20), (0.7, 30))), PARAMETERS)
     console = Console(width=120)
     with console.capture() as captured:
         console.print(front_table(points, PARAMETERS))
@@ -79,7 +82,12 @@ def test_the_table_has_the_front_alone_and_the_figure_all() -> None:
 
 def test_the_page_escapes_names_and_needs_no_network(tmp_path) -> None:
     study = study_of((0.5, 10), hierarchy="<b>1</b>")
-    write_front(pareto_points(study, PARAMETERS), PARAMETERS, "<i>s</i>", tmp_path / "p.html")
+    write_front(
+        pareto_points(StudyRecord.read(study), PARAMETERS),
+        PARAMETERS,
+        "<i>s</i>",
+        tmp_path / "p.html",
+    )
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "<b>1</b>" not in page
     assert "<i>s</i>" not in page

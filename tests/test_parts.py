@@ -5,7 +5,7 @@ import itertools
 import pytest
 import tiny_study
 import torch
-from helpers import CPU, TRAINING, Batches, plans
+from helpers import CPU, TRAINING, Batches, H, plans
 
 from dsaccel.config.study import RunConfig
 from dsaccel.errors import NoMemoryError
@@ -51,8 +51,8 @@ def split(folder, training=TRAINING, *, at_most=2, stops=()):
 def test_parts_give_the_rungs_of_the_whole(tmp_path, monkeypatch, training, stride_s):
     monkeypatch.setattr("dsaccel.training.parts.STRIDE_S", stride_s)
     expected, cohort = whole(training), split(tmp_path / "parts", training)
-    assert cohort.parts() == [("1-1-1", "1-1-2"), ("1-2-2", "2-1-2")]
-    assert cohort.harvested == expected.harvested == ["1-2-1", "2-1-1"]
+    assert cohort.parts() == [(H("1-1-1"), H("1-1-2")), (H("1-2-2"), H("2-1-2"))]
+    assert cohort.harvested == expected.harvested == [H("1-2-1"), H("2-1-1")]
     for one, other in zip(expected.rungs(), cohort.rungs(), strict=True):
         assert other == one
     assert not cohort.learners
@@ -63,8 +63,8 @@ def test_retired_networks_are_retired_from_their_parts(tmp_path):
     one, other = expected.rungs(), cohort.rungs()
     assert next(other) == next(one)
     for each in (expected, cohort):
-        each.trie.retire({"1-1-1", "2-1-2"})
-    assert cohort.parts() == [("1-1-2", "1-2-2")]
+        each.trie.retire({H("1-1-1"), H("2-1-2")})
+    assert cohort.parts() == [(H("1-1-2"), H("1-2-2"))]
     assert list(other) == list(one)
 
 
@@ -94,14 +94,14 @@ def test_a_checkpoint_is_read_whole_or_split(tmp_path, monkeypatch, saved_as, re
     rungs = saved.rungs()
     next(rungs)
     next(rungs)
-    saved.trie.retire({"1-1-1"})
+    saved.trie.retire({H("1-1-1")})
     save_checkpoint(path, key, saved)
     resumed = make[resumed_as](tmp_path / "b")
     assert load_checkpoint(path, checkpoint_key("", resumed), resumed)
     assert resumed.history == expected[:2]
-    assert "1-1-1" not in resumed.trie.asked
+    assert H("1-1-1") not in resumed.trie.asked
     (last,) = resumed.rungs()
-    assert last.accuracies == {n: a for n, a in expected[2].accuracies.items() if n != "1-1-1"}
+    assert last.accuracies == {n: a for n, a in expected[2].accuracies.items() if n != H("1-1-1")}
 
 
 def test_a_split_cohort_rests_only_where_all_that_was_trained_is_told(tmp_path):
@@ -162,7 +162,7 @@ def test_a_search_goes_on_when_all_of_a_cohort_are_pruned(monkeypatch, schedule,
     trials = search.study.get_trials()
     assert [(t.state.name, list(t.intermediate_values)) for t in trials] == [("PRUNED", [1])] * 7
     assert search.is_finished
-    assert search.study.user_attrs["blocks_trained"] > 0
+    assert search.ledger.record().blocks_trained > 0
     assert not search.directory.parts.exists()
     assert not search.directory.checkpoint.exists()
 
@@ -204,7 +204,7 @@ def test_a_search_that_runs_out_of_memory_goes_on_in_parts(monkeypatch, error):
     assert tiny_study.rows(search) == tiny_study.rows(expected)
     # two epochs as a whole, and from the checkpoint on the other two in parts
     assert [epoch for epoch, _ in itertools.groupby(epochs)][:5] == [1, 2, 3, -1, 3]
-    assert search.study.user_attrs["blocks_trained"] > expected.study.user_attrs["blocks_trained"]
+    assert search.ledger.record().blocks_trained > expected.ledger.record().blocks_trained
 
 
 def test_without_a_checkpoint_the_parts_start_from_the_beginning(monkeypatch):
@@ -286,7 +286,7 @@ def one_network(**runtime):
     tables = tiny_study.tables(runtime={"device": "cpu", "threads": 1, **runtime})
     sections = {key: tables[key] for key in ("data", "network", "training", "runtime")}
     return Training(
-        RunConfig.model_validate({"family": "resnet18", "hierarchy": "1-2-1", **sections})
+        RunConfig.model_validate({"family": "resnet18", "hierarchy": H("1-2-1"), **sections})
     )
 
 

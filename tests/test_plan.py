@@ -83,7 +83,9 @@ def test_planned_sides_are_those_of_the_real_feature_maps(side, channels):
 @pytest.mark.parametrize("family", ["resnet18", "resnet50", "vgg", "vgg8b"])
 def test_planned_sides_are_those_of_the_real_feature_maps_at_224(family):
     standard = FAMILIES[family].standard
-    network = plan("-".join("1" * len(standard)), family, NetworkConfig(width=1 / 64), side=224)
+    network = plan(
+        "-".join("1" * standard.num_stages), family, NetworkConfig(width=1 / 64), side=224
+    )
     planned = [layer.side for segment in network.segments for layer in segment.layers]
     assert planned == sides_of_the_real_maps(network, 3)
     assert network.blocks[-1].layers[-1].side == {"vgg": 1, "vgg8b": 1}.get(family, 28)
@@ -152,7 +154,7 @@ def test_planned_flops_are_those_that_torch_counts(side, update, heads):
 def test_shallow_scale_is_the_mean_side_over_the_first_convolutions_of_the_family():
     for (family, name), side in product(NETWORKS, (9, 32)):
         network = plan(name, family, NETWORK, side=side)
-        smallest = plan("-".join("1" * len(network.hierarchy)), family, NETWORK, side=side)
+        smallest = plan("-".join("1" * network.hierarchy.num_stages), family, NETWORK, side=side)
         num_convs = 0
         for block in smallest.blocks:
             for layer in block.layers:

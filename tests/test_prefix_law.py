@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from helpers import NETWORK, TRAINING, cohort, differing, plan, plans, tensors, trained
+from helpers import NETWORK, TRAINING, H, cohort, differing, plan, plans, tensors, trained
 
 from dsaccel.nn import layers as nn_module
 from dsaccel.seeds import derive
 from dsaccel.training import learner as learner_module
 
-NAMES = ("1-1-2", "1-2-1", "2-1-1", "1-1-1")
+NAMES = (H("1-1-2"), H("1-2-1"), H("2-1-1"), H("1-1-1"))
 SETTINGS = {
     "conv": {},
     "block": {"granularity": "block"},
@@ -45,9 +45,9 @@ def test_a_trie_trains_each_hierarchy_as_if_alone(setting, precision):
 @pytest.mark.parametrize(
     ("family", "names"),
     [
-        ("resnet50", ("1-1-1", "1-2-1", "1-1-2")),
-        ("vgg", ("1-1-1", "1-2-1", "1-1-2")),
-        ("vgg8b", ("1-1-1", "2-1-1", "1-1-2")),
+        ("resnet50", (H("1-1-1"), H("1-2-1"), H("1-1-2"))),
+        ("vgg", (H("1-1-1"), H("1-2-1"), H("1-1-2"))),
+        ("vgg8b", (H("1-1-1"), H("2-1-1"), H("1-1-2"))),
     ],
 )
 def test_the_law_holds_in_every_family(family, names):
@@ -56,18 +56,18 @@ def test_the_law_holds_in_every_family(family, names):
 
 
 SEARCHED = {
-    "learning_rate": ("1-1-2 learning_rate=0.01", "1-1-2 learning_rate=0.02"),
-    "dropout": ("1-1-2 dropout=0.1", "1-1-2 dropout=0.3"),
-    "width": ("1-1-2 width=0.0625", "1-1-2 width=0.125"),
-    "loss": ("1-1-2 loss=pred", "1-1-2 loss=sim"),
-    "granularity": ("1-1-2 granularity=conv", "1-1-2 granularity=block"),
-    "last_stage": ("1-1-2 granularity=conv,conv,block", "1-1-2 granularity=conv,conv,conv"),
-    "first_loss": ("1-1-2 first_loss=1", "1-1-2 first_loss=3"),
-    "beta": ("1-1-2 beta=0.99", "1-1-2 beta=0.5"),
-    "decoder_size": ("1-1-2 decoder_size=4096", "1-1-2 decoder_size=1024"),
-    "pred_conv": ("1-1-2 pred_conv=false", "1-1-2 pred_conv=true"),
-    "sim_kernel": ("1-1-2 sim_kernel=3", "1-1-2 sim_kernel=1"),
-    "counts": ("1-1-2 learning_rate=0.02 loss=pred", "1-2-1 learning_rate=0.02 loss=pred"),
+    "learning_rate": (H("1-1-2 learning_rate=0.01"), H("1-1-2 learning_rate=0.02")),
+    "dropout": (H("1-1-2 dropout=0.1"), H("1-1-2 dropout=0.3")),
+    "width": (H("1-1-2 width=0.0625"), H("1-1-2 width=0.125")),
+    "loss": (H("1-1-2 loss=pred"), H("1-1-2 loss=sim")),
+    "granularity": (H("1-1-2 granularity=conv"), H("1-1-2 granularity=block")),
+    "last_stage": (H("1-1-2 granularity=conv,conv,block"), H("1-1-2 granularity=conv,conv,conv")),
+    "first_loss": (H("1-1-2 first_loss=1"), H("1-1-2 first_loss=3")),
+    "beta": (H("1-1-2 beta=0.99"), H("1-1-2 beta=0.5")),
+    "decoder_size": (H("1-1-2 decoder_size=4096"), H("1-1-2 decoder_size=1024")),
+    "pred_conv": (H("1-1-2 pred_conv=false"), H("1-1-2 pred_conv=true")),
+    "sim_kernel": (H("1-1-2 sim_kernel=3"), H("1-1-2 sim_kernel=1")),
+    "counts": (H("1-1-2 learning_rate=0.02 loss=pred"), H("1-2-1 learning_rate=0.02 loss=pred")),
 }
 
 
@@ -94,17 +94,21 @@ def test_different_settings_train_differently(setting):
 def test_only_what_trains_identically_is_shared():
     # the stem and the block of each of the first two stages
     assert shared(*SEARCHED["last_stage"]) == 3
-    assert shared("1-1-2 granularity=conv,conv,stage", "1-1-2 granularity=conv,conv,conv") == 3
-    assert shared("1-1-2 granularity=stage,conv,conv", "1-1-2 granularity=conv,conv,conv") == 0
+    assert (
+        shared(H("1-1-2 granularity=conv,conv,stage"), H("1-1-2 granularity=conv,conv,conv")) == 3
+    )
+    assert (
+        shared(H("1-1-2 granularity=stage,conv,conv"), H("1-1-2 granularity=conv,conv,conv")) == 0
+    )
     # the stem has one layer: as a block or as a convolution it is the same
     assert shared(*SEARCHED["granularity"]) == 1
     for setting in SEARCHED.keys() - {"last_stage", "granularity", "counts"}:
         assert shared(*SEARCHED[setting]) == 0
     assert shared(*SEARCHED["counts"]) == 3
     # the first unit with a loss is the same as far as it has been met
-    assert shared("1-1-2 first_loss=3", "1-2-1 first_loss=3") == 2
+    assert shared(H("1-1-2 first_loss=3"), H("1-2-1 first_loss=3")) == 2
     # the stem and the first stage are pooled alike, to 256 features; the third stage is, too
-    assert shared("1-1-2 decoder_size=4096", "1-1-2 decoder_size=5000") == 6
+    assert shared(H("1-1-2 decoder_size=4096"), H("1-1-2 decoder_size=5000")) == 6
 
 
 CUT_ALIKE = ["learning_rate", "dropout", "loss", "beta", "decoder_size", "pred_conv", "sim_kernel"]
@@ -138,30 +142,30 @@ def test_a_setting_that_the_loss_has_no_use_for_is_no_part_of_the_network(loss, 
 def test_settings_that_are_the_study_s_own_change_nothing():
     own = f"learning_rate={TRAINING.learning_rate!r} dropout=0.2 width=0.0625 loss=predsim"
     own += " beta=0.99 decoder_size=4096 pred_conv=false sim_kernel=3"
-    name = f"1-1-2 {own} granularity=conv first_loss=1"
+    name = H(f"1-1-2 {own} granularity=conv first_loss=1")
     given, taken = trained(plans(name)), trained(plans("1-1-2"))
-    assert not differing(tensors(given, name), tensors(taken, "1-1-2"))
-    assert given.head_accuracies(name) == taken.head_accuracies("1-1-2")
+    assert not differing(tensors(given, name), tensors(taken, H("1-1-2")))
+    assert given.head_accuracies(name) == taken.head_accuracies(H("1-1-2"))
 
 
 @pytest.mark.parametrize("schedule", ["simultaneous", "sequential"])
 def test_a_learning_rate_of_its_own_is_the_study_s_in_its_place(schedule):
     training = TRAINING.model_copy(update={"schedule": schedule, "epochs": 2})
-    name = "1-1-1 learning_rate=0.005"
+    name = H("1-1-1 learning_rate=0.005")
     own = trained(plans(name, "1-1-1"), training)
     study = training.model_copy(update={"learning_rate": 0.005})
     alone = trained(plans("1-1-1"), study)
-    assert not differing(tensors(own, name), tensors(alone, "1-1-1"))
-    assert own.head_accuracies(name) == alone.head_accuracies("1-1-1")
+    assert not differing(tensors(own, name), tensors(alone, H("1-1-1")))
+    assert own.head_accuracies(name) == alone.head_accuracies(H("1-1-1"))
     for node in own.trie.path(name):
         rates = {g["lr"] for adam in own.learners[node].optimizers for g in adam.param_groups}
         assert rates == {study.learning_rate_at(2)}
 
 
 def test_a_harvested_network_has_the_settings_it_was_read_with():
-    names = ("1-1-1 learning_rate=0.02", "1-1-1")
+    names = (H("1-1-1 learning_rate=0.02"), H("1-1-1"))
     together = trained(plans("1-1-2 learning_rate=0.02"), harvest=plans(*names))
-    assert together.harvested == ["1-1-1 learning_rate=0.02"]
+    assert together.harvested == [H("1-1-1 learning_rate=0.02")]
     alone = trained(plans(names[0]))
     assert not differing(tensors(together, names[0]), tensors(alone, names[0]))
 
@@ -170,13 +174,13 @@ def test_what_is_retired_leaves_the_others_as_if_it_had_never_been():
     together = cohort(plans(*NAMES))
     for rung in together.rungs():
         if rung.step == 2:
-            together.trie.retire({"1-2-1", "1-1-1"})
+            together.trie.retire({H("1-2-1"), H("1-1-1")})
     assert set(together.learners) == set(together.trie.nodes())
-    for name in ("1-1-2", "2-1-1"):
+    for name in (H("1-1-2"), H("2-1-1")):
         alone = trained(plans(name))
         assert not differing(tensors(together, name), tensors(alone, name))
         assert together.head_accuracies(name) == alone.head_accuracies(name)
-    assert len(together.head_accuracies("1-2-1")) == 2
+    assert len(together.head_accuracies(H("1-2-1"))) == 2
 
 
 def nameless(kind):
@@ -209,8 +213,8 @@ def test_one_autocast_context_over_several_updates_would_break_bf16():
     training = TRAINING.model_copy(update={"precision": "bf16", "epochs": 1})
     one = trained(plans("1-1-1"), training)
     two = trained(plans("1-1-1"), training.model_copy(update={"epochs": 2}))
-    moved = differing(tensors(one, "1-1-1"), tensors(two, "1-1-1"))
-    weights = [name for name in tensors(one, "1-1-1") if name.endswith("weight")]
+    moved = differing(tensors(one, H("1-1-1")), tensors(two, H("1-1-1")))
+    weights = [name for name in tensors(one, H("1-1-1")) if name.endswith("weight")]
     assert set(weights) <= set(moved)
 
 
@@ -221,10 +225,10 @@ def test_a_cohort_resumed_after_a_rung_is_bit_identical(tmp_path, stop, precisio
     whole, first = cohort(plans(*NAMES), training), cohort(plans(*NAMES), training)
     for rung in whole.rungs():
         if rung.step == 1:
-            whole.trie.retire({"1-2-1"})
+            whole.trie.retire({H("1-2-1")})
     for rung in first.rungs():
         if rung.step == 1:
-            first.trie.retire({"1-2-1"})
+            first.trie.retire({H("1-2-1")})
         if rung.step == stop:
             torch.save(first.state_dict(), tmp_path / "checkpoint.pt")
             break
@@ -232,7 +236,7 @@ def test_a_cohort_resumed_after_a_rung_is_bit_identical(tmp_path, stop, precisio
     second.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
     rungs = list(second.rungs())
     assert [rung.step for rung in rungs] == list(range(stop + 1, 4))
-    assert second.trie.asked == ["1-1-2", "2-1-1", "1-1-1"]
+    assert second.trie.asked == [H("1-1-2"), H("2-1-1"), H("1-1-1")]
     for name in second.trie.asked:
         assert not differing(tensors(second, name), tensors(whole, name))
         assert second.head_accuracies(name) == whole.head_accuracies(name)
@@ -240,7 +244,7 @@ def test_a_cohort_resumed_after_a_rung_is_bit_identical(tmp_path, stop, precisio
 
 def test_a_harvested_network_is_the_one_that_asking_would_have_trained():
     together = trained(plans("1-1-3"), harvest=plans("1-1-1", "1-1-2", "1-2-1"))
-    assert together.harvested == ["1-1-1", "1-1-2"]
+    assert together.harvested == [H("1-1-1"), H("1-1-2")]
     for name in together.harvested:
         alone = trained(plans(name))
         assert not differing(tensors(together, name), tensors(alone, name))
@@ -249,10 +253,10 @@ def test_a_harvested_network_is_the_one_that_asking_would_have_trained():
 
 def test_another_seed_trains_another_network():
     a, b = trained(plans("1-1-1"), seed=1), trained(plans("1-1-1"), seed=2)
-    assert differing(tensors(a, "1-1-1"), tensors(b, "1-1-1"))
+    assert differing(tensors(a, H("1-1-1")), tensors(b, H("1-1-1")))
 
 
 def test_nothing_draws_from_the_global_generator():
     before = torch.get_rng_state()
-    trained({"1-1-1": plan("1-1-1")}, TRAINING.model_copy(update={"epochs": 1}))
+    trained({H("1-1-1"): plan("1-1-1")}, TRAINING.model_copy(update={"epochs": 1}))
     assert torch.equal(before, torch.get_rng_state())

@@ -15,12 +15,13 @@ from dsaccel.search import proposals, suggestions
 from dsaccel.search.proposals import next_cohort, propose, shared_blocks
 from dsaccel.space.space import Measures, SearchSpace
 from dsaccel.spec.costs import COSTS
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
 
 
 def make_space(bounds=((1, 4),) * 4, **settings):
     config = SpaceConfig(family="resnet18", num_blocks=bounds, **settings)
-    return SearchSpace(config, lambda _: Measures(1, 1, 1.0), [(2,) * len(bounds)])
+    return SearchSpace(config, lambda _: Measures(1, 1, 1.0), [Hierarchy((2,) * len(bounds))])
 
 
 def make_trial(space, hierarchy, number, state=TrialState.COMPLETE):
@@ -28,7 +29,7 @@ def make_trial(space, hierarchy, number, state=TrialState.COMPLETE):
         params=space.to_params(hierarchy),
         distributions=space.distributions(),
         state=state,
-        value=-sum(abs(n - 3) for n in hierarchy) if state == TrialState.COMPLETE else None,
+        value=-sum(abs(n - 3) for n in hierarchy.blocks) if state == TrialState.COMPLETE else None,
         intermediate_values={1: 0.1} if state == TrialState.PRUNED else {},
     )
     trial.number = number
@@ -74,7 +75,7 @@ def test_all_that_is_left_is_taken_in_order_without_a_sampler(monkeypatch):
     feasible = space.feasible() or []
     trials = [make_trial(space, h, n) for n, h in enumerate(feasible[20:])]
     assert propose(space, trials, 20, seed=1) == feasible[:20]
-    assert propose(space, [], 99, seed=1, exclude=[(1, 1, 1, 1)]) == feasible[1:]
+    assert propose(space, [], 99, seed=1, exclude=[Hierarchy((1, 1, 1, 1))]) == feasible[1:]
 
 
 def test_equal_trials_and_seed_give_equal_proposals():
@@ -99,7 +100,7 @@ def test_what_is_not_finished_does_not_matter():
     space = make_space()
     trials = search(space, 10, 10)
     others = [
-        make_trial(space, (1, 1, 3, 3), 15 + n, state)
+        make_trial(space, Hierarchy((1, 1, 3, 3)), 15 + n, state)
         for n, state in enumerate([TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING])
     ]
     assert propose(space, trials + others, 3, seed=1) == propose(space, trials, 3, seed=1)
@@ -131,7 +132,7 @@ def test_proposals_are_better_than_chance():
     cohort = propose(space, trials, 8, seed=1)
 
     def mean_distance(hierarchies):
-        return sum(abs(n - 3) for h in hierarchies for n in h) / len(hierarchies)
+        return sum(abs(n - 3) for h in hierarchies for n in h.blocks) / len(hierarchies)
 
     assert mean_distance(cohort) < 0.8 * mean_distance(feasible)
 
@@ -191,15 +192,15 @@ def test_draws_end_where_none_is_within_the_measured_bounds(monkeypatch):
         max_parameters=5,
         settings=SettingsConfig(learning_rate=Searched(low=0.1, high=1.0)),
     )
-    space = SearchSpace(config, lambda h: Measures(sum(h), 1, 1.0))
+    space = SearchSpace(config, lambda h: Measures(h.num_blocks, 1, 1.0))
     assert space.size is None
     assert propose(space, [], 2, seed=1) == []
 
 
 def test_references_outside_the_space_are_learnt_from_and_not_proposed():
     config = SpaceConfig(family="resnet18", num_blocks=((1, 3),) * 4)
-    space = SearchSpace(config, lambda _: Measures(1, 1, 1.0), [(5, 5, 5, 5)])
-    trials = [make_trial(space, (5, 5, 5, 5), 0)]
+    space = SearchSpace(config, lambda _: Measures(1, 1, 1.0), [Hierarchy((5, 5, 5, 5))])
+    trials = [make_trial(space, Hierarchy((5, 5, 5, 5)), 0)]
     trials = search(space, 14, 10, trials=trials)
     assert all(space.violation(h) is None for h in hierarchies(space, trials)[1:])
 
@@ -247,7 +248,7 @@ def test_nsga2_inherits_from_the_best_of_the_stored_trials():
     cohorts = [propose(space, trials, 10, seed=seed, strategy="nsga2") for seed in range(4)]
 
     def mean_distance(hierarchies):
-        return sum(abs(n - 3) for h in hierarchies for n in h) / len(hierarchies)
+        return sum(abs(n - 3) for h in hierarchies for n in h.blocks) / len(hierarchies)
 
     for cohort in cohorts:
         assert len(set(cohort)) == 10
@@ -267,10 +268,10 @@ def test_gp_goes_uphill_from_complete_and_pruned_trials(state):
     threads = torch.get_num_threads()
     (best,) = propose(space, trials, 1, seed=1, strategy="gp")
     assert torch.get_num_threads() == threads
-    assert best == (3, 3, 3)
+    assert best == Hierarchy((3, 3, 3))
     # what is taken is answered with a neighbour, and what runs is not proposed again
     one, other = propose(space, trials, 2, seed=1, strategy="gp", exclude=[best])
-    assert sum(abs(n - 3) for n in one) <= 2
+    assert sum(abs(n - 3) for n in one.blocks) <= 2
     assert one != other
 
 
@@ -278,10 +279,11 @@ def test_gp_knows_what_of_a_cohort_is_running_already():
     space = make_space(((1, 6),) * 3)
     trials = search(space, 12, 12, strategy="random")
     study = suggestions._replay(space, trials, suggestions.SAMPLERS["gp"](1))
-    first = next(suggestions._nearest_suggestions(study, space, {(3, 3, 3)}))
+    first = next(suggestions._nearest_suggestions(study, space, {Hierarchy((3, 3, 3))}))
     asked, running = study.get_trials(deepcopy=False)[12:]
     assert (asked.state, running.state) == (TrialState.FAIL, TrialState.RUNNING)
-    assert running.params == space.to_params(first or ())
+    assert first is not None
+    assert running.params == space.to_params(first)
 
 
 def test_strategies_that_read_complete_trials_only_are_as_reproducible():
@@ -295,13 +297,18 @@ def test_strategies_that_read_complete_trials_only_are_as_reproducible():
 @pytest.mark.parametrize("bounds", [((1, 4),) * 4, ((1, 20),) * 6])
 def test_the_nearest_unseen_feasible_hierarchy_is_found_from_anywhere(bounds):
     space = make_space(bounds)
-    rest = (2,) * (len(bounds) - 2)
-    assert suggestions._nearest(space, [], (2, 2, *rest)) == (2, 2, *rest)
-    nearest = suggestions._nearest(space, [(2, 2, *rest)], (2, 2, *rest))
-    assert nearest == (1, 2, *rest)
+    num = len(bounds)
+
+    def nearest(*blocks, taken=()):
+        found = suggestions._nearest(space, [*map(Hierarchy, taken)], Hierarchy(blocks))
+        return found and found.blocks
+
+    twos = (2,) * num
+    assert nearest(*twos) == twos
+    assert nearest(*twos, taken=[twos]) == (1, *twos[1:])
     # outside the bounds, as a reference may be
-    assert suggestions._nearest(space, [], (99,) * len(bounds)) == (bounds[0][1],) * len(bounds)
-    assert suggestions._nearest(space, [], (*[3] * (len(bounds) // 2), *[2] * (len(bounds) // 2)))
+    assert nearest(*(99,) * num) == (bounds[0][1],) * num
+    assert nearest(*(3,) * (num // 2), *(2,) * (num // 2))
 
 
 def test_nsga2_with_a_cost_follows_the_front_and_without_the_accuracy_alone():
@@ -315,12 +322,12 @@ def test_nsga2_with_a_cost_follows_the_front_and_without_the_accuracy_alone():
                 trial = create_trial(
                     params=space.to_params(hierarchy),
                     distributions=space.distributions(),
-                    value=sum(hierarchy),
-                    user_attrs={"num_parameters": sum(hierarchy)},
+                    value=hierarchy.num_blocks,
+                    user_attrs={"num_parameters": hierarchy.num_blocks},
                 )
                 trial.number = len(trials)
                 trials.append(trial)
-        return [sum(h) for h in hierarchies(space, trials[60:])]
+        return [h.num_blocks for h in hierarchies(space, trials[60:])]
 
     alone, weighed = evaluated(None), evaluated(COSTS["parameters"])
     # alone it goes where accuracy is; where small is as good as accurate it stays spread
@@ -332,10 +339,10 @@ def test_shared_blocks_are_those_of_the_trie():
     net = NetworkConfig(width=1 / 16)
     plan = {
         h: build_plan("resnet18", h, net, channels=1, side=8, num_classes=2)
-        for h in itertools.product((1, 2, 3), repeat=3)
+        for h in map(Hierarchy, itertools.product((1, 2, 3), repeat=3))
     }
     for a, b in itertools.combinations(plan, 2):
-        trie = Trie({"a": plan[a], "b": plan[b]})
+        trie = Trie({a: plan[a], b: plan[b]})
         # the stem is shared always, and is no block that a hierarchy counts
         assert shared_blocks(a, b) == trie.blocks_separate - trie.blocks_trained - 1
 
@@ -352,8 +359,8 @@ def test_a_cohort_takes_the_first_suggestion_and_then_those_that_share_most():
     def num_blocks(hierarchies):
         met = set()
         for h in hierarchies:
-            for stage, num in enumerate(h):
-                met |= {(*h[:stage], n) for n in range(1, num + 1)}
+            for stage, num in enumerate(h.blocks):
+                met |= {(*h.blocks[:stage], n) for n in range(1, num + 1)}
         return len(met)
 
     in_order = [*references, *[h for h in asked if h not in references]]

@@ -2,10 +2,12 @@ import itertools
 import math
 
 import pytest
+from helpers import H
 
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.search.pruners import losers, rung_epochs, rung_steps
+from dsaccel.spec.hierarchy import Hierarchy
 
 
 def test_the_first_rung_is_the_epoch_after_the_first_decay():
@@ -46,7 +48,7 @@ def test_there_may_be_no_rung(pruning, training):
 @pytest.mark.parametrize("factor", [1.01, 1.5, 2.0, 3.0, 100.0])
 @pytest.mark.parametrize("num", range(12))
 def test_the_best_part_rounded_up_goes_on(num, factor):
-    values = {f"{n}": n / 10 for n in range(num)}
+    values = {Hierarchy((n + 1,)): n / 10 for n in range(num)}
     stopped = losers(values, PruningConfig(reduction_factor=factor))
     assert num - len(stopped) == math.ceil(num / factor)
     kept = [values[name] for name in values if name not in stopped]
@@ -54,21 +56,28 @@ def test_the_best_part_rounded_up_goes_on(num, factor):
 
 
 def test_ranks_do_not_depend_on_the_order_of_reports():
-    values = {"1-1": 0.5, "1-2": 0.5, "2-1": math.nan, "2-2": 0.5, "3-1": -math.inf, "3-2": 0.1}
+    values = {
+        H("1-1"): 0.5,
+        H("1-2"): 0.5,
+        H("2-1"): math.nan,
+        H("2-2"): 0.5,
+        H("3-1"): -math.inf,
+        H("3-2"): 0.1,
+    }
     results = {
         tuple(losers(dict(order), PruningConfig()))
         for order in itertools.permutations(values.items())
     }
-    assert results == {("3-2", "2-1", "3-1")}
+    assert results == {(H("3-2"), H("2-1"), H("3-1"))}
 
 
 def test_what_diverged_loses_first_even_with_an_infinite_value():
-    values = {"1-1": math.inf, "1-2": math.nan, "2-1": 0.1, "2-2": -0.5}
-    assert losers(values, PruningConfig()) == ["1-1", "1-2"]
+    values = {H("1-1"): math.inf, H("1-2"): math.nan, H("2-1"): 0.1, H("2-2"): -0.5}
+    assert losers(values, PruningConfig()) == [H("1-1"), H("1-2")]
 
 
 def test_nobody_loses_without_pruning():
-    assert losers({"1-1": 0.1, "1-2": 0.2}, PruningConfig(kind="none")) == []
+    assert losers({H("1-1"): 0.1, H("1-2"): 0.2}, PruningConfig(kind="none")) == []
 
 
 def test_a_sequential_cohort_is_ranked_after_each_stage_but_the_last():
@@ -85,21 +94,29 @@ def test_a_simultaneous_cohort_is_ranked_after_epochs():
 
 
 def test_those_who_are_one_network_so_far_go_on_or_stop_together():
-    values = {"1-1": 0.7, "1-2": 0.7, "1-3": 0.7, "2-1": 0.7, "2-2": 0.7, "3-1": 0.6}
-    prefixes = {name: int(name[0]) for name in values}
+    values = {
+        H("1-1"): 0.7,
+        H("1-2"): 0.7,
+        H("1-3"): 0.7,
+        H("2-1"): 0.7,
+        H("2-2"): 0.7,
+        H("3-1"): 0.6,
+    }
+    prefixes = {h: h.blocks[0] for h in values}
     # three of six would go on, by name; here the rest of the last one's kind goes on with it
-    assert losers(values, PruningConfig(), prefixes) == ["2-1", "2-2", "3-1"]
-    assert losers(values, PruningConfig(reduction_factor=6), prefixes) == ["2-1", "2-2", "3-1"]
-    assert losers(values, PruningConfig(reduction_factor=1.5), prefixes) == ["3-1"]
+    assert losers(values, PruningConfig(), prefixes) == [H("2-1"), H("2-2"), H("3-1")]
+    few = PruningConfig(reduction_factor=6)
+    assert losers(values, few, prefixes) == [H("2-1"), H("2-2"), H("3-1")]
+    assert losers(values, PruningConfig(reduction_factor=1.5), prefixes) == [H("3-1")]
     assert losers(dict.fromkeys(values, 0.5), PruningConfig(), dict.fromkeys(values, 1)) == []
     assert losers({}, PruningConfig(), {}) == []
 
 
 @pytest.mark.parametrize(("percentile", "living"), [(0.1, 1), (25, 2), (75, 6), (76, 7), (99, 8)])
 def test_the_best_percent_rounded_up_go_on(percentile, living):
-    values = {f"{n}": n / 10 for n in range(8)}
+    values = {Hierarchy((n + 1,)): n / 10 for n in range(8)}
     pruning = PruningConfig(kind="percentile", percentile=percentile)
-    assert losers(values, pruning) == [f"{n}" for n in range(7 - living, -1, -1)]
+    assert losers(values, pruning) == [Hierarchy((n + 1,)) for n in range(7 - living, -1, -1)]
     assert losers({}, pruning) == []
 
 
@@ -112,6 +129,9 @@ def test_percentile_leaves_the_rungs_as_they_are():
 
 
 def test_one_network_so_far_goes_on_as_a_whole_under_percentile_too():
-    values = {"1-1": 0.7, "1-2": 0.7, "2-1": 0.6, "2-2": 0.5}
+    values = {H("1-1"): 0.7, H("1-2"): 0.7, H("2-1"): 0.6, H("2-2"): 0.5}
     pruning = PruningConfig(kind="percentile", percentile=20)
-    assert losers(values, pruning, {"1-1": 1, "1-2": 1, "2-1": 2, "2-2": 2}) == ["2-1", "2-2"]
+    assert losers(values, pruning, {H("1-1"): 1, H("1-2"): 1, H("2-1"): 2, H("2-2"): 2}) == [
+        H("2-1"),
+        H("2-2"),
+    ]

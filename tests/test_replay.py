@@ -7,7 +7,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tiny_study import config, searched
+from tiny_study import config, recorded, searched
 
 from dsaccel.analysis.landscape import Landscape, Network, record_landscape
 from dsaccel.analysis.replay import Oracle, Policy, Replay
@@ -22,7 +22,7 @@ from dsaccel.families import build_plan
 from dsaccel.report.figures.replay import replay_figure
 from dsaccel.report.replay import outcome_summary, write_replay
 from dsaccel.space.space import SearchSpace
-from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
 NONE = PruningConfig(kind="none")
 HALVING = PruningConfig(kind="halving", grace_epochs=2)
@@ -35,7 +35,9 @@ def policy(strategy="random", cohort_size=1, n_trials=8, pruning=NONE):
 
 def value_of(hierarchy, seed=1):
     """An analytic objective, the same rank order in all epochs; best at 1-2-3."""
-    distance = sum(w * abs(n - t) for w, n, t in zip((3, 2, 1), hierarchy, (1, 2, 3), strict=True))
+    distance = sum(
+        w * abs(n - t) for w, n, t in zip((3, 2, 1), hierarchy.blocks, (1, 2, 3), strict=True)
+    )
     return 0.9 - 0.01 * distance - 0.001 * seed
 
 
@@ -48,15 +50,14 @@ def synthetic(num_blocks=((1, 3),) * 3, seeds=(1,), references=(), **sections) -
     networks, accuracies = {}, {seed: {} for seed in seeds}
     space = SearchSpace(study.space, lambda _: pytest.fail("no measured bounds"))
     box = itertools.product(*(range(low, high + 1) for low, high in num_blocks))
-    for h in [*box, *map(parse_hierarchy, references)]:
+    for h in [*map(Hierarchy, box), *map(Hierarchy.parse, references)]:
         plan = build_plan("resnet18", h, study.network, channels=1, side=8, num_classes=10)
-        name = format_hierarchy(h)
-        networks[name] = Network(
+        networks[h] = Network(
             plan.num_parameters, plan.flops, plan.shallow_scale, space.violation(h) is None
         )
         for seed in seeds:
             v = value_of(h, seed)
-            accuracies[seed][name] = {
+            accuracies[seed][h] = {
                 epoch: (*[v * epoch / 5] * plan.num_local_losses, v * epoch / 4)
                 for epoch in range(1, 5)
             }
@@ -79,7 +80,7 @@ def blocks_of(names):
     """
     prefixes = set()
     for name in names:
-        path = [(s, i) for s, n in enumerate(parse_hierarchy(name), 1) for i in range(n)]
+        path = [(s, i) for s, n in enumerate(Hierarchy.parse(name).blocks, 1) for i in range(n)]
         prefixes |= {tuple(path[:k]) for k in range(len(path) + 1)}
     return len(prefixes)
 
@@ -95,7 +96,7 @@ def tiny_landscape(tmp_path_factory):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         budget = {"n_trials": 8, "cohort_size": 8, "baseline": False}
         search = searched("all", budget=budget, pruning={"kind": "none"}, **SHORT)
-        return record_landscape([(search.config, search.study)])
+        return record_landscape([recorded(search)])
 
 
 @pytest.mark.parametrize(
@@ -134,9 +135,9 @@ def test_a_replay_proposes_and_reads_what_the_real_search_does(
 
     assert read(replay.trials) == read(search.study.trials)
     if pruning is NONE:
-        assert marks[-1].blocks == search.study.user_attrs["blocks_trained"]
+        assert marks[-1].blocks == search.ledger.record().blocks_trained
     else:
-        assert marks[-1].blocks < search.study.user_attrs["blocks_trained"]
+        assert marks[-1].blocks < search.ledger.record().blocks_trained
         assert any(trial.state == TrialState.PRUNED for trial in replay.trials)
 
 
@@ -145,9 +146,9 @@ def test_a_replay_proposes_and_reads_what_the_real_search_does(
 
 def test_regret_is_the_tables_best_minus_the_best_found(oracle):
     replay, marks = course(oracle, policy(cohort_size=2))
-    best = value_of((1, 2, 3))
+    best = value_of(Hierarchy((1, 2, 3)))
     assert marks[-1].num_trained == 8
-    seen = [value_of(parse_hierarchy(t.user_attrs["hierarchy"])) for t in replay.trials]
+    seen = [value_of(Hierarchy.parse(t.user_attrs["hierarchy"])) for t in replay.trials]
     assert [t.value for t in replay.trials] == pytest.approx(seen)
     assert marks[-1].regret == pytest.approx(best - max(seen))
     assert [m.regret for m in marks] == sorted((m.regret for m in marks), reverse=True)
@@ -165,7 +166,7 @@ def test_blocks_are_the_distinct_prefixes_of_each_cohort(oracle):
 
 def test_a_replay_of_the_whole_space_trains_the_full_trie_and_finds_the_optimum(oracle):
     outcome = replay_policy(oracle, policy(cohort_size=27, n_trials=27), 3)
-    assert oracle.num_blocks == blocks_of(oracle.landscape.networks)
+    assert oracle.num_blocks == blocks_of(map(str, oracle.landscape.networks))
     assert outcome.blocks.mean == outcome.blocks.low == outcome.blocks.high == oracle.num_blocks
     assert outcome.blocks_share.mean == 1
     assert outcome.regret.mean == 0
@@ -177,7 +178,8 @@ def test_a_pruned_block_counts_for_the_epochs_that_it_trained(oracle):
     # one cohort of 27, ranked after 2 of 4 epochs: the best 14 go on
     replay, marks = course(oracle, policy(cohort_size=27, n_trials=27, pruning=HALVING))
     living = [t.user_attrs["hierarchy"] for t in replay.trials if t.state == TrialState.COMPLETE]
-    ranked = sorted(oracle.landscape.networks, key=lambda n: (-value_of(parse_hierarchy(n)), n))
+    by_value = sorted(oracle.landscape.networks, key=lambda h: (-value_of(h), str(h)))
+    ranked = [str(h) for h in by_value]
     assert sorted(living) == sorted(ranked[:14])
     assert marks[-1].blocks == (2 * blocks_of(ranked) + 2 * blocks_of(living)) / 4
     pruned = next(t for t in replay.trials if t.state == TrialState.PRUNED)
@@ -190,11 +192,11 @@ def test_only_feasible_hierarchies_are_searched_and_compared():
     landscape = synthetic(((2, 3), (2, 3), (1, 3)), references=("1-2-3",))
     oracle = Oracle(landscape)
     replay, marks = course(oracle, policy(n_trials=20))
-    assert {t.user_attrs["hierarchy"] for t in replay.trials} == set(landscape.networks)
+    assert {t.user_attrs["hierarchy"] for t in replay.trials} == set(map(str, landscape.networks))
     assert len(replay.trials) == 1 + 12
     assert replay.trials[0].user_attrs["hierarchy"] == "1-2-3"
     assert marks[-1].regret == 0
-    assert landscape.optimum(1) == pytest.approx(value_of((2, 2, 3)))
+    assert landscape.optimum(1) == pytest.approx(value_of(Hierarchy((2, 2, 3))))
     assert np.isnan(marks[0].regret)
 
 
@@ -203,18 +205,18 @@ def test_each_training_seed_is_searched_in_turn():
     for seed, table in ((1, 5), (2, 7), (3, 5)):
         replay, _ = course(oracle, policy(n_trials=1), seed)
         (trial, *_) = replay.trials
-        hierarchy = parse_hierarchy(trial.user_attrs["hierarchy"])
+        hierarchy = Hierarchy.parse(trial.user_attrs["hierarchy"])
         assert trial.value == pytest.approx(value_of(hierarchy, table))
 
 
 def test_a_sequential_landscape_counts_each_block_once_in_its_stage():
     landscape = synthetic(training={"schedule": "sequential"})
-    for name, rungs in landscape.accuracies[1].items():
+    for hierarchy, rungs in landscape.accuracies[1].items():
         heads = rungs[4][:-1]
-        ends = [1 + 2 * sum(parse_hierarchy(name)[:s]) for s in (1, 2, 3)]
+        ends = [1 + 2 * sum(hierarchy.blocks[:s]) for s in (1, 2, 3)]
         accuracies = {s: heads[:end] for s, end in enumerate(ends, 1)}
         accuracies[3] = (*accuracies[3], rungs[4][-1])
-        landscape.accuracies[1][name] = accuracies
+        landscape.accuracies[1][hierarchy] = accuracies
     oracle = Oracle(landscape)
     whole, marks = course(oracle, policy(cohort_size=27, n_trials=27))
     assert marks[-1].blocks == oracle.num_blocks
@@ -224,7 +226,7 @@ def test_a_sequential_landscape_counts_each_block_once_in_its_stage():
     assert set(reached.values()) == {1, 2, 3}
     # distinct prefixes that end in a stage, of the networks that came so far; and the stem
     paths = [
-        (n, [(s, i) for s, k in enumerate(parse_hierarchy(n), 1) for i in range(k)])
+        (n, [(s, i) for s, k in enumerate(Hierarchy.parse(n).blocks, 1) for i in range(k)])
         for n in reached
     ]
     trained = {tuple(p[: i + 1]) for n, p in paths for i in range(len(p)) if p[i][0] <= reached[n]}
@@ -279,6 +281,6 @@ def test_a_policy_that_cannot_be_replayed_is_refused(oracle, changes, message):
 
 def test_a_table_with_holes_is_refused():
     landscape = synthetic()
-    del landscape.accuracies[1]["1-2-3"]
+    del landscape.accuracies[1][Hierarchy((1, 2, 3))]
     with pytest.raises(ConfigError, match=r"seed 1 lacks 1 \(1-2-3\)"):
         Oracle(landscape)

@@ -6,6 +6,7 @@ from typing import Any
 import optuna
 import plotly.graph_objects as go
 import pytest
+from helpers import plan
 from optuna import Study
 from optuna.trial import TrialState, create_trial
 from plotly.offline import get_plotlyjs
@@ -18,6 +19,7 @@ from dsaccel.report.figures.history import history_figure
 from dsaccel.report.figures.parameters import parameters_figure
 from dsaccel.report.study_page import write_report
 from dsaccel.report.study_table import headline, trials_table
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial
 
 CONFIG = {
@@ -97,14 +99,14 @@ class Page(HTMLParser):
 
 
 def page_of(study: Study, folder: Path) -> Page:
-    write_report(study, folder / "report.html")
+    write_report(StudyRecord.read(study), folder / "report.html")
     return Page(folder / "report.html")
 
 
 def table_text(study: Study, limit: int = 20, width: int = 120) -> str:
     console = Console(width=width)
     with console.capture() as capture:
-        console.print(trials_table(study, limit))
+        console.print(trials_table(StudyRecord.read(study), limit))
     return capture.get()
 
 
@@ -117,8 +119,8 @@ def traces(figure: go.Figure) -> dict[str, Any]:
 
 
 def hierarchy_of(study: Study) -> str | None:
-    best = best_trial(study)
-    return best and best.user_attrs["hierarchy"]
+    best = best_trial(StudyRecord.read(study))
+    return best and best.name
 
 
 def test_no_name_is_cut_on_a_terminal_of_80_columns(empty):
@@ -142,7 +144,7 @@ def test_a_value_that_is_not_finite_is_never_the_best(study):
 def test_without_a_trial_that_may_be_best_there_is_none(empty):
     add(empty, "3-1-1", 0.95, feasible=False)
     add(empty, "1-1-1", 0.90, TrialState.PRUNED)
-    assert best_trial(empty) is None
+    assert best_trial(StudyRecord.read(empty)) is None
 
 
 @pytest.mark.parametrize(
@@ -216,13 +218,13 @@ def test_text_of_the_study_is_escaped(tmp_path):
     assert table_text(study).count(bad) == 3
     for figure in (history_figure, hierarchy_figure, depth_figure, parameters_figure):
         # plotly itself reads labels as HTML
-        assert "<img" not in str(figure(study))
+        assert "<img" not in str(figure(StudyRecord.read(study)))
 
 
 def test_an_empty_study_still_gives_a_page_a_table_and_a_headline(empty, tmp_path):
     assert "No trial has been started yet" in page_of(empty, tmp_path).text
     assert "hierarchy" in table_text(empty)
-    assert "no trial has completed" in headline(empty)
+    assert "no trial has completed" in headline(StudyRecord.read(empty))
 
 
 def test_a_running_study_says_that_nothing_has_completed(empty, tmp_path):
@@ -250,13 +252,13 @@ def test_the_standard_error_is_told_only_if_the_number_of_images_is_known(study,
 
 
 def test_the_running_best_rises_with_feasible_complete_trials_only(study):
-    line = traces(history_figure(study))["best so far"]
+    line = traces(history_figure(StudyRecord.read(study)))["best so far"]
     assert list(line.x) == [0, 1, 4, 5, 6]
     assert list(line.y) == [0.80, 0.85, 0.90, 0.90, 0.90]
 
 
 def test_the_history_shows_every_trial_by_what_became_of_it(study):
-    drawn = traces(history_figure(study))
+    drawn = traces(history_figure(StudyRecord.read(study)))
     points = {name: list(zip(t.x, t.y, strict=True)) for name, t in drawn.items()}
     del points["best so far"]
     assert points == {
@@ -273,7 +275,7 @@ def test_the_history_shows_every_trial_by_what_became_of_it(study):
 
 def test_hierarchies_are_sorted_best_on_top_and_the_best_is_ringed(study):
     study.set_user_attr("baseline", {"hierarchy": "1-1-3", "val_accuracy": 0.93})
-    figure = hierarchy_figure(study)
+    figure = hierarchy_figure(StudyRecord.read(study))
     top_down = list(figure.layout.yaxis.categoryarray)[::-1]
     assert top_down == ["3-1-1", "1-1-3", "1-2-2", "1-1-2", "2-2-2", "1-1-1"]
     ring, baseline = traces(figure)["best"], traces(figure)["global back-propagation"]
@@ -283,17 +285,17 @@ def test_hierarchies_are_sorted_best_on_top_and_the_best_is_ringed(study):
 
 def test_a_hierarchy_tried_twice_is_drawn_once_at_its_better_outcome(study):
     add(study, "1-1-2", 0.75)
-    complete = traces(hierarchy_figure(study))["complete"]
+    complete = traces(hierarchy_figure(StudyRecord.read(study)))["complete"]
     assert dict(zip(complete.y, complete.x, strict=True)) == {"1-1-3": 0.90, "1-1-2": 0.85}
 
 
 def test_many_hierarchies_are_cut_but_the_best_and_the_references_stay(study):
-    figure = hierarchy_figure(study, limit=1)
+    figure = hierarchy_figure(StudyRecord.read(study), limit=1)
     assert list(figure.layout.yaxis.categoryarray)[::-1] == ["3-1-1", "1-1-3", "2-2-2"]
 
 
 def test_the_heads_figure_shows_the_best_and_holds_the_others_for_a_choice(study, tmp_path):
-    figure = heads_figure(study)
+    figure = heads_figure(StudyRecord.read(study))
     drawn = [trace for trace in drawn_by(figure) if trace.meta is not None]
     shown = [trace for trace in drawn if trace.visible]
     heads = heads_of("1-1-3", 0.90, 4)
@@ -311,7 +313,7 @@ def test_heads_that_were_trained_stage_by_stage_start_at_their_stage(empty, tmp_
     rungs = [[0.1, 0.2, 0.3], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4, 0.5]]
     add(empty, "1-1-1", 0.5, head_accuracies=rungs)
     add(empty, "2-2-2", 0.4, TrialState.PRUNED, epochs=2, head_accuracies=rungs[:2])
-    figure: Any = heads_figure(empty)
+    figure: Any = heads_figure(StudyRecord.read(empty))
     assert figure.layout.xaxis.title.text == "stage"
     complete, pruned = (
         {trace.name: trace.y for trace in figure.data if trace.meta == number} for number in (0, 1)
@@ -320,7 +322,7 @@ def test_heads_that_were_trained_stage_by_stage_start_at_their_stage(empty, tmp_
     assert complete["output layer"] == (None, None, 0.5)
     # a trial that was pruned at a stage's end has no output layer yet
     assert list(pruned) == [f"local head {depth} of 4" for depth in range(1, 5)]
-    by_depth: Any = depth_figure(empty)
+    by_depth: Any = depth_figure(StudyRecord.read(empty))
     assert list(by_depth.data[0].y) == rungs[-1]
     assert "over the stages" in page_of(empty, tmp_path).text
     assert "pruned at stage 2" in table_text(empty)
@@ -329,39 +331,35 @@ def test_heads_that_were_trained_stage_by_stage_start_at_their_stage(empty, tmp_
 def test_stages_without_a_loss_are_passed_over(empty):
     empty.set_user_attr("config", CONFIG | {"training": {"epochs": 4, "schedule": "sequential"}})
     add(empty, "1-1-1", 0.5, epochs=3, head_accuracies=[[0.3], [0.3, 0.4, 0.5]])
-    figure: Any = heads_figure(empty)
+    figure: Any = heads_figure(StudyRecord.read(empty))
     points = {trace.name: (trace.x, trace.y) for trace in figure.data}
     assert points["local head 1 of 2"] == ((2, 3), (0.3, 0.3))
     assert points["output layer"] == ((2, 3), (None, 0.5))
 
 
 def test_accuracy_by_depth_is_that_of_the_last_epoch(study):
-    lines = traces(depth_figure(study, num_best=10))
+    lines = traces(depth_figure(StudyRecord.read(study), num_best=10))
     assert list(lines["1-1-3"].y) == heads_of("1-1-3", 0.90, 4)[-1]
     assert "2-2-2 (reference)" in lines
     assert "1-1-1" not in lines
 
 
 @pytest.mark.parametrize(
-    ("settings", "hierarchy", "num_heads", "borders"),
+    ("family", "hierarchy", "borders"),
     [
-        ({}, "2-2-2-2", 18, [5, 9, 13, 17]),
-        ({"granularity": "block"}, "1-1-2", 6, [2, 3, 5]),
-        ({"family": "resnet50"}, "1-2", 11, [4, 10]),
-        ({"family": "vgg"}, "1-2", 5, [1, 3]),
-        # of 5 heads the first 2 are missing: 3 would also be one for the stem and each block
-        ({"first_loss": 3}, "1-1", 4, []),
-        ({"granularity": "stage"}, "1-1-1", 5, []),
-        ({"family": "unheard of"}, "1-1-2", 10, []),
-        ({}, "1-1-2", 9, []),
+        ("resnet18", "2-2-2-2", [5, 9, 13, 17]),
+        ("resnet18", "1-1-2 granularity=block", [2, 3, 5]),
+        ("resnet18", "1-1-2 granularity=conv,conv,block", [3, 5, 7]),
+        ("resnet18", "1-1-2 granularity=stage", [1, 2, 3]),
+        ("resnet50", "1-2-1", [4, 10, 13]),
+        # the fully connected unit is no stage's
+        ("vgg", "1-2-1", [1, 3, 4]),
+        # a stage without a head has no border
+        ("resnet18", "1-1-1 first_loss=4", [2, 4]),
     ],
 )
-def test_stage_borders_are_those_of_the_plan_or_none(
-    empty, settings, hierarchy, num_heads, borders
-):
-    family = settings.pop("family", "resnet18")
-    empty.set_user_attr("config", {"space": {"family": family}, "network": settings})
-    assert stage_borders(hierarchy, num_heads, empty) == borders
+def test_stage_borders_are_those_of_the_plan(family, hierarchy, borders):
+    assert stage_borders(plan(hierarchy, family, side=16).head_stages) == borders
 
 
 def test_the_table_is_sorted_marks_the_best_and_tells_each_state(study):
@@ -398,7 +396,7 @@ def test_trials_that_were_cut_off_and_begun_again_are_left_out(study):
 def test_blocks_that_nobody_shares_are_not_called_fewer(study):
     study.set_user_attr("blocks_trained", 42)
     study.set_user_attr("blocks_separate", 42)
-    assert "blocks    42 trained, none shared" in headline(study)
+    assert "blocks    42 trained, none shared" in headline(StudyRecord.read(study))
 
 
 def test_a_long_table_keeps_the_best_and_counts_the_rest(study):
@@ -413,7 +411,7 @@ def test_the_headline_tells_best_baseline_and_blocks(study):
     study.set_user_attr("blocks_trained", 112)
     study.set_user_attr("blocks_separate", 341)
     study.set_user_attr("time_s", 133.4)
-    best, baseline, blocks, time = headline(study).splitlines()
+    best, baseline, blocks, time = headline(StudyRecord.read(study)).splitlines()
     assert "1-1-3  90.00 %" in best
     assert "93.00 %" in baseline
     assert "-3.00 points" in baseline

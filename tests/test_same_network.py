@@ -15,7 +15,7 @@ from dsaccel.families import build_plan
 from dsaccel.search.proposals import next_cohort, propose
 from dsaccel.search.strategy import check_strategy
 from dsaccel.space.space import Measures, SearchSpace
-from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy, with_settings
+from dsaccel.spec.hierarchy import Hierarchy
 
 PER_STAGE: dict[str, Any] = {"granularity_per_stage": {"choices": ["block", "stage"]}}
 SMALL: dict[str, Any] = {
@@ -42,13 +42,15 @@ def make_space(settings=PER_STAGE, references=(), bounds=((1, 1), (1, 1), (1, 2)
     tables = {"family": "resnet18", "num_blocks": bounds, "settings": settings}
     config = parse_config(SpaceConfig, tables | {"constraint": "none"}, "space.toml")
     others = {"measure": measure} | others
-    return SearchSpace(config, references=[parse_hierarchy(t) for t in references], **others)
+    return SearchSpace(config, references=[Hierarchy.parse(t) for t in references], **others)
 
 
 def make_trials(space, hierarchies):
     trials = [
         create_trial(
-            params=space.to_params(h), distributions=space.distributions(), value=float(sum(h))
+            params=space.to_params(h),
+            distributions=space.distributions(),
+            value=float(h.num_blocks),
         )
         for h in hierarchies
     ]
@@ -91,7 +93,8 @@ def test_hierarchies_are_one_network_if_and_only_if_their_segments_are_equal(set
     space = make_space(settings, measure=lambda h: Measures.of(plan(h, family)))
     rng = random.Random(1)
     points = [
-        with_settings((1, 1, rng.choice([1, 2])), space.dimensions.draw(rng)) for _ in range(150)
+        Hierarchy((1, 1, rng.choice([1, 2]))).with_settings(space.dimensions.draw(rng))
+        for _ in range(150)
     ]
     plans = {point: plan(point, family) for point in points}
     num_equal = 0
@@ -105,7 +108,7 @@ def test_hierarchies_are_one_network_if_and_only_if_their_segments_are_equal(set
 def test_of_a_setting_that_the_loss_has_no_use_for_the_first_value_is_listed():
     settings = {"loss": {"choices": ["pred", "predsim"]}, "beta": {"choices": [0.5, 0.9]}}
     space = make_space(settings, bounds=((1, 1), (1, 1), (1, 1)))
-    assert [format_hierarchy(h) for h in space.feasible() or []] == [
+    assert [str(h) for h in space.feasible() or []] == [
         "1-1-1 loss=pred beta=0.5",
         "1-1-1 loss=predsim beta=0.5",
         "1-1-1 loss=predsim beta=0.9",
@@ -116,7 +119,7 @@ def test_each_network_is_listed_once_under_the_first_of_its_names():
     space = make_space()
     # the second stage has one block: `block` and `stage` are one; so in the third, if it has one.
     # The first counts the stem: there they are two
-    assert [format_hierarchy(h) for h in space.feasible() or []] == [
+    assert [str(h) for h in space.feasible() or []] == [
         "1-1-1 granularity=block,block,block",
         "1-1-2 granularity=block,block,block",
         "1-1-2 granularity=block,block,stage",
@@ -152,7 +155,7 @@ def test_no_slot_is_spent_on_a_network_that_is_trained(strategy, is_listed, monk
 def test_the_network_of_a_reference_to_come_is_not_proposed_under_another_name():
     space = make_space(references=["1-1-1 granularity=block,stage,stage"])
     cohort = next_cohort(space, [], cohort_size=9, n_trials=9, seed=1, strategy="exhaustive")
-    assert format_hierarchy(cohort[0]) == "1-1-1 granularity=block,stage,stage"
+    assert str(cohort[0]) == "1-1-1 granularity=block,stage,stage"
     assert len(cohort) == len(set(segments(cohort))) == space.size
 
 
@@ -160,7 +163,7 @@ def test_references_that_are_one_network_are_trained_once():
     names = [f"1-1-1 granularity=block,{word},block" for word in ("stage", "block")]
     space = make_space(references=names)
     cohort = next_cohort(space, [], cohort_size=2, n_trials=9, seed=1, strategy="exhaustive")
-    assert [format_hierarchy(h) for h in cohort] == [
+    assert [str(h) for h in cohort] == [
         names[0],
         "1-1-2 granularity=block,block,block",
     ]
@@ -169,7 +172,7 @@ def test_references_that_are_one_network_are_trained_once():
 def test_a_network_stored_under_two_names_counts_once_in_the_budget():
     space = make_space()
     names = [f"1-1-1 granularity=block,{word},block" for word in ("stage", "block")]
-    trials = make_trials(space, map(parse_hierarchy, names))
+    trials = make_trials(space, map(Hierarchy.parse, names))
     cohort = next_cohort(space, trials, cohort_size=9, n_trials=3, seed=1, strategy="random")
     assert len(cohort) == 2
 
@@ -184,11 +187,11 @@ def test_a_budget_for_all_is_as_many_trials_as_networks():
 def test_what_lies_on_the_way_is_read_once_and_not_if_it_is_asked_for():
     space = make_space()
     asked = [
-        parse_hierarchy(f"1-1-2 granularity=block,{words}")
+        Hierarchy.parse(f"1-1-2 granularity=block,{words}")
         for words in ("block,block", "stage,stage")
     ]
     assert len(space.on_the_way(asked)) == 1
-    asked.append(parse_hierarchy("1-1-1 granularity=block,stage,block"))
+    asked.append(Hierarchy.parse("1-1-1 granularity=block,stage,block"))
     assert space.on_the_way(asked) == []
 
 
@@ -215,12 +218,13 @@ def test_a_search_is_exhausted_when_each_network_is_trained_under_one_of_its_nam
     search = searched("same", **SMALL | {"references": [reference]})
     names = [trial.user_attrs["hierarchy"] for trial in search.study.trials]
     assert reference in names
-    assert len(names) == len({search.plan(parse_hierarchy(n)).segments for n in names}) == 6
+    assert len(names) == len({search.plan(Hierarchy.parse(n)).segments for n in names}) == 6
     assert search.is_exhausted
     assert search.is_finished
     num_trained = search.num_trained
     # a study that holds a network twice, as they did before, has trained it once
-    search.ledger.open("1-1-1 granularity=block,block,block")
+    again = Hierarchy.parse("1-1-1 granularity=block,block,block")
+    search.ledger.begin(search.ledger.record().cohort.next([again]))
     search.study.tell(search.study.trials[-1].number, 0.5)
-    assert len(search.ledger.finished()) == 7
+    assert len(search.ledger.record().finished) == 7
     assert search.num_trained == num_trained

@@ -10,7 +10,7 @@ import pytest
 import tiny_study
 from optuna.trial import TrialState
 from optuna_dashboard import get_note
-from tiny_study import config, rows, searched, searching
+from tiny_study import config, heads, rows, searched, searching
 
 from dsaccel.errors import ConfigError, MismatchError, StorageError
 from dsaccel.report.results import search_summary
@@ -18,10 +18,11 @@ from dsaccel.search.engine import Search
 from dsaccel.search.pruners import rung_epochs
 from dsaccel.search.setup import resolve
 from dsaccel.space.space import SearchSpace
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.study.export import export_trial, run_config
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.record import TrialRecord
 from dsaccel.study.resume import Recorded, check_same, study_fingerprint
 from dsaccel.study.rows import best_trial
 from dsaccel.study.trials import CONSTRAINT, Ledger
@@ -58,7 +59,7 @@ def asked_trials(search):
 def test_a_search_trains_as_many_distinct_hierarchies_as_asked_for(finished):
     names = [t.user_attrs["hierarchy"] for t in asked_trials(finished) if t.state in ASKED]
     assert len(names) == len(set(names)) == finished.num_trained == 6
-    assert all(finished.space.violation(parse_hierarchy(name)) is None for name in names)
+    assert all(finished.space.violation(Hierarchy.parse(name)) is None for name in names)
 
 
 def test_references_are_trained_first_and_never_pruned(finished):
@@ -74,8 +75,8 @@ def test_a_reference_on_the_way_to_another_is_trained_in_its_own_right():
     # more rungs than two cohorts of one epoch have: the search would not end
     assert len(list(itertools.islice(search.run(), 5))) == 2
     assert [t.user_attrs["hierarchy"] for t in search.study.trials][:1] == ["2-1-2"]
-    reference = search.ledger.trained()["2-1-1"]
-    assert reference.user_attrs["reference"] is True
+    trained = {trial.name: trial for trial in search.ledger.record().trained}
+    assert trained["2-1-1"].is_reference
 
 
 def test_even_the_worst_reference_goes_on_at_a_rung(monkeypatch):
@@ -83,7 +84,8 @@ def test_even_the_worst_reference_goes_on_at_a_rung(monkeypatch):
 
     def worst_reference(*args):
         accuracies = real(*args)
-        return accuracies | {"2-1-1": tuple(0.0 for _ in accuracies["2-1-1"])}
+        worst = Hierarchy((2, 1, 1))
+        return accuracies | {worst: tuple(0.0 for _ in accuracies[worst])}
 
     monkeypatch.setattr(schedules, "evaluate", worst_reference)
     search = searched("worst", budget={"n_trials": 3, "cohort_size": 3, "baseline": False})
@@ -92,26 +94,29 @@ def test_even_the_worst_reference_goes_on_at_a_rung(monkeypatch):
     assert sorted(state.name for state in states.values()) == ["COMPLETE", "PRUNED"]
 
 
-def test_each_row_holds_what_the_dashboard_and_the_report_need(finished):
+def test_each_row_holds_what_the_dashboard_and_the_report_need(finished, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    read = heads(finished)
     for trial in finished.study.trials:
         attributes = trial.user_attrs
-        hierarchy = parse_hierarchy(attributes["hierarchy"])
+        hierarchy = Hierarchy.parse(attributes["hierarchy"])
         plan = finished.plan(hierarchy)
-        assert trial.params == {f"num_blocks_s{i}": n for i, n in enumerate(hierarchy, 1)}
+        assert trial.params == {f"num_blocks_s{i}": n for i, n in enumerate(hierarchy.blocks, 1)}
         assert attributes["num_parameters"] == plan.num_parameters
         assert attributes["flops"] == plan.flops
         assert attributes["shallow_scale"] == plan.shallow_scale
-        heads = attributes["head_accuracies"]
-        assert attributes["epochs_trained"] == len(heads)
-        assert {len(row) for row in heads} == {plan.num_local_losses + 1}
+        rungs = read[attributes["hierarchy"]]
+        assert attributes["epochs_trained"] == len(rungs)
+        assert {len(row) for row in rungs} == {plan.num_local_losses + 1}
+        assert tuple(attributes["head_stages"]) == plan.head_stages
         # the step is the epoch, the value the deepest local head's accuracy
-        assert trial.intermediate_values == {e: row[-2] for e, row in enumerate(heads, 1)}
-        assert attributes["val_accuracy"] == heads[-1][-1]
+        assert trial.intermediate_values == {e: row[-2] for e, row in enumerate(rungs, 1)}
+        assert attributes["val_accuracy"] == rungs[-1][-1]
         # what is read on the way to others takes no time of its own
         assert (attributes["time_s"] > 0) != attributes.get("harvested", False)
         if trial.state == TrialState.COMPLETE:
-            assert len(heads) == 4
-            assert trial.value == heads[-1][-1]
+            assert len(rungs) == 4
+            assert trial.value == rungs[-1][-1]
         json.dumps(attributes)
 
 
@@ -126,18 +131,19 @@ def test_the_objective_is_the_last_epochs_accuracy_not_the_best(monkeypatch):
     monkeypatch.setattr(schedules, "evaluate", collapses_at_the_end)
     search = searched("collapsed", budget={"n_trials": 1, "cohort_size": 1, "baseline": False})
     (trial,) = search.study.trials
-    outputs = [row[-1] for row in trial.user_attrs["head_accuracies"]]
+    (rungs,) = heads(search).values()
+    outputs = [row[-1] for row in rungs]
     assert trial.value == outputs[-1] < max(outputs)
 
 
 def test_an_exported_pruned_trial_says_how_far_it_was_trained(finished, tmp_path):
     (pruned, *_) = [t for t in finished.study.trials if t.state == TrialState.PRUNED]
-    export_trial(finished.config, "x", pruned, tmp_path / "x.toml")
+    export_trial(finished.config, "x", TrialRecord(pruned), tmp_path / "x.toml")
     result = tomllib.loads((tmp_path / "x.toml").read_text())["result"]
     assert "val_accuracy" not in result
     assert result["pruned_after"] == "epoch 3"
     assert result["accuracy_then"] == pruned.intermediate_values[3]
-    complete = best_trial(finished.study)
+    complete = best_trial(finished.ledger.record())
     assert complete is not None
     export_trial(finished.config, "x", complete, tmp_path / "x.toml")
     result = tomllib.loads((tmp_path / "x.toml").read_text())["result"]
@@ -185,11 +191,11 @@ def test_a_cohorts_worse_half_is_pruned_at_the_rung(finished):
 
 
 def test_blocks_are_counted_as_the_tries_count_them(finished):
-    names = [t.user_attrs["hierarchy"] for t in asked_trials(finished)]
-    tries = [Trie({n: finished.plan(parse_hierarchy(n)) for n in names[i : i + 3]}) for i in (0, 3)]
-    attributes = finished.study.user_attrs
-    assert attributes["blocks_trained"] == sum(trie.blocks_trained for trie in tries)
-    assert attributes["blocks_separate"] == sum(1 + sum(parse_hierarchy(name)) for name in names)
+    asked = [Hierarchy.parse(t.user_attrs["hierarchy"]) for t in asked_trials(finished)]
+    tries = [Trie({h: finished.plan(h) for h in asked[i : i + 3]}) for i in (0, 3)]
+    record = finished.ledger.record()
+    assert record.blocks_trained == sum(trie.blocks_trained for trie in tries)
+    assert record.blocks_separate == sum(1 + h.num_blocks for h in asked)
 
 
 def test_the_baseline_is_the_winner_trained_globally(finished):
@@ -202,19 +208,20 @@ def test_the_baseline_is_the_winner_trained_globally(finished):
     run = run_config(finished.config, best, None).model_copy(update={"mode": "global"})
     training = Training(run)
     *_, last = training.cohort.rungs()
-    assert baseline["val_accuracy"] == last.output(best)
+    assert baseline["val_accuracy"] == last.output(Hierarchy.parse(best))
     assert training.plan.num_local_losses == 0
 
 
-def test_training_alone_reproduces_every_trial_exactly(finished):
+def test_training_alone_reproduces_every_trial_exactly(finished, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    read = heads(finished)
     for trial in finished.study.trials:
         name = trial.user_attrs["hierarchy"]
         training = Training(run_config(finished.config, name, None))
         for rung in training.cohort.rungs():
             if rung.step == trial.user_attrs["epochs_trained"]:
                 break
-        expected = trial.user_attrs["head_accuracies"]
-        assert training.cohort.head_accuracies(name) == expected
+        assert training.cohort.head_accuracies(training.hierarchy) == read[name]
 
 
 def test_a_finished_search_says_so_and_trains_nothing(finished, folder, monkeypatch):
@@ -336,7 +343,7 @@ def test_a_space_that_fits_the_budget_is_taken_whole_as_one_trie():
     assert search.config.budget.strategy == "exhaustive"
     assert search.config.budget.cohort_size == 8
     assert search.num_trained == 8
-    assert search.study.user_attrs["blocks_trained"] == 1 + 2 + 4 + 8
+    assert search.ledger.record().blocks_trained == 1 + 2 + 4 + 8
 
 
 def test_a_cohort_is_at_most_a_quarter_of_the_budget_otherwise():
@@ -367,7 +374,7 @@ def test_strategy_and_cohort_size_are_chosen_together(budget, strategy, cohort_s
 def resolved(**sections):
     """The settings of a new study, for which nothing is read and nothing opened."""
     study = config(**sections)
-    references = [parse_hierarchy(text) for text in study.references]
+    references = [Hierarchy.parse(text) for text in study.references]
     space = SearchSpace(study.space, lambda _: pytest.fail("measured"), references)
     return resolve(study, space, is_new=True)
 
@@ -395,7 +402,7 @@ def test_an_exhaustive_search_that_does_not_fit_is_refused_with_the_way_out(tmp_
 
 def test_the_strategy_proposes_and_is_kept_when_the_study_is_continued(monkeypatch):
     search = searching("subtrees", budget={"n_trials": 8, "cohort_size": 4})
-    assert search._next_cohort() == ["2-1-1", "1-1-1", "1-1-2", "1-2-1"]
+    assert proposed(search) == ["2-1-1", "1-1-1", "1-1-2", "1-2-1"]
     asked_for = []
 
     def propose(*_args, strategy, **_options):
@@ -404,14 +411,18 @@ def test_the_strategy_proposes_and_is_kept_when_the_study_is_continued(monkeypat
 
     monkeypatch.setattr("dsaccel.search.proposals.propose", propose)
     few = {"n_trials": 4, "cohort_size": None}
-    assert searching("kept", budget={**few, "strategy": "nsga2"})._next_cohort() == ["2-1-1"]
+    assert proposed(searching("kept", budget={**few, "strategy": "nsga2"})) == ["2-1-1"]
     continued = searching("kept", budget={**few, "n_trials": 100})
     assert (continued.config.budget.strategy, continued.config.budget.cohort_size) == ("nsga2", 1)
     continued.config = continued.config.model_copy(
         update={"budget": continued.config.budget.model_copy(update={"cohort_size": 2})}
     )
-    assert continued._next_cohort() == ["2-1-1"]
+    assert proposed(continued) == ["2-1-1"]
     assert asked_for == ["nsga2"]
+
+
+def proposed(search):
+    return list(map(str, search._next_cohort().asked))
 
 
 def read_harvest(search):
@@ -431,8 +442,8 @@ def test_a_network_read_outside_the_space_is_kept_beside_the_study_once():
     assert "1-1-1" not in [t.user_attrs["hierarchy"] for t in search.study.trials]
     training = Training(run_config(search.config, "1-1-1", None))
     *_, last = training.cohort.rungs()
-    assert float(row["val_accuracy"]) == last.output("1-1-1")
-    assert float(row["head_accuracy"]) == last.deepest_head("1-1-1")
+    assert float(row["val_accuracy"]) == last.output(training.hierarchy)
+    assert float(row["head_accuracy"]) == last.deepest_head(training.hierarchy)
     assert int(row["num_parameters"]) == training.plan.num_parameters
     assert int(row["flops"]) == training.plan.flops
 
@@ -447,7 +458,7 @@ def search_for(cohort, monkeypatch, n_trials, **sections):
 
 
 def test_what_was_pruned_away_under_a_harvested_network_is_said(monkeypatch):
-    search = search_for([(1, 1, 2), (2, 2, 2)], monkeypatch, 2)
+    search = search_for([Hierarchy((1, 1, 2)), Hierarchy((2, 2, 2))], monkeypatch, 2)
     # from the rung on, so that a search that is cut off has told it
     rows_at = {p.step: len(read_harvest(search)) for p in search.run() if p.step > 2}
     assert rows_at == {3: 1, 4: 1}
@@ -459,17 +470,22 @@ def test_what_was_pruned_away_under_a_harvested_network_is_said(monkeypatch):
     assert row["why"] == "not trained to the end: what it is a part of was pruned at epoch 3"
     training = Training(run_config(search.config, name, None))
     *_, rung = itertools.islice(training.cohort.rungs(), 3)
-    assert float(row["val_accuracy"]) == rung.output(name)
+    assert float(row["val_accuracy"]) == rung.output(training.hierarchy)
     # the other one's was trained to the end, and is a trial
     (harvested,) = [t for t in search.study.trials if t.user_attrs.get("harvested")]
     assert harvested.state == TrialState.COMPLETE
     # a network that becomes a trial leaves the file, and the file goes with the last one
-    list(search_for([parse_hierarchy(name)], monkeypatch, 3).run())
+    list(search_for([Hierarchy.parse(name)], monkeypatch, 3).run())
     assert not search.directory.harvest.exists()
 
 
 def test_after_a_stage_a_harvested_network_has_heads_but_no_output(monkeypatch):
-    search = search_for([(1, 1, 2), (2, 2, 2)], monkeypatch, 2, training={"schedule": "sequential"})
+    search = search_for(
+        [Hierarchy((1, 1, 2)), Hierarchy((2, 2, 2))],
+        monkeypatch,
+        2,
+        training={"schedule": "sequential"},
+    )
     list(search.run())
     (row,) = read_harvest(search).values()
     assert row["val_accuracy"] == ""
@@ -478,7 +494,7 @@ def test_after_a_stage_a_harvested_network_has_heads_but_no_output(monkeypatch):
     assert row["why"].endswith("was pruned at stage 1")
     (pruned,) = [t for t in search.study.trials if t.state == TrialState.PRUNED]
     assert "val_accuracy" not in pruned.user_attrs
-    assert pruned.user_attrs["head_accuracies"]
+    assert heads(search)[pruned.user_attrs["hierarchy"]]
 
 
 def test_networks_nobody_asked_for_are_harvested_as_complete_trials():
@@ -492,12 +508,12 @@ def test_networks_nobody_asked_for_are_harvested_as_complete_trials():
     )
     (asked,) = asked_trials(search)
     harvested = [t for t in search.study.trials if t.user_attrs.get("harvested")]
-    last = parse_hierarchy(asked.user_attrs["hierarchy"])[-1]
+    last = Hierarchy.parse(asked.user_attrs["hierarchy"]).blocks[-1]
     assert last > 1
     assert [t.user_attrs["hierarchy"] for t in harvested] == [f"1-1-{k}" for k in range(1, last)]
     assert all(t.state == TrialState.COMPLETE for t in harvested)
     assert search.num_trained == 1
-    assert search.study.user_attrs["blocks_separate"] == 3 + last
+    assert search.ledger.record().blocks_separate == 3 + last
 
 
 def test_an_infeasible_reference_is_trained_but_never_best():

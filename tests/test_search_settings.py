@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tiny_study import rows, searched, searching, write_study
+from tiny_study import heads, recorded, rows, searched, searching, write_study
 from typer.testing import CliRunner
 
 from dsaccel.analysis.landscape import record_landscape
@@ -16,11 +16,11 @@ from dsaccel.cli.app import app
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError, MismatchError
-from dsaccel.report.figures.depth import stage_borders
 from dsaccel.report.results import write_results
-from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy, settings_of
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.study.export import run_config
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial, find_trial
 from dsaccel.training.train import Training
 
@@ -105,19 +105,19 @@ def test_each_setting_is_searched_and_stored_as_its_own_parameter(setting):
     per_stage = {f"granularity_s{i}" for i in (1, 2, 3)}
     parameters |= per_stage if setting == "granularity_per_stage" else {setting}
     for trial in search.study.trials:
-        hierarchy = parse_hierarchy(trial.user_attrs["hierarchy"])
-        assert list(settings_of(hierarchy)) == [setting.removesuffix("_per_stage")]
+        hierarchy = Hierarchy.parse(trial.user_attrs["hierarchy"])
+        assert [name for name, _ in hierarchy.settings] == [setting.removesuffix("_per_stage")]
         assert trial.params.keys() == parameters
         assert search.space.from_params(trial.params) == hierarchy
         assert search.space.violation(hierarchy) is None
-    assert len({str(settings_of(parse_hierarchy(name))) for name in names(search)}) > 1
+    assert len({Hierarchy.parse(name).settings for name in names(search)}) > 1
     # what is stored is what the same network reaches on its own
     trial = trials[-1]
-    run = run_config(search.config, trial.user_attrs["hierarchy"], None)
+    run = run_config(search.config, trial.name, None)
     training = Training(run)
     assert [rung.step for rung in training.cohort.rungs()] == [1, 2]
-    expected = trial.user_attrs["head_accuracies"]
-    assert training.cohort.head_accuracies(run.hierarchy) == expected
+    expected = heads(search)[trial.user_attrs["hierarchy"]]
+    assert training.cohort.head_accuracies(training.hierarchy) == expected
     assert training.plan.num_parameters == trial.user_attrs["num_parameters"]
 
 
@@ -127,12 +127,12 @@ def test_all_settings_are_searched_at_once(schedule):
     sections = SMALL | {"training": {"epochs": 1, "schedule": schedule}}
     search = searched("all", space=space(settings), **sections)
     assert search.num_trained == 4
-    trial = best_trial(search.study)
+    trial = best_trial(search.ledger.record())
     assert trial is not None
-    run = run_config(search.config, trial.user_attrs["hierarchy"], None)
+    run = run_config(search.config, trial.name, None)
     training = Training(run)
     *_, last = training.cohort.rungs()
-    assert last.output(run.hierarchy) == trial.value
+    assert last.output(training.hierarchy) == trial.value
 
 
 def test_the_reference_has_the_study_s_own_settings_and_is_never_pruned(finished):
@@ -147,11 +147,11 @@ def test_the_reference_has_the_study_s_own_settings_and_is_never_pruned(finished
 
 def test_what_is_shared_is_what_trains_identically(finished):
     asked = [t for t in finished.study.trials if not t.user_attrs.get("harvested")]
-    cohorts = [[t.user_attrs["hierarchy"] for t in asked[i : i + 4]] for i in (0, 4)]
-    tries = [Trie({n: finished.plan(parse_hierarchy(n)) for n in some}) for some in cohorts]
+    hierarchies = [Hierarchy.parse(t.user_attrs["hierarchy"]) for t in asked]
+    tries = [Trie({h: finished.plan(h) for h in hierarchies[i : i + 4]}) for i in (0, 4)]
     # no two have one learning rate: nothing is shared
     assert all(trie.blocks_trained == trie.blocks_separate for trie in tries)
-    trained = finished.study.user_attrs["blocks_trained"]
+    trained = finished.ledger.record().blocks_trained
     assert trained == sum(trie.blocks_trained for trie in tries)
 
 
@@ -160,12 +160,12 @@ def test_a_harvested_network_has_the_settings_of_the_network_it_was_read_from(fi
     if finished.directory.harvest.exists():
         with finished.directory.harvest.open() as file:
             read += [row["hierarchy"] for row in csv.DictReader(file)]
-    asked = [parse_hierarchy(name) for name in names(finished) if name not in read]
+    asked = [Hierarchy.parse(name) for name in names(finished) if name not in read]
     assert read
-    for hierarchy in map(parse_hierarchy, read):
-        (longer,) = (h for h in asked if settings_of(h) == settings_of(hierarchy))
-        assert longer[:-1] == hierarchy[:-1]
-        assert longer[-1] > hierarchy[-1]
+    for hierarchy in map(Hierarchy.parse, read):
+        (longer,) = (h for h in asked if h.settings == hierarchy.settings)
+        assert longer.blocks[:-1] == hierarchy.blocks[:-1]
+        assert longer.blocks[-1] > hierarchy.blocks[-1]
 
 
 def invoke(*args: str) -> dict[str, Any]:
@@ -175,25 +175,25 @@ def invoke(*args: str) -> dict[str, Any]:
 
 
 def test_the_exported_best_trains_to_its_accuracy_to_the_last_digit(finished):
-    best = best_trial(finished.study)
+    best = best_trial(finished.ledger.record())
     assert best is not None
     path = finished.directory.best
     config = parse_config(RunConfig, read_toml(path), "best.toml")
-    candidate = parse_hierarchy(best.user_attrs["hierarchy"])
-    assert config.hierarchy == format_hierarchy(tuple(candidate))
-    assert config.training.learning_rate == settings_of(candidate)["learning_rate"]
-    assert config.network.loss == settings_of(candidate)["loss"]
-    for target in ([str(path)], [best.user_attrs["hierarchy"], "--study", "joint"]):
+    candidate = Hierarchy.parse(best.name)
+    assert config.hierarchy == str(candidate.with_settings({}))
+    assert config.training.learning_rate == dict(candidate.settings)["learning_rate"]
+    assert config.network.loss == dict(candidate.settings)["loss"]
+    for target in ([str(path)], [best.name, "--study", "joint"]):
         result = invoke("train", *target)
         assert result["val_accuracy"] == best.value
-        assert result["head_accuracies"] == best.user_attrs["head_accuracies"]
+        assert result["head_accuracies"] == heads(finished)[best.name]
 
 
 def test_the_baseline_is_the_winner_with_its_settings_trained_globally(finished):
-    best = best_trial(finished.study)
+    best = best_trial(finished.ledger.record())
     baseline = finished.study.user_attrs["baseline"]
     assert best is not None
-    assert baseline["hierarchy"] == best.user_attrs["hierarchy"]
+    assert baseline["hierarchy"] == best.name
     result = invoke("train", str(finished.directory.best), "--mode", "global")
     assert baseline["val_accuracy"] == result["val_accuracy"]
 
@@ -201,7 +201,7 @@ def test_the_baseline_is_the_winner_with_its_settings_trained_globally(finished)
 def test_any_trial_is_exported_by_its_name_and_the_best_of_its_counts(finished, tmp_path):
     complete = [t for t in finished.study.trials if t.state == TrialState.COMPLETE]
     last = complete[-1].user_attrs["hierarchy"]
-    counts = format_hierarchy(tuple(parse_hierarchy(last)))
+    counts = last.split()[0]
     of_counts = [t for t in complete if t.user_attrs["hierarchy"].split()[0] == counts]
     for name, expected in [
         (last, complete[-1].number),
@@ -227,7 +227,7 @@ def test_of_trials_with_equal_counts_the_best_is_found_and_any_by_its_whole_name
         attributes = {"hierarchy": name, "flops": 1}
         study.add_trial(optuna.create_trial(value=value, user_attrs=attributes))
     found = {
-        name: find_trial(study, parse_hierarchy(name))
+        name: find_trial(StudyRecord.read(study), Hierarchy.parse(name))
         for name in ("1-1", "1-1 width=0.5", "1-2", "2-2", "1-1 width=1")
     }
     numbers = {name: trial and trial.number for name, trial in found.items()}
@@ -260,21 +260,6 @@ def test_the_report_shows_what_is_searched_and_each_trial_s_settings(finished):
     again = CliRunner().invoke(app, ["search", "joint"])
     assert again.exit_code == 0, again.output
     assert "nothing to do" in again.output
-
-
-@pytest.mark.parametrize(
-    ("settings", "num_heads", "borders"),
-    [
-        ("", 10, [3, 5, 9]),
-        (" granularity=block", 6, [2, 3, 5]),
-        (" granularity=conv,conv,block", 8, []),
-        (" first_loss=2", 9, []),
-    ],
-)
-def test_the_borders_of_stages_are_drawn_by_the_settings_of_the_trial(settings, num_heads, borders):
-    study = optuna.create_study()
-    study.set_user_attr("config", {"space": {"family": "resnet18"}, "network": {}})
-    assert stage_borders(f"1-1-2{settings}", num_heads, study) == borders
 
 
 def test_a_joint_search_cut_off_proposes_the_same(finished, tmp_path, monkeypatch):
@@ -311,8 +296,8 @@ def test_a_finite_space_is_taken_whole_where_it_fits_and_else_by_tpe():
     ]
     assert names(search) == expected
     # of equal rates the stem and three blocks are shared
-    assert search.study.user_attrs["blocks_trained"] == 2 * 5
-    assert search.study.user_attrs["blocks_separate"] == 2 * (4 + 5)
+    assert search.ledger.record().blocks_trained == 2 * 5
+    assert search.ledger.record().blocks_separate == 2 * (4 + 5)
     for settings, n_trials in [(finite, 3), ({"dropout": {"low": 0.0, "high": 0.1}}, 1000)]:
         sections["budget"] = budget | {"n_trials": n_trials}
         assert searching(
@@ -330,7 +315,7 @@ def test_a_reference_outside_what_is_searched_is_refused():
 def test_a_landscape_of_searched_settings_is_refused(finished):
     message = "of hierarchies alone, but study joint also searches learning_rate, loss; search a"
     with pytest.raises(ConfigError, match=message):
-        record_landscape([(finished.config, finished.study)])
+        record_landscape([recorded(finished)])
 
 
 def test_a_network_that_ends_before_its_first_loss_is_not_harvested():

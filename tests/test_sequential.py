@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import CPU, NETWORK, Batches, cohort, differing, plan, plans, tensors, trained
+from helpers import CPU, NETWORK, Batches, H, cohort, differing, plan, plans, tensors, trained
 from optuna.trial import TrialState
 from test_prefix_law import nameless
 from torch import nn
@@ -25,7 +25,7 @@ from dsaccel.training.sequential import sequential
 TRAINING = TrainingConfig(
     schedule="sequential", epochs=2, batch_size=16, learning_rate=1e-2, lr_milestones=(0.5,)
 )
-NAMES = ("1-1-2", "1-2-1", "2-1-1", "1-1-1")
+NAMES = (H("1-1-2"), H("1-2-1"), H("2-1-1"), H("1-1-1"))
 SETTINGS = {
     "conv": {},
     "block": {"granularity": "block"},
@@ -61,9 +61,9 @@ def test_a_trie_trains_each_hierarchy_as_if_alone(setting, precision):
     together = cohort(networks, update(TRAINING, precision=precision))
     for rung in together.rungs():
         if rung.step == 2:
-            together.trie.retire({"1-1-1"})
+            together.trie.retire({H("1-1-1")})
     assert set(together.learners) == set(together.trie.nodes())
-    del networks["1-1-1"]
+    del networks[H("1-1-1")]
     assert not disagreements(together, networks)
 
 
@@ -158,9 +158,9 @@ def algorithm_1(units, training, dropout, seed):
 
 
 def test_it_is_algorithm_1():
-    networks = {"1-2-1": plan("1-2-1", network=update(NETWORK, loss="pred"))}
+    networks = {H("1-2-1"): plan("1-2-1", network=update(NETWORK, loss="pred"))}
     ours = cohort(networks, TRAINING, seed=3)
-    units = [u for node in ours.trie.path("1-2-1") for u in ours.learners[node].units]
+    units = [u for node in ours.trie.path(H("1-2-1")) for u in ours.learners[node].units]
     theirs: list[Any] = [PlainUnit(unit) for unit in units[:-1]] + [PlainOutput(units[-1])]
     for plain in theirs:
         plain.to(memory_format=torch.channels_last)
@@ -191,7 +191,7 @@ def test_a_frozen_unit_does_not_change(monkeypatch):
     for unit, values in at_freezing.items():
         assert not differing(dict(unit.state_dict()), values)
     # and an optimizer of a frozen unit holds nothing
-    assert all(is_weight_or_buffer(name) for name in tensors(result, "1-1-2"))
+    assert all(is_weight_or_buffer(name) for name in tensors(result, H("1-1-2")))
 
 
 class CountingCache(FeatureCache):
@@ -263,9 +263,9 @@ def test_features_of_what_is_retired_are_freed():
     result = cohort(networks, TRAINING)
     schedule = sequential(result.trie, result.learners, Batches(), 2, cache=cache)
     next(schedule)
-    living = set(result.trie.path("1-1-2"))
+    living = set(result.trie.path(H("1-1-2")))
     assert cache.nodes - living
-    result.trie.retire({"1-2-2", "2-1-1"})
+    result.trie.retire({H("1-2-2"), H("2-1-1")})
     next(schedule)
     assert cache.nodes <= living
 
@@ -290,11 +290,11 @@ def test_a_cache_fills_the_device_then_the_host_then_refuses():
 
 
 def test_a_global_network_is_one_unit_so_the_schedules_agree():
-    network = {"1-2-1": plan("1-2-1", mode="global")}
+    network = {H("1-2-1"): plan("1-2-1", mode="global")}
     one = trained(network, TRAINING)
     other = trained(network, update(TRAINING, schedule="simultaneous"))
     ours, theirs = (
-        {k: v for k, v in tensors(c, "1-2-1").items() if is_weight_or_buffer(k)}
+        {k: v for k, v in tensors(c, H("1-2-1")).items() if is_weight_or_buffer(k)}
         for c in (one, other)
     )
     assert not differing(ours, theirs)
@@ -309,10 +309,10 @@ def test_a_cohort_resumed_after_a_stage_is_bit_identical(tmp_path, stop, precisi
     whole, first = cohort(plans(*NAMES), training), cohort(plans(*NAMES), training)
     for rung in whole.rungs():
         if rung.step == 1:
-            whole.trie.retire({"1-2-1"})
+            whole.trie.retire({H("1-2-1")})
     for rung in first.rungs():
         if rung.step == 1:
-            first.trie.retire({"1-2-1"})
+            first.trie.retire({H("1-2-1")})
         if rung.step == stop:
             torch.save(first.state_dict(), tmp_path / "checkpoint.pt")
             break
@@ -333,30 +333,30 @@ def test_a_rung_holds_the_heads_that_are_trained():
         (3, True),
     ]
     # the stem and two convolutions a block; at the end the output layer
-    assert [len(heads) for heads in result.head_accuracies("1-2-1")] == [3, 7, 10]
-    assert [len(heads) for heads in result.head_accuracies("2-1-1")] == [5, 7, 10]
+    assert [len(heads) for heads in result.head_accuracies(H("1-2-1"))] == [3, 7, 10]
+    assert [len(heads) for heads in result.head_accuracies(H("2-1-1"))] == [5, 7, 10]
     shallow, _, last = result.history
-    assert shallow.deepest_head("1-2-1") == shallow.accuracies["1-2-1"][2]
-    assert last.deepest_head("1-2-1") == last.accuracies["1-2-1"][8]
-    assert last.accuracies["1-2-1"][:3] == shallow.accuracies["1-2-1"]
+    assert shallow.deepest_head(H("1-2-1")) == shallow.accuracies[H("1-2-1")][2]
+    assert last.deepest_head(H("1-2-1")) == last.accuracies[H("1-2-1")][8]
+    assert last.accuracies[H("1-2-1")][:3] == shallow.accuracies[H("1-2-1")]
     with pytest.raises(ValueError, match=r"output layer of 1-2-1 is not trained yet at step 1"):
-        shallow.output("1-2-1")
-    assert result.epochs_trained("1-2-1") == 2 * 10
+        shallow.output(H("1-2-1"))
+    assert result.epochs_trained(H("1-2-1")) == 2 * 10
     assert all(seconds > 0 for seconds in result.time_s.values())
 
 
 def test_a_network_without_a_trained_head_is_not_compared():
     networks = plans("1-1-2", "2-1-1", network=update(NETWORK, first_loss=5))
     assert [set(rung.accuracies) for rung in trained(networks, TRAINING).history] == [
-        {"2-1-1"},
-        {"1-1-2", "2-1-1"},
-        {"1-1-2", "2-1-1"},
+        {H("2-1-1")},
+        {H("1-1-2"), H("2-1-1")},
+        {H("1-1-2"), H("2-1-1")},
     ]
 
 
 def test_a_harvested_network_is_the_one_that_asking_would_have_trained():
     together = trained(plans("1-1-3"), TRAINING, harvest=plans("1-1-1", "1-1-2"))
-    assert together.harvested == ["1-1-1", "1-1-2"]
+    assert together.harvested == [H("1-1-1"), H("1-1-2")]
     assert not disagreements(together, plans("1-1-1", "1-1-2"))
 
 
@@ -384,8 +384,9 @@ def test_a_search_prunes_at_stage_ends_and_reports_stages(tmp_path, monkeypatch)
     # after the first stage there are two networks only, and two hierarchies share each
     pruned_first = [t for t in trials if len(t.intermediate_values) == 1]
     assert len({trial.params["num_blocks_s1"] for trial in pruned_first}) == 1
+    read = {trial.name: trial.head_accuracies for trial in search.ledger.record().finished}
     for trial in trials:
-        heads = trial.user_attrs["head_accuracies"]
+        heads = read[trial.user_attrs["hierarchy"]]
         assert list(trial.intermediate_values) == list(range(1, len(heads) + 1))
         is_complete = trial.state == TrialState.COMPLETE
         deepest = [rung[-1] for rung in heads[:-1]] + [heads[-1][-2 if is_complete else -1]]

@@ -19,13 +19,7 @@ from dsaccel.families import build_plan
 from dsaccel.search.proposals import propose
 from dsaccel.space.dimensions import Dimensions
 from dsaccel.space.space import Measures, SearchSpace
-from dsaccel.spec.hierarchy import (
-    Candidate,
-    format_hierarchy,
-    parse_hierarchy,
-    settings_of,
-    with_settings,
-)
+from dsaccel.spec.hierarchy import Hierarchy
 
 RATE = {"low": 1e-4, "high": 1e-2, "log": True}
 DROPOUT = {"low": 0.0, "high": 0.4, "step": 0.1}
@@ -51,8 +45,8 @@ def space_config(bounds=((1, 3),) * 3, settings=None, **others) -> SpaceConfig:
 
 def measure(hierarchy) -> Measures:
     """A stand-in for a plan: a network of width w has w times as many parameters."""
-    width = float(settings_of(hierarchy).get("width", 1))  # type: ignore
-    return Measures(round(1000 * sum(hierarchy) * width), 1, 1.0)
+    width = float(dict(hierarchy.settings).get("width", 1))  # type: ignore
+    return Measures(round(1000 * hierarchy.num_blocks * width), 1, 1.0)
 
 
 def make_space(settings, references=(), measure=measure, **others) -> SearchSpace:
@@ -74,31 +68,34 @@ def make_space(settings, references=(), measure=measure, **others) -> SearchSpac
     ],
 )
 def test_a_name_is_read_and_written_in_one_way(name):
-    hierarchy = parse_hierarchy(name)
-    assert tuple(hierarchy) == (1, 1, 2)
-    assert format_hierarchy(hierarchy) == name
-    assert isinstance(hierarchy, Candidate) == (" " in name)
+    hierarchy = Hierarchy.parse(name)
+    assert hierarchy.blocks == (1, 1, 2)
+    assert str(hierarchy) == name
+    assert bool(hierarchy.settings) == (" " in name)
 
 
 def test_the_order_and_the_form_in_which_settings_are_given_do_not_matter():
-    one = parse_hierarchy(" 01-1-2  loss=pred width=1 learning_rate=1e-3")
-    assert format_hierarchy(one) == "1-1-2 learning_rate=0.001 width=1.0 loss=pred"
-    assert one == parse_hierarchy("1-1-2 learning_rate=0.001 width=1.0 loss=pred")
+    one = Hierarchy.parse(" 01-1-2  loss=pred width=1 learning_rate=1e-3")
+    assert str(one) == "1-1-2 learning_rate=0.001 width=1.0 loss=pred"
+    assert one == Hierarchy.parse("1-1-2 learning_rate=0.001 width=1.0 loss=pred")
 
 
 def test_hierarchies_are_equal_if_counts_and_settings_are():
-    bare, a, b = (1, 2), with_settings((1, 2), {"width": 0.5}), with_settings((1, 2), {"width": 1})
-    assert a == with_settings(a, {"width": 0.5})
+    bare, a, b = (
+        Hierarchy((1, 2)),
+        Hierarchy((1, 2)).with_settings({"width": 0.5}),
+        Hierarchy((1, 2)).with_settings({"width": 1}),
+    )
+    assert a == a.with_settings({"width": 0.5})
     for one, other in itertools.permutations([bare, a, b], 2):
         assert one != other
         assert not one == other  # noqa: SIM201
-    assert len({bare, a, b, with_settings((1, 2), {"width": 0.5})}) == 3
-    assert a != with_settings((1, 3), {"width": 0.5})
-    assert with_settings(a, {}) == bare
-    assert type(with_settings(a, {})) is tuple
+    assert len({bare, a, b, Hierarchy((1, 2)).with_settings({"width": 0.5})}) == 3
+    assert a != Hierarchy((1, 3)).with_settings({"width": 0.5})
+    assert a.with_settings({}) == bare
     for same in (copy.deepcopy(a), pickle.loads(pickle.dumps(a))):
         assert same == a
-        assert settings_of(same) == {"width": 0.5}
+        assert dict(same.settings) == {"width": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +114,7 @@ def test_hierarchies_are_equal_if_counts_and_settings_are():
 )
 def test_a_name_with_a_mistake_is_refused(name, message):
     with pytest.raises(ConfigError, match=message):
-        parse_hierarchy(name)
+        Hierarchy.parse(name)
 
 
 def test_a_value_that_no_network_can_have_is_refused_where_a_network_is_built():
@@ -133,7 +130,7 @@ def test_a_value_that_no_network_can_have_is_refused_where_a_network_is_built():
         with pytest.raises(ConfigError, match=message):
             build_plan(
                 "resnet18",
-                parse_hierarchy(name),
+                Hierarchy.parse(name),
                 NetworkConfig(),
                 channels=1,
                 side=8,
@@ -143,12 +140,12 @@ def test_a_value_that_no_network_can_have_is_refused_where_a_network_is_built():
 
 def test_settings_replace_those_of_the_study_and_no_others():
     network = NetworkConfig(width=0.5, beta=0.5, dropout=0.3)
-    hierarchy = parse_hierarchy("1-1-2 dropout=0.1 granularity=conv,block,stage")
+    hierarchy = Hierarchy.parse("1-1-2 dropout=0.1 granularity=conv,block,stage")
     changed = {"dropout": 0.1, "granularity": ("conv", "block", "stage")}
     assert network_of(hierarchy, network) == network.model_copy(update=changed)
-    assert network_of((1, 1, 2), network) is network
+    assert network_of(Hierarchy((1, 1, 2)), network) is network
     own = {"beta": 0.9, "decoder_size": 300, "pred_conv": True, "sim_kernel": 1}
-    replaced = network_of(parse_hierarchy(f"1-1-2 {OF_HEADS}"), network)
+    replaced = network_of(Hierarchy.parse(f"1-1-2 {OF_HEADS}"), network)
     assert replaced == network.model_copy(update=own)
 
 
@@ -261,18 +258,18 @@ def test_parameters_and_settings_convert_into_each_other():
         "1-2-3 learning_rate=0.0012345678 dropout=0.3 width=0.25 loss=pred "
         f"granularity=conv,block,conv first_loss=2 {OF_HEADS}"
     )
-    params = space.to_params(parse_hierarchy(name))
+    params = space.to_params(Hierarchy.parse(name))
     assert params["granularity_s2"] == "block"
     assert params.keys() == space.distributions().keys()
-    assert format_hierarchy(space.from_params({**params, "other": 1})) == name
+    assert str(space.from_params({**params, "other": 1})) == name
     # what a reference brings stays to the last digit, what a sampler suggests is shortened
-    assert settings_of(space.suggested(params))["learning_rate"] == 0.001235
+    assert dict(space.suggested(params).settings)["learning_rate"] == 0.001235
 
 
 def test_a_suggestion_is_a_value_of_the_setting():
     space = make_space(ALL)
     base = space.to_params(
-        parse_hierarchy(
+        Hierarchy.parse(
             "1-2-3 learning_rate=0.001 dropout=0.0 width=0.25 loss=pred "
             f"granularity=conv,block,conv first_loss=2 {OF_HEADS}"
         )
@@ -287,17 +284,17 @@ def test_a_suggestion_is_a_value_of_the_setting():
         ({"pred_conv": False}, {"pred_conv": False}),
     ]:
         suggested = space.suggested(base | given)
-        assert settings.items() <= settings_of(suggested).items()
+        assert settings.items() <= dict(suggested.settings).items()
         assert space.violation(suggested) is None
 
 
 def test_a_suggestion_near_a_bound_stays_within_it():
     space = make_space({"learning_rate": {"low": 0.00123456, "high": 0.0123454}})
-    counts = space.to_params(with_settings((1, 1, 1), {"learning_rate": 0.01}))
+    counts = space.to_params(Hierarchy((1, 1, 1)).with_settings({"learning_rate": 0.01}))
     # four digits would be 0.001235, 0.001234 (too low) and 0.01235 (too high)
     for value, rate in [(0.00123461, 0.001235), (0.00123456, 0.001235), (0.01234539, 0.0123454)]:
         suggested = space.suggested(counts | {"learning_rate": value})
-        assert settings_of(suggested) == {"learning_rate": rate}
+        assert dict(suggested.settings) == {"learning_rate": rate}
         assert space.violation(suggested) is None
 
 
@@ -310,12 +307,12 @@ def test_the_feasible_ones_are_the_product_with_neighbours_that_share_side_by_si
     hierarchies = make_space({}).feasible() or []
     assert len(hierarchies) == 14
     expected = [
-        f"{format_hierarchy(h)} dropout={dropout} loss={loss}"
+        f"{h} dropout={dropout} loss={loss}"
         for dropout in (0.0, 0.1, 0.2, 0.3, 0.4)
         for loss in ("sim", "pred")
         for h in hierarchies
     ]
-    assert [format_hierarchy(h) for h in space.feasible() or []] == expected
+    assert [str(h) for h in space.feasible() or []] == expected
     assert space.size == 140
     assert make_space(
         {**settings, "granularity_per_stage": {"choices": ["conv", "block"]}}
@@ -348,13 +345,13 @@ def test_a_space_with_a_continuous_setting_or_too_many_values_cannot_be_listed(m
 )
 def test_what_is_outside_says_which_setting_and_why(name, reason):
     space = make_space({"dropout": DROPOUT, "loss": {"choices": ["sim", "pred"]}})
-    violation = space.violation(parse_hierarchy(name))
+    violation = space.violation(Hierarchy.parse(name))
     assert reason in violation if reason else violation is None
 
 
 def test_values_of_truth_are_shown_as_they_are_written():
     space = make_space({"pred_conv": {"choices": [True]}})
-    violation = space.violation(parse_hierarchy("1-1-2 pred_conv=false"))
+    violation = space.violation(Hierarchy.parse("1-1-2 pred_conv=false"))
     assert violation == "pred_conv must be one of true, but got false"
 
 
@@ -365,10 +362,10 @@ def test_granularities_are_as_many_as_are_searched():
         ("1-1-2 granularity=conv,block", "granularity must be 3 words, but got 2"),
         ("1-1-2 granularity=conv,stage,block", "granularity_s2 must be one of conv, block, but"),
     ]:
-        assert reason in str(per_stage.violation(parse_hierarchy(name)))
+        assert reason in str(per_stage.violation(Hierarchy.parse(name)))
     one = make_space({"granularity": {"choices": ["conv", "block"]}})
     reason = "granularity must be one word, but got 3"
-    assert one.violation(parse_hierarchy("1-1-2 granularity=conv,conv,conv")) == reason
+    assert one.violation(Hierarchy.parse("1-1-2 granularity=conv,conv,conv")) == reason
 
 
 def test_measured_bounds_are_those_of_the_network_with_its_settings():
@@ -382,9 +379,16 @@ def test_measured_bounds_are_those_of_the_network_with_its_settings():
     space = make_space(settings, measure=count, max_parameters=4000)
     feasible = space.feasible() or []
     for hierarchy in feasible:
-        assert sum(hierarchy) <= (8 if settings_of(hierarchy)["width"] == 0.5 else 4)
-    assert {sum(h) for h in feasible if settings_of(h)["width"] == 0.5} == {3, 4, 5, 6, 7, 8}
-    assert {sum(h) for h in feasible if settings_of(h)["width"] == 1.0} == {3, 4}
+        assert hierarchy.num_blocks <= (8 if dict(hierarchy.settings)["width"] == 0.5 else 4)
+    assert {h.num_blocks for h in feasible if dict(h.settings)["width"] == 0.5} == {
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+    }
+    assert {h.num_blocks for h in feasible if dict(h.settings)["width"] == 1.0} == {3, 4}
     # a learning rate costs nothing: each width is measured once, if at all
     assert len(measured) == len(set(measured)) <= 2 * 14
 
@@ -400,9 +404,9 @@ def test_a_first_loss_beyond_the_last_unit_is_outside():
     settings = {"first_loss": {"low": 1, "high": 9}, "granularity": {"choices": ["block", "conv"]}}
     space = make_space(settings, measure=plan_measure)
     for name, num_units in [("1-1-1", 4), ("1-1-3", 6)]:
-        inside = parse_hierarchy(f"{name} granularity=block first_loss={num_units}")
+        inside = Hierarchy.parse(f"{name} granularity=block first_loss={num_units}")
         assert space.violation(inside) is None
-        beyond = parse_hierarchy(f"{name} granularity=block first_loss={num_units + 1}")
+        beyond = Hierarchy.parse(f"{name} granularity=block first_loss={num_units + 1}")
         assert f"first_loss must be within 1..{num_units}" in str(space.violation(beyond))
     with pytest.raises(ConfigError, match=r"no hierarchy is possible: first_loss must be within"):
         make_space({"first_loss": {"low": 90, "high": 99}}, measure=plan_measure)
@@ -414,10 +418,10 @@ def test_a_first_loss_beyond_the_last_unit_is_outside():
 
 def test_what_lies_on_the_way_has_the_settings_of_what_is_asked_for():
     space = make_space({"dropout": DROPOUT})
-    asked = [parse_hierarchy(f"1-1-3 dropout={d}") for d in (0.1, 0.2)]
-    asked.append(parse_hierarchy("1-1-2 dropout=0.2"))
+    asked = [Hierarchy.parse(f"1-1-3 dropout={d}") for d in (0.1, 0.2)]
+    asked.append(Hierarchy.parse("1-1-2 dropout=0.2"))
     way = ["1-1-1 dropout=0.1", "1-1-1 dropout=0.2", "1-1-2 dropout=0.1"]
-    assert sorted(map(format_hierarchy, space.on_the_way(asked))) == way
+    assert sorted(map(str, space.on_the_way(asked))) == way
     assert space.harvestable(asked) == space.on_the_way(asked)
 
 
@@ -437,10 +441,10 @@ def test_references_have_the_study_s_own_settings():
     }
     config = parse_config(StudyConfig, tables, "study.toml")
     own = "learning_rate=0.0012345678 dropout=0.2 granularity=block,block,block"
-    reference = with_own_settings((4, 1, 1), config)
-    assert format_hierarchy(reference) == f"4-1-1 {own}"
-    other = with_own_settings(parse_hierarchy("4-1-1 dropout=0.1"), config)
-    assert format_hierarchy(other) == f"4-1-1 {own}".replace("0.2", "0.1")
+    reference = with_own_settings(Hierarchy((4, 1, 1)), config)
+    assert str(reference) == f"4-1-1 {own}"
+    other = with_own_settings(Hierarchy.parse("4-1-1 dropout=0.1"), config)
+    assert str(other) == f"4-1-1 {own}".replace("0.2", "0.1")
     space = SearchSpace(config.space, measure, [reference])
     params = space.to_params(reference)
     assert space.from_params(params) == reference
@@ -454,9 +458,9 @@ def test_a_reference_whose_settings_are_not_searched_is_refused():
         r"in steps of 0.1, but got 0.5 in 2-2-2 dropout=0.5; change it, space.settings or"
     )
     with pytest.raises(ConfigError, match=message):
-        make_space({"dropout": DROPOUT}, [parse_hierarchy("2-2-2 dropout=0.5")])
+        make_space({"dropout": DROPOUT}, [Hierarchy.parse("2-2-2 dropout=0.5")])
     with pytest.raises(ConfigError, match="searched settings must be none, but got loss"):
-        make_space({}, [parse_hierarchy("2-2-2 loss=pred")])
+        make_space({}, [Hierarchy.parse("2-2-2 loss=pred")])
 
 
 # ------------------------------------------------------------------ proposals
@@ -474,8 +478,8 @@ JOINT: dict[str, Any] = {
 
 def value_of(hierarchy) -> float:
     """Best at 3-3-3 with the loss `pred`, a rate of 1e-3 and a first loss of 2."""
-    settings = settings_of(hierarchy)
-    value = -float(sum(abs(n - 3) for n in hierarchy))
+    settings = dict(hierarchy.settings)
+    value = -float(sum(abs(n - 3) for n in hierarchy.blocks))
     value -= 4.0 * (settings.get("loss", "pred") != "pred")
     value -= 4.0 * abs(math.log10(float(settings.get("learning_rate", 1e-3))) + 3)  # type: ignore
     return value - abs(int(settings.get("first_loss", 2)) - 2)  # type: ignore
@@ -524,8 +528,8 @@ def test_a_continuous_space_is_proposed_within_its_values_and_never_twice(strate
     found = met(space, trials)
     assert len(set(found)) == 24
     assert [space.violation(h) for h in found] == [None] * 24
-    assert {settings_of(h)["loss"] for h in found} == {"sim", "pred"}
-    rates = [float(settings_of(h)["learning_rate"]) for h in found]  # type: ignore
+    assert {dict(h.settings)["loss"] for h in found} == {"sim", "pred"}
+    rates = [float(dict(h.settings)["learning_rate"]) for h in found]  # type: ignore
     assert rates == [float(f"{rate:.4g}") for rate in rates]
 
 
@@ -558,15 +562,15 @@ def test_the_nearest_counts_are_taken_with_the_settings_as_suggested(strategy, m
 
     def deep_first(self, params):
         hierarchy = real(self, {**params, "num_blocks_s1": 3, "num_blocks_s3": 1})
-        suggested.append(settings_of(hierarchy))
+        suggested.append(dict(hierarchy.settings))
         return hierarchy
 
     monkeypatch.setattr(SearchSpace, "suggested", deep_first)
     cohort = propose(space, trials, 3, seed=1, strategy=strategy)
-    assert [settings_of(h) for h in cohort] == suggested
+    assert [dict(h.settings) for h in cohort] == suggested
     for hierarchy in cohort:
         assert space.violation(hierarchy) is None
-        assert sum(abs(a - b) for a, b in zip(hierarchy, (3, hierarchy[1], 1), strict=True)) == 2
+        assert abs(hierarchy.blocks[0] - 3) + abs(hierarchy.blocks[2] - 1) == 2
 
 
 def test_exhaustive_refuses_a_continuous_space():

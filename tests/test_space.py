@@ -10,7 +10,7 @@ from dsaccel.config.study import SpaceConfig, StudyConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError
 from dsaccel.space.space import Measures, SearchSpace
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
 ROOT = Path(__file__).parent.parent
 SPACES = sorted((ROOT / "search_spaces").glob("*.toml"))
@@ -19,14 +19,13 @@ STUDIES = sorted((ROOT / "studies").glob("*.toml"))
 
 def measure(hierarchy):
     """A stand-in for a plan: stage s costs 10^s parameters a block."""
-    num_parameters = sum(n * 10**stage for stage, n in enumerate(hierarchy))
-    return Measures(num_parameters, 2 * num_parameters, hierarchy[0] / 10)
+    num_parameters = sum(n * 10**stage for stage, n in enumerate(hierarchy.blocks))
+    return Measures(num_parameters, 2 * num_parameters, hierarchy.blocks[0] / 10)
 
 
 def make_space(bounds=((1, 4),) * 4, references=(), measure=measure, **settings):
-    return SearchSpace(
-        SpaceConfig(family="resnet18", num_blocks=bounds, **settings), measure, references
-    )
+    config = SpaceConfig(family="resnet18", num_blocks=bounds, **settings)
+    return SearchSpace(config, measure, [*map(Hierarchy, references)])
 
 
 RULES = {
@@ -57,14 +56,19 @@ def test_the_feasible_ones_are_those_of_a_brute_force_in_order(num_stages, most,
     space = make_space(((1, most),) * num_stages, constraint=constraint)
     half = num_stages // 2
     box = itertools.product(range(1, most + 1), repeat=num_stages)
-    expected = [h for h in box if RULES[constraint](h[:half], h[half:])]
+    expected = [Hierarchy(h) for h in box if RULES[constraint](h[:half], h[half:])]
     assert space.feasible() == expected
     assert space.size == len(expected) == size
 
 
 def test_shallow_stages_moves_the_border():
-    assert make_space(constraint="strict", shallow_stages=3).violation((1, 1, 2, 2)) is not None
-    assert make_space(constraint="strict", shallow_stages=1).violation((1, 2, 2, 2)) is None
+    assert (
+        make_space(constraint="strict", shallow_stages=3).violation(Hierarchy((1, 1, 2, 2)))
+        is not None
+    )
+    assert (
+        make_space(constraint="strict", shallow_stages=1).violation(Hierarchy((1, 2, 2, 2))) is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,7 +97,7 @@ def test_shallow_stages_moves_the_border():
     ],
 )
 def test_a_violation_says_what_was_expected_and_found(settings, hierarchy, reason):
-    violation = make_space(**settings).violation(hierarchy)
+    violation = make_space(**settings).violation(Hierarchy(hierarchy))
     assert violation is not None
     assert reason in violation
 
@@ -104,7 +108,8 @@ def test_nothing_is_measured_without_a_measured_bound():
 
     space = make_space(measure=measure)
     assert space.size == 70
-    assert make_space(measure=measure, references=[(9, 9, 9, 9)]).violation((1, 1, 1, 1)) is None
+    with_reference = make_space(measure=measure, references=[(9, 9, 9, 9)])
+    assert with_reference.violation(Hierarchy((1, 1, 1, 1))) is None
 
 
 def test_only_what_passes_the_cheap_checks_is_measured_and_once():
@@ -134,12 +139,12 @@ def test_references_widen_the_parameters_and_not_the_space():
         ("num_blocks_s3", 1, 8),
     ]
     assert space.feasible() == make_space(((1, 4), (1, 4), (3, 8))).feasible()
-    assert space.violation((9, 1, 1)) is not None
+    assert space.violation(Hierarchy((9, 1, 1))) is not None
 
 
 def test_parameters_and_hierarchies_convert_into_each_other():
     space = make_space(((1, 9),) * 11, constraint="none")
-    hierarchy = (1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2)
+    hierarchy = Hierarchy((1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2))
     params = space.to_params(hierarchy)
     assert list(params) == list(space.distributions())
     shuffled = dict(reversed(params.items()))
@@ -150,8 +155,8 @@ def test_a_space_too_large_to_list_says_so_and_still_judges():
     space = make_space(((1, 20),) * 6)
     assert space.size is None
     assert space.feasible() is None
-    assert space.violation((1, 1, 1, 2, 2, 2)) is None
-    assert space.violation((3, 1, 1, 2, 2, 2)) is not None
+    assert space.violation(Hierarchy((1, 1, 1, 2, 2, 2))) is None
+    assert space.violation(Hierarchy((3, 1, 1, 2, 2, 2))) is not None
 
 
 @pytest.mark.parametrize(
@@ -219,14 +224,14 @@ def test_the_paper_s_resnet50_rows_are_within_the_bounds():
     )
     rows = ["3-4-6-3", "2-3-6-3", "1-2-6-3", "2-3-7-4", "1-2-8-5"]
     for row in rows:
-        counts = zip(parse_hierarchy(row), space.config.num_blocks, strict=True)
+        counts = zip(Hierarchy.parse(row).blocks, space.config.num_blocks, strict=True)
         assert all(low <= num_blocks <= high for num_blocks, (low, high) in counts)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_study_is_usable(path):
     config = parse_study(read_toml(path), path.name)
-    references = [parse_hierarchy(text) for text in config.references]
+    references = [Hierarchy.parse(text) for text in config.references]
     assert references
     assert SearchSpace(config.space, measure, references).size
 

@@ -13,7 +13,7 @@ from dsaccel.analysis.landscape import Landscape, Network
 from dsaccel.analysis.landscape_files import write_landscape
 from dsaccel.analysis.variance import Components, variance_components
 from dsaccel.cli.app import app
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.statistics import seeds_needed
 
 TRUE = {"prefix": 4.0, "suffix": 1.0, "seed": 2.25, "prefix_seed": 0.49, "suffix_seed": 0.25}
@@ -30,13 +30,13 @@ def simulated(rng, sizes, num_seeds, sigma2=TRUE):
         for i in range(1, size + 1):
             own = rng.normal(0, sd["suffix_seed"], num_seeds)
             y = 5 + prefix + rng.normal(0, sd["suffix"]) + seed + shared + own
-            table[(g, i)] = dict(enumerate(y.tolist()))
+            table[Hierarchy((g, i))] = dict(enumerate(y.tolist()))
     return table
 
 
 def test_a_table_made_of_known_effects_is_taken_apart_by_hand():
     # prefixes differ by 2, suffixes and seeds do nothing but for the seed's 1: H = PS = E = 0
-    table = {(g, i): {s: 2.0 * g + s for s in (0, 1)} for g in (1, 2) for i in (1, 2)}
+    table = {Hierarchy((g, i)): {s: 2.0 * g + s for s in (0, 1)} for g in (1, 2) for i in (1, 2)}
     parts = variance_components(table, 1)
     assert parts is not None
     # one degree of freedom each: variance of {2, 4} is 2, of {0, 1} is 0.5
@@ -66,9 +66,9 @@ def test_estimates_are_unbiased_for_equal_and_unequal_groups(effect, sizes, monk
     cells = [(g, i, s) for g, n in enumerate(sizes) for i in range(n) for s in range(4)]
     expected = dict.fromkeys(LEVELS, 0.0)
     for draw in {LEVELS[effect](*cell) for cell in cells}:
-        table: dict[tuple[int, ...], dict[int, float]] = {}
+        table: dict[Hierarchy, dict[int, float]] = {}
         for g, i, s in cells:
-            table.setdefault((g, i), {})[s] = float(LEVELS[effect](g, i, s) == draw)
+            table.setdefault(Hierarchy((g, i)), {})[s] = float(LEVELS[effect](g, i, s) == draw)
         parts = variance_components(table, 1)
         assert parts is not None
         for name in expected:
@@ -82,7 +82,10 @@ def test_the_residual_is_what_pairs_of_siblings_say():
     parts = variance_components(table, 1)
     assert parts is not None
     halves = [
-        np.var([table[g, i][s] - table[g, j][s] for s in range(5)], ddof=1) / 2
+        np.var(
+            [table[Hierarchy((g, i))][s] - table[Hierarchy((g, j))][s] for s in range(5)], ddof=1
+        )
+        / 2
         for g in (1, 2, 3)
         for i, j in itertools.combinations((1, 2, 3), 2)
     ]
@@ -92,7 +95,7 @@ def test_the_residual_is_what_pairs_of_siblings_say():
 
 def test_negative_estimates_are_reported_as_zero_and_named():
     # the suffixes cancel over seeds: their means are equal, their residuals are not
-    table = {(g, i): {0: 1.0 * g + i, 1: 1.0 * g - i} for g in (1, 2) for i in (1, 2)}
+    table = {Hierarchy((g, i)): {0: 1.0 * g + i, 1: 1.0 * g - i} for g in (1, 2) for i in (1, 2)}
     parts = variance_components(table, 1)
     assert parts is not None
     assert parts.suffix == 0
@@ -102,7 +105,7 @@ def test_negative_estimates_are_reported_as_zero_and_named():
 def test_seeds_missing_for_one_hierarchy_are_left_out_for_all():
     table = simulated(np.random.default_rng(3), (2, 2), 4)
     whole = variance_components({h: {s: y[s] for s in (0, 1, 2)} for h, y in table.items()}, 1)
-    del table[1, 1][3]
+    del table[Hierarchy((1, 1))][3]
     assert variance_components(table, 1) == whole
 
 
@@ -129,20 +132,20 @@ def test_pairing_and_sharing_a_prefix_need_fewer_seeds():
 def landscape_file(path, num_seeds=3):
     """A 2 x 2 x 2 space whose accuracies are known: 3 points a first stage, 1 a last one."""
     network = Network(1000, 1000, 0.5, True)
-    names = [f"{a}-{b}-{c}" for a in (1, 2) for b in (1, 2) for c in (1, 2)]
+    space = [*map(Hierarchy, itertools.product((1, 2), repeat=3))]
     rng = np.random.default_rng(0)
     accuracies = {
         seed: {
-            name: {1: (0.1, 0.5 + 0.03 * int(name[0]) + 0.01 * int(name[-1]) + noise)}
-            for name, noise in zip(names, rng.normal(0, 0.002, len(names)).tolist(), strict=True)
+            h: {1: (0.1, 0.5 + 0.03 * h.blocks[0] + 0.01 * h.blocks[-1] + noise)}
+            for h, noise in zip(space, rng.normal(0, 0.002, len(space)).tolist(), strict=True)
         }
         for seed in range(1, num_seeds + 1)
     }
     study = config(training={"epochs": 1}, references=[])
-    networks = dict.fromkeys([*names, "1-1-3"], network)
-    networks["1-1-3"] = Network(1000, 1000, 0.5, False)
+    outside = Hierarchy((1, 1, 3))
+    networks = dict.fromkeys(space, network) | {outside: Network(1000, 1000, 0.5, False)}
     for table in accuracies.values():
-        table["1-1-3"] = {1: (0.1, 0.99)}
+        table[outside] = {1: (0.1, 0.99)}
     write_landscape(Landscape(study, 10, 360, networks, accuracies), path)
     return accuracies
 
@@ -150,9 +153,9 @@ def landscape_file(path, num_seeds=3):
 def test_the_command_takes_a_landscape_apart_and_counts_seeds(tmp_path):
     accuracies = landscape_file(tmp_path / "x.csv")
     table = {
-        parse_hierarchy(name): {seed: accuracies[seed][name][1][-1] for seed in accuracies}
-        for name in accuracies[1]
-        if name != "1-1-3"  # infeasible
+        h: {seed: accuracies[seed][h][1][-1] for seed in accuracies}
+        for h in accuracies[1]
+        if h.blocks != (1, 1, 3)  # infeasible
     }
     expected = variance_components(table, 1)
     assert expected is not None
@@ -169,7 +172,7 @@ def test_the_command_takes_a_landscape_apart_and_counts_seeds(tmp_path):
 def test_where_nothing_varies_over_seeds_no_number_of_them_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "dsaccel.analysis.landscape.Landscape.objective",
-        lambda self, seed, name: 0.5 + 0.03 * int(name[0]) + 0.01 * int(name[-1]) + 0.1 * seed,
+        lambda self, seed, h: 0.5 + 0.03 * h.blocks[0] + 0.01 * h.blocks[-1] + 0.1 * seed,
     )
     landscape_file(tmp_path / "x.csv")
     args = ["variance", str(tmp_path / "x.csv")]

@@ -16,6 +16,7 @@ from dsaccel.report.figures.confirmation import confirmation_figure
 from dsaccel.report.study_page import write_report
 from dsaccel.report.verdict import sentences
 from dsaccel.statistics import paired, seeds_needed
+from dsaccel.study.record import StudyRecord
 
 TUNING = {
     **{"learning_rate": 0.01, "dropout": 0.1, "val_accuracy": 0.9},
@@ -267,18 +268,18 @@ def test_the_picture_has_the_differences_and_half_their_intervals():
 
 def test_a_page_shows_a_confirmation_escaped_and_none_where_there_is_none(tmp_path):
     study = optuna.create_study(direction="maximize", study_name="page")
-    write_report(study, tmp_path / "none.html")
+    write_report(StudyRecord.read(study), tmp_path / "none.html")
     assert "Confirmation</h2>" not in (tmp_path / "none.html").read_text()
     made, readings = record(MEANS)
     made["entries"][1]["name"] = "<b>evil"
     study.set_user_attr("confirmation", made)
     study.set_user_attr("test_readings", readings)
-    write_report(study, tmp_path / "page.html")
+    write_report(StudyRecord.read(study), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "Confirmation</h2>" in page
     assert "<b>evil" not in page
     assert "leads the reference 2-2-2" in page
-    assert read_confirmation(study) is not None
+    assert read_confirmation(StudyRecord.read(study)) is not None
 
 
 def test_a_terminal_shows_what_a_confirmation_is_doing():

@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 
 from dsaccel.cli.app import app
 from dsaccel.config.study import NetworkConfig, RunConfig
-from dsaccel.errors import ConfigError
+from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.families import Mode, build_plan
 from dsaccel.nn.layers import Unit
 from dsaccel.nn.weights import load_weights, named_tensors, read_config, save_weights
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.evaluate import readings_path
 from dsaccel.training.train import Training
@@ -107,6 +107,25 @@ def test_what_is_no_weights_of_ours_is_refused(tmp_path):
         load_weights(good, wider.units, "resnet18")
 
 
+def test_weights_that_are_not_finite_are_neither_written_nor_read(tmp_path):
+    training = Training(tiny_run())
+    path, bad = tmp_path / "good.safetensors", tmp_path / "bad.safetensors"
+    save_weights(path, training.units, training.run, training.facts)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    tensors["bn1.running_var"][0] = torch.inf
+    save_file(tensors, bad, metadata)
+    for read in (training.begin_with, lambda p: load_weights(p, training.units, "resnet18")):
+        with pytest.raises(ConfigError, match=r"bn1\.running_var is not finite, as after a train"):
+            read(bad)
+    bad.unlink()
+    named_tensors(training.units, "resnet18")["fc.bias"][1] = torch.nan
+    with pytest.raises(NoResultError, match=r"1-2-1 must have finite .* fc\.bias is not finite"):
+        save_weights(bad, training.units, training.run, training.facts)
+    assert not bad.exists()
+
+
 # ------------------------------------------------------------------ foreign names
 
 
@@ -116,7 +135,7 @@ def network(family: str, name: str, mode: Mode) -> tuple[list[Unit], Cohort]:
 
     plan = build_plan(
         family,
-        parse_hierarchy(name),
+        Hierarchy.parse(name),
         NetworkConfig(),
         channels=3,
         side=16 if family == "vgg" else 8,
@@ -125,9 +144,9 @@ def network(family: str, name: str, mode: Mode) -> tuple[list[Unit], Cohort]:
     )
     short = TRAINING.model_copy(update={"epochs": 1})
     data = Batches(num_images=32, side=plan.side)
-    cohort = Cohort({name: plan}, short, data, seed=1, device=CPU)
+    cohort = Cohort({plan.hierarchy: plan}, short, data, seed=1, device=CPU)
     next(cohort.rungs())
-    nodes = cohort.trie.path(name)
+    nodes = cohort.trie.path(plan.hierarchy)
     return [unit for node in nodes for unit in cohort.learners[node].units], cohort
 
 

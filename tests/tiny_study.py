@@ -1,5 +1,6 @@
 """A tiny study on real digits, for tests of the search: seconds, not minutes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from dsaccel.config.toml import parse_config
 from dsaccel.search.engine import Search
 from dsaccel.search.setup import open_search
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.record import StudyRecord
 
 TABLES: dict[str, Any] = {
     "space": {"family": "resnet18", "num_blocks": [[1, 2], [1, 2], [1, 2]], "constraint": "none"},
@@ -70,3 +72,15 @@ def rows(search: Search) -> list[tuple[Any, ...]]:
         )
         for trial in search.study.get_trials(deepcopy=False)
     ]
+
+
+def recorded(search: Search, config: StudyConfig | None = None) -> StudyRecord:
+    """What is known of a study, with other settings in the place of its own."""
+    record = search.ledger.record()
+    stored = (config or search.config).model_dump(mode="json")
+    return replace(record, attributes={**record.attributes, "config": stored})
+
+
+def heads(search: Search) -> dict[str, list[list[float | None]]]:
+    """The accuracies that each finished trial has read, by hierarchy."""
+    return {trial.name: trial.head_accuracies for trial in search.ledger.record().finished}

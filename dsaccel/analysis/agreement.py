@@ -18,7 +18,7 @@ from scipy import stats
 
 from dsaccel.analysis.landscape import Landscape
 from dsaccel.errors import ConfigError
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import RankedBy
 from dsaccel.statistics import Interval, resampled
 
@@ -90,19 +90,19 @@ class RankAgreement:
         """
         self.landscape = landscape
         self.seeds = tuple(landscape.accuracies)
-        self.names = [
-            name
-            for name, network in landscape.networks.items()
-            if network.is_feasible and all(name in t for t in landscape.accuracies.values())
+        self.hierarchies = [
+            h
+            for h, network in landscape.networks.items()
+            if network.is_feasible and all(h in t for t in landscape.accuracies.values())
         ]
-        if len(self.names) < 3:
+        if len(self.hierarchies) < 3:
             raise ConfigError(
                 "to compare rankings a landscape must hold at least 3 feasible hierarchies of "
-                f"every seed, but got {len(self.names)}; train more of them"
+                f"every seed, but got {len(self.hierarchies)}; train more of them"
             )
-        self.num_top = min(len(self.names), max(3, math.ceil(len(self.names) / 10)))
+        self.num_top = min(len(self.hierarchies), max(3, math.ceil(len(self.hierarchies) / 10)))
         """How many count as the finally best: a tenth, at least three."""
-        self.final: Vector = self._read(lambda seed, name: landscape.objective(seed, name))
+        self.final: Vector = self._read(landscape.objective)
         """(S, N): the objective."""
 
     @property
@@ -145,18 +145,18 @@ class RankAgreement:
     def stages(self) -> Iterator[StageAgreement]:
         """The last local head of each stage at the last rung; stages without one are left out."""
         last = self.landscape.num_steps
-        plans = {name: self.landscape.plan(parse_hierarchy(name)) for name in self.names}
+        plans = {h: self.landscape.plan(h) for h in self.hierarchies}
         for stage in range(1, len(self.landscape.config.space.num_blocks) + 1):
-            nums = {n: plan.num_heads(stage) for n, plan in plans.items()}
+            nums = {h: plan.num_heads(stage) for h, plan in plans.items()}
             if all(nums.values()):
                 values = self._read(
-                    lambda seed, name, nums=nums: self._heads(seed, name, last)[nums[name] - 1]
+                    lambda seed, h, nums=nums: self._heads(seed, h, last)[nums[h] - 1]
                 )
                 yield StageAgreement(stage, self._agreement(values))
 
     def importances(self) -> Iterator[Importance]:
         """Of every stage whose count varies."""
-        counts = np.array([parse_hierarchy(name) for name in self.names], dtype=float)
+        counts = np.array([h.blocks for h in self.hierarchies], dtype=float)
         plane = np.column_stack([counts, np.ones(len(counts))])
         slopes = np.linalg.lstsq(plane, self.final.T, rcond=None)[0]
         for i, column in enumerate(counts.T):
@@ -166,7 +166,7 @@ class RankAgreement:
                 yield Importance(
                     i + 1,
                     share=resampled(shares),
-                    chance=(levels - 1) / (len(self.names) - 1),
+                    chance=(levels - 1) / (len(self.hierarchies) - 1),
                     slope=resampled(slopes[i]),
                 )
 
@@ -177,12 +177,16 @@ class RankAgreement:
             return None
         # as `Rung.deepest_head`
         index = -1 if by == "output" or not has_output else -2
-        if any(step not in self.landscape.accuracies[s][n] for s in self.seeds for n in self.names):
+        if any(
+            step not in self.landscape.accuracies[s][h]
+            for s in self.seeds
+            for h in self.hierarchies
+        ):
             return None
-        return self._read(lambda seed, name: self._heads(seed, name, step)[-2:][index])
+        return self._read(lambda seed, h: self._heads(seed, h, step)[-2:][index])
 
     def _agreement(self, values: Vector) -> Agreement:
-        final, num, half = self.final, self.num_top, math.ceil(len(self.names) / 2)
+        final, num, half = self.final, self.num_top, math.ceil(len(self.hierarchies) / 2)
         own = [_tau(x, y) for x, y in zip(values, final, strict=True)]
         recall = [share_of_best(x, y, num, num) for x, y in zip(values, final, strict=True)]
         kept = [share_of_best(x, y, half, num) for x, y in zip(values, final, strict=True)]
@@ -204,11 +208,11 @@ class RankAgreement:
         others = [np.delete(self.final, s, axis=0).mean(axis=0) for s in range(len(self.seeds))]
         return [_tau(x, y) for x, y in zip(values, others, strict=True)]
 
-    def _heads(self, seed: int, name: str, step: int) -> tuple[float, ...]:
-        return self.landscape.accuracies[seed][name][step]
+    def _heads(self, seed: int, hierarchy: Hierarchy, step: int) -> tuple[float, ...]:
+        return self.landscape.accuracies[seed][hierarchy][step]
 
-    def _read(self, value: Callable[[int, str], float]) -> Vector:
-        return np.array([[value(seed, name) for name in self.names] for seed in self.seeds])
+    def _read(self, value: Callable[[int, Hierarchy], float]) -> Vector:
+        return np.array([[value(seed, h) for h in self.hierarchies] for seed in self.seeds])
 
 
 def share_of_best(x: Vector, y: Vector, num_x: int, num_y: int) -> float:

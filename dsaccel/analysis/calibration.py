@@ -17,7 +17,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.search.engine import Search
 from dsaccel.search.proposals import propose
 from dsaccel.search.setup import open_search
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
 from dsaccel.training.workbench import Workbench
 
@@ -43,7 +43,7 @@ class Calibration:
         cohort, is_all = _choose(config.model_copy(update={"references": ()}), download)
         self.is_sample = not is_all
         """Whether the space does not fit the budget."""
-        self.hierarchies = [format_hierarchy(hierarchy) for hierarchy in cohort]
+        self.hierarchies = [str(hierarchy) for hierarchy in cohort]
         self.download = download
         self.studies = [
             (
@@ -68,7 +68,7 @@ class Calibration:
     def landscape(self, searches: list[Search]) -> Landscape:
         """All that was read, when every study is finished."""
         return record_landscape(
-            [(search.config, search.study) for search in searches], is_sample=self.is_sample
+            [search.ledger.record() for search in searches], is_sample=self.is_sample
         )
 
     def _config(self, config: StudyConfig) -> StudyConfig:

@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from optuna import Study
-from optuna.trial import FrozenTrial, TrialState
-
 from dsaccel.config.study import BudgetConfig, ConfirmConfig, PruningConfig, StudyConfig
 from dsaccel.config.toml import differences
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
 from dsaccel.planner import Planner
 from dsaccel.space.space import SearchSpace
-from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.record import StudyRecord, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,9 @@ class Landscape:
     num_classes: int
     num_val: int | None
     """Validation images behind each accuracy."""
-    networks: dict[str, Network]
+    networks: dict[Hierarchy, Network]
     """Every feasible hierarchy, and the references."""
-    accuracies: dict[int, dict[str, dict[int, tuple[float, ...]]]]
+    accuracies: dict[int, dict[Hierarchy, dict[int, tuple[float, ...]]]]
     """Seed -> hierarchy -> step -> validation accuracy (0..1) of each trained head in order of
     depth, the output layer's last."""
 
@@ -53,7 +51,7 @@ class Landscape:
 
     @cached_property
     def space(self) -> SearchSpace:
-        references = [parse_hierarchy(text) for text in self.config.references]
+        references = [Hierarchy.parse(text) for text in self.config.references]
         # planned only where it is measured: a landscape need not say what its images were
         return SearchSpace.planned(self.config.space, lambda h: self.plan(h), references)
 
@@ -66,14 +64,14 @@ class Landscape:
         """Whether the last accuracy of a step is the output layer's."""
         return self.config.training.schedule == "simultaneous" or step == self.num_steps
 
-    def objective(self, seed: int, hierarchy: str) -> float:
+    def objective(self, seed: int, hierarchy: Hierarchy) -> float:
         """The output layer's accuracy after the last step."""
         return self.accuracies[seed][hierarchy][self.num_steps][-1]
 
     def optimum(self, seed: int) -> float:
         """The highest objective of a feasible hierarchy."""
-        feasible = [name for name, network in self.networks.items() if network.is_feasible]
-        return max(self.objective(seed, name) for name in feasible)
+        feasible = [h for h, network in self.networks.items() if network.is_feasible]
+        return max(self.objective(seed, h) for h in feasible)
 
 
 # ------------------------------------------------------------------ from studies
@@ -92,111 +90,114 @@ def check_hierarchies_alone(config: StudyConfig, name: str) -> None:
         )
 
 
-def record_landscape(
-    studies: Sequence[tuple[StudyConfig, Study]],
-    *,
-    is_sample: bool = False,
-    names: Sequence[str] | None = None,
-) -> Landscape:
+def record_landscape(studies: Sequence[StudyRecord], *, is_sample: bool = False) -> Landscape:
     """The landscape of exhaustive studies that differ in their seed alone.
 
     Args:
-        studies: settings and trials.
+        studies: with the accuracies of their heads.
         is_sample: the references, which were drawn from the space, stand for all of it.
-        names: of the studies' folders; None: as Optuna knows the studies.
 
     Raises:
         NoResultError: if a feasible hierarchy has not been trained to its end.
         MismatchError: if the studies differ in more than their seed, or not in their seed.
-        ConfigError: if the space is too large to list, or settings are searched too.
+        ConfigError: if the space is too large to list, settings are searched too, or a study does
+            not say what a landscape needs.
     """
-    config, first = studies[0]
+    first = studies[0]
     _check_comparable(studies)
-    names = names or [study.study_name for _, study in studies]
-    check_hierarchies_alone(config, names[0])
-    num_classes = _num_classes(config, _complete(first))
-    landscape = Landscape(
-        _portable(config),
-        num_classes,
-        first.user_attrs.get("num_val"),
-        networks={},
-        accuracies={},
-    )
-    for (other, study), name in zip(studies, names, strict=True):
-        trials = _complete(study)
-        _check_exhaustive(landscape.space, trials, other, name, is_sample)
-        if is_sample:
-            # harvested ones were not drawn: they have fewer blocks in the last stage
-            trials = {name: trials[name] for name in config.references}
-        heads: dict[str, dict[int, tuple[float, ...]]] = {}
-        for name, trial in trials.items():
-            attributes = trial.user_attrs
-            landscape.networks[name] = Network(
-                attributes["num_parameters"],
-                attributes["flops"],
-                attributes["shallow_scale"],
-                landscape.space.violation(parse_hierarchy(name)) is None,
-            )
-            steps = sorted(trial.intermediate_values)
-            rows = map(tuple, attributes["head_accuracies"])
-            heads[name] = dict(zip(steps, rows, strict=True))
-        landscape.accuracies[other.seed] = heads
+    check_hierarchies_alone(first.config, first.name)
+    if first.num_classes is None:
+        raise ConfigError(
+            f"study {first.name} must say how many classes its images have, but was written by an "
+            "earlier version, which did not; search it again under another --study-name"
+        )
+    config = _portable(first.config)
+    landscape = Landscape(config, first.num_classes, first.num_val, networks={}, accuracies={})
+    for study in studies:
+        trials = {t.hierarchy: t for t in study.finished if t.is_complete}
+        _check_exhaustive(landscape.space, trials, study, is_sample)
+        # those harvested beside a sample were not drawn: they have fewer blocks in the last stage
+        wanted = landscape.space.references if is_sample else sorted(trials)
+        for hierarchy in wanted:
+            is_feasible = landscape.space.violation(hierarchy) is None
+            landscape.networks[hierarchy] = _network(trials[hierarchy], is_feasible)
+        landscape.accuracies[study.config.seed] = {h: _heads(trials[h], study) for h in wanted}
     return landscape
 
 
-def _complete(study: Study) -> dict[str, FrozenTrial]:
-    """The trials that were trained to their end, by hierarchy, in lexicographic order."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    by_name = {trial.user_attrs["hierarchy"]: trial for trial in trials}
-    return {name: by_name[name] for name in sorted(by_name, key=parse_hierarchy)}
+def _network(trial: TrialRecord, is_feasible: bool) -> Network:
+    num_parameters, flops, shallow_scale = map(
+        trial.figure, ("num_parameters", "flops", "shallow_scale")
+    )
+    assert num_parameters is not None
+    assert flops is not None
+    assert shallow_scale is not None
+    return Network(int(num_parameters), int(flops), shallow_scale, is_feasible)
 
 
-def _check_comparable(studies: Sequence[tuple[StudyConfig, Study]]) -> None:
-    config, first = studies[0]
+def _heads(trial: TrialRecord, study: StudyRecord) -> dict[int, tuple[float, ...]]:
+    """By step."""
+    rungs = trial.head_accuracies
+    if len(rungs) != len(trial.by_step):
+        raise ConfigError(
+            f"the accuracies that {trial.name} read in study {study.name} must be in {study.folder}"
+            ", but are lost or damaged; put the folder back, or search again under another "
+            "--study-name"
+        )
+    return {
+        step: tuple(accuracy or 0.0 for accuracy in rung)
+        for step, rung in zip(sorted(trial.by_step), rungs, strict=True)
+    }
+
+
+def _check_comparable(studies: Sequence[StudyRecord]) -> None:
+    first = studies[0]
     seeds: dict[int, str] = {}
-    for other, study in studies:
-        if other.seed in seeds:
+    for other in studies:
+        seed = other.config.seed
+        if seed in seeds:
             raise MismatchError(
                 "each study of a landscape must have a seed of its own, but "
-                f"{seeds[other.seed]} and {study.study_name} both have {other.seed}"
+                f"{seeds[seed]} and {other.name} both have {seed}"
             )
-        seeds[other.seed] = study.study_name
-        lines = differences(_deciding(config), _deciding(other))
+        seeds[seed] = other.name
+        lines = differences(_deciding(first.config), _deciding(other.config))
         if lines:
             raise MismatchError(
                 f"the studies of a landscape must differ in their seed alone, but "
-                f"{first.study_name} ('in the study') and {study.study_name} ('asked for') "
-                "differ:\n  " + "\n  ".join(lines)
+                f"{first.name} ('in the study') and {other.name} ('asked for') differ:\n  "
+                + "\n  ".join(lines)
             )
 
 
 def _check_exhaustive(
     space: SearchSpace,
-    trials: Mapping[str, FrozenTrial],
-    config: StudyConfig,
-    study: str,
+    trials: Mapping[Hierarchy, TrialRecord],
+    study: StudyRecord,
     is_sample: bool,
 ) -> None:
+    config = study.config
     feasible = [] if is_sample else space.feasible()
     if feasible is None:
         raise ConfigError(
             "a landscape needs a space that can be trained exhaustively, but that of study "
-            f"{study} is too large to list; narrow space.num_blocks"
+            f"{study.name} is too large to list; narrow space.num_blocks"
         )
-    names = [format_hierarchy(h) for h in dict.fromkeys([*feasible, *space.references])]
-    missing = [name for name in names if name not in trials]
+    wanted = dict.fromkeys([*feasible, *space.references])
+    missing = [str(h) for h in wanted if h not in trials]
     if not missing:
         return
     shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-    options = ["--n-trials", str(len(names))]
+    options = ["--n-trials", str(len(wanted))]
     if config.pruning.kind != "none" or config.budget.strategy == "beam":
         # neither can be changed within a study
-        options += ["--strategy", "exhaustive", "--cohort-size", str(len(names)), "--no-confirm"]
-        options += ["--set", _no_pruning(config), "--study-name", f"{study}-landscape"]
-    command = StudyDir(study).search_command(*options)
+        options += ["--strategy", "exhaustive", "--cohort-size", str(len(wanted)), "--no-confirm"]
+        options += ["--set", _no_pruning(config), "--study-name", f"{study.name}-landscape"]
+    command = StudyDir(study.name).search_command(*options)
     raise NoResultError(
-        f"a landscape needs all {len(names)} hierarchies of study {study} trained to their end, "
-        f"but {len(missing)} are missing ({shown}); train them, without pruning, with: {command}"
+        f"a landscape needs all {len(wanted)} hierarchies of study {study.name} trained to their "
+        f"end, but {len(missing)} are missing ({shown}); train them, without pruning, with: "
+        f"{command}"
     )
 
 
@@ -204,27 +205,6 @@ def _no_pruning(config: StudyConfig) -> str:
     """The override; what belongs to one kind of pruning alone must go with it."""
     is_special = config.pruning.options or config.pruning.percentile is not None
     return 'pruning={kind="none"}' if is_special else "pruning.kind=none"
-
-
-def _num_classes(config: StudyConfig, trials: Mapping[str, FrozenTrial]) -> int:
-    """Not recorded in a study, but told by the size of the output layer.
-
-    Raises:
-        NoResultError: if nothing is complete.
-        ConfigError: if the trials' parameters are not those of these settings.
-    """
-    if not trials:
-        raise NoResultError("a landscape needs a study with hierarchies trained to their end")
-    name, trial = next(iter(trials.items()))
-    hierarchy, recorded = parse_hierarchy(name), trial.user_attrs["num_parameters"]
-    two, three = (Planner.of(config, num)(hierarchy).num_parameters for num in (2, 3))
-    num_classes = 2 + (recorded - two) // (three - two)
-    if num_classes < 2 or Planner.of(config, num_classes)(hierarchy).num_parameters != recorded:
-        raise ConfigError(
-            f"{name} must have the parameters that the study's settings give, but {recorded} are "
-            "recorded; was the study written by another version?"
-        )
-    return num_classes
 
 
 def _portable(config: StudyConfig) -> StudyConfig:

@@ -125,14 +125,14 @@ def _in_file(column: str, config: StudyConfig) -> str:
 
 def _rows(landscape: Landscape) -> Iterable[tuple[Any, ...]]:
     for seed, hierarchies in landscape.accuracies.items():
-        for name, steps in hierarchies.items():
-            network = landscape.networks[name]
+        for hierarchy, steps in hierarchies.items():
+            network = landscape.networks[hierarchy]
             measures = (network.num_parameters, network.flops, network.shallow_scale)
             for step, heads in steps.items():
                 for head, accuracy in enumerate(heads, 1):
                     is_output = head == len(heads) and landscape.has_output(step)
                     figures = (seed, step, head, is_output, accuracy)
-                    yield (name, *figures, *measures, network.is_feasible)
+                    yield (str(hierarchy), *figures, *measures, network.is_feasible)
 
 
 def _write_csv(landscape: Landscape, path: Path) -> None:

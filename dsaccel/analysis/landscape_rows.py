@@ -4,6 +4,7 @@ A file may have been through other programs: what a row says twice must agree, a
 missing or doubled.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from dsaccel.analysis.landscape import Landscape, Network
 from dsaccel.config.section import Section
 from dsaccel.config.study import StudyConfig
 from dsaccel.families import check_hierarchy
-from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
 Heads = dict[int, tuple[float, bool]]
 """By number, 1-based: the accuracy, and whether the head is the output layer."""
@@ -37,49 +38,53 @@ def landscape_of(metadata: Metadata, rows: Iterable[Sequence[Any]]) -> Landscape
     config = metadata.config
     if config.data.image_size is None or config.data.channels is None:
         raise ValueError("its config does not say the size and the channels of the images")
-    networks: dict[str, Network] = {}
-    found: dict[int, dict[str, dict[int, Heads]]] = {}
-    for name, seed, step, head, is_output, accuracy, *figures in rows:
-        network = networks.setdefault(name, Network(*figures))
+    networks: dict[Hierarchy, Network] = {}
+    found: dict[int, dict[Hierarchy, dict[int, Heads]]] = {}
+    read = functools.cache(_read)
+    for text, seed, step, head, is_output, accuracy, *figures in rows:
+        h = read(text)
+        network = networks.setdefault(h, Network(*figures))
         if network != Network(*figures):
-            raise ValueError(f"its rows of {name} differ in what the network costs")
-        heads = found.setdefault(seed, {}).setdefault(name, {}).setdefault(step, {})
+            raise ValueError(f"its rows of {h} differ in what the network costs")
+        heads = found.setdefault(seed, {}).setdefault(h, {}).setdefault(step, {})
         if head in heads:
-            raise ValueError(f"it has two rows of {_place(config, name, seed, step)}, head {head}")
+            raise ValueError(f"it has two rows of {_place(config, h, seed, step)}, head {head}")
         if not 0 <= accuracy <= 1:
-            raise ValueError(f"the accuracy of {name} must be within 0..1, but is {accuracy}")
+            raise ValueError(f"the accuracy of {h} must be within 0..1, but is {accuracy}")
         heads[head] = accuracy, is_output
     if not found:
         raise ValueError("it has no rows")
-    networks = {name: networks[name] for name in sorted(networks, key=parse_hierarchy)}
+    networks = {h: networks[h] for h in sorted(networks)}
     landscape = Landscape(config, metadata.num_classes, metadata.num_val, networks, {})
-    wanted = {name: _num_heads(landscape, name) for name in networks}
+    wanted = {h: _num_heads(landscape, h) for h in networks}
     for seed in sorted(found):
         table = found[seed]
         landscape.accuracies[seed] = {
-            name: _steps(landscape, table[name], wanted[name], f"{name}, seed {seed}")
-            for name in wanted
-            if name in table
+            h: _steps(landscape, table[h], wanted[h], f"{h}, seed {seed}")
+            for h in wanted
+            if h in table
         }
     if not any(network.is_feasible for network in networks.values()):
         raise ValueError("none of its hierarchies is feasible")
     return landscape
 
 
-def _num_heads(landscape: Landscape, name: str) -> dict[int, int]:
+def _read(text: str) -> Hierarchy:
+    hierarchy = Hierarchy.parse(text)
+    if str(hierarchy) != text:
+        raise ValueError(f"a hierarchy must be written {hierarchy}, but is {text}")
+    return hierarchy
+
+
+def _num_heads(landscape: Landscape, hierarchy: Hierarchy) -> dict[int, int]:
     """How many heads a hierarchy has at each step, the output layer's counted."""
-    hierarchy = parse_hierarchy(name)
-    if format_hierarchy(hierarchy) != name:
-        raise ValueError(
-            f"a hierarchy must be written {format_hierarchy(hierarchy)}, but is {name}"
-        )
     check_hierarchy(landscape.config.family, hierarchy)
-    if len(hierarchy) != len(landscape.config.space.num_blocks):
-        raise ValueError(f"{name} has not as many stages as the space of its config")
-    plan, network = landscape.plan(hierarchy), landscape.networks[name]
+    if hierarchy.num_stages != len(landscape.config.space.num_blocks):
+        raise ValueError(f"{hierarchy} has not as many stages as the space of its config")
+    plan, network = landscape.plan(hierarchy), landscape.networks[hierarchy]
     if plan.num_parameters != network.num_parameters:
         raise ValueError(
-            f"{name} has {plan.num_parameters} parameters by its config, but "
+            f"{hierarchy} has {plan.num_parameters} parameters by its config, but "
             f"{network.num_parameters} in its rows"
         )
     whole = plan.num_local_losses + 1
@@ -108,5 +113,5 @@ def _steps(
     }
 
 
-def _place(config: StudyConfig, name: str, seed: int, step: int) -> str:
-    return f"{name}, seed {seed}, {config.training.step_name} {step}"
+def _place(config: StudyConfig, hierarchy: Hierarchy, seed: int, step: int) -> str:
+    return f"{hierarchy}, seed {seed}, {config.training.step_name} {step}"

@@ -7,12 +7,12 @@ several. The front is read off its complete trials, by Optuna's own rule of domi
 from dataclasses import dataclass
 
 import optuna
-from optuna import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.spec.costs import COSTS, Cost
-from dsaccel.study.rows import Row, number, read_rows
+from dsaccel.study.record import StudyRecord
+from dsaccel.study.rows import Row, read_rows
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,20 @@ def find_cost(name: str) -> Cost:
     return COSTS[name]
 
 
-def pareto_points(study: Study, cost: Cost) -> list[Point]:
+def pareto_points(study: StudyRecord, cost: Cost) -> list[Point]:
     """All feasible complete trials with their cost, the cheapest first, then the most accurate.
 
     Raises:
         NoResultError: if no complete trial has recorded the cost.
     """
-    trials = study.get_trials(deepcopy=False)
     points: list[tuple[float, float, Row]] = []
     for row in read_rows(study):
-        value = number(trials[row.number].user_attrs.get(cost.attribute))
+        value = row.trial.figure(cost.attribute)
         if row.may_be_best and row.accuracy is not None and value is not None:
             points.append((value, -row.accuracy, row))
     if not points:
         raise NoResultError(
-            f"study {study.study_name} must have complete trials with their {cost.title}, but none "
+            f"study {study.name} must have complete trials with their {cost.title}, but none "
             f"has; {cost.needs}"
         )
     points.sort(key=lambda point: point[:2])

@@ -134,7 +134,7 @@ def is_trusted(setting: SimulatedPruning, noise: float) -> bool:
 
 def simulate(ranks: RankAgreement, pruning: PruningConfig) -> SimulatedPruning:
     """Prune each seed's hierarchies, in one cohort, as a search would."""
-    num, num_steps = len(ranks.names), ranks.landscape.num_steps
+    num, num_steps = len(ranks.hierarchies), ranks.landscape.num_steps
     rungs = _rungs(ranks, pruning)
     values = {step: ranks.at(step, pruning.by) for step in rungs}
     loss, kept, going_on, work = [], [], [], []
@@ -165,10 +165,10 @@ def _prune(
     ranks: RankAgreement, pruning: PruningConfig, values: Vector, step: int, living: np.ndarray
 ) -> None:
     """Take the losers of a rung out of `living` (N,), in place."""
-    names = [name for name, lives in zip(ranks.names, living, strict=True) if lives]
-    prefixes = prefixes_at(step, names, ranks.landscape.config.training)
-    stopped = set(losers(dict(zip(names, values[living], strict=True)), pruning, prefixes))
-    living &= [name not in stopped for name in ranks.names]
+    left = [h for h, lives in zip(ranks.hierarchies, living, strict=True) if lives]
+    prefixes = prefixes_at(step, left, ranks.landscape.config.training)
+    stopped = set(losers(dict(zip(left, values[living], strict=True)), pruning, prefixes))
+    living &= [h not in stopped for h in ranks.hierarchies]
 
 
 def _foretells(ranks: RankAgreement, step: int, by: RankedBy) -> bool:

@@ -20,10 +20,11 @@ from dsaccel.search.beam import beam_config, beam_losers
 from dsaccel.search.optuna_pruners import OptunaJudge, make_pruner
 from dsaccel.search.proposals import STRATEGIES, next_cohort
 from dsaccel.search.pruners import losers, rung_steps
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan, Segment
 from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node, Trie
+from dsaccel.study.record import TrialRecord
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Oracle:
         feasible = self.space.feasible() or []
         for seed in self.seeds:
             known = landscape.accuracies[seed]
-            names = map(format_hierarchy, [*feasible, *self.space.references])
-            missing = [n for n in names if landscape.num_steps not in known.get(n, {})]
+            wanted = [*feasible, *self.space.references]
+            missing = [str(h) for h in wanted if landscape.num_steps not in known.get(h, {})]
             if missing or not feasible:
                 raise ConfigError(
                     "a landscape must hold every feasible hierarchy and reference to the last "
@@ -76,7 +77,7 @@ class Oracle:
         self.rungs = {seed: _rungs(landscape, seed) for seed in self.seeds}
         """Of all networks at once, by seed and step."""
         self.optimum = {seed: landscape.optimum(seed) for seed in self.seeds}
-        self.num_blocks = Trie({format_hierarchy(h): self.plan(h) for h in feasible}).blocks_trained
+        self.num_blocks = Trie({h: self.plan(h) for h in feasible}).blocks_trained
         """Blocks of all feasible hierarchies in one trie."""
 
     def table_seed(self, seed: int) -> int:
@@ -156,45 +157,44 @@ class Replay:
 
     @property
     def _regret(self) -> float:
-        networks = self.oracle.landscape.networks
+        networks, space = self.oracle.landscape.networks, self.oracle.space
         values = (
             trial.value
             for trial in self.trials
             if trial.state == TrialState.COMPLETE
-            and networks[trial.user_attrs["hierarchy"]].is_feasible
+            and networks[space.from_params(trial.params)].is_feasible
         )
         best = max((value for value in values if value is not None), default=math.nan)
         return self.oracle.optimum[self._table_seed] - best
 
     @property
     def _num_trained(self) -> int:
-        return sum(not trial.user_attrs.get("harvested") for trial in self.trials)
+        return sum(not TrialRecord(trial).is_harvested for trial in self.trials)
 
     def _train(self, hierarchies: list[Hierarchy]) -> None:
         """Read a cohort's rungs off the table, prune at them, and keep its trials."""
         plan, space = self.oracle.plan, self.oracle.space
-        names = {format_hierarchy(h): h for h in hierarchies}
-        known = {trial.user_attrs["hierarchy"] for trial in self.trials}
-        trie = Trie({name: plan(h) for name, h in names.items()})
+        known = {space.from_params(trial.params) for trial in self.trials}
+        trie = Trie({h: plan(h) for h in hierarchies})
         harvested = [
-            name
-            for name, h in ((format_hierarchy(h), h) for h in space.harvestable(hierarchies))
-            if name not in known and trie.add_harvest(name, plan(h))
+            h
+            for h in space.harvestable(hierarchies)
+            if h not in known and trie.add_harvest(h, plan(h))
         ]
-        pruned: dict[str, int] = {}
-        self._judge = self._make_judge(list(names))
+        pruned: dict[Hierarchy, int] = {}
+        self._judge = self._make_judge(hierarchies)
         for before, step in itertools.pairwise((0, *self._stops)):
             self._count(trie, before, step)
             if step < self._stops[-1]:
                 stopped = self._losers(trie, before, step)
                 pruned |= dict.fromkeys(stopped, step)
                 trie.retire(set(stopped))
-        living = set(trie.names)
-        for name in names:
-            self._tell(name, pruned.get(name), harvested=False)
-        for name in harvested:
-            if name in living:
-                self._tell(name, None, harvested=True)
+        living = set(trie.living)
+        for h in hierarchies:
+            self._tell(h, pruned.get(h), harvested=False)
+        for h in harvested:
+            if h in living:
+                self._tell(h, None, harvested=True)
 
     def _count(self, trie: Trie, before: int, step: int) -> None:
         """Add the blocks that learn from one rung to the next."""
@@ -215,74 +215,71 @@ class Replay:
                 self._ahead[node.number] = node.num_blocks / len(node.segment.heads)
                 self._block_steps += self._ahead[node.number]
 
-    def _losers(self, trie: Trie, before: int, step: int) -> list[str]:
+    def _losers(self, trie: Trie, before: int, step: int) -> list[Hierarchy]:
         """As the search: references are never pruned, nor is who has no trained head yet."""
         if self._judge is not None:
             for rung in range(before + 1, step):
                 self._judge.losers(rung, self._values(trie, rung))
             return self._judge.losers(step, self._values(trie, step))
-        references = self.oracle.landscape.config.references
+        references = self.oracle.space.references
         if self.policy.beam_width is not None:
             networks = self.oracle.landscape.networks
-            names = [name for name in trie.asked if networks[name].is_feasible]
-            firsts = {name: self._value(name, step) for name in names}
+            firsts = {h: self._value(h, step) for h in trie.asked if networks[h].is_feasible}
             stopped = beam_losers(firsts, step, self.policy.beam_width)
-            return [name for name in stopped if name not in references]
-        values = {n: v for n, v in self._values(trie, step).items() if n not in references}
+            return [h for h in stopped if h not in references]
+        values = {h: v for h, v in self._values(trie, step).items() if h not in references}
         return losers(values, self.policy.pruning, self._prefixes(trie, step))
 
-    def _values(self, trie: Trie, step: int) -> dict[str, float]:
-        asked = [name for name in trie.asked if step in self._table[name]]
-        return {name: self._value(name, step) for name in asked}
+    def _values(self, trie: Trie, step: int) -> dict[Hierarchy, float]:
+        return {h: self._value(h, step) for h in trie.asked if step in self._table[h]}
 
-    def _value(self, name: str, step: int) -> float:
+    def _value(self, hierarchy: Hierarchy, step: int) -> float:
         """What is ranked and recorded: of a beam, the first unit after the stages so far."""
         if self.policy.strategy == "beam" and step < self._stops[-1]:
-            num_heads = self.oracle.plan(parse_hierarchy(name)).num_heads(step)
-            return self._table[name][step + 1][num_heads]
-        return self._rungs[step].ranked(name, self.policy.pruning.by)
+            num_heads = self.oracle.plan(hierarchy).num_heads(step)
+            return self._table[hierarchy][step + 1][num_heads]
+        return self._rungs[step].ranked(hierarchy, self.policy.pruning.by)
 
-    def _make_judge(self, names: list[str]) -> OptunaJudge | None:
+    def _make_judge(self, hierarchies: list[Hierarchy]) -> OptunaJudge | None:
         if not self.policy.pruning.is_optunas:
             return None
         config = self.oracle.landscape.config
         return OptunaJudge(
             self.policy.pruning,
             self.trials,
-            names,
+            hierarchies,
             self._distributions,
             training=config.training,
             prune_at=self._stops[:-1],
-            references=config.references,
+            references=self.oracle.space.references,
         )
 
-    def _prefixes(self, trie: Trie, step: int) -> dict[str, int]:
+    def _prefixes(self, trie: Trie, step: int) -> dict[Hierarchy, int]:
         """Equal for those who are one network so far; see `Cohort.prefixes`."""
 
         def is_trained(node: Node) -> bool:
             return not self._is_sequential or node.stage <= step
 
-        last: dict[str, int] = {}
-        for name in trie.names:
-            numbers = [node.number for node in trie.path(name) if is_trained(node)]
-            last[name] = numbers[-1] if numbers else -1
+        last: dict[Hierarchy, int] = {}
+        for h in trie.living:
+            numbers = [node.number for node in trie.path(h) if is_trained(node)]
+            last[h] = numbers[-1] if numbers else -1
         return last
 
-    def _tell(self, name: str, pruned_at: int | None, *, harvested: bool) -> None:
+    def _tell(self, hierarchy: Hierarchy, pruned_at: int | None, *, harvested: bool) -> None:
         values = {
-            step: self._value(name, step)
-            for step in self._table[name]
+            step: self._value(hierarchy, step)
+            for step in self._table[hierarchy]
             if pruned_at is None or step <= pruned_at
         }
         is_complete = pruned_at is None
-        value = self._table[name][self._stops[-1]][-1] if is_complete else values[pruned_at]
-        hierarchy = parse_hierarchy(name)
+        value = self._table[hierarchy][self._stops[-1]][-1] if is_complete else values[pruned_at]
         trial = create_trial(
             state=TrialState.COMPLETE if is_complete else TrialState.PRUNED,
             value=value,
             params=self.oracle.space.to_params(hierarchy),
             distributions=self._distributions,
-            user_attrs={"hierarchy": name} | ({"harvested": True} if harvested else {}),
+            user_attrs={"hierarchy": str(hierarchy)} | ({"harvested": True} if harvested else {}),
             intermediate_values=values,
         )
         trial.number = len(self.trials)
@@ -298,7 +295,7 @@ def _rungs(landscape: Landscape, seed: int) -> dict[int, Rung]:
     return {
         step: Rung(
             step,
-            {name: heads[step] for name, heads in table.items() if step in heads},
+            {h: heads[step] for h, heads in table.items() if step in heads},
             landscape.has_output(step),
         )
         for step in range(1, landscape.num_steps + 1)

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.hierarchy import Blocks, Hierarchy
 from dsaccel.statistics import seeds_needed
 
 # G prefixes, n_g hierarchies of prefix g, N hierarchies, r seeds
@@ -91,9 +91,9 @@ def variance_components(
         None if there are fewer than two prefixes, no prefix with two hierarchies, or one seed.
     """
     seeds = sorted(set.intersection(*(set(values) for values in accuracies.values())))
-    groups: dict[Hierarchy, list[list[float]]] = defaultdict(list)
+    groups: dict[Blocks, list[list[float]]] = defaultdict(list)
     for hierarchy, values in accuracies.items():
-        groups[hierarchy[:prefix_stages]].append([values[seed] for seed in seeds])
+        groups[hierarchy.blocks[:prefix_stages]].append([values[seed] for seed in seeds])
     N, G, r = len(accuracies), len(groups), len(seeds)
     if G < 2 or N == G or r < 2:
         return None

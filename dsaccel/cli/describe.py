@@ -50,11 +50,11 @@ def _describe_hierarchy(
     from dsaccel.families import MODES
     from dsaccel.planner import Planner
     from dsaccel.report import describe
-    from dsaccel.spec.hierarchy import parse_hierarchy
+    from dsaccel.spec.hierarchy import Hierarchy
 
     run = _run_config(given.settings.get("family", "resnet18"), hierarchy, given)
     plan = Planner(run.family, run.network, *images)
-    local, whole = (plan(parse_hierarchy(run.hierarchy), mode) for mode in MODES)
+    local, whole = (plan(Hierarchy.parse(run.hierarchy), mode) for mode in MODES)
     memory = describe.training_memory(local, whole, run.training)
     if output.as_json:
         summary = describe.describe_plan(local)
@@ -90,9 +90,8 @@ def _run_config(family: str, hierarchy: str | None, given: Given) -> "RunConfig"
     from dsaccel.config.study import RunConfig
     from dsaccel.config.toml import parse_config
     from dsaccel.families import find_family
-    from dsaccel.spec.hierarchy import format_hierarchy
 
-    hierarchy = hierarchy or format_hierarchy(find_family(family).standard)
+    hierarchy = hierarchy or str(find_family(family).standard)
     tables: dict[str, Any] = {"family": family, "hierarchy": hierarchy}
     given.apply(tables)
     return parse_config(RunConfig, tables, "the command line")

@@ -30,11 +30,7 @@ def landscape(
 
     path = output or Path("landscape.csv.gz")
     check_output(path)
-    searched = [Study.load(study) for study in studies]
-    recorded = record_landscape(
-        [(study.config, study.optuna) for study in searched],
-        names=[study.name for study in searched],
-    )
+    recorded = record_landscape([Study.load(study).record for study in studies])
     write_landscape(recorded, path)
     num_feasible = sum(network.is_feasible for network in recorded.networks.values())
     seeds = ", ".join(map(str, recorded.accuracies))

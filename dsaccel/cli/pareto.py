@@ -34,7 +34,7 @@ def pareto(
     searched = Study.load(study)
     against = against or searched.config.budget.against or "parameters"
     cost = find_cost(against)
-    points = pareto_points(searched.optuna, cost)
+    points = pareto_points(searched.record, cost)
     if output is not None:
         write_front(points, cost, searched.name, output)
     shown = given.output()

@@ -21,4 +21,4 @@ def report(
 
     read = Study.load(study)
     path = read.report(output)
-    Output().show(headline(read.optuna), path.as_posix())
+    Output().show(headline(read.record), path.as_posix())

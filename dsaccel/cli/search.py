@@ -57,7 +57,7 @@ def _show_json(study: "Study", output: Output) -> None:
         summary["confirmation"] = confirmation_summary(study.confirmer, RESOLUTION)
     against = study.config.budget.against
     if against is not None and study.best is not None:
-        points = pareto_points(study.optuna, find_cost(against))
+        points = pareto_points(study.record, find_cost(against))
         front = front_summary(points, study.name, against)
         summary |= {key: front[key] for key in ("against", "front")}
     output.show_json(summary)
@@ -71,11 +71,11 @@ def _show(study: "Study", output: Output) -> None:
     from dsaccel.report.verdict import RESOLUTION
     from dsaccel.study.storage import redact
 
-    output.show(trials_table(study.optuna), headline(study.optuna))
+    output.show(trials_table(study.record), headline(study.record))
     against = study.config.budget.against
     if against is not None and study.best is not None:
         cost = find_cost(against)
-        output.show(front_table(pareto_points(study.optuna, cost), cost))
+        output.show(front_table(pareto_points(study.record, cost), cost))
     files = result_files(study.engine.directory)
     output.show_files(files | {"dashboard": f"optuna-dashboard {redact(study.engine.url)}"})
     if study.confirmer is not None:

@@ -108,7 +108,7 @@ def _train(training: "Training", output: Output) -> None:
 
     run = training.run
     for rung in training.rungs():
-        accuracies = rung.accuracies[run.hierarchy]
+        accuracies = rung.accuracies[training.hierarchy]
         heads = accuracies if output.verbose else accuracies[-1:]
         step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
         output.say(f"{step}  {'  '.join(map(percent, heads))}")
@@ -159,7 +159,7 @@ def _run_config(target: str, study: str | None, given: Given) -> "RunConfig":
     from dsaccel.config.own_settings import section_of
     from dsaccel.config.study import RunConfig
     from dsaccel.config.toml import parse_config, read_toml, set_value
-    from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy, settings_of
+    from dsaccel.spec.hierarchy import Hierarchy
     from dsaccel.study.export import run_config
 
     if target.endswith(".toml"):
@@ -167,12 +167,12 @@ def _run_config(target: str, study: str | None, given: Given) -> "RunConfig":
             raise ConfigError(f"{target} holds all settings; leave --study {study} out")
         tables, source = read_toml(Path(target)), target
     else:
-        hierarchy, source = parse_hierarchy(target), "the command line"
+        hierarchy, source = Hierarchy.parse(target), "the command line"
         tables: dict[str, Any] = {
             "family": "resnet18",
-            "hierarchy": format_hierarchy(tuple(hierarchy)),
+            "hierarchy": str(Hierarchy(hierarchy.blocks)),
         }
-        for name, value in settings_of(hierarchy).items():
+        for name, value in hierarchy.settings:
             set_value(tables, f"{section_of(name)}.{name}", value)
         if study is not None:
             run = run_config(_study_config(study), target, None)

@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from dsaccel.config.study import FOR_MAPS, LOSSES_WITH, NetworkConfig, StudyConfig, TrainingConfig
 from dsaccel.config.toml import parse_config
-from dsaccel.spec.hierarchy import Hierarchy, Value, format_hierarchy, settings_of, with_settings
+from dsaccel.spec.hierarchy import Hierarchy, Value
 
 Part = TypeVar("Part", NetworkConfig, TrainingConfig)
 
@@ -29,7 +29,7 @@ def learning_rate_of(hierarchy: Hierarchy) -> float | None:
     Raises:
         ConfigError: if it is none.
     """
-    if "learning_rate" not in settings_of(hierarchy):
+    if "learning_rate" not in dict(hierarchy.settings):
         return None
     return training_of(hierarchy, TrainingConfig()).learning_rate
 
@@ -52,8 +52,8 @@ def with_own_settings(hierarchy: Hierarchy, config: StudyConfig) -> Hierarchy:
     for name in searched.names:
         values[name] = getattr(getattr(config, section_of(name)), name)
     if searched.granularity_per_stage and isinstance(values["granularity"], str):
-        values["granularity"] = (values["granularity"],) * len(hierarchy)
-    return with_settings(hierarchy, values | settings_of(hierarchy))
+        values["granularity"] = (values["granularity"],) * hierarchy.num_stages
+    return hierarchy.with_settings(values | dict(hierarchy.settings))
 
 
 def section_of(name: str) -> str:
@@ -63,8 +63,8 @@ def section_of(name: str) -> str:
 
 def _replaced(section: Part, hierarchy: Hierarchy) -> Part:
     model = type(section)
-    own = {n: v for n, v in settings_of(hierarchy).items() if n in model.model_fields}
+    own = {n: v for n, v in hierarchy.settings if n in model.model_fields}
     if not own:
         return section
     tables = section.model_dump(mode="json") | own
-    return parse_config(model, tables, format_hierarchy(hierarchy))
+    return parse_config(model, tables, str(hierarchy))

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from dsaccel.config.section import Searched, Section
 from dsaccel.parts import NamesPart
-from dsaccel.spec.hierarchy import Value, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy, Value
 from dsaccel.spec.rung import RankedBy
 
 PRUNING_RULES = ("halving", "percentile", "none")
@@ -384,7 +384,7 @@ class StudyConfig(Section):
     @field_validator("references")
     @classmethod
     def _canonical(cls, references: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(format_hierarchy(parse_hierarchy(text)) for text in references)
+        return tuple(str(Hierarchy.parse(text)) for text in references)
 
     @model_validator(mode="after")
     def _settings_that_matter(self) -> Self:

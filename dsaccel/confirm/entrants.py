@@ -14,7 +14,7 @@ from dsaccel.data.load import look_at_test
 from dsaccel.data.source import DataSource
 from dsaccel.families import Mode
 from dsaccel.files import atomic_write
-from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy, settings_of, with_settings
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
@@ -88,8 +88,8 @@ class Entrants:
         if not entries:
             return []
         plans, training = self._plans(entries, mode, own), self.training(entries[0], mode, own)
-        by_name = {entry.name: entry for entry in entries}
-        return [tuple(by_name[n] for n in part) for part in memory.parts(plans, training)]
+        by_key = {entry.key: entry for entry in entries}
+        return [tuple(by_key[h] for h in part) for part in memory.parts(plans, training)]
 
     def training(self, entry: Entry, mode: Mode, own: GlobalSettings) -> TrainingConfig:
         """How an entry is trained."""
@@ -115,8 +115,10 @@ class Entrants:
         network = self.config.network.model_copy(update={"width": width})
         return replace(self._planner, network=network)(_without(hierarchy, "width"))
 
-    def _plans(self, entries: Sequence[Entry], mode: Mode, own: GlobalSettings) -> dict[str, Plan]:
-        return {entry.name: self._plan(entry, mode, own) for entry in entries}
+    def _plans(
+        self, entries: Sequence[Entry], mode: Mode, own: GlobalSettings
+    ) -> dict[Hierarchy, Plan]:
+        return {entry.key: self._plan(entry, mode, own) for entry in entries}
 
     def _plan(self, entry: Entry, mode: Mode, own: GlobalSettings) -> Plan:
         network = self.settings(entry).network
@@ -129,9 +131,9 @@ class Entrants:
 
 def _without(name: str, *settings: str) -> Hierarchy:
     """A hierarchy without some of the settings that it brings along: others take their place."""
-    hierarchy = parse_hierarchy(name)
-    kept = {n: value for n, value in settings_of(hierarchy).items() if n not in settings}
-    return with_settings(tuple(hierarchy), kept)
+    hierarchy = Hierarchy.parse(name)
+    kept = {n: value for n, value in hierarchy.settings if n not in settings}
+    return hierarchy.with_settings(kept)
 
 
 def save_networks(path: Path, cohort: Cohort) -> None:

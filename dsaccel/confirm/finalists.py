@@ -13,7 +13,7 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.confirm.result import Entry, Role
 from dsaccel.errors import NoResultError
 from dsaccel.families import find_family
-from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy, settings_of, with_settings
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.rows import Row
 
@@ -55,14 +55,14 @@ def choose_entries(
         raise NoResultError("a confirmation needs a finished hierarchy within the constraint")
 
     def width_of(hierarchy: str) -> float:
-        return network_of(parse_hierarchy(hierarchy), config.network).width
+        return network_of(Hierarchy.parse(hierarchy), config.network).width
 
     def entry(hierarchy: str, role: Role, at_width: float | None = None) -> Entry:
         own = width_of(hierarchy)
         width = own if at_width is None else at_width
         made = plan(hierarchy, width)
         name, settings = hierarchy, {}
-        if width != own and settings_of(parse_hierarchy(hierarchy)):
+        if width != own and Hierarchy.parse(hierarchy).settings:
             name = hierarchy = _at_width(hierarchy, width)
         elif width != own:
             name, settings = f"{hierarchy}@{width:g}", {"network.width": width}
@@ -105,9 +105,9 @@ def reference_hierarchies(config: StudyConfig) -> tuple[str, ...]:
     """The study's references; without one, the family's standard, cut to the space's stages. Of
     what is searched, each has what the study itself is set to, and is named as in the search.
     """
-    standard = find_family(config.space.family).standard[: len(config.space.num_blocks)]
-    references = [parse_hierarchy(text) for text in config.references] or [standard]
-    return tuple(format_hierarchy(with_own_settings(h, config)) for h in references)
+    standard = find_family(config.space.family).standard.beginning(len(config.space.num_blocks))
+    references = [Hierarchy.parse(text) for text in config.references] or [standard]
+    return tuple(str(with_own_settings(h, config)) for h in references)
 
 
 def merge_entries(entries: Iterable[Entry]) -> list[Entry]:
@@ -160,5 +160,5 @@ def matching_width(
 
 def _at_width(hierarchy: str, width: float) -> str:
     """A hierarchy that brings settings along, with another width among them."""
-    parsed = parse_hierarchy(hierarchy)
-    return format_hierarchy(with_settings(parsed, settings_of(parsed) | {"width": width}))
+    parsed = Hierarchy.parse(hierarchy)
+    return str(parsed.with_settings(dict(parsed.settings) | {"width": width}))

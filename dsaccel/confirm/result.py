@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from optuna import Study
-
 from dsaccel.analysis.variance import Components, variance_components
 from dsaccel.families import MODES, Mode
-from dsaccel.spec.hierarchy import Candidate, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.statistics import ALPHA, Paired, Summary, holm, paired, summarise
+from dsaccel.study.record import StudyRecord
 
 Split = Literal["val", "test"]
 Against = Literal["best", "reference", "global"]
@@ -45,6 +44,13 @@ class Entry:
     """Local heads not counted."""
     flops: int
     num_local_losses: int
+
+    @property
+    def key(self) -> Hierarchy:
+        """The hierarchy with all that the entry has of its own: no two entries have the same."""
+        hierarchy = Hierarchy.parse(self.hierarchy)
+        own = {key.split(".")[1]: value for key, value in self.settings.items()}
+        return hierarchy.with_settings(dict(hierarchy.settings) | own)
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -143,10 +149,10 @@ class Confirmation:
             hierarchy: dict(series)
             for entry in self.entries
             if not entry.settings
-            and not isinstance(hierarchy := parse_hierarchy(entry.hierarchy), Candidate)
+            and not (hierarchy := Hierarchy.parse(entry.hierarchy)).settings
             and (series := self.series("val", entry.name, "local"))
         }
-        return variance_components(table, len(next(iter(table))) // 2) if table else None
+        return variance_components(table, next(iter(table)).num_stages // 2) if table else None
 
     def _summaries(self, name: str, mode: Mode) -> dict[Split, Summary]:
         found: dict[Split, Summary] = {}
@@ -184,12 +190,11 @@ class Confirmation:
         return paired(self.series(split, name, mode), self.series(split, *other))
 
 
-def read_confirmation(study: Study) -> Confirmation | None:
+def read_confirmation(study: StudyRecord) -> Confirmation | None:
     """The confirmation of a study as far as it has come; None if there is none."""
-    record = study.user_attrs.get("confirmation")
-    if record is None:
+    if study.confirmation is None:
         return None
-    return confirmation_of(record, study.user_attrs.get("test_readings", []))
+    return confirmation_of(study.confirmation, study.test_readings)
 
 
 def confirmation_of(

@@ -37,6 +37,7 @@ from dsaccel.families import MODES, Mode
 from dsaccel.files import make_folder
 from dsaccel.seeds import derive
 from dsaccel.study.folder import StudyDir, training_lock
+from dsaccel.study.record import StudyRecord, add_readings, write_confirmation
 from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.rows import read_rows
 from dsaccel.study.storage import TUNING_SUFFIX, open_study, storage_errors
@@ -113,7 +114,7 @@ class Confirm:
         self.config, self.directory, self.study, self.confirm = config, directory, study, confirm
         self._command = command
         self.entrants = Entrants(config, download=download, source=source)
-        recorded = study.user_attrs.get("fingerprint", self.entrants.fingerprint)
+        recorded = StudyRecord.read(study).fingerprint or self.entrants.fingerprint
         if recorded != self.entrants.fingerprint:
             raise MismatchError(
                 "data: the images are not those that the study was run with "
@@ -127,7 +128,7 @@ class Confirm:
     @property
     def readings(self) -> list[dict[str, Any]]:
         """Every look at the test split, oldest first."""
-        return self.study.user_attrs.get("test_readings", [])
+        return StudyRecord.read(self.study).test_readings
 
     @property
     def result(self) -> Confirmation:
@@ -200,7 +201,7 @@ class Confirm:
 
     def _begin_record(self) -> dict[str, Any]:
         """What is recorded, with the entries that are asked for now; earlier ones stay."""
-        self.record = self.study.user_attrs.get("confirmation") or {
+        self.record = StudyRecord.read(self.study).confirmation or {
             "val_is_given": self.entrants.val_is_given,
             "entries": [],
             "results": [],
@@ -218,7 +219,7 @@ class Confirm:
                 f"back-propagation was tuned in this confirmation, but got {wanted}; leave it out"
             )
         chosen = choose_entries(
-            read_rows(self.study),
+            read_rows(StudyRecord.read(self.study)),
             self.config,
             self.entrants.plan_at,
             top=self.confirm.top,
@@ -242,7 +243,7 @@ class Confirm:
                 ]
 
     def _save(self) -> None:
-        self.study.set_user_attr("confirmation", self.record)
+        write_confirmation(self.study, self.record)
 
     # ------------------------------------------------------------------ tuning
 
@@ -279,7 +280,7 @@ class Confirm:
                 tried = ([winner], "global", data, own)
                 memory = self.entrants.memory_limit(*tried)
                 *_, last = memory.retry(lambda: self.entrants.cohort(*tried, memory).rungs())
-                return last.output(winner.name)
+                return last.output(winner.key)
 
             for done in tune(study, train, self._untuned, n_trials, seed=self.config.seed):
                 found, accuracy = GlobalSettings(**done.best.params), done.best.values[0]
@@ -344,12 +345,12 @@ class Confirm:
             self.record["unread"].append(unread)
         self.record["results"] += [
             {
-                "name": name,
+                "name": entry.name,
                 "mode": job.mode,
                 "seed": job.seed,
-                "val_accuracy": cohort.history[-1].output(name),
+                "val_accuracy": cohort.history[-1].output(entry.key),
             }
-            for name in names
+            for entry in job.entries
         ]
         self.record["time_s"] += time_s
         self._save()
@@ -386,8 +387,8 @@ class Confirm:
             test = self._load_test(data)
             accuracies = evaluate(cohort.trie, cohort.learners, test.batches())
             look = {"date": utc_now(), "command": self._command, "mode": mode, "seed": seed}
-            new = [look | {"name": name, "accuracy": accuracies[name][-1]} for name in names]
-            self.study.set_user_attr("test_readings", [*self.readings, *new])
+            new = [look | {"name": e.name, "accuracy": accuracies[e.key][-1]} for e in entries]
+            add_readings(self.study, new)
             self.record["unread"].remove(networks)
             self.record["num_images"]["test"] = len(test.labels)
             self._save()

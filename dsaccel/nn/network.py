@@ -15,7 +15,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.nn.layers import Unit, build_units, positions
 from dsaccel.nn.weights import ImageFacts, load_weights, read_config, read_facts
 from dsaccel.planner import Planner
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 
 
@@ -125,7 +125,7 @@ def plan_of(run: RunConfig, num_classes: int, path: Path) -> Plan:
         )
     if num_classes < 2:
         raise ConfigError(f"num_classes must be at least 2, but got {num_classes}")
-    return Planner.of(run, num_classes)(parse_hierarchy(run.hierarchy), run.mode)
+    return Planner.of(run, num_classes)(Hierarchy.parse(run.hierarchy), run.mode)
 
 
 def _units(plan: Plan, seed: int) -> list[Unit]:

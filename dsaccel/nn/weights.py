@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dsaccel.config.study import RunConfig
-from dsaccel.errors import ConfigError
+from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.families import find_family
 from dsaccel.files import atomic_write
 from dsaccel.nn.layers import LayerModule, LocalHead, Unit
@@ -52,6 +52,10 @@ def save_weights(path: Path, units: Iterable[Unit], run: RunConfig, facts: Image
     """Write a network's weights and buffers, whole or not at all, with the settings beside them.
 
     Where the data lay is left out: the file may be given away.
+
+    Raises:
+        NoResultError: if they are not finite, for training has diverged.
+        StorageError: if the file cannot be written.
     """
     data = run.data.model_copy(update={"dir": None})
     portable = run.model_copy(update={"data": data})
@@ -65,6 +69,12 @@ def save_weights(path: Path, units: Iterable[Unit], run: RunConfig, facts: Image
         name: tensor.detach().cpu().contiguous()
         for name, tensor in named_tensors(units, run.family).items()
     }
+    diverged = _not_finite(tensors)
+    if diverged is not None:
+        raise NoResultError(
+            f"{run.hierarchy} must have finite weights to be written, but training has diverged: "
+            f"{diverged} is not finite; use a smaller training.learning_rate"
+        )
     with atomic_write(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))
 
@@ -104,28 +114,32 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """All weights and buffers of a file, on the CPU.
 
     Raises:
-        ConfigError: if it cannot be read.
+        ConfigError: if it cannot be read, or a value is not finite.
     """
     with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    diverged = _not_finite(tensors)
+    if diverged is not None:
+        raise _not_ours(path, f"{diverged} is not finite, as after a training that diverged")
+    return tensors
 
 
 def load_weights(path: Path, units: Iterable[Unit], family: str) -> None:
     """Put a file's weights into a network, bit for bit.
 
     Raises:
-        ConfigError: if names or shapes are not the network's.
+        ConfigError: as `read_tensors`, or if names or shapes are not the network's.
     """
-    targets = named_tensors(units, family)
-    with _opened(path) as file, torch.no_grad():
-        unlike = sorted(set(file.keys()) ^ set(targets))
-        if unlike:
-            raise _not_ours(path, f"only one of file and network has {', '.join(unlike[:3])}")
+    targets, tensors = named_tensors(units, family), read_tensors(path)
+    unlike = sorted(set(tensors) ^ set(targets))
+    if unlike:
+        raise _not_ours(path, f"only one of file and network has {', '.join(unlike[:3])}")
+    for name, target in targets.items():
+        if tensors[name].shape != target.shape:
+            raise _not_ours(path, f"{name} has shape {tuple(tensors[name].shape)}")
+    with torch.no_grad():
         for name, target in targets.items():
-            tensor = file.get_tensor(name)
-            if tensor.shape != target.shape:
-                raise _not_ours(path, f"{name} has shape {tuple(tensor.shape)}")
-            target.copy_(tensor)  # in place: memory format and device stay
+            target.copy_(tensors[name])  # in place: memory format and device stay
 
 
 def named_tensors(units: Iterable[Unit], family: str) -> dict[str, Tensor]:
@@ -160,6 +174,11 @@ def output_name(run: RunConfig) -> str:
 
 def _output_name(family: str, num_hidden: int) -> str:
     return "fc" if find_family(family).is_residual else f"classifier.{4 * num_hidden}"
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The first tensor with a value that is no finite number."""
+    return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
 
 
 def _under(name: str, module: torch.nn.Module) -> Mapping[str, Tensor]:

@@ -70,7 +70,7 @@ def calibration_summary(result: Calibrated) -> dict[str, Any]:
     ranks, advice = result.ranks, result.advice
     return {
         "seeds": list(ranks.seeds),
-        "num_hierarchies": len(ranks.names),
+        "num_hierarchies": len(ranks.hierarchies),
         "num_top": ranks.num_top,
         "noise": ranks.noise,
         "ceiling": asdict(result.ceiling),

@@ -15,8 +15,8 @@ def verdict(result: Calibrated) -> list[str]:
     ranks, advice = result.ranks, result.advice
     num_seeds, step = len(ranks.seeds), ranks.step_name
     words = [
-        f"{len(ranks.names)} hierarchies, {num_seeds} seeds; the best {ranks.num_top} of a "
-        "final ranking count as its top."
+        f"{len(ranks.hierarchies)} hierarchies, {num_seeds} seeds; the best {ranks.num_top} "
+        "of a final ranking count as its top."
     ]
     if num_seeds < MIN_SEEDS:
         return [*words, f"Nothing is called trustworthy on fewer than {MIN_SEEDS} seeds."]

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.families import Mode
-from dsaccel.spec.hierarchy import format_hierarchy
 from dsaccel.spec.plan import Block, Plan
 from dsaccel.text import amount
 from dsaccel.training.memory import Estimate, estimate_plans
@@ -20,7 +19,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
     """What `dsaccel describe --json` prints."""
     return {
         "family": plan.family,
-        "hierarchy": format_hierarchy(plan.hierarchy),
+        "hierarchy": str(plan.hierarchy),
         "num_parameters": plan.num_parameters,
         "num_parameters_training": plan.num_parameters_training,
         "num_local_losses": plan.num_local_losses,
@@ -33,7 +32,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
                 "num_blocks": len(blocks),
             }
             for stage, blocks in _stages(plan)
-            if 1 <= stage <= len(plan.hierarchy)
+            if 1 <= stage <= plan.hierarchy.num_stages
         ],
     }
 
@@ -41,7 +40,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
 def description_table(plan: Plan) -> Table:
     """A row a stage: resolution, widths, blocks, local losses, parameters, FLOPs."""
     table = Table(
-        title=f"{plan.family} {format_hierarchy(plan.hierarchy)}",
+        title=f"{plan.family} {plan.hierarchy}",
         caption=(
             "↓ downsampling; losses: local ones; parameters and FLOPs (forward, an image): "
             "without heads\n"
@@ -56,7 +55,7 @@ def description_table(plan: Plan) -> Table:
         ("stage", ""),
         ("resolution", ""),
         ("widths", ""),
-        ("blocks", str(sum(plan.hierarchy))),
+        ("blocks", str(plan.hierarchy.num_blocks)),
         ("losses", str(plan.num_local_losses)),
         ("parameters", amount(plan.num_parameters)),
         ("with heads", amount(plan.num_parameters_training)),
@@ -70,7 +69,7 @@ def description_table(plan: Plan) -> Table:
     side = plan.side
     for stage, members in _stages(plan):
         before, side = side, members[-1].layers[-1].side
-        is_counted = 1 <= stage <= len(plan.hierarchy)
+        is_counted = 1 <= stage <= plan.hierarchy.num_stages
         heads = [layer.head for block in members for layer in block.layers if layer.head]
         num_parameters = sum(block.num_parameters for block in members)
         table.add_row(
@@ -92,8 +91,8 @@ def description_table(plan: Plan) -> Table:
 def training_memory(local: Plan, whole: Plan, training: TrainingConfig) -> dict[Mode, Estimate]:
     """What training a network takes on a CPU, layer-wise and by back-propagation (estimates)."""
     return {
-        "local": estimate_plans({"": local}, training),
-        "global": estimate_plans({"": whole}, training),
+        "local": estimate_plans({local.hierarchy: local}, training),
+        "global": estimate_plans({whole.hierarchy: whole}, training),
     }
 
 
@@ -137,7 +136,7 @@ def _stages(plan: Plan) -> list[tuple[int, list[Block]]]:
 def _name(plan: Plan, stage: int) -> str:
     if stage == 0:
         return "stem"
-    return str(stage) if stage <= len(plan.hierarchy) else "hidden"
+    return str(stage) if stage <= plan.hierarchy.num_stages else "hidden"
 
 
 def _widths(blocks: list[Block]) -> str:

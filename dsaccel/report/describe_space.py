@@ -8,7 +8,7 @@ from rich.table import Table
 
 from dsaccel.config.study import SpaceConfig, TrainingConfig
 from dsaccel.space.space import SearchSpace
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Trie
 from dsaccel.text import amount
@@ -51,7 +51,7 @@ def describe_space(
     if feasible is None or len(feasible) > MAX_PLANNED:
         num = None if feasible is None else len(feasible)
         return SpaceDescription(*known, num, None, None, None, None, None)
-    plans = {format_hierarchy(hierarchy): plan(hierarchy) for hierarchy in feasible}
+    plans = {hierarchy: plan(hierarchy) for hierarchy in feasible}
     by_size = sorted(plans.values(), key=lambda plan: plan.num_parameters)
     trie = Trie(plans)
     return SpaceDescription(
@@ -74,7 +74,7 @@ def space_summary(described: SpaceDescription) -> dict[str, Any]:
         **{
             end: plan
             and {
-                "hierarchy": format_hierarchy(plan.hierarchy),
+                "hierarchy": str(plan.hierarchy),
                 "num_parameters": plan.num_parameters,
                 "flops": plan.flops,
             }
@@ -102,7 +102,7 @@ def space_table(described: SpaceDescription, training: TrainingConfig, images: s
     for end, plan in (("smallest", described.smallest), ("largest", described.largest)):
         if plan is not None:
             costs = f"{amount(plan.num_parameters)} parameters, {amount(plan.flops)} FLOPs"
-            table.add_row(end, f"{format_hierarchy(plan.hierarchy)}  {costs}")
+            table.add_row(end, f"{plan.hierarchy}  {costs}")
     if described.blocks_trained is not None and described.blocks_separate is not None:
         table.add_row(
             "blocks",

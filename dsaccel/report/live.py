@@ -11,6 +11,7 @@ from rich.text import Text
 from dsaccel.confirm.run import ConfirmProgress
 from dsaccel.report.confirmation import progress_line, progress_panel
 from dsaccel.search.progress import Progress
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.text import duration, percent
 
 NUM_SHOWN = 6
@@ -71,7 +72,7 @@ def _panel(progress: Progress) -> Table:
     table.add_row("live trials", f"{len(progress.living)}: {_shown(progress.living)}")
     if progress.best is not None:
         hierarchy, accuracy = progress.best
-        shown = Text.assemble((hierarchy, "green"), f"  {percent(accuracy)}")
+        shown = Text.assemble((str(hierarchy), "green"), f"  {percent(accuracy)}")
         table.add_row("best so far", shown)
     elif progress.leader is not None:
         hierarchy, accuracy = progress.leader
@@ -93,6 +94,6 @@ def _line(progress: Progress) -> str:
     return "  ".join(parts)
 
 
-def _shown(names: tuple[str, ...]) -> str:
-    more = len(names) - NUM_SHOWN
-    return "  ".join(names[:NUM_SHOWN]) + (f"  and {more} more" if more > 0 else "")
+def _shown(hierarchies: tuple[Hierarchy, ...]) -> str:
+    more = len(hierarchies) - NUM_SHOWN
+    return "  ".join(map(str, hierarchies[:NUM_SHOWN])) + (f"  and {more} more" if more > 0 else "")

@@ -18,7 +18,7 @@ from dsaccel.training.train import TrainResult
 
 def write_results(searching: Search) -> None:
     """Write report and best hierarchy."""
-    directory, study = searching.directory, searching.study
+    directory, study = searching.directory, searching.ledger.record()
     with storage_errors(searching.url):
         best = best_trial(study)
         if best is not None:
@@ -40,26 +40,26 @@ def result_files(directory: StudyDir) -> dict[str, str]:
 
 def search_summary(searching: Search) -> dict[str, Any]:
     """What `dsaccel search --json` prints."""
-    study = searching.study
-    trials = study.get_trials(deepcopy=False)
-    best = best_trial(study)
-    baseline = study.user_attrs.get("baseline")
+    study = searching.ledger.record()
+    best, baseline = best_trial(study), study.baseline
+    states = [trial.state for trial in study.all()]
     return {
         "study": searching.directory.name,
         "storage": redact(searching.url),
         "num_trained": searching.num_trained,
-        "num_pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
-        "num_harvested": sum(bool(trial.user_attrs.get("harvested")) for trial in trials),
-        "blocks_trained": study.user_attrs.get("blocks_trained", 0),
-        "blocks_separate": study.user_attrs.get("blocks_separate", 0),
-        "time_s": study.user_attrs.get("time_s", 0.0),
+        "num_pruned": states.count(TrialState.PRUNED),
+        "num_harvested": sum(trial.is_harvested for trial in study.all()),
+        "blocks_trained": study.blocks_trained or 0,
+        "blocks_separate": study.blocks_separate or 0,
+        "time_s": study.time_s or 0.0,
         "best": best
         and {
-            "hierarchy": best.user_attrs["hierarchy"],
+            "hierarchy": best.name,
             "val_accuracy": best.value,
-            "num_parameters": best.user_attrs["num_parameters"],
+            "num_parameters": best.figure("num_parameters"),
         },
-        "baseline": baseline and {key: baseline[key] for key in ("hierarchy", "val_accuracy")},
+        "baseline": baseline
+        and {"hierarchy": baseline.hierarchy, "val_accuracy": baseline.accuracy},
         "files": result_files(searching.directory),
     }
 

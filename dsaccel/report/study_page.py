@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
-from optuna import Study
 
 from dsaccel.report.figures import FIGURES
 from dsaccel.report.page import Section, Tile, write_page
 from dsaccel.report.study_table import accuracy_and_state
 from dsaccel.report.table import Table
 from dsaccel.spec.hierarchy import format_value
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import (
     Row,
     best_row,
-    number,
-    read_baseline,
     read_rows,
     standard_error,
 )
@@ -27,7 +25,7 @@ NUM_RIVALS = 6
 """The hierarchies within the noise of the best that are named."""
 
 
-def write_report(study: Study, path: Path) -> None:
+def write_report(study: StudyRecord, path: Path) -> None:
     """Write the page of a study, whole or not at all."""
     rows = read_rows(study)
     pictures = [section for figure in FIGURES if (section := figure.section(study))]
@@ -35,7 +33,7 @@ def write_report(study: Study, path: Path) -> None:
         pictures = [Section(caption="The figures need a first accuracy.")]
     write_page(
         path,
-        study.study_name,
+        study.name,
         [*pictures, Section("All trials", table=_table(rows, study))],
         about=_status(rows),
         template="study.html",
@@ -58,23 +56,22 @@ def _status(rows: list[Row]) -> str:
     return text
 
 
-def _settings(study: Study) -> dict[str, str]:
+def _settings(study: StudyRecord) -> dict[str, str]:
     """What was searched, by name; empty where nothing is recorded."""
-    config = _section(study.user_attrs, "config")
-    space, data = _section(config, "space"), _section(config, "data")
-    network, training = _section(config, "network"), _section(config, "training")
+    space, data = study.section("space"), study.section("data")
+    network, training = study.section("network"), study.section("training")
     bounds = [f"{low}–{high}" for low, high in space.get("num_blocks", [])]
     learning = [network.get("loss"), _text(network.get("granularity"), "per {}")]
     return {
         "family": _text(space.get("family")) + _text(network.get("width"), ", width {}"),
         "blocks per stage": ", ".join(bounds),
-        "searched beside": _searched(_section(space, "settings")),
+        "searched beside": _searched(space.get("settings") or {}),
         "constraint": _text(space.get("constraint")),
         "data": _text(data.get("name")) + _text(data.get("train_images"), ", {} images"),
         "local loss": " ".join(part for part in learning if part),
         "training": _text(training.get("epochs"), "{} epochs, ") + _text(training.get("schedule")),
-        "references": _text(config.get("references")),
-        "seed": _text(config.get("seed")),
+        "references": _text(study.setting("references")),
+        "seed": _text(study.setting("seed")),
     }
 
 
@@ -90,10 +87,10 @@ def _searched(settings: Mapping[str, Any]) -> str:
     return ", ".join(texts)
 
 
-def _tiles(study: Study, rows: list[Row]) -> list[Tile]:
+def _tiles(study: StudyRecord, rows: list[Row]) -> list[Tile]:
     """The headline figures."""
     tiles: list[Tile] = []
-    best, baseline = best_row(rows), read_baseline(study)
+    best, baseline = best_row(rows), study.baseline
     if best:
         note = f"{amount(best.num_parameters)} parameters, trial {best.number}"
         tiles.append(Tile("best hierarchy", best.hierarchy, note))
@@ -114,28 +111,27 @@ def _tiles(study: Study, rows: list[Row]) -> list[Tile]:
         if best:
             note += f"; the winner {points(best.accuracy, reference.accuracy)}"
         tiles.append(Tile("best reference", percent(reference.accuracy), note))
-    trained = number(study.user_attrs.get("blocks_trained"))
-    separate = number(study.user_attrs.get("blocks_separate"))
+    trained, separate = study.blocks_trained, study.blocks_separate
     if trained and separate:
         note = f"{trained:,.0f} trained in place of {separate:,.0f}"
         tiles.append(Tile("blocks saved by sharing", f"{separate / trained:.1f}×", note))
-    time_s = number(study.user_attrs.get("time_s"))
+    time_s = study.time_s
     if time_s is not None:
         tiles.append(Tile("time", duration(time_s), "the whole search"))
     return tiles
 
 
-def _caveats(study: Study, rows: list[Row]) -> list[str]:
+def _caveats(study: StudyRecord, rows: list[Row]) -> list[str]:
     """How far the figures can be trusted, in words."""
     if not any(row.accuracy is not None for row in rows):
         return []
-    seed = _text(_section(study.user_attrs, "config").get("seed"), " ({})")
+    seed = _text(study.setting("seed"), " ({})")
     caveats = [
         f"Accuracies are of one seed{seed}, on validation images. The best of many on the same "
         "images looks better than it is; "
         + (
             "the test split was read for the confirmation alone."
-            if study.user_attrs.get("test_readings")
+            if study.test_readings
             else "no test image was read for this page."
         )
     ]
@@ -152,7 +148,7 @@ def _caveats(study: Study, rows: list[Row]) -> list[str]:
         names = Markup(", ").join(close[:NUM_RIVALS]) + (", …" if len(close) > NUM_RIVALS else "")
         caveats.append(
             Markup("{}{}.").format(
-                f"On {study.user_attrs['num_val']:,} validation images the standard error of "
+                f"On {study.num_val:,} validation images the standard error of "
                 f"{percent(best.accuracy)} is {100 * error:.2f} points, and a lead below it is "
                 f"noise: {len(close)} other {verb} within it of the best",
                 Markup(" ({})").format(names) if close else "",
@@ -164,9 +160,9 @@ def _caveats(study: Study, rows: list[Row]) -> list[str]:
             "images, is noise; how many validation images there were is not recorded in this study."
         )
     if any(row.kind == "pruned" for row in rows):
-        by = _section(_section(study.user_attrs, "config"), "pruning").get("by")
-        at = "its output layer's" if by == "output" else "its deepest local head's"
-        what = "" if by == "output" else "another classifier, "
+        by_output = study.ranked_by == "output layer"
+        at = "its output layer's" if by_output else "its deepest local head's"
+        what = "" if by_output else "another classifier, "
         caveats.append(
             f"A pruned trial is shown at {at} accuracy when it was pruned: {what}trained less far. "
             "Do not compare it with a complete one."
@@ -174,7 +170,7 @@ def _caveats(study: Study, rows: list[Row]) -> list[str]:
     return caveats
 
 
-def _table(rows: list[Row], study: Study) -> Table:
+def _table(rows: list[Row], study: StudyRecord) -> Table:
     best = best_row(rows)
     headings = ("hierarchy", "val accuracy", "state", "parameters", "FLOPs", "shallow scale")
     cells, styles = [], []
@@ -200,11 +196,6 @@ def _table(rows: list[Row], study: Study) -> Table:
         caption="" if rows else "No trials yet.",
         words=(0, 2),
     )
-
-
-def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    section = config.get(name)
-    return section if isinstance(section, Mapping) else {}
 
 
 def _text(value: Any, form: str = "{}") -> str:

@@ -1,16 +1,16 @@
 """What a terminal shows of a study: its best trials as a table, and the outcome in a few lines."""
 
-from optuna import Study
 from rich.table import Table
 from rich.text import Text
 
-from dsaccel.study.rows import Row, best_row, number, read_baseline, read_rows
+from dsaccel.study.record import StudyRecord
+from dsaccel.study.rows import Row, best_row, read_rows
 from dsaccel.text import amount, duration, percent, points
 
 
-def trials_table(study: Study, limit: int = 20) -> Table:
+def trials_table(study: StudyRecord, limit: int = 20) -> Table:
     """The best `limit` trials, and the baseline under them."""
-    rows, baseline = read_rows(study), read_baseline(study)
+    rows, baseline = read_rows(study), study.baseline
     best = best_row(rows)
     shown = rows[:limit]
     if best and best not in shown:
@@ -41,19 +41,19 @@ def trials_table(study: Study, limit: int = 20) -> Table:
     return table
 
 
-def accuracy_and_state(row: Row, study: Study) -> tuple[str, str]:
+def accuracy_and_state(row: Row, study: StudyRecord) -> tuple[str, str]:
     """Two cells. What was read of a trial that is not complete is another classifier's and stands
     with its state: it is not to be compared down the column.
     """
     if row.is_complete:
         return percent(row.accuracy), row.state
-    read = "" if row.accuracy is None else f", {_ranked_by(study)} {percent(row.accuracy)}"
+    read = "" if row.accuracy is None else f", {study.ranked_by} {percent(row.accuracy)}"
     return percent(None), row.state + read
 
 
-def headline(study: Study) -> str:
+def headline(study: StudyRecord) -> str:
     """The outcome in a few lines: best, baseline, blocks trained, time."""
-    best, baseline = best_row(read_rows(study)), read_baseline(study)
+    best, baseline = best_row(read_rows(study)), study.baseline
     lines = ["best      no trial has completed yet"]
     if best:
         lines = [
@@ -71,16 +71,15 @@ def headline(study: Study) -> str:
     blocks = blocks_saved(study)
     if blocks:
         lines.append(f"blocks    {blocks}")
-    time_s = number(study.user_attrs.get("time_s"))
+    time_s = study.time_s
     if time_s is not None:
         lines.append(f"time      {duration(time_s)}")
     return "\n".join(lines)
 
 
-def blocks_saved(study: Study) -> str:
+def blocks_saved(study: StudyRecord) -> str:
     """`98 trained instead of 412 (4.2 times fewer)`; empty if not recorded."""
-    trained = number(study.user_attrs.get("blocks_trained"))
-    separate = number(study.user_attrs.get("blocks_separate"))
+    trained, separate = study.blocks_trained, study.blocks_separate
     if not trained or not separate:
         return ""
     if trained == separate:
@@ -88,9 +87,3 @@ def blocks_saved(study: Study) -> str:
     return (
         f"{trained:,.0f} trained instead of {separate:,.0f} ({separate / trained:.1f} times fewer)"
     )
-
-
-def _ranked_by(study: Study) -> str:
-    """What the last value of a trial that is not complete was read from."""
-    config = study.user_attrs.get("config") or {}
-    return "output layer" if config.get("pruning", {}).get("by") == "output" else "deepest head"

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from dsaccel.analysis.landscape import Landscape
 from dsaccel.analysis.variance import Components
-from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.statistics import ROUNDING
 
 MEANINGS = {
@@ -23,10 +23,10 @@ MEANINGS = {
 def objectives(landscape: Landscape) -> dict[Hierarchy, dict[int, float]]:
     """Hierarchy -> seed -> the output layer's validation accuracy at the end; feasible ones."""
     return {
-        parse_hierarchy(name): {seed: landscape.objective(seed, name) for seed in heads_by_seed}
-        for name, network in landscape.networks.items()
+        h: {seed: landscape.objective(seed, h) for seed in heads_by_seed}
+        for h, network in landscape.networks.items()
         if network.is_feasible
-        and (heads_by_seed := [s for s, table in landscape.accuracies.items() if name in table])
+        and (heads_by_seed := [s for s, table in landscape.accuracies.items() if h in table])
     }
 
 

@@ -1,12 +1,17 @@
 """Hierarchies by global back-propagation, each once, beside their layer-wise training."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from optuna import Study
 
 from dsaccel.errors import NoMemoryError
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.study.record import (
+    Baseline,
+    StudyRecord,
+    write_baseline,
+    write_winner,
+)
 from dsaccel.study.rows import best_trial
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
@@ -24,47 +29,41 @@ class Baselines:
     def __init__(self, study: Study, bench: Workbench) -> None:
         self._study, self._bench = study, bench
 
-    def reached(self, name: str) -> dict[str, Any] | None:
-        """Accuracy, parameters and time of a hierarchy; None: it is not trained."""
-        return self._study.user_attrs.get("global", {}).get(name)
+    def reached(self, hierarchy: Hierarchy) -> Baseline | None:
+        """What a hierarchy has reached; None: it is not trained."""
+        return StudyRecord.read(self._study).trained_globally(hierarchy)
 
-    def due(self) -> str | None:
+    def due(self) -> Hierarchy | None:
         """The winner, if it is to be trained and is not yet."""
-        best = best_trial(self._study)
+        record = StudyRecord.read(self._study)
+        best = best_trial(record)
         if best is None or not self._bench.config.budget.baseline:
             return None
-        winner = best.user_attrs["hierarchy"]
-        baseline = self._study.user_attrs.get("baseline", {})
-        return None if baseline.get("hierarchy") == winner else winner
+        is_trained = record.baseline is not None and record.baseline.hierarchy == best.name
+        return None if is_trained else best.hierarchy
 
-    def train(self, name: str, memory: MemoryLimit) -> Iterator[Cohort]:
+    def train(self, hierarchy: Hierarchy, memory: MemoryLimit) -> Iterator[Cohort]:
         """Train a hierarchy unless it is trained; yields after each epoch.
 
         Raises:
             NoMemoryError: if it does not fit.
         """
-        if self.reached(name):
+        if self.reached(hierarchy):
             return
         bench = self._bench
-        plan = bench.plan(parse_hierarchy(name), mode="global")
+        plan = bench.plan(hierarchy, mode="global")
         # with one unit the schedules are the same, and this one shows each epoch
         training = bench.config.training.model_copy(update={"schedule": "simultaneous"})
-        memory.check({name: plan}, training)
+        memory.check({hierarchy: plan}, training)
         cohort = memory.cohort(
-            {name: plan}, training, bench.data, seed=bench.config.seed, device=bench.device
+            {hierarchy: plan}, training, bench.data, seed=bench.config.seed, device=bench.device
         )
         for rung in cohort.rungs():
             if rung.step == cohort.num_steps:
-                reached = {
-                    "val_accuracy": rung.output(name),
-                    "num_parameters": plan.num_parameters,
-                    "time_s": cohort.time_s[name],
-                }
-                others = self._study.user_attrs.get("global", {})
-                self._study.set_user_attr("global", {**others, name: reached})
+                write_baseline(self._study, plan, rung.output(hierarchy), cohort.time_s[hierarchy])
             yield cohort
 
-    def train_winner(self, winner: str, memory: MemoryLimit) -> Iterator[Cohort]:
+    def train_winner(self, winner: Hierarchy, memory: MemoryLimit) -> Iterator[Cohort]:
         """Train the winner as the study's baseline.
 
         Raises:
@@ -77,4 +76,4 @@ class Baselines:
                 f"{error}; all trials are done and kept: --set budget.baseline=false leaves the "
                 "baseline out"
             ) from None
-        self._study.set_user_attr("baseline", {"hierarchy": winner, **(self.reached(winner) or {})})
+        write_winner(self._study, winner)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from dsaccel.config.study import PruningConfig, StudyConfig
 from dsaccel.errors import ConfigError
-from dsaccel.spec.hierarchy import Hierarchy, beginning, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Blocks, Hierarchy
 
 
 def beam_survivors(accuracies: Mapping[Hierarchy, float], width: int) -> set[Hierarchy]:
@@ -21,17 +21,17 @@ def beam_survivors(accuracies: Mapping[Hierarchy, float], width: int) -> set[Hie
     one unit later. Equal accuracies rank by hierarchy; what is not finite ranks last.
 
     Args:
-        accuracies: of the first unit after each beginning (blocks of the stages so far).
+        accuracies: of the first unit after each beginning.
         width: how many go on, whatever their counts.
     """
     ranked = sorted(accuracies, key=lambda start: _rank(start, accuracies[start]))
     of_count: dict[int, Hierarchy] = {}
     for start in ranked:
-        of_count.setdefault(start[-1], start)
+        of_count.setdefault(start.blocks[-1], start)
     return {*ranked[:width], *of_count.values()}
 
 
-def beam_losers(values: Mapping[str, float], num_stages: int, width: int) -> list[str]:
+def beam_losers(values: Mapping[Hierarchy, float], num_stages: int, width: int) -> list[Hierarchy]:
     """The hierarchies whose beginning is not built on, in the order of the mapping.
 
     Args:
@@ -39,9 +39,9 @@ def beam_losers(values: Mapping[str, float], num_stages: int, width: int) -> lis
         num_stages: that have ended.
         width: of the beam.
     """
-    beginnings = {name: beginning(parse_hierarchy(name), num_stages) for name in values}
-    survivors = beam_survivors({beginnings[name]: values[name] for name in values}, width)
-    return [name for name in values if beginnings[name] not in survivors]
+    beginnings = {h: h.beginning(num_stages) for h in values}
+    survivors = beam_survivors({beginnings[h]: values[h] for h in values}, width)
+    return [h for h in values if beginnings[h] not in survivors]
 
 
 def beam_config(config: StudyConfig) -> StudyConfig:
@@ -79,6 +79,6 @@ def beam_config(config: StudyConfig) -> StudyConfig:
     return config.model_copy(update={"pruning": PruningConfig(kind="none")})
 
 
-def _rank(start: Hierarchy, value: float) -> tuple[bool, float, Hierarchy, str]:
+def _rank(start: Hierarchy, value: float) -> tuple[bool, float, Blocks, str]:
     finite = math.isfinite(value)
-    return (not finite, -value if finite else 0.0, tuple(start), format_hierarchy(start))
+    return (not finite, -value if finite else 0.0, start.blocks, str(start))

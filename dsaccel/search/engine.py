@@ -6,7 +6,7 @@ cut off is continued by running it again, and proposes and reaches what it would
 
 import shutil
 import time
-from collections.abc import Generator, Hashable, Iterator
+from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from optuna import Study
@@ -20,10 +20,11 @@ from dsaccel.search.progress import Progress, Standing
 from dsaccel.search.proposals import next_cohort
 from dsaccel.search.pruners import losers, rung_steps
 from dsaccel.spec.costs import COSTS
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.harvest import Harvest, add_harvest, read_harvest
+from dsaccel.study.record import CohortRecord, TrialRecord, add_time, write_cohort
 from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.storage import storage_errors
 from dsaccel.study.trials import Ledger
@@ -59,7 +60,9 @@ class Search:
         if config.budget.strategy == "beam":
             self._prune_at = tuple(range(1, num_stages))
         self._cost = COSTS[config.budget.against] if config.budget.against else None
-        self.ledger = Ledger(study, self.space, self.plan, config.pruning.by, self._measured_costs)
+        self.ledger = Ledger(
+            study, directory, self.space, self.plan, config.pruning.by, self._measured_costs
+        )
         self.baselines = Baselines(study, bench)
         self.started = time.perf_counter()
         self._standing = Standing(self.ledger, config.budget.n_trials)
@@ -67,7 +70,7 @@ class Search:
     @property
     def num_trained(self) -> int:
         """Distinct networks trained to their end or pruned; harvested ones do not count."""
-        return len(self.space.distinct(map(parse_hierarchy, self.ledger.trained())))
+        return len(self.space.distinct(t.hierarchy for t in self.ledger.record().trained))
 
     @property
     def is_exhausted(self) -> bool:
@@ -75,7 +78,8 @@ class Search:
         feasible = self.space.feasible()
         if feasible is None:
             return False
-        return self._known() >= {self.space.identity(h) for h in feasible}
+        finished = self._identities(self.ledger.record().finished)
+        return finished >= {self.space.identity(h) for h in feasible}
 
     @property
     def meets_no_more(self) -> bool:
@@ -83,12 +87,12 @@ class Search:
         outside the measured bounds or trained.
         """
         has_room = self.num_trained < self.config.budget.n_trials
-        return has_room and self.space.size is None and not self._next_cohort()
+        return has_room and self.space.size is None and not self._next_cohort().asked
 
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to train."""
-        return not self._next_cohort() and self.baselines.due() is None
+        return not self._next_cohort().asked and self.baselines.due() is None
 
     def run(self) -> Generator[Progress]:
         """Train until the budget is spent, the time is up, or no more hierarchies are met.
@@ -104,8 +108,8 @@ class Search:
         with storage_errors(self.url), training_lock(self.directory), running(runtime):
             self.ledger.fail_unfinished()
             try:
-                while names := self._next_cohort():
-                    yield from self._train_cohort(names)
+                while (cohort := self._next_cohort()).asked:
+                    yield from self._train_cohort(cohort)
                     if self._time_is_up():
                         return
                 if winner := self.baselines.due():
@@ -117,61 +121,52 @@ class Search:
 
     # ------------------------------------------------------------------ cohorts
 
-    def _next_cohort(self) -> list[str]:
-        """The hierarchies to train next; the same ones again after a cohort that was cut off."""
-        trained = self.ledger.trained()
-        unfinished = self.study.user_attrs.get("cohort", [])
-        if not set(unfinished) <= trained.keys():
-            return unfinished
-        cohort = next_cohort(
+    def _next_cohort(self) -> CohortRecord:
+        """What to train next, if anything; the same again after a cohort that was cut off."""
+        record = self.ledger.record()
+        if not record.cohort.is_finished:
+            return record.cohort
+        asked = next_cohort(
             self.space,
-            self.study.get_trials(deepcopy=False),
+            [told.trial for told in record.told],
             cohort_size=self.config.budget.cohort_size or 1,
             n_trials=self.config.budget.n_trials,
             seed=self.config.seed,
             strategy=self.config.budget.strategy or "tpe",
             cost=self._cost,
         )
-        return [format_hierarchy(hierarchy) for hierarchy in cohort]
+        return record.cohort.next(asked)
 
-    def _train_cohort(self, names: list[str]) -> Iterator[Progress]:
+    def _train_cohort(self, record: CohortRecord) -> Iterator[Progress]:
         """Train a cohort, in smaller parts if the memory does not suffice after all."""
-        self.study.set_user_attr("cohort", names)
-        finished = self.ledger.finished().keys()
-        for name in names:
-            if name not in finished:
-                self.ledger.open(name)
-        known = self._known()
+        self.ledger.begin(record)
         memory = self.bench.memory_limit()
-        memory.check(
-            {name: self.plan(parse_hierarchy(name)) for name in names}, self.config.training
-        )
+        memory.check({h: self.plan(h) for h in record.asked}, self.config.training)
         try:
-            yield from memory.retry(lambda: self._train_attempt(names, known, memory))
+            yield from memory.retry(lambda: self._train_attempt(record, memory))
         finally:
             shutil.rmtree(self.directory.parts, ignore_errors=True)
 
-    def _known(self) -> set[Hashable]:
-        """What is trained, by `SearchSpace.identity`; harvested networks too."""
-        return {self.space.identity(parse_hierarchy(name)) for name in self.ledger.finished()}
+    def _identities(self, trials: Iterable[TrialRecord]) -> set[Hashable]:
+        """The networks of trials, by `SearchSpace.identity`."""
+        return {self.space.identity(trial.hierarchy) for trial in trials}
 
-    def _train_attempt(
-        self, names: list[str], known: set[Hashable], memory: MemoryLimit
-    ) -> Generator[Progress]:
-        done_before = len(self.ledger.trained().keys() - set(names))
-        cohort = self._make_cohort(names, known, memory)
+    def _train_attempt(self, record: CohortRecord, memory: MemoryLimit) -> Generator[Progress]:
+        told, hierarchies = self.ledger.record().told, list(record.asked)
+        done_before = sum(not trial.is_harvested for trial in told)
+        cohort = self._make_cohort(hierarchies, self._identities(told), memory)
         key = checkpoint_key(study_fingerprint(self.config, self.data.fingerprint), cohort)
         load_checkpoint(self.directory.checkpoint, key, cohort)
-        by, judge = self.config.pruning.by, self._judge(names)
+        by, judge = self.config.pruning.by, self._judge(hierarchies, told)
         for rung in cohort.history:
-            values = {name: rung.ranked(name, by) for name in rung.accuracies}
+            values = {h: rung.ranked(h, by) for h in rung.accuracies}
             self.ledger.report(rung.step, values)
             if judge is not None:
                 judge.losers(rung.step, values)
         saved, pause_s = time.perf_counter(), CHECKPOINT_INTERVAL_S
         for rung in cohort.rungs():
-            asked = [name for name in cohort.trie.asked if name in rung.accuracies]
-            values = {name: rung.ranked(name, by) for name in asked}
+            asked = [h for h in cohort.trie.asked if h in rung.accuracies]
+            values = {h: rung.ranked(h, by) for h in asked}
             self.ledger.report(rung.step, values)
             if judge is not None:
                 self._retire(cohort, judge.losers(rung.step, values))
@@ -181,55 +176,56 @@ class Search:
                 if self.config.budget.against == "gap":
                     for name in cohort.trie.asked:
                         yield from self._show(self.baselines.train(name, self.bench.memory_limit()))
-                self._finish(cohort)
+                self._finish(record, cohort)
             elif cohort.at_rest and (self._time_is_up() or time.perf_counter() - saved > pause_s):
                 started = time.perf_counter()
                 save_checkpoint(self.directory.checkpoint, key, cohort)
                 saved = time.perf_counter()
                 pause_s = CHECKPOINT_INTERVAL_S * max(1.0, (saved - started) / CHECKPOINT_S)
-            done = done_before + len(names) * rung.step / cohort.num_steps
+            done = done_before + len(hierarchies) * rung.step / cohort.num_steps
             yield self._standing.after("search", cohort, done)
             if cohort.at_rest and self._time_is_up():
                 return
 
-    def _judge(self, names: list[str]) -> OptunaJudge | None:
+    def _judge(
+        self, hierarchies: list[Hierarchy], told: Sequence[TrialRecord]
+    ) -> OptunaJudge | None:
         """Where one of Optuna's pruners decides on a cohort."""
         if not self.config.pruning.is_optunas:
             return None
-        finished = sorted(self.ledger.finished().values(), key=lambda trial: trial.number)
         return OptunaJudge(
             self.config.pruning,
-            [trial for trial in finished if trial.user_attrs["hierarchy"] not in names],
-            names,
+            [earlier.trial for earlier in told],
+            hierarchies,
             self.space.distributions(),
             training=self.config.training,
             prune_at=self._prune_at,
-            references=self.config.references,
+            references=self.space.references,
         )
 
-    def _losers(self, cohort: Cohort, step: int, values: dict[str, float]) -> list[str]:
+    def _losers(self, cohort: Cohort, step: int, values: dict[Hierarchy, float]) -> list[Hierarchy]:
         """References are never pruned; a beam holds them if they are feasible."""
         if self.config.budget.strategy == "beam":
-            feasible = [n for n in values if self.space.violation(parse_hierarchy(n)) is None]
-            in_space = {name: values[name] for name in feasible}
+            in_space = {h: v for h, v in values.items() if self.space.violation(h) is None}
             stopped = beam_losers(in_space, step, self.config.budget.beam_width)
-            return [name for name in stopped if name not in self.config.references]
-        ranked = {n: v for n, v in values.items() if n not in self.config.references}
+            return [h for h in stopped if h not in self.space.references]
+        ranked = {h: v for h, v in values.items() if h not in self.space.references}
         return losers(ranked, self.config.pruning, cohort.prefixes())
 
-    def _retire(self, cohort: Cohort, pruned: list[str]) -> None:
+    def _retire(self, cohort: Cohort, pruned: list[Hierarchy]) -> None:
         """Take the losers of a rung out of the cohort, and keep what was read on the way."""
-        for name in pruned:
-            self.ledger.tell(cohort, name, TrialState.PRUNED)
-        read = [self._read_harvest(cohort, name) for name in self._living_harvest(cohort)]
+        for hierarchy in pruned:
+            self.ledger.tell(cohort, hierarchy, TrialState.PRUNED)
+        read = {h: self._read_harvest(cohort, h) for h in self._living_harvest(cohort)}
         cohort.trie.retire(set(pruned))
         living = self._living_harvest(cohort)
-        self._write_harvest([row for row in read if row.hierarchy not in living])
+        self._write_harvest([row for h, row in read.items() if h not in living])
 
-    def _make_cohort(self, names: list[str], known: set[Hashable], memory: MemoryLimit) -> Cohort:
-        hierarchies = [parse_hierarchy(name) for name in names]
+    def _make_cohort(
+        self, hierarchies: list[Hierarchy], known: set[Hashable], memory: MemoryLimit
+    ) -> Cohort:
         return memory.split_cohort(
-            {name: self.plan(h) for name, h in zip(names, hierarchies, strict=True)},
+            {h: self.plan(h) for h in hierarchies},
             self.config.training,
             self.data,
             seed=self.config.seed,
@@ -239,49 +235,43 @@ class Search:
             split={"stops": self._prune_at, "folder": self.directory.parts},
         )
 
-    def _harvest(self, hierarchies: list[Hierarchy], known: set[Hashable]) -> dict[str, Plan]:
+    def _harvest(self, hierarchies: list[Hierarchy], known: set[Hashable]) -> dict[Hierarchy, Plan]:
         """Networks that end on the way to these: fewer blocks in the last stage."""
-        plans: dict[str, Plan] = {}
+        plans: dict[Hierarchy, Plan] = {}
         for hierarchy in self.space.on_the_way(hierarchies):
             if self.space.identity(hierarchy) in known:
                 continue
             # one may end before its first loss: no network
             with suppress(ConfigError):
-                plans[format_hierarchy(hierarchy)] = self.plan(hierarchy)
+                plans[hierarchy] = self.plan(hierarchy)
         return plans
 
-    def _finish(self, cohort: Cohort) -> None:
-        """Tell the cohort's results, and those that were read on the way."""
-        for name in cohort.trie.asked:
-            self.ledger.tell(cohort, name, TrialState.COMPLETE)
-        outside: list[Harvest] = []
-        for name in self._living_harvest(cohort):
-            if self.space.violation(parse_hierarchy(name)) is not None:
-                outside.append(self._read_harvest(cohort, name))
-            else:
-                self.ledger.add_harvested(cohort, name)
-        self._write_harvest(outside)
-        blocks = {
-            "blocks_trained": cohort.blocks_trained,
-            "blocks_separate": cohort.trie.blocks_separate,
-        }
-        for key, num in blocks.items():
-            self.study.set_user_attr(key, self.study.user_attrs.get(key, 0) + num)
+    def _finish(self, record: CohortRecord, cohort: Cohort) -> None:
+        """Write all that a cohort has come to, and last of all that this is done: a search that is
+        cut off before does it again, and what was written is the same.
+        """
+        living = self._living_harvest(cohort)
+        inside = [h for h in living if self.space.violation(h) is None]
+        self.ledger.finish(record, cohort, inside)
+        self._write_harvest([self._read_harvest(cohort, h) for h in living if h not in inside])
+        done = record.finished(cohort.blocks_trained, cohort.trie.blocks_separate)
+        write_cohort(self.study, done)
         self.directory.checkpoint.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ harvest
 
-    def _living_harvest(self, cohort: Cohort) -> list[str]:
-        living = set(cohort.trie.names)
-        return [name for name in cohort.harvested if name in living]
+    def _living_harvest(self, cohort: Cohort) -> list[Hierarchy]:
+        living = set(cohort.trie.living)
+        return [h for h in cohort.harvested if h in living]
 
-    def _read_harvest(self, cohort: Cohort, name: str) -> Harvest:
+    def _read_harvest(self, cohort: Cohort, hierarchy: Hierarchy) -> Harvest:
         """A harvested network as far as it is trained, and why it is not in the study."""
-        hierarchy = parse_hierarchy(name)
-        return read_harvest(cohort, name, self.plan(hierarchy), self.space.violation(hierarchy))
+        violation = self.space.violation(hierarchy)
+        return read_harvest(cohort, hierarchy, self.plan(hierarchy), violation)
 
     def _write_harvest(self, rows: list[Harvest]) -> None:
-        add_harvest(self.directory.harvest, rows, self.ledger.finished().keys())
+        trials = {trial.name for trial in self.ledger.record().finished}
+        add_harvest(self.directory.harvest, rows, trials)
 
     # ------------------------------------------------------------------ beside the cohorts
 
@@ -290,16 +280,16 @@ class Search:
         for cohort in training:
             yield self._standing.after("baseline", cohort, self.num_trained)
 
-    def _measured_costs(self, cohort: Cohort, name: str) -> dict[str, float]:
+    def _measured_costs(self, cohort: Cohort, hierarchy: Hierarchy) -> dict[str, float]:
         """What a trial costs, where the study weighs it and it has to be measured."""
         against = self.config.budget.against
         if against == "memory":
-            plan = self.plan(parse_hierarchy(name))
+            plan = self.plan(hierarchy)
             peak = training_peak_bytes(plan, cohort.training, self.data, device=self.device)
             return {COSTS[against].attribute: peak}
-        reached = self.baselines.reached(name)
+        reached = self.baselines.reached(hierarchy)
         if against == "gap" and reached:
-            gap = reached["val_accuracy"] - cohort.history[-1].output(name)
+            gap = reached.accuracy - cohort.history[-1].output(hierarchy)
             return {COSTS[against].attribute: gap}
         return {}
 
@@ -309,6 +299,5 @@ class Search:
 
     def _add_time(self) -> None:
         now = time.perf_counter()
-        total = self.study.user_attrs.get("time_s", 0.0) + now - self.started
-        self.study.set_user_attr("time_s", total)
+        add_time(self.study, now - self.started)
         self.started = now

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.search.pruners import prefixes_at
+from dsaccel.spec.hierarchy import Hierarchy
 
 WRAPPERS = ("PatientPruner",)
 """Need another pruner as an argument, which a study file cannot hold."""
@@ -69,7 +70,7 @@ class OptunaJudge:
     Args:
         pruning: names the pruner.
         finished: the stored COMPLETE and PRUNED trials of earlier cohorts, in their order.
-        names: the cohort's hierarchies, in the order in which they are asked.
+        cohort: its hierarchies, in the order in which they are asked.
         distributions: of the study's parameters.
         training: its schedule.
         prune_at: the rungs at which the pruner is asked.
@@ -83,12 +84,12 @@ class OptunaJudge:
         self,
         pruning: PruningConfig,
         finished: Sequence[FrozenTrial],
-        names: Sequence[str],
+        cohort: Sequence[Hierarchy],
         distributions: Mapping[str, BaseDistribution],
         *,
         training: TrainingConfig,
         prune_at: Collection[int],
-        references: Collection[str],
+        references: Collection[Hierarchy],
     ) -> None:
         self._training = training
         self._prune_at = prune_at
@@ -101,9 +102,9 @@ class OptunaJudge:
                 self._repeat(trial)
             else:
                 self._study.add_trial(trial)
-        self._living = {name: self._ask({}) for name in names}
+        self._living = {h: self._ask({}) for h in cohort}
 
-    def losers(self, step: int, values: Mapping[str, float]) -> list[str]:
+    def losers(self, step: int, values: Mapping[Hierarchy, float]) -> list[Hierarchy]:
         """Report a rung; those who stop at it, in the order in which they are asked.
 
         Who are one network so far go on together if one of them does.
@@ -112,17 +113,17 @@ class OptunaJudge:
             step: the rung, which must be the one after the last; the pruner may not be asked at it.
             values: accuracy (higher is better) of those who are trained; others are passed over.
         """
-        asked = [name for name in self._living if name in values]
-        for name in asked:
-            self._living[name].report(values[name], step)
+        asked = [h for h in self._living if h in values]
+        for h in asked:
+            self._living[h].report(values[h], step)
         if step not in self._prune_at:
             return []
-        told = {name: self._living[name].should_prune() for name in asked}
+        told = {h: self._living[h].should_prune() for h in asked}
         prefixes = prefixes_at(step, asked, self._training)
-        going_on = {prefixes[n] for n in asked if not told[n] or n in self._references}
-        stopped = [name for name in asked if prefixes[name] not in going_on]
-        for name in stopped:
-            self._study.tell(self._living.pop(name), state=TrialState.PRUNED)
+        going_on = {prefixes[h] for h in asked if not told[h] or h in self._references}
+        stopped = [h for h in asked if prefixes[h] not in going_on]
+        for h in stopped:
+            self._study.tell(self._living.pop(h), state=TrialState.PRUNED)
         return stopped
 
     def _repeat(self, trial: FrozenTrial) -> None:

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator
 
-from optuna import Study
-
 from dsaccel.config.study import StudyConfig
 from dsaccel.errors import NoResultError
 from dsaccel.search.engine import Search
 from dsaccel.search.suggestions import MAX_DRAWS
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial
-from dsaccel.study.trials import FINISHED
 
 
 def before_training(searching: Search) -> Iterator[str]:
@@ -45,7 +43,7 @@ def after_training(searching: Search) -> Iterator[str]:
 def should_confirm(searching: Search) -> bool:
     """Whether the winner is to be confirmed now, as the settings ask for."""
     asked = searching.config.confirm.enabled
-    return asked and searching.is_finished and best_trial(searching.study) is not None
+    return asked and searching.is_finished and best_trial(searching.ledger.record()) is not None
 
 
 def check_winner(searching: Search) -> None:
@@ -54,7 +52,7 @@ def check_winner(searching: Search) -> None:
     Raises:
         NoResultError: if it has none, and how to get one.
     """
-    if not searching.is_finished or best_trial(searching.study) is not None:
+    if not searching.is_finished or best_trial(searching.ledger.record()) is not None:
         return
     more = "train more with a larger --n-trials, or "
     if searching.meets_no_more:
@@ -68,11 +66,9 @@ def check_winner(searching: Search) -> None:
     )
 
 
-def missing_winner(directory: StudyDir, config: StudyConfig, study: Study) -> NoResultError:
+def missing_winner(directory: StudyDir, config: StudyConfig, study: StudyRecord) -> NoResultError:
     """What a study without a winner is asked for in vain, and the command that trains more."""
-    finished = study.get_trials(deepcopy=False, states=FINISHED)
-    num_trained = sum("harvested" not in trial.user_attrs for trial in finished)
-    is_spent = num_trained >= config.budget.n_trials
+    is_spent = len(study.trained) >= config.budget.n_trials
     options = ("--n-trials", str(2 * config.budget.n_trials)) if is_spent else ()
     return NoResultError(
         f"study {directory.name} has no finished trial within its constraint; train more with: "

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.rows import best_trial
 from dsaccel.study.trials import Ledger
 from dsaccel.training.cohort import Cohort
@@ -17,15 +18,15 @@ class Progress:
     step_name: Literal["epoch", "stage"]
     step: int
     num_steps: int
-    living: tuple[str, ...]
+    living: tuple[Hierarchy, ...]
     """The hierarchies of the cohort that are still trained, the most accurate head first;
     at the end those without a trained head."""
     num_trained: int
     """Distinct hierarchies that the study has trained to their end."""
     n_trials: int
-    best: tuple[str, float] | None
+    best: tuple[Hierarchy, float] | None
     """The best hierarchy so far and its validation accuracy."""
-    leader: tuple[str, float] | None
+    leader: tuple[Hierarchy, float] | None
     """The leading hierarchy of the cohort and its deepest local head's accuracy."""
     time_left_s: float | None
 
@@ -42,7 +43,7 @@ class Standing:
         self._ledger = ledger
         self._n_trials = n_trials
         self._pace: tuple[float, float] | None = None
-        self._read: tuple[int, int, tuple[str, float] | None] | None = None
+        self._read: tuple[int, int, tuple[Hierarchy, float] | None] | None = None
 
     def after(self, phase: Literal["search", "baseline"], cohort: Cohort, done: float) -> Progress:
         """After a cohort's last rung.
@@ -53,8 +54,8 @@ class Standing:
             done: hierarchies trained, parts of them counted too.
         """
         rung = cohort.history[-1]
-        without_head = [name for name in cohort.trie.asked if name not in rung.accuracies]
-        ranked = [name for name in cohort.trie.asked if name in rung.accuracies]
+        without_head = [h for h in cohort.trie.asked if h not in rung.accuracies]
+        ranked = [h for h in cohort.trie.asked if h in rung.accuracies]
         ranked.sort(key=rung.deepest_head, reverse=True)
         num_trained, best = self._read_study()
         return Progress(
@@ -70,13 +71,16 @@ class Standing:
             self._time_left(done) if phase == "search" else None,
         )
 
-    def _read_study(self) -> tuple[int, tuple[str, float] | None]:
+    def _read_study(self) -> tuple[int, tuple[Hierarchy, float] | None]:
         """Hierarchies trained, and the best with its accuracy; read anew only after a tell."""
         num_told = self._ledger.num_told
         if self._read is None or self._read[0] != num_told:
-            trial = best_trial(self._ledger.study)
-            best = None if trial is None else (trial.user_attrs["hierarchy"], trial.values[0])
-            self._read = num_told, len(self._ledger.trained()), best
+            record = self._ledger.record()
+            trial = best_trial(record)
+            best = None
+            if trial is not None and trial.value is not None:
+                best = trial.hierarchy, trial.value
+            self._read = num_told, len(record.trained), best
         return self._read[1:]
 
     def _time_left(self, done: float) -> float | None:

@@ -21,7 +21,8 @@ from dsaccel.search.suggestions import (
 from dsaccel.seeds import derive
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import Cost
-from dsaccel.spec.hierarchy import Hierarchy, settings_of
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.study.record import finished_in_order
 
 POOL = 2
 """Suggestions asked for each place in a cohort; those that share most are taken. On the shipped
@@ -53,8 +54,7 @@ def next_cohort(
         strategy: as in `propose`.
         cost: as in `propose`.
     """
-    finished = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    asked = (t for t in finished if not t.user_attrs.get("harvested"))
+    asked = (t.trial for t in finished_in_order(trials) if not t.is_harvested)
     trained = {space.identity(space.from_params(trial.params)) for trial in asked}
     room = min(cohort_size, n_trials - len(trained))
     due = [h for h in space.distinct(space.references) if space.identity(h) not in trained]
@@ -84,7 +84,7 @@ def _sharing(pooled: list[Hierarchy], num: int, cohort: Sequence[Hierarchy]) -> 
         return pooled
     taken, rest = pooled[:1], pooled[1:]
     while len(taken) < num:
-        costs = [sum(h) - max(shared_blocks(h, t) for t in (*cohort, *taken)) for h in rest]
+        costs = [h.num_blocks - max(shared_blocks(h, t) for t in (*cohort, *taken)) for h in rest]
         taken.append(rest.pop(costs.index(min(costs))))
     return taken
 
@@ -93,10 +93,10 @@ def shared_blocks(a: Hierarchy, b: Hierarchy) -> int:
     """Blocks that two hierarchies have in common from the bottom up; none if their settings
     differ, though such may share some.
     """
-    if settings_of(a) != settings_of(b):
+    if a.settings != b.settings:
         return 0
     shared = 0
-    for blocks_a, blocks_b in zip(a, b, strict=True):
+    for blocks_a, blocks_b in zip(a.blocks, b.blocks, strict=True):
         shared += min(blocks_a, blocks_b)
         if blocks_a != blocks_b:
             break
@@ -119,7 +119,8 @@ def propose(
 
     Args:
         space: what is feasible.
-        trials: the stored ones; only COMPLETE and PRUNED ones are read, by their parameters.
+        trials: the stored ones; only COMPLETE and PRUNED ones are read, by their parameters, in
+            the order of their cohorts.
         num: size of the cohort.
         seed: the study's.
         exclude: hierarchies that must not be proposed either, such as references to come.
@@ -133,10 +134,7 @@ def propose(
     if strategy not in STRATEGIES:
         known = ", ".join(STRATEGIES)
         raise ConfigError(f"strategy must be one of {known}, but got {strategy!r}")
-    finished = sorted(
-        (t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)),
-        key=lambda trial: trial.number,
-    )
+    finished = [record.trial for record in finished_in_order(trials)]
     values = _values(space, finished)
     taken = set(values) | {space.identity(h) for h in exclude}
     unseen = _unseen(space, taken)

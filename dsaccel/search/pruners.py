@@ -5,11 +5,11 @@ their reports. Here a cohort is ranked as a whole at one fidelity.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
-from dsaccel.spec.hierarchy import Hierarchy, beginning, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 
 
 def rung_steps(
@@ -64,26 +64,28 @@ def rung_epochs(pruning: PruningConfig, training: TrainingConfig) -> tuple[int, 
     return tuple(dict.fromkeys(rungs))
 
 
-def prefixes_at(step: int, names: Iterable[str], training: TrainingConfig) -> dict[str, int]:
+def prefixes_at(
+    step: int, hierarchies: Iterable[Hierarchy], training: TrainingConfig
+) -> dict[Hierarchy, int]:
     """A number for each hierarchy, equal for those who are one network as far as they are trained
     at a rung; see `Cohort.prefixes`. If the schedule is simultaneous, no two are.
     """
     numbers: dict[Hierarchy, int] = {}
-    prefixes = {name: parse_hierarchy(name) for name in names}
+    prefixes = {h: h for h in hierarchies}
     if training.schedule == "sequential":
-        prefixes = {name: beginning(whole, step) for name, whole in prefixes.items()}
-    return {name: numbers.setdefault(p, len(numbers)) for name, p in prefixes.items()}
+        prefixes = {h: h.beginning(step) for h in prefixes}
+    return {h: numbers.setdefault(p, len(numbers)) for h, p in prefixes.items()}
 
 
 def losers(
-    values: Mapping[str, float],
+    values: Mapping[Hierarchy, float],
     pruning: PruningConfig,
-    prefixes: Mapping[str, int] | None = None,
-) -> list[str]:
+    prefixes: Mapping[Hierarchy, int] | None = None,
+) -> list[Hierarchy]:
     """Those who stop at a rung, best first: all but the best ceil(n / reduction_factor), or
     `percentile` percent of n, rounded up.
 
-    Equal values rank by name, whatever the order of the mapping. What is not finite (diverged)
+    Equal values rank by text, whatever the order of the mapping. What is not finite (diverged)
     ranks last; the best goes on even so. Those who are one network so far go on together or stop
     together: nothing tells them apart, and if one of them goes on, all do.
 
@@ -94,14 +96,20 @@ def losers(
     """
     if pruning.kind == "none":
         return []
-    group = {name: name if prefixes is None else str(prefixes[name]) for name in values}
-    first: dict[str, str] = {}
-    for name in sorted(values):
-        first.setdefault(group[name], name)
-    ranked = sorted(values, key=lambda name: (*_rank(first[group[name]], values[name]), name))
+    by_text = {str(h): h for h in values}
+    group: Mapping[Hierarchy, Hashable] = {h: h for h in values} if prefixes is None else prefixes
+    first: dict[Hashable, str] = {}
+    for text in sorted(by_text):
+        first.setdefault(group[by_text[text]], text)
+
+    def rank(h: Hierarchy) -> tuple[bool, float, str, str]:
+        finite = math.isfinite(values[h])
+        return (not finite, -values[h] if finite else 0.0, first[group[h]], str(h))
+
+    ranked = sorted(values, key=rank)
     num_living = _num_living(len(ranked), pruning)
     last = group[ranked[num_living - 1]] if ranked else None
-    return [name for name in ranked[num_living:] if group[name] != last]
+    return [h for h in ranked[num_living:] if group[h] != last]
 
 
 def _num_living(num: int, pruning: PruningConfig) -> int:
@@ -109,8 +117,3 @@ def _num_living(num: int, pruning: PruningConfig) -> int:
     if pruning.percentile is not None:
         return math.ceil(num * pruning.percentile / 100)
     return math.ceil(num / pruning.reduction_factor)
-
-
-def _rank(name: str, value: float) -> tuple[bool, float, str]:
-    finite = math.isfinite(value)
-    return (not finite, -value if finite else 0.0, name)

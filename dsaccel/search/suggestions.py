@@ -21,7 +21,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from dsaccel.seeds import derive
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import Cost
-from dsaccel.spec.hierarchy import Hierarchy, settings_of, with_settings
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.study.record import TrialRecord
 
 NUM_STARTUP = 10
 """Distinct trained hierarchies below which proposals are uniform; a generation of `nsga2`."""
@@ -64,7 +65,7 @@ def suggest(
 
     Args:
         space: what is feasible.
-        finished: the stored COMPLETE and PRUNED trials, by number.
+        finished: the stored COMPLETE and PRUNED trials, in order.
         values: of their networks (`SearchSpace.identity`); None: pruned.
         taken: networks that must not be suggested; grows meanwhile by what was yielded.
         strategy: one of `SAMPLERS`.
@@ -181,7 +182,7 @@ def _replay(
         value = read.get(max(read, default=0))
         if trial.state == TrialState.COMPLETE:
             value = trial.value
-        known = [value] if cost is None else [value, trial.user_attrs.get(cost.attribute)]
+        known = [value] if cost is None else [value, TrialRecord(trial).figure(cost.attribute)]
         values = [float(v) for v in known if v is not None]
         if len(values) < len(known):
             continue
@@ -216,15 +217,15 @@ def _nearest(
 
     Settings are kept as they are.
     """
-    nearest = itertools.islice(space.counts.nearest(hierarchy), MAX_DRAWS)
-    points = (with_settings(counts, settings_of(hierarchy)) for counts in nearest)
+    nearest = itertools.islice(space.counts.nearest(hierarchy.blocks), MAX_DRAWS)
+    points = (hierarchy.with_blocks(counts) for counts in nearest)
     return next((point for point in points if is_new(space, taken, point)), None)
 
 
 def uniform(space: SearchSpace, rng: random.Random) -> Hierarchy:
     """A uniform hierarchy within the bounds of the stages, feasible or not."""
     counts = tuple(rng.randint(low, high) for low, high in space.config.num_blocks)
-    return with_settings(counts, space.dimensions.draw(rng))
+    return Hierarchy(counts).with_settings(space.dimensions.draw(rng))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dsaccel.config.study import SpaceConfig
-from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.hierarchy import Blocks
 
 
 class _Rest(NamedTuple):
@@ -41,19 +41,19 @@ class Counts:
         self._all = self._left(0, 0, 0, fewest, most)
         self._num = functools.cache(self._count)
 
-    def num(self, begin: Hierarchy = ()) -> int:
+    def num(self, begin: Blocks = ()) -> int:
         """How many begin so."""
         return self._num(self._after_all(begin))
 
-    def longer(self, begin: Hierarchy) -> list[Hierarchy]:
+    def longer(self, begin: Blocks) -> list[Blocks]:
         """Each beginning that is one stage longer and leads somewhere, in order."""
         return [(*begin, count) for count, _ in self._next(self._after_all(begin))]
 
-    def listed(self, begin: Hierarchy = ()) -> Iterator[Hierarchy]:
+    def listed(self, begin: Blocks = ()) -> Iterator[Blocks]:
         """All that begin so, in lexicographic order."""
         return self._listed(begin, self._after_all(begin))
 
-    def ends(self, begin: Hierarchy) -> tuple[Hierarchy, Hierarchy]:
+    def ends(self, begin: Blocks) -> tuple[Blocks, Blocks]:
         """Counts that no stage of those that begin so falls below, and that none exceeds. The
         former are no fewer for a beginning of more blocks.
         """
@@ -64,7 +64,7 @@ class Counts:
         )
         return (*begin, *lows), (*begin, *highs)
 
-    def at(self, place: int) -> Hierarchy:
+    def at(self, place: int) -> Blocks:
         """The one at a place, from 0, in lexicographic order; nothing before it is listed."""
         counts, rest = (), self._all
         while rest.stage < len(self._bounds):
@@ -77,10 +77,10 @@ class Counts:
                 raise IndexError(place)
         return counts
 
-    def nearest(self, target: Hierarchy) -> Iterator[Hierarchy]:
+    def nearest(self, target: Blocks) -> Iterator[Blocks]:
         """All, those fewest blocks away from any counts first; of equals in lexicographic order."""
         # at least so far away, beginning, so far away already, what is left
-        heap: list[tuple[int, Hierarchy, int, _Rest]] = [(0, (), 0, self._all)]
+        heap: list[tuple[int, Blocks, int, _Rest]] = [(0, (), 0, self._all)]
         while heap:
             _, begin, away, rest = heapq.heappop(heap)
             if rest.stage == len(self._bounds):
@@ -91,13 +91,13 @@ class Counts:
                 at_least = off + self._away(after, target)
                 heapq.heappush(heap, (at_least, (*begin, count), off, after))
 
-    def _away(self, rest: _Rest, target: Hierarchy) -> int:
+    def _away(self, rest: _Rest, target: Blocks) -> int:
         """Blocks that what is left is away from a target, at least."""
         total, deep = sum(target[rest.stage :]), target[max(rest.stage, self._num_shallow) :]
         below = sum(max(0, rest.floor - count) for count in deep)
         return max(below, rest.fewest - total, total - rest.most)
 
-    def _listed(self, begin: Hierarchy, rest: _Rest) -> Iterator[Hierarchy]:
+    def _listed(self, begin: Blocks, rest: _Rest) -> Iterator[Blocks]:
         if rest.stage == len(self._bounds):
             yield begin
             return
@@ -129,7 +129,7 @@ class Counts:
         low, high = self._bounds[stage]
         return min(high, rest.most - (self._lows[rest.stage] - low))
 
-    def _after_all(self, begin: Hierarchy) -> _Rest:
+    def _after_all(self, begin: Blocks) -> _Rest:
         return functools.reduce(self._after, begin, self._all)
 
     def _after(self, rest: _Rest, count: int) -> _Rest:

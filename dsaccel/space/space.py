@@ -21,7 +21,7 @@ from dsaccel.config.study import LOSSES_WITH, SpaceConfig
 from dsaccel.errors import ConfigError
 from dsaccel.space.counts import Counts
 from dsaccel.space.dimensions import Dimensions, Settings
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy, settings_of, with_settings
+from dsaccel.spec.hierarchy import Blocks, Hierarchy
 from dsaccel.spec.plan import Plan
 
 if TYPE_CHECKING:
@@ -132,12 +132,12 @@ class SearchSpace:
             return hierarchy
         if measures.fingerprint is None:
             return hierarchy
-        settings = settings_of(hierarchy)
+        settings = dict(hierarchy.settings)
         # where no loss is searched it is the study's, which has a use for all that is
         used = head_settings(settings.get("loss"), is_map=measures.reads_maps)
         told = {*MEASURED, *LOSSES_WITH}.difference(used)
         others = {n: v for n, v in settings.items() if n not in told}
-        return measures.fingerprint, with_settings(hierarchy, others)
+        return measures.fingerprint, hierarchy.with_settings(others)
 
     def distinct(self, hierarchies: Iterable[Hierarchy]) -> list[Hierarchy]:
         """Of those that are one network the first."""
@@ -152,9 +152,9 @@ class SearchSpace:
         References are none of them, for they are trained in their own right.
         """
         shorter = {
-            with_settings((*h[:-1], last), settings_of(h)): None
+            h.with_blocks((*h.blocks[:-1], last)): None
             for h in sorted(hierarchies)
-            for last in range(1, h[-1])
+            for last in range(1, h.blocks[-1])
         }
         asked = {self.identity(h) for h in (*hierarchies, *self.references)}
         return [h for h in self.distinct(sorted(shorter)) if self.identity(h) not in asked]
@@ -168,7 +168,7 @@ class SearchSpace:
         return next(
             itertools.chain(
                 self._outside_bounds(hierarchy),
-                self.dimensions.outside(settings_of(hierarchy)),
+                self.dimensions.outside(dict(hierarchy.settings)),
                 self._against_constraint(hierarchy),
                 self._too_small(hierarchy),
                 self._too_large(hierarchy),
@@ -180,7 +180,7 @@ class SearchSpace:
         """The Optuna parameters, shallowest stage first: the bounds, widened for references."""
         from optuna.distributions import IntDistribution
 
-        rows = [*zip(*self.config.num_blocks, strict=True), *self.references]
+        rows = [*zip(*self.config.num_blocks, strict=True), *(h.blocks for h in self.references)]
         counts = {
             _parameter(stage): IntDistribution(min(num_blocks), max(num_blocks))
             for stage, num_blocks in enumerate(zip(*rows, strict=True), 1)
@@ -189,23 +189,25 @@ class SearchSpace:
 
     def to_params(self, hierarchy: Hierarchy) -> dict[str, Any]:
         """The Optuna parameters of a hierarchy."""
-        counts = {_parameter(stage): num_blocks for stage, num_blocks in enumerate(hierarchy, 1)}
-        return counts | self.dimensions.to_params(settings_of(hierarchy))
+        counts = {
+            _parameter(stage): num_blocks for stage, num_blocks in enumerate(hierarchy.blocks, 1)
+        }
+        return counts | self.dimensions.to_params(dict(hierarchy.settings))
 
     def from_params(self, params: Mapping[str, Any]) -> Hierarchy:
         """The hierarchy of a trial's Optuna parameters; other parameters are left alone."""
         counts = tuple(int(params[_parameter(stage)]) for stage in range(1, self.num_stages + 1))
-        return with_settings(counts, self.dimensions.from_params(params))
+        return Hierarchy(counts).with_settings(self.dimensions.from_params(params))
 
     def suggested(self, params: Mapping[str, Any]) -> Hierarchy:
         """The hierarchy that is trained where a sampler suggests these parameters."""
         hierarchy = self.from_params(params)
-        return with_settings(hierarchy, self.dimensions.rounded(settings_of(hierarchy)))
+        return hierarchy.with_settings(self.dimensions.rounded(dict(hierarchy.settings)))
 
     def draw(self, rng: random.Random) -> Hierarchy:
         """Uniform within all bounds but the measured ones."""
         counts = self.counts.at(rng.randrange(self.counts.num()))
-        return with_settings(counts, self.dimensions.draw(rng))
+        return Hierarchy(counts).with_settings(self.dimensions.draw(rng))
 
     @functools.cached_property
     def _feasible(self) -> tuple[Hierarchy, ...] | None:
@@ -213,7 +215,7 @@ class SearchSpace:
         if self._num_unmeasured is None:
             return None
         most_looked = MAX_LOOKED_INTO if self._num_unmeasured > MAX_ENUMERATED else math.inf
-        found: list[tuple[Settings, Hierarchy]] = []
+        found: list[tuple[Settings, Blocks]] = []
         num = num_looked = 0
         for settings in self.dimensions.combinations():
             for begin in self._look_into((), settings):
@@ -225,7 +227,7 @@ class SearchSpace:
                     return None
         return tuple(
             self.distinct(
-                with_settings(counts, settings)
+                Hierarchy(counts).with_settings(settings)
                 for settings, begin in found
                 for counts in self.counts.listed(begin)
             )
@@ -237,14 +239,16 @@ class SearchSpace:
         num_settings = self.dimensions.size
         return None if num_settings is None else self.counts.num() * num_settings
 
-    def _look_into(self, begin: Hierarchy, settings: Settings) -> Iterator[Hierarchy | None]:
+    def _look_into(self, begin: Blocks, settings: Settings) -> Iterator[Blocks | None]:
         """The longer beginnings, in order, of which all hierarchies are within the measured bounds;
         None for each other one that was looked at.
 
         A network costs no less with more blocks: all of a beginning are between its ends.
         """
         for longer in self.counts.longer(begin):
-            smallest, largest = (with_settings(h, settings) for h in self.counts.ends(longer))
+            smallest, largest = (
+                Hierarchy(counts).with_settings(settings) for counts in self.counts.ends(longer)
+            )
             if any(self._too_large(smallest)):
                 yield None
                 break  # the smallest of the next one is no smaller
@@ -257,22 +261,23 @@ class SearchSpace:
                 yield longer
 
     def _outside_bounds(self, hierarchy: Hierarchy) -> Iterator[str]:
-        text = format_hierarchy(hierarchy)
-        if len(hierarchy) != self.num_stages:
-            yield f"a hierarchy must have {self.num_stages} stages, but got {text}"
+        if hierarchy.num_stages != self.num_stages:
+            yield f"a hierarchy must have {self.num_stages} stages, but got {hierarchy}"
             return
         for stage, (num_blocks, (low, high)) in enumerate(
-            zip(hierarchy, self.config.num_blocks, strict=True), 1
+            zip(hierarchy.blocks, self.config.num_blocks, strict=True), 1
         ):
             if not low <= num_blocks <= high:
-                yield f"num_blocks of stage {stage} must be within {low}..{high}, but got {text}"
+                yield (
+                    f"num_blocks of stage {stage} must be within {low}..{high}, but got {hierarchy}"
+                )
         lowest, highest = self.config.min_total_blocks, self.config.max_total_blocks
-        total = sum(hierarchy)
+        total = hierarchy.num_blocks
         if not (lowest or 0) <= total <= (highest or total):
             yield _must_be("total blocks", lowest, highest, hierarchy, total)
 
     def _against_constraint(self, hierarchy: Hierarchy) -> Iterator[str]:
-        if _satisfies(self.config.constraint, hierarchy, self.num_shallow):
+        if _satisfies(self.config.constraint, hierarchy.blocks, self.num_shallow):
             return
         rule = {
             "accelerated": "no shallow stage may have more blocks than a deep one",
@@ -281,7 +286,7 @@ class SearchSpace:
         }[self.config.constraint]
         yield (
             f"constraint {self.config.constraint}: {rule} "
-            f"(shallow: the first {self.num_shallow}), but got {format_hierarchy(hierarchy)}"
+            f"(shallow: the first {self.num_shallow}), but got {hierarchy}"
         )
 
     def _too_small(self, hierarchy: Hierarchy) -> Iterator[str]:
@@ -314,8 +319,8 @@ class SearchSpace:
 
     def _measured(self, hierarchy: Hierarchy) -> Measures:
         """Once for all settings that change nothing of it."""
-        settings = {n: v for n, v in settings_of(hierarchy).items() if n in MEASURED}
-        return self._measure(with_settings(hierarchy, settings))
+        settings = {n: v for n, v in hierarchy.settings if n in MEASURED}
+        return self._measure(hierarchy.with_settings(settings))
 
     def _measured_bounds(self) -> list[tuple[str, float | None, float | None]]:
         """Name in `Measures`, lowest and highest value, of those that the config bounds."""
@@ -334,16 +339,16 @@ class SearchSpace:
                 f"stages, but got {self.num_shallow}"
             )
         for reference in self.references:
-            if len(reference) != self.num_stages:
+            if reference.num_stages != self.num_stages:
                 raise ConfigError(
                     f"a reference must have {self.num_stages} stages as {self.config.family} in "
-                    f"this space, but got {format_hierarchy(reference)}; change references or "
+                    f"this space, but got {reference}; change references or "
                     "num_blocks"
                 )
-            for problem in self.dimensions.outside(settings_of(reference)):
+            for problem in self.dimensions.outside(dict(reference.settings)):
                 raise ConfigError(
                     f"a reference is trained with the study's own settings, and {problem} in "
-                    f"{format_hierarchy(reference)}; change it, space.settings or references"
+                    f"{reference}; change it, space.settings or references"
                 )
 
     def _check_not_empty(self) -> None:
@@ -366,7 +371,7 @@ class SearchSpace:
         """Whether the measured bounds leave nothing of the counts, whatever else is searched."""
         if not self._measured_bounds() or "width" in self.dimensions.names:
             return False
-        smallest, largest = self.counts.ends(())
+        smallest, largest = map(Hierarchy, self.counts.ends(()))
         return any(self._too_large(smallest)) or any(self._too_small(largest))
 
     def _why_empty(self) -> str:
@@ -375,7 +380,7 @@ class SearchSpace:
         # where there is no end of settings, none of them changes what is measured
         listed = [{}] if self.dimensions.size is None else self.dimensions.combinations()
         candidates = [
-            with_settings(counts, settings)
+            Hierarchy(counts).with_settings(settings)
             for settings in listed
             for counts in (self.counts.listed() if is_short else self.counts.ends(()))
         ]
@@ -412,8 +417,8 @@ class SearchSpace:
         return f" with {_range(lowest, highest)} blocks in all"
 
 
-def _satisfies(constraint: str, hierarchy: Hierarchy, num_shallow: int) -> bool:
-    shallow, deep = hierarchy[:num_shallow], hierarchy[num_shallow:]
+def _satisfies(constraint: str, blocks: Blocks, num_shallow: int) -> bool:
+    shallow, deep = blocks[:num_shallow], blocks[num_shallow:]
     match constraint:
         case "accelerated":
             return max(shallow) <= min(deep)
@@ -427,9 +432,7 @@ def _satisfies(constraint: str, hierarchy: Hierarchy, num_shallow: int) -> bool:
 def _must_be(
     name: str, lowest: float | None, highest: float | None, hierarchy: Hierarchy, value: float
 ) -> str:
-    return (
-        f"{name} must be {_range(lowest, highest)}, but {format_hierarchy(hierarchy)} has {value}"
-    )
+    return f"{name} must be {_range(lowest, highest)}, but {hierarchy} has {value}"
 
 
 def _range(lowest: float | None, highest: float | None) -> str:

@@ -219,6 +219,15 @@ class Plan:
     def num_local_losses(self) -> int:
         return sum(len(segment.heads) for segment in self.segments)
 
+    @property
+    def head_stages(self) -> tuple[int, ...]:
+        """The stage of each local head in order of depth; 0 of the stem and of fully connected
+        units, which are in none.
+        """
+        last = self.hierarchy.num_stages
+        stages = (b.stage for b in self.blocks for layer in b.layers if layer.head is not None)
+        return tuple(stage if stage <= last else 0 for stage in stages)
+
     def num_heads(self, stage: int) -> int:
         """Local heads up to the end of a stage, the stem's counted."""
         layers = (layer for block in self.blocks if block.stage <= stage for layer in block.layers)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dsaccel.spec.hierarchy import Hierarchy
+
 RankedBy = Literal["head", "output"]
 """What pruning ranks by: the deepest trained local head, or the output layer."""
 
@@ -12,25 +14,27 @@ class Rung:
     step: int
     """How far (Optuna's `step`, 1-based): passes over the training images under `simultaneous`,
     stages trained under `sequential`."""
-    accuracies: dict[str, tuple[float, ...]]
+    accuracies: dict[Hierarchy, tuple[float, ...]]
     """Validation accuracy (0..1) of each living network's trained heads in order of depth, the
     output layer's last. A network none of whose heads is trained yet is not in it."""
     has_output: bool = True
     """Whether the output layers are trained (all along) and read; if not, heads are local ones."""
 
-    def deepest_head(self, name: str) -> float:
+    def deepest_head(self, hierarchy: Hierarchy) -> float:
         """The deepest trained local head's accuracy; globally trained networks have only the
         output layer's.
         """
-        heads = self.accuracies[name]
+        heads = self.accuracies[hierarchy]
         return heads[-2:][0] if self.has_output else heads[-1]
 
-    def ranked(self, name: str, by: RankedBy) -> float:
+    def ranked(self, hierarchy: Hierarchy, by: RankedBy) -> float:
         """What pruning ranks by, as the study asks."""
-        return self.output(name) if by == "output" else self.deepest_head(name)
+        return self.output(hierarchy) if by == "output" else self.deepest_head(hierarchy)
 
-    def output(self, name: str) -> float:
+    def output(self, hierarchy: Hierarchy) -> float:
         """The output layer's accuracy: at the last rung, the objective."""
         if not self.has_output:
-            raise ValueError(f"the output layer of {name} is not trained yet at step {self.step}")
-        return self.accuracies[name][-1]
+            raise ValueError(
+                f"the output layer of {hierarchy} is not trained yet at step {self.step}"
+            )
+        return self.accuracies[hierarchy][-1]

@@ -8,6 +8,7 @@ asked for (to be harvested) live as long as the node they end on.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan, Segment
 
 
@@ -20,9 +21,9 @@ class Node:
     number: int
     """Counts the nodes of a trie in the order they were made: its name in a checkpoint."""
     children: list["Node"] = field(default_factory=list)
-    asked: set[str] = field(default_factory=set)
+    asked: set[Hierarchy] = field(default_factory=set)
     """The living networks that pass through here."""
-    harvested: set[str] = field(default_factory=set)
+    harvested: set[Hierarchy] = field(default_factory=set)
     """The networks that end here without having been asked for."""
 
     @property
@@ -43,26 +44,26 @@ class Node:
 
 
 class Trie:
-    """A cohort's networks, by name, with their shared prefixes merged."""
+    """A cohort's networks, by hierarchy, with their shared prefixes merged."""
 
-    def __init__(self, plans: Mapping[str, Plan]) -> None:
+    def __init__(self, plans: Mapping[Hierarchy, Plan]) -> None:
         self.roots: list[Node] = []
-        self._ends: dict[str, Node] = {}
+        self._ends: dict[Hierarchy, Node] = {}
         self._num_nodes = 0
         self.blocks_trained = 0
         """Blocks (stem counted) in distinct nodes, over the trie's whole life."""
         self.blocks_separate = 0
         """Blocks that training each asked network on its own would have needed."""
-        for name, plan in plans.items():
-            self._add(name, plan)
+        for hierarchy, plan in plans.items():
+            self._add(hierarchy, plan)
 
     @property
-    def asked(self) -> list[str]:
+    def asked(self) -> list[Hierarchy]:
         """The living networks that were asked for, in the order they were given."""
-        return [name for name, node in self._ends.items() if name in node.asked]
+        return [hierarchy for hierarchy, node in self._ends.items() if hierarchy in node.asked]
 
     @property
-    def names(self) -> list[str]:
+    def living(self) -> list[Hierarchy]:
         """All living networks."""
         return list(self._ends)
 
@@ -79,48 +80,48 @@ class Trie:
             yield node
             stack += node.children[::-1]
 
-    def path(self, name: str) -> list[Node]:
+    def path(self, hierarchy: Hierarchy) -> list[Node]:
         """A network's nodes from the first segment to the output layer."""
         path: list[Node] = []
-        node: Node | None = self._ends[name]
+        node: Node | None = self._ends[hierarchy]
         while node is not None:
             path.append(node)
             node = node.parent
         return path[::-1]
 
-    def add_harvest(self, name: str, plan: Plan) -> bool:
+    def add_harvest(self, hierarchy: Hierarchy, plan: Plan) -> bool:
         """Read one more network off the trie, if all of it but the output layer is there anyway."""
         *prefix, last = plan.segments
         parent = self._find(prefix)
-        if parent is None or last.blocks or name in self._ends:
+        if parent is None or last.blocks or hierarchy in self._ends:
             return False
         node = self._child(parent, last)
-        node.harvested.add(name)
-        self._ends[name] = node
+        node.harvested.add(hierarchy)
+        self._ends[hierarchy] = node
         return True
 
-    def retire(self, names: set[str]) -> None:
+    def retire(self, hierarchies: set[Hierarchy]) -> None:
         """Take networks out; what no living network needs goes with them."""
-        for name in names:
-            for node in self.path(name):
-                node.asked.discard(name)
+        for hierarchy in hierarchies:
+            for node in self.path(hierarchy):
+                node.asked.discard(hierarchy)
         self.roots = _alive(self.roots)
         living = set(self.nodes())
-        # two names may stand for one network: settings that say the same in other words
+        # two hierarchies may stand for one network: settings that say the same in other words
         self._ends = {
-            name: node
-            for name, node in self._ends.items()
-            if node in living and name in node.asked | node.harvested
+            hierarchy: node
+            for hierarchy, node in self._ends.items()
+            if node in living and hierarchy in node.asked | node.harvested
         }
 
-    def _add(self, name: str, plan: Plan) -> None:
+    def _add(self, hierarchy: Hierarchy, plan: Plan) -> None:
         node: Node | None = None
         for segment in plan.segments:
             node = self._child(node, segment)
-            node.asked.add(name)
+            node.asked.add(hierarchy)
             self.blocks_separate += node.num_blocks
         assert node is not None
-        self._ends[name] = node
+        self._ends[hierarchy] = node
 
     def _child(self, parent: Node | None, segment: Segment) -> Node:
         """The node of a segment after `parent`, made if it is not there."""

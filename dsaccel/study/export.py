@@ -4,22 +4,21 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
-
 from dsaccel.config.own_settings import network_of, training_of
 from dsaccel.config.study import RunConfig, StudyConfig
 from dsaccel.config.toml import write_toml
-from dsaccel.spec.hierarchy import format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.study.record import TrialRecord
 
 
 def run_config(config: StudyConfig, hierarchy: str, result: dict[str, Any] | None) -> RunConfig:
     """The settings that train one hierarchy as a study's search trained it: its own, where they
     were searched, and the study's.
     """
-    candidate = parse_hierarchy(hierarchy)
+    candidate = Hierarchy.parse(hierarchy)
     return RunConfig(
         family=config.space.family,
-        hierarchy=format_hierarchy(tuple(candidate)),
+        hierarchy=str(Hierarchy(candidate.blocks)),
         seed=config.seed,
         data=config.data,
         network=network_of(candidate, config.network),
@@ -29,26 +28,23 @@ def run_config(config: StudyConfig, hierarchy: str, result: dict[str, Any] | Non
     )
 
 
-def export_trial(config: StudyConfig, study_name: str, trial: FrozenTrial, path: Path) -> RunConfig:
+def export_trial(config: StudyConfig, study_name: str, trial: TrialRecord, path: Path) -> RunConfig:
     """Write a trial's hierarchy as a config that `dsaccel train` reads, with where it is from."""
-    attributes = trial.user_attrs
-    if trial.state == TrialState.COMPLETE:
+    if trial.is_complete:
         reached = {"val_accuracy": trial.value}
     else:  # the last value is what pruning ranked by: mostly a local head's
-        step = f"{config.training.step_name} {trial.last_step}"
-        reached = {"pruned_after": step, "accuracy_then": trial.value}
+        last = max(trial.by_step)
+        step = f"{config.training.step_name} {last}"
+        reached = {"pruned_after": step, "accuracy_then": trial.by_step[last]}
+    costs = ("num_parameters", "flops", "shallow_scale")
+    packages = ("dsaccel", "torch", "optuna")
     result = {
         "study": study_name,
         "trial": trial.number,
         **reached,
-        "num_parameters": attributes["num_parameters"],
-        "flops": attributes["flops"],
-        "shallow_scale": attributes["shallow_scale"],
-        "versions": {
-            package: importlib.metadata.version(package)
-            for package in ("dsaccel", "torch", "optuna")
-        },
+        **{cost: trial.figure(cost) for cost in costs},
+        "versions": {package: importlib.metadata.version(package) for package in packages},
     }
-    run = run_config(config, attributes["hierarchy"], result)
+    run = run_config(config, trial.name, result)
     write_toml(path, run)
     return run

@@ -50,6 +50,11 @@ class StudyDir:
         return self.path / "report.html"
 
     @property
+    def heads(self) -> Path:
+        """Folder of the accuracies that trials have read, by rung and head."""
+        return self.path / "heads"
+
+    @property
     def harvest(self) -> Path:
         """Networks that were read on the way and are no trials of the study."""
         return self.path / "harvest.csv"

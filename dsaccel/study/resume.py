@@ -12,6 +12,7 @@ from dsaccel.errors import MismatchError
 from dsaccel.files import make_folder
 from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.note import write_note
+from dsaccel.study.record import write_beginning
 from dsaccel.study.storage import open_study, redact, storage_errors, stored_attributes
 
 
@@ -132,10 +133,7 @@ def begin_study(directory: StudyDir, config: StudyConfig, data: Data) -> optuna.
             # left by a study of this name that is no more; its key does not tell n_trials
             directory.checkpoint.unlink(missing_ok=True)
             write_note(study, config)
-        study.set_user_attr("config", config.model_dump(mode="json"))
-        study.set_user_attr("fingerprint", data.fingerprint)
-        study.set_user_attr("num_val", data.num_val)
-        study.set_user_attr("data_notes", list(data.notes))
+        write_beginning(study, config, data)
         write_toml(directory.config, config)
     return study
 

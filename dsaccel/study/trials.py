@@ -1,18 +1,26 @@
 """The rows of a stored study: one trial is one hierarchy, and every row is a real network."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from dsaccel.space.space import SearchSpace
-from dsaccel.spec.hierarchy import Hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import RankedBy
+from dsaccel.study.folder import StudyDir
+from dsaccel.study.record import (
+    CohortRecord,
+    StudyRecord,
+    begun,
+    reached,
+    write_cohort,
+    write_heads,
+)
 from dsaccel.training.cohort import Cohort
 
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 CONSTRAINT = "in the space"
 """What Optuna calls a trial's constraint: kept if at most 0."""
 
@@ -23,86 +31,99 @@ class Ledger:
     def __init__(
         self,
         study: optuna.Study,
+        directory: StudyDir,
         space: SearchSpace,
         plan: Callable[[Hierarchy], Plan],
         by: RankedBy = "head",
-        costs: Callable[[Cohort, str], dict[str, float]] = lambda cohort, name: {},
+        costs: Callable[[Cohort, Hierarchy], dict[str, float]] = lambda cohort, hierarchy: {},
     ) -> None:
         self.study = study
+        self._directory = directory
         self._space = space
         self._plan = plan
         self._costs = costs
         self._by: RankedBy = by
-        self._open: dict[str, optuna.Trial] = {}
-        self._reported: dict[str, int] = {}
+        self._open: dict[Hierarchy, tuple[optuna.Trial, tuple[int, int]]] = {}
+        """With their cohort and place."""
+        self._reported: dict[Hierarchy, int] = {}
         """The last step reported of each open trial: a cohort may go back to an earlier one."""
         self.num_told = 0
         """Trials finished by this ledger: as long as it is equal, so are all results."""
 
-    def finished(self) -> dict[str, FrozenTrial]:
-        """COMPLETE and PRUNED trials by hierarchy, harvested ones too."""
-        trials = self.study.get_trials(deepcopy=False, states=FINISHED)
-        return {trial.user_attrs["hierarchy"]: trial for trial in trials}
+    def record(self) -> StudyRecord:
+        """The study as it stands."""
+        return StudyRecord.read(self.study, self._directory)
 
-    def trained(self) -> dict[str, FrozenTrial]:
-        """The finished trials that were asked for, by hierarchy."""
-        finished = self.finished()
-        return {n: t for n, t in finished.items() if not t.user_attrs.get("harvested")}
+    def begin(self, cohort: CohortRecord) -> None:
+        """Name a cohort, and store a RUNNING trial for each of its hierarchies that is not told."""
+        write_cohort(self.study, cohort)
+        told = {trial.hierarchy for trial in self.record().finished}
+        for place, hierarchy in enumerate(cohort.asked):
+            if hierarchy not in told:
+                self._begin(hierarchy, cohort.number, place)
 
-    def open(self, name: str) -> None:
-        """Store a RUNNING trial for a hierarchy."""
-        hierarchy = parse_hierarchy(name)
-        attributes: dict[str, Any] = {"hierarchy": name}
-        if hierarchy in self._space.references:
-            attributes["reference"] = True
+    def _begin(self, hierarchy: Hierarchy, cohort: int, place: int) -> None:
         is_feasible = self._space.violation(hierarchy) is None
-        if not is_feasible:
-            attributes["feasible"] = False
+        attributes = begun(
+            hierarchy,
+            cohort,
+            place,
+            is_reference=hierarchy in self._space.references,
+            is_feasible=is_feasible,
+        )
         self.study.enqueue_trial(self._space.to_params(hierarchy), user_attrs=attributes)
         trial = self.study.ask(dict(self._space.distributions()))
         # so that Optuna's own `best_trial` is one that may be called the best
         trial.set_constraint(CONSTRAINT, 0.0 if is_feasible else 1.0)
-        self._open[name] = trial
-        self._reported.pop(name, None)
+        self._open[hierarchy] = trial, (cohort, place)
+        self._reported.pop(hierarchy, None)
 
-    def report(self, step: int, values: Mapping[str, float]) -> None:
+    def report(self, step: int, values: Mapping[Hierarchy, float]) -> None:
         """Store an intermediate value (step: epochs or stages, 1-based) of each open trial."""
-        for name, value in values.items():
-            if name in self._open and step > self._reported.get(name, 0):
-                self._open[name].report(value, step)
-                self._reported[name] = step
+        for h, value in values.items():
+            if h in self._open and step > self._reported.get(h, 0):
+                self._open[h][0].report(value, step)
+                self._reported[h] = step
 
-    def tell(self, cohort: Cohort, name: str, state: TrialState) -> None:
+    def tell(self, cohort: Cohort, hierarchy: Hierarchy, state: TrialState) -> None:
         """Close a trial as COMPLETE or PRUNED; one told before a search was cut off stays."""
-        trial = self._open.pop(name, None)
-        if trial is None:
+        if hierarchy not in self._open:
             return
+        trial, order = self._open.pop(hierarchy)
         self.num_told += 1
-        for key, value in self._attributes(cohort, name).items():
+        for key, value in self._reached(cohort, hierarchy, order).items():
             trial.set_user_attr(key, value)
         if state == TrialState.PRUNED:
             self.study.tell(trial, state=state)
         else:
-            self.study.tell(trial, cohort.history[-1].output(name))
+            self.study.tell(trial, cohort.history[-1].output(hierarchy))
 
-    def add_harvested(self, cohort: Cohort, name: str) -> None:
+    def finish(self, record: CohortRecord, cohort: Cohort, harvest: Sequence[Hierarchy]) -> None:
+        """Tell a cohort's results, and those that were read on the way; what was told before a
+        search was cut off stays as it is.
+        """
+        for hierarchy in cohort.trie.asked:
+            self.tell(cohort, hierarchy, TrialState.COMPLETE)
+        told = {trial.hierarchy for trial in self.record().finished}
+        for place, hierarchy in enumerate(harvest, len(record.asked)):
+            if hierarchy not in told:
+                self._add_harvested(cohort, hierarchy, record.number, place)
+
+    def _add_harvested(self, cohort: Cohort, hierarchy: Hierarchy, number: int, place: int) -> None:
         """Store a network that was read off the trie without having been asked for."""
         self.num_told += 1
+        attributes = begun(hierarchy, number, place, is_harvested=True)
         self.study.add_trial(
             optuna.create_trial(
-                value=cohort.history[-1].output(name),
-                params=self._space.to_params(parse_hierarchy(name)),
+                value=cohort.history[-1].output(hierarchy),
+                params=self._space.to_params(hierarchy),
                 distributions=dict(self._space.distributions()),
-                user_attrs={
-                    "hierarchy": name,
-                    "harvested": True,
-                    **self._attributes(cohort, name),
-                },
+                user_attrs=attributes | self._reached(cohort, hierarchy, (number, place)),
                 constraints={CONSTRAINT: 0.0},
                 intermediate_values={
-                    rung.step: rung.ranked(name, self._by)
+                    rung.step: rung.ranked(hierarchy, self._by)
                     for rung in cohort.history
-                    if name in rung.accuracies
+                    if hierarchy in rung.accuracies
                 },
             )
         )
@@ -115,19 +136,10 @@ class Ledger:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.study.tell(trial.number, state=TrialState.FAIL)
 
-    def _attributes(self, cohort: Cohort, name: str) -> dict[str, Any]:
-        rung = cohort.history[-1]
-        plan = self._plan(parse_hierarchy(name))
-        # a sequential trial that is pruned has no output layer yet
-        reached = {"val_accuracy": rung.output(name)} if rung.has_output else {}
-        return {
-            **reached,
-            "head_accuracies": cohort.head_accuracies(name),
-            "num_parameters": plan.num_parameters,
-            "flops": plan.flops,
-            "num_local_losses": plan.num_local_losses,
-            "shallow_scale": plan.shallow_scale,
-            "time_s": cohort.time_s[name],
-            "epochs_trained": cohort.epochs_trained(name),
-            **self._costs(cohort, name),
-        }
+    def _reached(
+        self, cohort: Cohort, hierarchy: Hierarchy, order: tuple[int, int]
+    ) -> dict[str, Any]:
+        """A trial's attributes when it ends, its file written."""
+        heads = write_heads(self._directory.heads, order, cohort.head_accuracies(hierarchy))
+        costs = self._costs(cohort, hierarchy)
+        return reached(cohort, hierarchy, self._plan(hierarchy)) | heads | costs

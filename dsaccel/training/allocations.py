@@ -89,5 +89,6 @@ def training_peak_bytes(
     short = training.model_copy(update={"epochs": 1})
     batches = FirstBatches(data)
     return peak_bytes(
-        lambda: list(Cohort({"": plan}, short, batches, seed=0, device=device).rungs()), device
+        lambda: list(Cohort({plan.hierarchy: plan}, short, batches, seed=0, device=device).rungs()),
+        device,
     )

@@ -21,7 +21,7 @@ def checkpoint_key(study: str, cohort: Cohort) -> str:
     nodes = [
         (node.number, node.parent and node.parent.number, node.segment) for node in trie.nodes()
     ]
-    ends = {name: trie.path(name)[-1].number for name in trie.names}
+    ends = {str(h): trie.path(h)[-1].number for h in trie.living}
     decides = study, cohort.training.deciding, cohort.seed, cohort.device.type, nodes, ends
     return hashlib.sha256(repr(decides).encode()).hexdigest()
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dsaccel.config.study import TrainingConfig
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node, Trie
@@ -22,17 +23,17 @@ from dsaccel.training.sequential import sequential
 
 
 class Cohort:
-    """The networks of `plans` by name; those of `harvest` are read on the way where possible."""
+    """The networks of `plans`; those of `harvest` are read on the way where possible."""
 
     def __init__(
         self,
-        plans: Mapping[str, Plan],
+        plans: Mapping[Hierarchy, Plan],
         training: TrainingConfig,
         data: Batches,
         *,
         seed: int,
         device: torch.device,
-        harvest: Mapping[str, Plan] | None = None,
+        harvest: Mapping[Hierarchy, Plan] | None = None,
         looks_ahead: bool = False,
     ) -> None:
         """
@@ -51,7 +52,7 @@ class Cohort:
         self.device = device
         self.trie = Trie(plans)
         self.harvested = [
-            name for name, plan in (harvest or {}).items() if self.trie.add_harvest(name, plan)
+            h for h, plan in (harvest or {}).items() if self.trie.add_harvest(h, plan)
         ]
         is_sequential = training.schedule == "sequential"
         self.num_steps = self.trie.num_stages if is_sequential else training.epochs
@@ -62,7 +63,7 @@ class Cohort:
         """Of a sequential schedule, retired nodes' too."""
         self.history: list[Rung] = []
         """The rungs so far, oldest first."""
-        self.time_s: dict[str, float] = dict.fromkeys(self.trie.names, 0.0)
+        self.time_s: dict[Hierarchy, float] = dict.fromkeys(self.trie.living, 0.0)
         """Each network's share of the training time: a node's time, which is taken to be in
         proportion to its FLOPs, is shared equally by the networks that pass through it."""
 
@@ -77,7 +78,7 @@ class Cohort:
         return True
 
     @property
-    def in_memory(self) -> list[str]:
+    def in_memory(self) -> list[Hierarchy]:
         """The networks that were asked for and are held to be trained."""
         return self.trie.asked
 
@@ -103,39 +104,50 @@ class Cohort:
         blocks = self._blocks_learned
         return int(blocks) if blocks.is_integer() else blocks
 
-    def head_accuracies(self, name: str) -> list[list[float]]:
+    def head_accuracies(self, hierarchy: Hierarchy) -> list[list[float]]:
         """A network's accuracies (0..1): rungs x heads in order of depth, the output's last.
 
         Ragged if the schedule is sequential: a rung has the heads trained so far, the last one has
         the output layer.
         """
-        return [list(rung.accuracies[name]) for rung in self.history if name in rung.accuracies]
+        return [
+            list(rung.accuracies[hierarchy])
+            for rung in self.history
+            if hierarchy in rung.accuracies
+        ]
 
-    def prefixes(self) -> dict[str, int]:
+    def prefixes(self) -> dict[Hierarchy, int]:
         """The number of each network's last trained node: equal for those who share all that is
         trained so far. If the schedule is simultaneous, no two do.
         """
         is_sequential = self.training.schedule == "sequential"
-        trained: dict[str, int] = {}
-        for name in self.trie.names:
-            path = self.trie.path(name)
+        trained: dict[Hierarchy, int] = {}
+        for h in self.trie.living:
+            path = self.trie.path(h)
             numbers = [n.number for n in path if not is_sequential or n.stage <= self.step]
-            trained[name] = numbers[-1] if numbers else -1
+            trained[h] = numbers[-1] if numbers else -1
         return trained
 
-    def epochs_trained(self, name: str) -> int:
+    def epochs_trained(self, hierarchy: Hierarchy) -> int:
         """Epochs that a network has learned for; if sequential, the sum over its units."""
         if self.training.schedule == "simultaneous":
             return self.step
-        num_units = sum(self._num_trained(node, self.step) for node in self.trie.path(name))
+        num_units = sum(self._num_trained(node, self.step) for node in self.trie.path(hierarchy))
         return self.training.epochs * num_units
 
     def state_dict(self) -> dict[str, Any]:
         """All that a cohort of the same networks goes on from; plain numbers and tensors."""
         return {
-            "living": self.trie.names,
-            "history": [(rung.step, rung.accuracies, rung.has_output) for rung in self.history],
-            "time_s": self.time_s,
+            "living": [str(h) for h in self.trie.living],
+            "history": [
+                (
+                    rung.step,
+                    {str(h): heads for h, heads in rung.accuracies.items()},
+                    rung.has_output,
+                )
+                for rung in self.history
+            ],
+            "time_s": {str(h): time_s for h, time_s in self.time_s.items()},
             "blocks_learned": self._blocks_learned,
             "learners": {
                 node.number: self.learners[node].state_dict()
@@ -146,9 +158,13 @@ class Cohort:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a cohort of the same networks was saved."""
-        self.trie.retire(set(self.trie.asked) - set(state["living"]))
-        self.history = [Rung(*fields) for fields in state["history"]]
-        self.time_s = state["time_s"]
+        of_text = {str(h): h for h in self.trie.living}
+        self.trie.retire(set(self.trie.asked) - {of_text[text] for text in state["living"]})
+        self.history = [
+            Rung(step, {of_text[text]: heads for text, heads in accuracies.items()}, has_output)
+            for step, accuracies, has_output in state["history"]
+        ]
+        self.time_s = {of_text[text]: time_s for text, time_s in state["time_s"].items()}
         self._blocks_learned = state["blocks_learned"]
         drop_retired(self.trie, self.learners)
         for node, learner in self.learners.items():
@@ -218,5 +234,5 @@ class Cohort:
         flops = {node: node.segment.flops * share for node, share in shares.items()}
         per_flop = seconds / sum(flops.values())
         for node in shares:
-            for name in node.asked:
-                self.time_s[name] += per_flop * flops[node] / len(node.asked)
+            for h in node.asked:
+                self.time_s[h] += per_flop * flops[node] / len(node.asked)

@@ -81,14 +81,15 @@ def read_accuracy(
             if (reading.weights, reading.images) == (weights, images.fingerprint):
                 return reading, False
         check_writable(readings_path(path))
-    trie = Trie({run.hierarchy: plan_of(run, len(facts.class_names), path)})
+    plan = plan_of(run, len(facts.class_names), path)
+    trie = Trie({plan.hierarchy: plan})
     learners = {
         node: Learner(node.segment, run.training, seed=run.seed, device=device)
         for node in trie.nodes()
     }
     units = [unit for learner in learners.values() for unit in learner.units]
     load_weights(path, units, run.family)
-    heads = evaluate(trie, learners, images.batches())[run.hierarchy]
+    heads = evaluate(trie, learners, images.batches())[plan.hierarchy]
     reading = Reading(
         date=utc_now(),
         command=command,

@@ -9,8 +9,10 @@ themselves is not among them.
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from dsaccel.config.study import TrainingConfig
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan, Segment
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.unit_memory import (
@@ -22,6 +24,8 @@ from dsaccel.training.unit_memory import (
     unit_peaks,
     units_of,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,35 +95,33 @@ def estimate(
     )
 
 
-def split_to_fit(
-    names: Sequence[str], fits: Callable[[Sequence[str]], bool]
-) -> list[tuple[str, ...]]:
+def split_to_fit(items: Sequence[T], fits: Callable[[Sequence[T]], bool]) -> list[tuple[T, ...]]:
     """Cut a list into the fewest runs that fit, each as long as it can be; the first may be all.
 
     In lexicographic order neighbours share the longest prefixes, so runs are subtrees. A run of one
     is taken even if it does not fit.
 
     Args:
-        names: hierarchies, in order.
+        items: in order.
         fits: whether those can be trained together; true of a part of whatever it is true of.
     """
-    parts: list[tuple[str, ...]] = []
+    parts: list[tuple[T, ...]] = []
     start = 0
-    while start < len(names):
-        fitting, too_many = start + 1, len(names) + 1
+    while start < len(items):
+        fitting, too_many = start + 1, len(items) + 1
         while too_many - fitting > 1:
             middle = (fitting + too_many) // 2
-            if fits(names[start:middle]):
+            if fits(items[start:middle]):
                 fitting = middle
             else:
                 too_many = middle
-        parts.append(tuple(names[start:fitting]))
+        parts.append(tuple(items[start:fitting]))
         start = fitting
     return parts
 
 
 def estimate_plans(
-    plans: Mapping[str, Plan],
+    plans: Mapping[Hierarchy, Plan],
     training: TrainingConfig,
     *,
     num_images: int = 0,

@@ -11,6 +11,7 @@ import torch
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.errors import NoMemoryError
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory import estimate_plans, split_to_fit
@@ -43,32 +44,36 @@ class MemoryLimit:
         self.limit_bytes = int(free)
         self._device = device
         self._num_images = num_images
-        self._plans: Mapping[str, Plan] = {}
+        self._plans: Mapping[Hierarchy, Plan] = {}
         self._training = TrainingConfig()
         self._cohort: Callable[[], Cohort | None] = lambda: None
 
-    def check(self, plans: Mapping[str, Plan], training: TrainingConfig) -> None:
+    def check(self, plans: Mapping[Hierarchy, Plan], training: TrainingConfig) -> None:
         """Refuse networks of which one needs more than the limit on its own.
 
         Raises:
             NoMemoryError: naming it.
         """
-        for name, plan in plans.items():
-            needed = self._needed({name: plan}, training)
+        for hierarchy, plan in plans.items():
+            needed = self._needed({hierarchy: plan}, training)
             if needed > self.limit_bytes:
-                trained = _described(name, plan)
+                trained = _described(hierarchy, plan)
                 raise NoMemoryError(
                     f"memory must be at least {_mib(needed)} MiB to train {trained}, but "
                     f"{_mib(self.limit_bytes)} MiB may be used; {_WAY_OUT}, or raise "
                     "runtime.memory_mib"
                 )
 
-    def parts(self, plans: Mapping[str, Plan], training: TrainingConfig) -> list[tuple[str, ...]]:
-        """The names in runs that can be trained together, in their order."""
-        return split_to_fit(list(plans), lambda names: self._fits(names, plans, training))
+    def parts(
+        self, plans: Mapping[Hierarchy, Plan], training: TrainingConfig
+    ) -> list[tuple[Hierarchy, ...]]:
+        """The hierarchies in runs that can be trained together, in their order."""
+        return split_to_fit(
+            list(plans), lambda hierarchies: self._fits(hierarchies, plans, training)
+        )
 
     def cohort(
-        self, plans: Mapping[str, Plan], training: TrainingConfig, *args: Any, **kwargs: Any
+        self, plans: Mapping[Hierarchy, Plan], training: TrainingConfig, *args: Any, **kwargs: Any
     ) -> Cohort:
         """A cohort of networks that fit; arguments as its own."""
         self._begin(plans, training)
@@ -76,7 +81,7 @@ class MemoryLimit:
 
     def split_cohort(
         self,
-        plans: Mapping[str, Plan],
+        plans: Mapping[Hierarchy, Plan],
         training: TrainingConfig,
         *args: Any,
         split: Mapping[str, Any],
@@ -88,8 +93,8 @@ class MemoryLimit:
         if self._fits(list(plans), plans, training):
             return self.cohort(plans, training, *args, **kwargs)
 
-        def fits(names: Sequence[str]) -> bool:
-            return self._fits(names, plans, training)
+        def fits(hierarchies: Sequence[Hierarchy]) -> bool:
+            return self._fits(hierarchies, plans, training)
 
         self._begin(plans, training)
         return self._begun(SplitCohort(plans, training, *args, **kwargs, fits=fits, **split))
@@ -117,17 +122,17 @@ class MemoryLimit:
     def _halve(self) -> None:
         """Allow half of what the networks that were trained last were estimated to need."""
         cohort = self._cohort()
-        names = list(self._plans) if cohort is None else cohort.in_memory
-        needed = self._needed({name: self._plans[name] for name in names}, self._training)
-        if len(names) == 1:
-            trained = _described(names[0], self._plans[names[0]])
+        hierarchies = list(self._plans) if cohort is None else cohort.in_memory
+        needed = self._needed({h: self._plans[h] for h in hierarchies}, self._training)
+        if len(hierarchies) == 1:
+            trained = _described(hierarchies[0], self._plans[hierarchies[0]])
             raise NoMemoryError(
                 f"the device ran out of memory while it trained {trained} alone (estimated: "
                 f"{_mib(needed)} MiB); {_WAY_OUT}"
             )
         self.limit_bytes = needed // 2
 
-    def _begin(self, plans: Mapping[str, Plan], training: TrainingConfig) -> None:
+    def _begin(self, plans: Mapping[Hierarchy, Plan], training: TrainingConfig) -> None:
         self._plans, self._training, self._cohort = plans, training, lambda: None
 
     def _begun(self, cohort: Cohort) -> Cohort:
@@ -135,11 +140,14 @@ class MemoryLimit:
         return cohort
 
     def _fits(
-        self, names: Sequence[str], plans: Mapping[str, Plan], training: TrainingConfig
+        self,
+        hierarchies: Sequence[Hierarchy],
+        plans: Mapping[Hierarchy, Plan],
+        training: TrainingConfig,
     ) -> bool:
-        return self._needed({name: plans[name] for name in names}, training) <= self.limit_bytes
+        return self._needed({h: plans[h] for h in hierarchies}, training) <= self.limit_bytes
 
-    def _needed(self, plans: Mapping[str, Plan], training: TrainingConfig) -> int:
+    def _needed(self, plans: Mapping[Hierarchy, Plan], training: TrainingConfig) -> int:
         return estimate_plans(
             plans,
             training,
@@ -152,8 +160,8 @@ class MemoryLimit:
 _WAY_OUT = "use a smaller training.batch_size or network.width, or network.sim_kernel = 1"
 
 
-def _described(name: str, plan: Plan) -> str:
-    return name if plan.num_local_losses else f"{name} by back-propagation"
+def _described(hierarchy: Hierarchy, plan: Plan) -> str:
+    return f"{hierarchy}" if plan.num_local_losses else f"{hierarchy} by back-propagation"
 
 
 def _mib(num_bytes: int) -> int:

@@ -17,7 +17,7 @@ import torch
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.files import atomic_write, make_folder
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node, Trie
@@ -35,7 +35,7 @@ class SplitCohort(Cohort):
     """A cohort whose parts are trained in turn.
 
     Args:
-        plans: by hierarchy.
+        plans: the networks.
         fits: whether networks can be trained together.
         stops: the rungs after which networks may be retired: no part is trained beyond one before
             all have arrived.
@@ -45,15 +45,15 @@ class SplitCohort(Cohort):
 
     def __init__(
         self,
-        plans: Mapping[str, Plan],
+        plans: Mapping[Hierarchy, Plan],
         training: TrainingConfig,
         data: Batches,
         *,
         seed: int,
         device: torch.device,
-        harvest: Mapping[str, Plan] | None = None,
+        harvest: Mapping[Hierarchy, Plan] | None = None,
         looks_ahead: bool = False,
-        fits: Callable[[Sequence[str]], bool],
+        fits: Callable[[Sequence[Hierarchy]], bool],
         stops: Collection[int],
         folder: Path,
     ) -> None:
@@ -74,10 +74,10 @@ class SplitCohort(Cohort):
         """Learners' states by node number, in files that are mapped into memory."""
         self._waiting_step = 0
         self._blocks_of_parts = 0.0
-        self._in_memory: list[str] = []
+        self._in_memory: list[Hierarchy] = []
         self._folder = folder
         make_folder(folder)
-        tries = [Trie({name: plans[name] for name in part}) for part in self.parts()]
+        tries = [Trie({h: plans[h] for h in part}) for part in self.parts()]
         self.trie.blocks_trained = sum(trie.blocks_trained for trie in tries)
 
     @property
@@ -86,13 +86,13 @@ class SplitCohort(Cohort):
         return self.step == self._waiting_step
 
     @property
-    def in_memory(self) -> list[str]:
+    def in_memory(self) -> list[Hierarchy]:
         """The part that is being trained."""
         return self._in_memory
 
-    def parts(self) -> list[tuple[str, ...]]:
+    def parts(self) -> list[tuple[Hierarchy, ...]]:
         """The living networks in runs that fit; neighbours in order share the longest prefixes."""
-        return split_to_fit(sorted(self.trie.asked, key=parse_hierarchy), self._fits)
+        return split_to_fit(sorted(self.trie.asked), self._fits)
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
@@ -120,13 +120,13 @@ class SplitCohort(Cohort):
     def _advance(self) -> Iterator[Rung]:
         """Train all parts to the same rung."""
         last: int | None = None
-        merged: dict[int, dict[str, tuple[float, ...]]] = {}
+        merged: dict[int, dict[Hierarchy, tuple[float, ...]]] = {}
         has_output: dict[int, bool] = {}
         # not yet in place of what waits: another part may begin with the same learners
         trained: dict[int, Any] = {}
-        for number, names in enumerate(self.parts()):
-            self._in_memory = list(names)
-            part = self._open(names)
+        for number, hierarchies in enumerate(self.parts()):
+            self._in_memory = list(hierarchies)
+            part = self._open(hierarchies)
             started = time.perf_counter()
             with closing(part.rungs()) as rungs:
                 for rung in rungs:
@@ -147,15 +147,15 @@ class SplitCohort(Cohort):
         for step in sorted(merged):
             yield Rung(step, merged[step], has_output[step])
 
-    def _open(self, names: Sequence[str]) -> Cohort:
+    def _open(self, hierarchies: Sequence[Hierarchy]) -> Cohort:
         """A part as it was left."""
         part = Cohort(
-            {name: self._plans[name] for name in names},
+            {h: self._plans[h] for h in hierarchies},
             self.training,
             self.data,
             seed=self.seed,
             device=self.device,
-            harvest={n: p for n, p in self._harvest.items() if n in self.trie.names},
+            harvest={h: p for h, p in self._harvest.items() if h in self.trie.living},
             looks_ahead=self._looks_ahead,
         )
         part.history = list(self.history)
@@ -177,6 +177,6 @@ class SplitCohort(Cohort):
         """The numbers that a part's nodes have in the whole trie."""
         return {
             node: whole.number
-            for name in part.trie.names
-            for node, whole in zip(part.trie.path(name), self.trie.path(name), strict=True)
+            for h in part.trie.living
+            for node, whole in zip(part.trie.path(h), self.trie.path(h), strict=True)
         }

@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.cuda_graphs import RecordedStep, Recorder
@@ -75,7 +76,7 @@ def evaluate(
     learners: Mapping[Node, Learner],
     batches: Iterator[tuple[Tensor, Tensor]],
     trained: Collection[Node] | None = None,
-) -> dict[str, tuple[float, ...]]:
+) -> dict[Hierarchy, tuple[float, ...]]:
     """Accuracy (0..1) of all heads of each living network, the output layer's last.
 
     One descent reads all heads of all networks; the device is asked for figures once, at the end.
@@ -97,11 +98,10 @@ def evaluate(
         num_heads = len(correct[node])
         accuracies[node] = tuple(count / num_images for count in counts[:num_heads])
         counts = counts[num_heads:]
-    by_name = {
-        name: tuple(a for node in trie.path(name) for a in accuracies.get(node, ()))
-        for name in trie.names
+    of_all = {
+        h: tuple(a for node in trie.path(h) for a in accuracies.get(node, ())) for h in trie.living
     }
-    return {name: heads for name, heads in by_name.items() if heads}
+    return {h: heads for h, heads in of_all.items() if heads}
 
 
 def train_batch(

@@ -65,8 +65,8 @@ def sequential(
             accuracies = evaluate(trie, learners, data.val_batches(), trained)
             # of a node of which only some units are trained, the other heads are read, too
             accuracies = {
-                name: heads[: sum(learners[node].num_frozen for node in trie.path(name))]
-                for name, heads in accuracies.items()
+                h: heads[: sum(learners[node].num_frozen for node in trie.path(h))]
+                for h, heads in accuracies.items()
             }
             yield Rung(stage, accuracies, has_output=stage == num_stages)
 

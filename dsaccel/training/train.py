@@ -11,7 +11,7 @@ from dsaccel.families import check_hierarchy
 from dsaccel.nn.initial_weights import Taken, take_weights
 from dsaccel.nn.layers import Unit
 from dsaccel.nn.weights import ImageFacts, read_config, read_facts
-from dsaccel.spec.hierarchy import parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Rung
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.runtime import peak_memory_bytes, running
@@ -42,18 +42,18 @@ class Training:
         Raises:
             ConfigError: settings or data that cannot be used.
         """
-        hierarchy = parse_hierarchy(run.hierarchy)
-        check_hierarchy(run.family, hierarchy)
+        self.hierarchy = Hierarchy.parse(run.hierarchy)
+        check_hierarchy(run.family, self.hierarchy)
         bench = Bench.load(run, download=download)
         look_at_test(bench.data)
         self.run, self.data, self.device = bench.config, bench.data, bench.device
-        self.plan = bench.plan(hierarchy, run.mode)
+        self.plan = bench.plan(self.hierarchy, run.mode)
         self._memory = bench.memory_limit()
 
     @cached_property
     def cohort(self) -> Cohort:
         """The network with its learners; made when it is first asked for."""
-        run, plans = self.run, {self.run.hierarchy: self.plan}
+        run, plans = self.run, {self.hierarchy: self.plan}
         return self._memory.cohort(
             plans, run.training, self.data, seed=run.seed, device=self.device
         )
@@ -96,21 +96,20 @@ class Training:
     @property
     def units(self) -> list[Unit]:
         """The network, from the first unit to the output layer."""
-        nodes = self.cohort.trie.path(self.run.hierarchy)
+        nodes = self.cohort.trie.path(self.hierarchy)
         return [unit for node in nodes for unit in self.cohort.learners[node].units]
 
     def result(self) -> TrainResult:
         """What the network has reached after `rungs()` has been run through."""
-        name = self.run.hierarchy
         return TrainResult(
-            name,
+            self.run.hierarchy,
             self.run.mode,
-            self.cohort.history[-1].output(name),
-            self.cohort.head_accuracies(name),
+            self.cohort.history[-1].output(self.hierarchy),
+            self.cohort.head_accuracies(self.hierarchy),
             self.plan.num_parameters,
-            self.cohort.time_s[name],
+            self.cohort.time_s[self.hierarchy],
             peak_memory_bytes(self.device),
         )
 
     def _check_memory(self) -> None:
-        self._memory.check({self.run.hierarchy: self.plan}, self.run.training)
+        self._memory.check({self.hierarchy: self.plan}, self.run.training)

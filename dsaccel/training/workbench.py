@@ -17,7 +17,7 @@ from dsaccel.data.source import DataSource
 from dsaccel.families import Mode, check_hierarchy
 from dsaccel.planner import Planner
 from dsaccel.space.space import SearchSpace
-from dsaccel.spec.hierarchy import Hierarchy, format_hierarchy, parse_hierarchy
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.runtime import resolve_runtime
@@ -74,13 +74,12 @@ class Workbench(Bench[StudyConfig]):
         Raises:
             ConfigError: settings, data, a device or a space that cannot be used.
         """
-        check_hierarchy(config.family, tuple(low for low, _ in config.space.num_blocks))
+        fewest = Hierarchy(tuple(low for low, _ in config.space.num_blocks))
+        check_hierarchy(config.family, fewest)
         bench = Bench.load(config, download=download, source=source)
         look_at_test(bench.data)
-        references = [with_own_settings(parse_hierarchy(t), config) for t in config.references]
-        named = bench.config.model_copy(
-            update={"references": tuple(map(format_hierarchy, references))}
-        )
+        references = [with_own_settings(Hierarchy.parse(t), config) for t in config.references]
+        named = bench.config.model_copy(update={"references": tuple(map(str, references))})
         space = SearchSpace.planned(config.space, bench.plan, references)
         return cls(named, bench.data, bench.device, bench.planner, space)
 

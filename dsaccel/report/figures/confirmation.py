@@ -3,7 +3,6 @@
 from typing import Any
 
 import plotly.graph_objects as go
-from optuna import Study
 
 from dsaccel.confirm.result import Comparison, Confirmation, Split, read_confirmation
 from dsaccel.families import Mode
@@ -23,6 +22,7 @@ from dsaccel.report.verdict import (
     role_text,
     sentences,
 )
+from dsaccel.study.record import StudyRecord
 
 STYLES: dict[tuple[Split, Mode], tuple[str, str, str]] = {
     ("val", "local"): ("layer-wise, validation", BLUE, "circle"),
@@ -83,7 +83,7 @@ def _reach(comparison: Comparison) -> float | None:
     return None if difference.high is None else 100 * (difference.high - difference.mean)
 
 
-def _more(study: Study) -> dict[str, Any]:
+def _more(study: StudyRecord) -> dict[str, Any]:
     confirmation = read_confirmation(study)
     assert confirmation is not None
     return {

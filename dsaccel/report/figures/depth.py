@@ -1,9 +1,9 @@
 """Accuracy by depth: how it grows from head to head."""
 
-from itertools import accumulate, cycle
+from collections.abc import Sequence
+from itertools import cycle
 
 import plotly.graph_objects as go
-from optuna import Study
 
 from dsaccel.report.figures.heads import heads_rows
 from dsaccel.report.figures.style import (
@@ -20,10 +20,10 @@ from dsaccel.report.figures.style import (
     label,
     whole_numbers,
 )
-from dsaccel.spec.hierarchy import parse_hierarchy, settings_of
+from dsaccel.study.record import StudyRecord
 
 
-def depth_figure(study: Study, num_best: int = 4) -> go.Figure:
+def depth_figure(study: StudyRecord, num_best: int = 4) -> go.Figure:
     """How accuracy grows from head to head: the best few, and the first references."""
     rows = [row for row in heads_rows(study) if row.is_complete and row.accuracy is not None]
     references = [row for row in rows if row.kind == "reference"][:2]
@@ -35,7 +35,7 @@ def depth_figure(study: Study, num_best: int = 4) -> go.Figure:
     colors = cycle((VERMILION, BLUE, GREEN, SKY, ORANGE, PURPLE, BLACK))
     for row in rows:
         heads = row.head_accuracies[-1]
-        borders = stage_borders(row.hierarchy, len(heads), study)
+        borders = stage_borders(row.head_stages)
         is_reference = row.kind == "reference"
         figure.add_scatter(
             x=list(range(1, len(heads) + 1)),
@@ -55,31 +55,10 @@ def depth_figure(study: Study, num_best: int = 4) -> go.Figure:
     return figure
 
 
-def stage_borders(hierarchy: str, num_heads: int, study: Study) -> list[int]:
-    """The last local head (1-based) of each stage; empty if the settings do not tell."""
-    config = study.user_attrs.get("config") or {}
-    family = str(config.get("space", {}).get("family", ""))
-    try:
-        blocks = parse_hierarchy(hierarchy)
-    except ValueError:
-        return []
-    network = config.get("network", {}) | settings_of(blocks)
-    # other granularities or a later first loss: heads no longer count blocks evenly
-    if (
-        network.get("granularity", "conv") not in ("conv", "block")
-        or network.get("first_loss", 1) > 1
-    ):
-        return []
-    num_local = num_heads - 1
-    if family.startswith("resnet"):
-        num_stem, (per_block, rest) = 1, divmod(num_local - 1, sum(blocks))
-    elif family.startswith("vgg"):
-        # a conv a block, then the fully connected units
-        num_stem, per_block, rest = 0, 1, 0
-    else:
-        return []
-    borders = [num_stem + per_block * total for total in accumulate(blocks)]
-    return borders if per_block and not rest and borders[-1] <= num_local else []
+def stage_borders(head_stages: Sequence[int]) -> list[int]:
+    """The last local head (1-based) of each stage; 0 stands for no stage."""
+    last = {stage: depth for depth, stage in enumerate(head_stages, 1) if stage > 0}
+    return list(last.values())
 
 
 DEPTH = StudyFigure(

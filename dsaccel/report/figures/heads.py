@@ -3,7 +3,6 @@
 from itertools import zip_longest
 
 import plotly.graph_objects as go
-from optuna import Study
 from plotly.colors import sample_colorscale
 
 from dsaccel.report.figures.style import (
@@ -15,18 +14,19 @@ from dsaccel.report.figures.style import (
     color_bar,
     whole_numbers,
 )
-from dsaccel.study.rows import Row, best_row, read_rows, read_step_name
+from dsaccel.study.record import StudyRecord
+from dsaccel.study.rows import Row, best_row, read_rows
 from dsaccel.text import percent
 
 
-def heads_figure(study: Study, limit: int = 20) -> go.Figure:
+def heads_figure(study: StudyRecord, limit: int = 20) -> go.Figure:
     """Each head's accuracy over the rungs; only the best trial's traces are visible.
 
     A head that was trained at a later stage's end (sequential schedule) has no point before it.
     A trace's `meta` is the number of its trial, for choosing another one.
     """
     rows = heads_rows(study, limit)
-    step_name = read_step_name(study)
+    step_name = study.step_name
     figure = blank_figure(step_name, "validation accuracy", height=440)
     figure.update_yaxes(**PERCENT)
     figure.update_xaxes(**whole_numbers(max((row.step or 0 for row in rows), default=0)))
@@ -58,7 +58,7 @@ def heads_figure(study: Study, limit: int = 20) -> go.Figure:
     return figure
 
 
-def heads_rows(study: Study, limit: int = 20) -> list[Row]:
+def heads_rows(study: StudyRecord, limit: int = 20) -> list[Row]:
     """The trials of `heads_figure`: the best, then the next best, and every reference."""
     rows = [row for row in read_rows(study) if row.head_accuracies]
     best = best_row(rows)

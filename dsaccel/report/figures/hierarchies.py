@@ -1,21 +1,21 @@
 """Accuracy per hierarchy, best on top."""
 
 import plotly.graph_objects as go
-from optuna import Study
 
 from dsaccel.report.figures.style import GRID, PERCENT, PURPLE, StudyFigure, blank_figure, label
 from dsaccel.report.figures.trials import RING, by_kind, is_drawable, markers
-from dsaccel.study.rows import Row, best_row, read_baseline, read_rows, standard_error
+from dsaccel.study.record import StudyRecord
+from dsaccel.study.rows import Row, best_row, read_rows, standard_error
 from dsaccel.text import percent
 
 
-def hierarchy_figure(study: Study, limit: int = 40) -> go.Figure:
+def hierarchy_figure(study: StudyRecord, limit: int = 40) -> go.Figure:
     """The best `limit` hierarchies and every reference, best on top, a dot each."""
     better: dict[str, Row] = {}
     for row in filter(is_drawable, read_rows(study)):
         # best first: of a hierarchy that was tried twice the better outcome stands
         better.setdefault(row.hierarchy, row)
-    baseline, best = read_baseline(study), best_row(list(better.values()))
+    baseline, best = study.baseline, best_row(list(better.values()))
     rows = [
         row
         for rank, row in enumerate(better.values())

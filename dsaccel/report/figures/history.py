@@ -3,7 +3,6 @@
 from itertools import accumulate
 
 import plotly.graph_objects as go
-from optuna import Study
 
 from dsaccel.report.figures.style import (
     PERCENT,
@@ -15,10 +14,11 @@ from dsaccel.report.figures.style import (
     whole_numbers,
 )
 from dsaccel.report.figures.trials import by_kind, is_drawable, markers
-from dsaccel.study.rows import read_baseline, read_rows
+from dsaccel.study.record import StudyRecord
+from dsaccel.study.rows import read_rows
 
 
-def history_figure(study: Study) -> go.Figure:
+def history_figure(study: StudyRecord) -> go.Figure:
     """Every trial in its order, and the best so far; those without an accuracy at the bottom."""
     trials = sorted(read_rows(study), key=lambda row: row.number)
     rows = [row for row in trials if is_drawable(row)]
@@ -45,7 +45,7 @@ def history_figure(study: Study) -> go.Figure:
         style = markers(kind, group)
         figure.add_scatter(x=[row.number for row in group], y=[0] * len(group), yaxis="y2", **style)
     figure.update_layout(yaxis2={"overlaying": "y", "range": [-0.03, 1], "visible": False})
-    baseline = read_baseline(study)
+    baseline = study.baseline
     if rows and baseline:
         figure.add_hline(
             baseline.accuracy,

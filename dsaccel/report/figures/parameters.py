@@ -1,7 +1,6 @@
 """Accuracy against parameters, coloured by where the network downsamples."""
 
 import plotly.graph_objects as go
-from optuna import Study
 
 from dsaccel.report.figures.style import (
     DEPTH_COLORS,
@@ -12,10 +11,11 @@ from dsaccel.report.figures.style import (
     label,
 )
 from dsaccel.report.figures.trials import RING, hover
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_row, read_rows
 
 
-def parameters_figure(study: Study) -> go.Figure:
+def parameters_figure(study: StudyRecord) -> go.Figure:
     """Complete trials: accuracy against parameters, coloured by shallow scale (eq. 8)."""
     trials = read_rows(study)
     rows = [row for row in trials if row.is_complete and row.accuracy is not None]

@@ -9,11 +9,10 @@ from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
-from optuna import Study
 from plotly.colors import sample_colorscale
 
 from dsaccel.report.page import Section
-from dsaccel.study.rows import read_step_name
+from dsaccel.study.record import StudyRecord
 
 # Okabe and Ito's palette: colours that stay apart for colour-blind readers
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -36,17 +35,17 @@ class StudyFigure:
     title: str
     """`{step}` stands for what a rung of the study comes after."""
     caption: str
-    draw: Callable[[Study], go.Figure]
+    draw: Callable[[StudyRecord], go.Figure]
     """A figure without data: there is nothing to show yet."""
-    more: Callable[[Study], Mapping[str, Any]] = lambda study: {}
+    more: Callable[[StudyRecord], Mapping[str, Any]] = lambda study: {}
     """Other fields of its `Section`."""
 
-    def section(self, study: Study) -> Section | None:
+    def section(self, study: StudyRecord) -> Section | None:
         """A piece of the study's page; None: there is nothing to show yet."""
         figure = self.draw(study)
         if not figure.data:
             return None
-        title = self.title.format(step=read_step_name(study))
+        title = self.title.format(step=study.step_name)
         return Section(title, self.caption, figure=figure, name=self.name, **self.more(study))
 
 

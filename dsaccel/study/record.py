@@ -1,0 +1,450 @@
+"""The record of a study: the only place that knows the keys of what Optuna keeps of it.
+
+A study is a list of cohorts. The last one is named, with all that it holds, before it is trained,
+and marked as finished by the last thing that is written of it. Whoever proposes or prunes looks at
+the trials of finished cohorts alone, in the order of their cohorts and of their places in them:
+so it does not matter when a search was cut off, nor how often a trial was begun.
+
+What is not recorded (yet), or is no finite number where there must be one, is None: a study can be
+read at any moment.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from optuna import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from dsaccel.config.study import StudyConfig
+from dsaccel.config.toml import parse_config
+from dsaccel.data.batches import Data
+from dsaccel.files import make_folder, write_text
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.plan import Plan
+from dsaccel.study.folder import StudyDir
+from dsaccel.training.cohort import Cohort
+
+SCHEMA = 2
+"""Of the attributes that are written; 1, which had no number, knows no cohorts of trials."""
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What is known of one trial."""
+
+    trial: FrozenTrial
+    folder: Path | None = None
+    """Of the files of heads; None: they are not needed."""
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+    @property
+    def name(self) -> str:
+        """The hierarchy as it is stored; a running trial knows its parameters before that."""
+        return str(self._attributes.get("hierarchy") or _blocks_of(self.trial.params))
+
+    @cached_property
+    def hierarchy(self) -> Hierarchy:
+        return Hierarchy.parse(self.name)
+
+    @property
+    def state(self) -> TrialState:
+        return self.trial.state
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it was trained to its end or pruned."""
+        return self.trial.state in FINISHED
+
+    @property
+    def is_complete(self) -> bool:
+        return self.trial.state == TrialState.COMPLETE
+
+    @property
+    def value(self) -> float | None:
+        """Of a complete trial: the output layer's accuracy at the end."""
+        return number(self.trial.value) if self.is_complete else None
+
+    @property
+    def by_step(self) -> dict[int, float]:
+        """What pruning ranks by, at each rung."""
+        values = self.trial.intermediate_values.items()
+        return {step: value for step, value in values if number(value) is not None}
+
+    @property
+    def is_harvested(self) -> bool:
+        """Whether it was read on the way to others."""
+        return bool(self._attributes.get("harvested"))
+
+    @property
+    def is_reference(self) -> bool:
+        return bool(self._attributes.get("reference"))
+
+    @property
+    def is_feasible(self) -> bool:
+        return self._attributes.get("feasible") is not False
+
+    @property
+    def cohort(self) -> int:
+        """The number of its cohort; 0: not recorded."""
+        return int(number(self._attributes.get("cohort")) or 0)
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Its cohort and its place in it: the same whenever a search was cut off."""
+        place = number(self._attributes.get("place"))
+        return self.cohort, self.number if place is None else int(place)
+
+    def figure(self, name: str) -> float | None:
+        """A number that was measured or counted: one of `Figures`, or a cost."""
+        return number(self._attributes.get(name))
+
+    @cached_property
+    def head_accuracies(self) -> list[list[float | None]]:
+        """Rungs x heads in order of depth, the output layer last; after a stage (sequential
+        schedule) the heads trained so far. Empty if the file is lost or damaged.
+        """
+        rungs = self._attributes.get("head_accuracies")  # of schema 1
+        if rungs is None and self.folder is not None:
+            rungs = _read_heads(self.folder, self.order, self._attributes.get("heads_sha256"))
+        return [[number(accuracy) for accuracy in rung] for rung in rungs or []]
+
+    @property
+    def head_stages(self) -> tuple[int, ...]:
+        """The stage of each local head, as in `Plan`; empty if it is not recorded."""
+        return tuple(self._attributes.get("head_stages") or ())
+
+    @property
+    def _attributes(self) -> dict[str, Any]:
+        return self.trial.user_attrs
+
+
+@dataclass(frozen=True)
+class CohortRecord:
+    """The cohort that is trained, or was trained last."""
+
+    number: int
+    """1-based."""
+    asked: tuple[Hierarchy, ...]
+    is_finished: bool
+    """Whether all that is known of it is written."""
+    blocks_trained: float
+    """Of all finished cohorts, this one too once it is finished."""
+    blocks_separate: float
+    """Likewise, what training each hierarchy alone would have taken."""
+
+    def next(self, asked: Sequence[Hierarchy]) -> "CohortRecord":
+        """The cohort after this one, before it is trained."""
+        return CohortRecord(
+            self.number + 1, tuple(asked), False, self.blocks_trained, self.blocks_separate
+        )
+
+    def finished(self, blocks_trained: float, blocks_separate: float) -> "CohortRecord":
+        """This cohort when it is trained and has taken so many blocks."""
+        return CohortRecord(
+            self.number,
+            self.asked,
+            True,
+            self.blocks_trained + blocks_trained,
+            self.blocks_separate + blocks_separate,
+        )
+
+
+NO_COHORT = CohortRecord(0, (), True, 0, 0)
+"""Before the first."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A hierarchy trained by global back-propagation with the study's settings."""
+
+    hierarchy: str
+    accuracy: float
+    num_parameters: float | None
+    time_s: float | None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What is known of a study."""
+
+    name: str
+    trials: tuple[FrozenTrial, ...]
+    """In the order in which they were begun."""
+    attributes: Mapping[str, Any]
+    folder: Path | None = None
+    """Of the files of heads."""
+
+    @classmethod
+    def read(cls, study: Study, directory: StudyDir | None = None) -> "StudyRecord":
+        """Of a study; without its directory nothing is known of its heads."""
+        trials = tuple(study.get_trials(deepcopy=False))
+        if directory is None:
+            return cls(study.study_name, trials, study.user_attrs)
+        return cls(directory.name, trials, study.user_attrs, directory.heads)
+
+    def all(self) -> list[TrialRecord]:
+        """Every trial, in the order in which they were begun."""
+        return [TrialRecord(trial, self.folder) for trial in self.trials]
+
+    @cached_property
+    def finished(self) -> list[TrialRecord]:
+        """The trials that were trained to their end or pruned, in the order of cohorts."""
+        return finished_in_order(self.trials, self.folder)
+
+    @property
+    def trained(self) -> list[TrialRecord]:
+        """Those that were asked for."""
+        return [record for record in self.finished if not record.is_harvested]
+
+    @property
+    def told(self) -> list[TrialRecord]:
+        """Those of finished cohorts alone: what proposals and pruners may look at."""
+        end = self.cohort.number + self.cohort.is_finished
+        return [record for record in self.finished if record.cohort < end]
+
+    @cached_property
+    def config(self) -> StudyConfig:
+        """The settings.
+
+        Raises:
+            ConfigError: if they are not recorded, or are none.
+        """
+        return parse_config(StudyConfig, self.attributes.get("config") or {}, f"study {self.name}")
+
+    @property
+    def schema(self) -> int:
+        return int(number(self.attributes.get("schema")) or 1)
+
+    @property
+    def cohort(self) -> CohortRecord:
+        """The last one; see `NO_COHORT`."""
+        stored = self.attributes.get("cohort")
+        if not isinstance(stored, Mapping):
+            return NO_COHORT
+        return CohortRecord(
+            stored["number"],
+            tuple(map(Hierarchy.parse, stored["asked"])),
+            stored["is_finished"],
+            stored["blocks_trained"],
+            stored["blocks_separate"],
+        )
+
+    @property
+    def blocks_trained(self) -> float | None:
+        """Of all finished cohorts, blocks that are shared counted once."""
+        old = number(self.attributes.get("blocks_trained"))  # of schema 1
+        return self.cohort.blocks_trained or old
+
+    @property
+    def blocks_separate(self) -> float | None:
+        """What training each hierarchy alone would have taken."""
+        return self.cohort.blocks_separate or number(self.attributes.get("blocks_separate"))
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the images."""
+        stored = self.attributes.get("fingerprint")
+        return stored if isinstance(stored, str) else None
+
+    @property
+    def num_val(self) -> int | None:
+        """Validation images behind each accuracy."""
+        return _whole(self.attributes.get("num_val"))
+
+    @property
+    def num_classes(self) -> int | None:
+        return _whole(self.attributes.get("num_classes"))
+
+    @property
+    def time_s(self) -> float | None:
+        """Of all runs together."""
+        return number(self.attributes.get("time_s"))
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """The winner's."""
+        stored = self.attributes.get("baseline")
+        return _baseline(stored, stored.get("hierarchy")) if isinstance(stored, Mapping) else None
+
+    def trained_globally(self, hierarchy: Hierarchy) -> Baseline | None:
+        """What back-propagation has reached with a hierarchy."""
+        stored = (self.attributes.get("global") or {}).get(str(hierarchy))
+        return _baseline(stored, str(hierarchy)) if isinstance(stored, Mapping) else None
+
+    @property
+    def confirmation(self) -> dict[str, Any] | None:
+        """As `Confirm` keeps it."""
+        return self.attributes.get("confirmation")
+
+    @property
+    def test_readings(self) -> list[dict[str, Any]]:
+        """Every look at the test split, oldest first."""
+        return self.attributes.get("test_readings") or []
+
+    @property
+    def step_name(self) -> Literal["epoch", "stage"]:
+        """What a rung of the study's schedule comes after."""
+        return "stage" if self.section("training").get("schedule") == "sequential" else "epoch"
+
+    @property
+    def ranked_by(self) -> Literal["output layer", "deepest head"]:
+        """What the last value of a trial that is not complete was read from."""
+        return "output layer" if self.section("pruning").get("by") == "output" else "deepest head"
+
+    def setting(self, name: str) -> Any:
+        """Of the settings, as they are stored; None if they are not recorded."""
+        config = self.attributes.get("config")
+        return config.get(name) if isinstance(config, Mapping) else None
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """A table of the settings, likewise; empty if they are not recorded."""
+        section = self.setting(name)
+        return section if isinstance(section, Mapping) else {}
+
+
+def finished_in_order(
+    trials: Iterable[FrozenTrial], folder: Path | None = None
+) -> list[TrialRecord]:
+    """Those trained to their end or pruned, in the order of cohorts."""
+    records = (TrialRecord(trial, folder) for trial in trials)
+    return sorted((r for r in records if r.is_finished), key=lambda record: record.order)
+
+
+def number(value: Any) -> float | None:
+    """The value if it is a finite number."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and math.isfinite(value) else None
+
+
+# ------------------------------------------------------------------ writing
+
+
+def write_beginning(study: Study, config: StudyConfig, data: Data) -> None:
+    """What a study goes on with: its settings, and what its accuracies are measured on."""
+    study.set_user_attr("schema", SCHEMA)
+    study.set_user_attr("fingerprint", data.fingerprint)
+    study.set_user_attr("num_val", data.num_val)
+    study.set_user_attr("num_classes", data.num_classes)
+    study.set_user_attr("data_notes", list(data.notes))
+    study.set_user_attr("config", config.model_dump(mode="json"))
+
+
+def write_cohort(study: Study, cohort: CohortRecord) -> None:
+    """A cohort before it is trained, and as the last thing when all else of it is written."""
+    study.set_user_attr("cohort", asdict(cohort) | {"asked": list(map(str, cohort.asked))})
+
+
+def write_baseline(study: Study, plan: Plan, accuracy: float, time_s: float) -> None:
+    """What back-propagation has reached with a hierarchy."""
+    reached = {"val_accuracy": accuracy, "num_parameters": plan.num_parameters, "time_s": time_s}
+    others = study.user_attrs.get("global", {})
+    study.set_user_attr("global", {**others, str(plan.hierarchy): reached})
+
+
+def write_winner(study: Study, hierarchy: Hierarchy) -> None:
+    """That the hierarchy, which is trained by back-propagation, is the study's baseline."""
+    reached = study.user_attrs["global"][str(hierarchy)]
+    study.set_user_attr("baseline", {"hierarchy": str(hierarchy), **reached})
+
+
+def write_confirmation(study: Study, record: Mapping[str, Any]) -> None:
+    """What a confirmation has come to."""
+    study.set_user_attr("confirmation", record)
+
+
+def add_readings(study: Study, readings: Sequence[Mapping[str, Any]]) -> None:
+    """Looks at the test split, after those before."""
+    known = study.user_attrs.get("test_readings") or []
+    study.set_user_attr("test_readings", [*known, *readings])
+
+
+def add_time(study: Study, time_s: float) -> None:
+    """One run's."""
+    study.set_user_attr("time_s", study.user_attrs.get("time_s", 0.0) + time_s)
+
+
+def begun(
+    hierarchy: Hierarchy,
+    cohort: int,
+    place: int,
+    *,
+    is_reference: bool = False,
+    is_feasible: bool = True,
+    is_harvested: bool = False,
+) -> dict[str, Any]:
+    """A trial's attributes when it begins."""
+    marks = {"reference": is_reference, "harvested": is_harvested}
+    return {
+        "hierarchy": str(hierarchy),
+        "cohort": cohort,
+        "place": place,
+        **{name: True for name, is_set in marks.items() if is_set},
+        **({} if is_feasible else {"feasible": False}),
+    }
+
+
+def write_heads(folder: Path, order: tuple[int, int], rungs: list[list[float]]) -> dict[str, Any]:
+    """Keep the accuracies of a trial's heads in a file; returns the trial's attributes of it."""
+    text = json.dumps(rungs)
+    make_folder(folder)
+    write_text(_heads_path(folder, order), text)
+    return {"heads_sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _read_heads(folder: Path, order: tuple[int, int], sha256: Any) -> list[list[float]] | None:
+    try:
+        text = _heads_path(folder, order).read_bytes()
+    except OSError:
+        return None
+    return json.loads(text) if hashlib.sha256(text).hexdigest() == sha256 else None
+
+
+def _heads_path(folder: Path, order: tuple[int, int]) -> Path:
+    cohort, place = order
+    return folder / f"{cohort}-{place}.json"
+
+
+def reached(cohort: Cohort, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
+    """A trial's attributes when it ends, but for its heads."""
+    rung = cohort.history[-1]
+    # a sequential trial that is pruned has no output layer yet
+    output = {"val_accuracy": rung.output(hierarchy)} if rung.has_output else {}
+    return {
+        **output,
+        "head_stages": plan.head_stages,
+        "num_parameters": plan.num_parameters,
+        "flops": plan.flops,
+        "num_local_losses": plan.num_local_losses,
+        "shallow_scale": plan.shallow_scale,
+        "time_s": cohort.time_s[hierarchy],
+        "epochs_trained": cohort.epochs_trained(hierarchy),
+    }
+
+
+def _baseline(stored: Mapping[str, Any], hierarchy: Any) -> Baseline | None:
+    accuracy = number(stored.get("val_accuracy"))
+    if accuracy is None:
+        return None
+    sizes = (number(stored.get(name)) for name in ("num_parameters", "time_s"))
+    return Baseline(str(hierarchy), accuracy, *sizes)
+
+
+def _blocks_of(params: Mapping[str, Any]) -> str:
+    prefix = "num_blocks_s"
+    stages = {int(name[len(prefix) :]): params[name] for name in params if name.startswith(prefix)}
+    return "-".join(str(stages[stage]) for stage in sorted(stages)) or "?"
+
+
+def _whole(value: Any) -> int | None:
+    found = number(value)
+    return None if found is None else int(found)
