@@ -11,11 +11,11 @@ timed instead, and the exit code is 1 if the new one takes more than 3 % longer 
 import argparse
 import hashlib
 import json
+import resource
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -151,13 +151,14 @@ def compare(old: Facts, new: Facts) -> tuple[list[str], list[str]]:
 
 
 def read_side(part: str, side: Side) -> tuple[Facts, float]:
-    """What a part says of a side, and the seconds it took; a failure is equal to nothing."""
-    started = time.perf_counter()
+    """What a part says of a side, and its processor seconds; a failure is equal to nothing."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         facts = PARTS[part](side) or {"nothing was read of": str(side.checkout)}
     except Exception as error:  # of whatever kind: the other parts go on
         facts = {f"failed: {side.checkout}": f"{type(error).__name__}: {error}"}
-    return facts, time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return facts, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def kept(part: str, side: Side, folder: Path | None, commit: str) -> tuple[Facts, float]:
@@ -180,7 +181,7 @@ def compare_parts(options: argparse.Namespace, old: Path, folder: Path) -> dict[
     """Run the parts one after another; a record of each."""
     records: dict[str, Any] = {}
     table = Table("part", title=f"{options.code} against {options.base}")
-    for heading in ("values", "differ", "block counts differ", "old, s", "new, s"):
+    for heading in ("values", "differ", "block counts differ", "old, cpu s", "new, cpu s"):
         table.add_column(heading, justify="right")
     for part in options.only or PARTS:
         sides = [
@@ -198,7 +199,7 @@ def compare_parts(options: argparse.Namespace, old: Path, folder: Path) -> dict[
         ]:
             print(line, file=sys.stderr, flush=True)
         records[part] = {"num_values": len(old_facts), "differences": differences}
-        records[part] |= {"block_counts": blocks, "old_s": old_s, "new_s": new_s}
+        records[part] |= {"block_counts": blocks, "old_cpu_s": old_s, "new_cpu_s": new_s}
     Console().print(table)
     return records
 

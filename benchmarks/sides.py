@@ -133,11 +133,14 @@ def read_attributes(trial: FrozenTrial, folder: Path) -> Iterator[tuple[str, str
 
     The one place that knows where a version keeps them.
     """
-    del folder  # of the study
     for name in ATTRIBUTES:
         if name in trial.user_attrs:
             yield name, repr(trial.user_attrs[name])
-    for step, heads in enumerate(trial.user_attrs["head_accuracies"], 1):
+    rungs = trial.user_attrs.get("head_accuracies")
+    if rungs is None:
+        cohort, place = (trial.user_attrs[name] for name in ("cohort", "place"))
+        rungs = json.loads((folder / "heads" / f"{cohort}-{place}.json").read_text("utf-8"))
+    for step, heads in enumerate(rungs, 1):
         yield f"heads {step}", repr(tuple(heads))
 
 

@@ -160,11 +160,6 @@ class Study:
         return engine
 
     @property
-    def record(self) -> StudyRecord:
-        """What is known of the study as it stands."""
-        return StudyRecord.read(self.optuna, self._directory)
-
-    @property
     def optuna(self) -> OptunaStudy:
         """Optuna's study, for its plots and its dashboard.
 
@@ -172,6 +167,11 @@ class Study:
             StorageError: if the storage cannot be read, or the study was not begun.
         """
         return self.engine.study if "engine" in vars(self) else self._stored
+
+    @property
+    def record(self) -> StudyRecord:
+        """What the study knows by now: its trials and figures, typed."""
+        return StudyRecord.read(self.optuna, self._directory)
 
     @cached_property
     def _stored(self) -> OptunaStudy:

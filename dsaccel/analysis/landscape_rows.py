@@ -42,27 +42,31 @@ def landscape_of(metadata: Metadata, rows: Iterable[Sequence[Any]]) -> Landscape
     found: dict[int, dict[Hierarchy, dict[int, Heads]]] = {}
     read = functools.cache(_read)
     for text, seed, step, head, is_output, accuracy, *figures in rows:
-        h = read(text)
-        network = networks.setdefault(h, Network(*figures))
+        hierarchy = read(text)
+        network = networks.setdefault(hierarchy, Network(*figures))
         if network != Network(*figures):
-            raise ValueError(f"its rows of {h} differ in what the network costs")
-        heads = found.setdefault(seed, {}).setdefault(h, {}).setdefault(step, {})
+            raise ValueError(f"its rows of {hierarchy} differ in what the network costs")
+        heads = found.setdefault(seed, {}).setdefault(hierarchy, {}).setdefault(step, {})
         if head in heads:
-            raise ValueError(f"it has two rows of {_place(config, h, seed, step)}, head {head}")
+            raise ValueError(
+                f"it has two rows of {_place(config, hierarchy, seed, step)}, head {head}"
+            )
         if not 0 <= accuracy <= 1:
-            raise ValueError(f"the accuracy of {h} must be within 0..1, but is {accuracy}")
+            raise ValueError(f"the accuracy of {hierarchy} must be within 0..1, but is {accuracy}")
         heads[head] = accuracy, is_output
     if not found:
         raise ValueError("it has no rows")
     networks = {h: networks[h] for h in sorted(networks)}
     landscape = Landscape(config, metadata.num_classes, metadata.num_val, networks, {})
-    wanted = {h: _num_heads(landscape, h) for h in networks}
+    wanted = {hierarchy: _num_heads(landscape, hierarchy) for hierarchy in networks}
     for seed in sorted(found):
         table = found[seed]
         landscape.accuracies[seed] = {
-            h: _steps(landscape, table[h], wanted[h], f"{h}, seed {seed}")
-            for h in wanted
-            if h in table
+            hierarchy: _steps(
+                landscape, table[hierarchy], wanted[hierarchy], f"{hierarchy}, seed {seed}"
+            )
+            for hierarchy in wanted
+            if hierarchy in table
         }
     if not any(network.is_feasible for network in networks.values()):
         raise ValueError("none of its hierarchies is feasible")
@@ -70,6 +74,7 @@ def landscape_of(metadata: Metadata, rows: Iterable[Sequence[Any]]) -> Landscape
 
 
 def _read(text: str) -> Hierarchy:
+    """A hierarchy; one that is written in another way than ours might stand twice in the file."""
     hierarchy = Hierarchy.parse(text)
     if str(hierarchy) != text:
         raise ValueError(f"a hierarchy must be written {hierarchy}, but is {text}")
@@ -79,7 +84,7 @@ def _read(text: str) -> Hierarchy:
 def _num_heads(landscape: Landscape, hierarchy: Hierarchy) -> dict[int, int]:
     """How many heads a hierarchy has at each step, the output layer's counted."""
     check_hierarchy(landscape.config.family, hierarchy)
-    if hierarchy.num_stages != len(landscape.config.space.num_blocks):
+    if len(hierarchy.blocks) != len(landscape.config.space.num_blocks):
         raise ValueError(f"{hierarchy} has not as many stages as the space of its config")
     plan, network = landscape.plan(hierarchy), landscape.networks[hierarchy]
     if plan.num_parameters != network.num_parameters:
