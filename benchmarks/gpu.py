@@ -43,7 +43,7 @@ from torch import Tensor
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.data.batches import Data
-from dsaccel.families import FAMILIES, build_plan
+from dsaccel.families import build_plan, find_family
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Node, Trie
@@ -53,7 +53,7 @@ from dsaccel.training.runtime import repeat_bits
 from dsaccel.training.schedules import train_batch
 
 MIB = 2**20
-STANDARD = {name: FAMILIES[name].standard for name in ("resnet18", "resnet50")}
+STANDARD = {name: find_family(name).standard for name in ("resnet18", "resnet50")}
 PRODUCTS = 10
 """Matrix products of a round."""
 NEEDS_CUDA = {"status": "needs CUDA"}

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
-from dsaccel.families import FAMILIES, build_plan
+from dsaccel.families import build_plan, find_family
 from dsaccel.nn.layers import LayerModule, LocalHead, OutputLayer, Unit
 from dsaccel.spec.trie import Trie
 from dsaccel.training.learner import Learner
@@ -152,7 +152,7 @@ class Reference:
         self.model = local_loss.build_network(
             space,
             network,
-            FAMILIES[network].standard.blocks,
+            find_family(network).standard.blocks,
             channels=CHANNELS,
             side=SIDE,
             num_classes=NUM_CLASSES,
@@ -218,12 +218,12 @@ class Ours:
         )
         plan = build_plan(
             network,
-            FAMILIES[network].standard,
+            find_family(network).standard,
             config,
             channels=CHANNELS,
             side=SIDE,
             num_classes=NUM_CLASSES,
-            output_weight=self.training.output_weight,
+            training=self.training,
         )
         self.trie = Trie({plan.hierarchy: plan})
         cpu = torch.device("cpu")
@@ -247,7 +247,7 @@ class Ours:
             assert isinstance(unit.head, LocalHead | OutputLayer)
             parts["classifier"] = unit.head.classifier
             if isinstance(unit.head, LocalHead):
-                parts["similarity"] = unit.head.similarity
+                parts["similarity"] = getattr(unit.head, "similarity", None)
             modules.append({role: part for role, part in parts.items() if part is not None})
         return modules
 

@@ -17,7 +17,8 @@ from rich.console import Console
 from torch import Tensor
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
-from dsaccel.families import FAMILIES, build_plan
+from dsaccel.families import build_plan, find_family
+from dsaccel.parts import BUILTIN
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training.learner import Learner
 from dsaccel.training.runtime import keep_freed_memory
@@ -134,7 +135,7 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--reference", type=Path, help="a clone of anokland/local-loss")
-    parser.add_argument("--network", default="resnet18", choices=FAMILIES)
+    parser.add_argument("--network", default="resnet18", choices=BUILTIN["family"])
     parser.add_argument("--hierarchy", help="default: the network's own")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--batch-size", type=int, default=128)
@@ -144,7 +145,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--warm-up", type=int, default=2)
     parser.add_argument("--out", help="name of the file in results/, without its ending")
     options = parser.parse_args()
-    options.hierarchy = options.hierarchy or str(FAMILIES[options.network].standard)
+    options.hierarchy = options.hierarchy or str(find_family(options.network).standard)
     return options
 
 

@@ -1,6 +1,7 @@
 """A study from Python: `dsaccel.Study`, of which the commands are shells. See docs/python.md."""
 
 import logging
+import shlex
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from copy import deepcopy
@@ -17,6 +18,7 @@ from dsaccel.confirm.run import Confirm, ConfirmProgress
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, UserError
 from dsaccel.families import check_hierarchy
+from dsaccel.parts import trust, words_of
 from dsaccel.report.confirmation import write_confirmation
 from dsaccel.report.figures import FIGURES
 from dsaccel.report.results import write_results
@@ -101,6 +103,7 @@ class Study:
             if folder is None:
                 raise ConfigError("a study without a file needs a folder: Study.open(..., folder=)")
             name, tables, source = "", deepcopy(dict(study)), "the study"
+            trust(words_of(tables), Path())
         else:
             (name, tables), source = find_study(str(study)), str(study)
         directory = StudyDir(name) if folder is None else _directory(Path(folder))
@@ -108,6 +111,7 @@ class Study:
             tables["space"] = find_space(space)
         for key, value in (settings or {}).items():
             set_value(tables, key, value)
+        trust(words_of(settings), Path())
         config = parse_config(StudyConfig, tables, source)
         return cls(config, directory, data=data, download=download)
 
@@ -132,7 +136,7 @@ class Study:
             find_study(text)  # says what is known here, if this is not
             raise ConfigError(
                 f"study must be one that was run, but {directory.config} is not there; "
-                f"run it with: dsaccel search {text}"
+                f"run it with: {shlex.join(['dsaccel', 'search', text])}"
             )
         loaded = cls(directory.read_config(), directory, data=data, download=download)
         _ = loaded.optuna

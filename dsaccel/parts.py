@@ -25,11 +25,48 @@ if TYPE_CHECKING:
 
 Kind = Literal["head", "loss", "family", "optimizer", "lr_schedule", "strategy", "pruner", "data"]
 
-KINDS: dict[str, str] = {
+KINDS: dict[Kind, str] = {
+    "head": "dsaccel.heads:Head",
+    "loss": "dsaccel.losses:LocalLoss",
+    "family": "dsaccel.families:Family",
+    "optimizer": "dsaccel.optimizers:Optimizer",
+    "lr_schedule": "dsaccel.lr_schedules:LRSchedule",
     "data": "dsaccel.data.source:DataSource",
 }
 """The class that every part of a kind derives from, as `module:Class`."""
-BUILTIN: dict[str, dict[str, str]] = {
+BUILTIN: dict[Kind, dict[str, str]] = {
+    "head": {
+        "linear": "dsaccel.heads.linear:Linear",
+        "gap": "dsaccel.heads.gap:Gap",
+        "conv": "dsaccel.heads.conv:Conv",
+        "mlp": "dsaccel.heads.mlp:Mlp",
+        "tail": "dsaccel.heads.tail:Tail",
+    },
+    "loss": {
+        "predsim": "dsaccel.losses.predsim:PredSim",
+        "pred": "dsaccel.losses.pred:Pred",
+        "sim": "dsaccel.losses.sim:Sim",
+        "mse": "dsaccel.losses.mse:Mse",
+    },
+    "family": {
+        "resnet18": "dsaccel.families.resnet:ResNet18",
+        "resnet34": "dsaccel.families.resnet:ResNet34",
+        "resnet50": "dsaccel.families.resnet:ResNet50",
+        "resnet101": "dsaccel.families.resnet:ResNet101",
+        "resnext50": "dsaccel.families.resnext:ResNeXt50",
+        "vgg": "dsaccel.families.vgg:VGG",
+        "vgg8b": "dsaccel.families.vgg:VGG8b",
+    },
+    "optimizer": {
+        "adam": "dsaccel.optimizers.adam:Adam",
+        "adamw": "dsaccel.optimizers.adamw:AdamW",
+        "sgd": "dsaccel.optimizers.sgd:SGD",
+    },
+    "lr_schedule": {
+        "steps": "dsaccel.lr_schedules.steps:Steps",
+        "cosine": "dsaccel.lr_schedules.cosine:Cosine",
+        "constant": "dsaccel.lr_schedules.constant:Constant",
+    },
     "data": {
         "digits": "dsaccel.data.sources.digits:Digits",
         **dict.fromkeys(
@@ -44,6 +81,8 @@ _trusted: dict[str, Path] = {}
 """The import paths that the user has named, and the folder that `./` of each stands for."""
 _files: dict[tuple[Path, str | None], ModuleType] = {}
 """The imported files, by path and SHA-256."""
+_parts: dict[tuple[type, str], Any] = {}
+"""The parts of configs, by class and options: many ask for the same ones."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +150,15 @@ def trust(names: Iterable[str], base: Path) -> None:
             )
 
 
+def words_of(tables: Any) -> Iterator[str]:
+    """Every text in nested tables and lists, among which are the names of parts."""
+    if isinstance(tables, str):
+        yield tables
+    elif isinstance(tables, Mapping | list | tuple):
+        for value in tables.values() if isinstance(tables, Mapping) else tables:
+            yield from words_of(value)
+
+
 def trusted() -> dict[str, Path]:
     """What has been trusted, so that a worker process can trust the same."""
     return dict(_trusted)
@@ -127,7 +175,7 @@ def load_part(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -
     return parse_config(load_class(kind, name), dict(options or {}), f"{kind} {name}")
 
 
-def load_class(kind: Kind, name: str) -> type["BaseModel"]:
+def load_class(kind: Kind, name: str) -> type[Any]:
     """The class of a part, imported and checked.
 
     Raises:
@@ -151,6 +199,31 @@ def load_class(kind: Kind, name: str) -> type["BaseModel"]:
     return part
 
 
+def part_of(section: "BaseModel", kind: Kind, name: str | None = None) -> Any:
+    """The part that a section of a config names, with its options: those of a table of their own,
+    and those that the section has itself.
+
+    Args:
+        section: of the config.
+        kind: what the part is, as the section names it.
+        name: of the part, where it stands elsewhere in the config.
+
+    Raises:
+        ConfigError: as `load_part`.
+    """
+    name = name or getattr(section, kind)
+    table = "lr_options" if kind == "lr_schedule" else f"{kind}_options"
+    part, options = load_class(kind, name), dict(getattr(section, table))
+    for option in sorted(part.model_fields.keys() & type(section).model_fields.keys()):
+        if option in options:
+            raise ConfigError(f"{table}.{option} must be left out: it is {option}, beside {kind}")
+        options[option] = getattr(section, option)
+    key = (part, repr(options))
+    if key not in _parts:
+        _parts[key] = load_part(kind, name, options)
+    return _parts[key]
+
+
 def part_ref(kind: Kind, name: str) -> PartRef:
     """How a study records a part.
 
@@ -172,10 +245,23 @@ def named_parts(config: "BaseModel") -> Iterator[tuple[Kind, str]]:
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         marks = [mark for mark in field.metadata if isinstance(mark, NamesPart)]
-        if hasattr(type(value), "model_fields"):
+        kind = next((kind for kind in KINDS if kind == name), None)
+        if kind and getattr(value, "choices", None):  # it is searched
+            yield from ((kind, choice) for choice in value.choices)
+        elif hasattr(type(value), "model_fields"):
             yield from named_parts(value)
         elif marks and value is not None and marks[0].is_part(value):
             yield marks[0].kind, value
+
+
+def foreign_parts(config: "BaseModel") -> list[PartRef]:
+    """The parts of a config that are not shipped, as a study records them.
+
+    Raises:
+        ConfigError: as `load_class`.
+    """
+    named = dict.fromkeys(named_parts(config))
+    return [part_ref(kind, name) for kind, name in named if is_foreign(name)]
 
 
 def refuse_changed(recorded: Iterable[PartRef], now: Iterable[PartRef]) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dsaccel.config.study import NetworkConfig, RunConfig, StudyConfig
+from dsaccel.config.study import NetworkConfig, RunConfig, StudyConfig, TrainingConfig
 from dsaccel.families import Mode, build_plan
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
@@ -17,7 +17,7 @@ class Planner:
     channels: int
     side: int
     num_classes: int
-    output_weight: float = 1.0
+    training: TrainingConfig
 
     @classmethod
     def of(cls, config: StudyConfig | RunConfig, num_classes: int) -> "Planner":
@@ -31,7 +31,7 @@ class Planner:
             channels,
             side,
             num_classes,
-            config.training.output_weight,
+            config.training,
         )
 
     def __call__(self, hierarchy: Hierarchy, mode: Mode = "local") -> Plan:
@@ -40,9 +40,9 @@ class Planner:
             self.family,
             hierarchy,
             self.network,
+            self.training,
             channels=self.channels,
             side=self.side,
             num_classes=self.num_classes,
             mode=mode,
-            output_weight=self.output_weight,
         )

@@ -169,4 +169,4 @@ def test_every_shipped_name_leads_to_a_part_of_its_kind(monkeypatch):
     monkeypatch.undo()
     for kind, names in parts.BUILTIN.items():
         for name in names:
-            assert load_class(kind, name), (kind, name)  # type: ignore
+            assert load_class(kind, name), (kind, name)

@@ -28,6 +28,7 @@ from dsaccel.config.toml import (
     write_toml,
 )
 from dsaccel.errors import ConfigError, StorageError
+from dsaccel.parts import part_of
 
 SPACE = {"family": "resnet18", "num_blocks": [[1, 2], [1, 2], [1, 4]]}
 
@@ -70,7 +71,12 @@ OUT_OF_RANGE = [
     Mistake("network", "first_loss", 0, "greater than or equal to 1, but got 0"),
     Mistake("network", "num_hidden", -1, "greater than or equal to 0, but got -1"),
     Mistake("network", "sim_kernel", 5, "must be 1 or 3, but got 5"),
-    Mistake("network", "loss", "ce", "'predsim', 'pred', 'sim' or 'mse', but got 'ce'"),
+    Mistake(
+        "network",
+        "loss",
+        "ce",
+        "one of predsim, pred, sim, mse, or an import path as ./mine.py:Mine, but got 'ce'",
+    ),
     Mistake("network", "granularity", "layer", "'conv', 'block' or 'stage', but got 'layer'"),
     Mistake("network", "granularity", ["conv", "unit"], "'conv', 'block' or 'stage'"),
     Mistake("data", "image_size", 3, "greater than or equal to 4, but got 3"),
@@ -321,7 +327,7 @@ def test_differences_name_each_setting_with_both_values():
 
 def test_the_learning_rate_decays_after_the_papers_milestones():
     training = TrainingConfig(epochs=400, learning_rate=3e-4)
-    assert training.decay_epochs() == (200, 300, 356, 376)
+    assert part_of(training, "lr_schedule").decay_epochs(training.epochs) == (200, 300, 356, 376)
     rates = [training.learning_rate_at(epoch) for epoch in (1, 200, 201, 300, 301, 356, 357)]
     assert rates == pytest.approx([3e-4, 3e-4, *[7.5e-5] * 2, *[1.875e-5] * 2, 4.6875e-6])
     assert training.learning_rate_at(376) == pytest.approx(4.6875e-6)
@@ -347,7 +353,7 @@ def test_milestones_and_decay_can_be_chosen():
 def test_a_milestone_is_not_moved_by_rounding():
     # 0.29 * 100 is 28.999999999999996 in binary
     training = TrainingConfig(epochs=100, lr_milestones=(0.29, 0.57))
-    assert training.decay_epochs() == (29, 57)
+    assert part_of(training, "lr_schedule").decay_epochs(training.epochs) == (29, 57)
 
 
 def test_the_first_epoch_is_trained_at_the_full_rate():
@@ -370,3 +376,10 @@ def test_percentile_belongs_to_its_kind(pruning, said):
     assert "\n" not in str(error.value)
     kept = study(pruning={"kind": "percentile", "percentile": 30}).pruning
     assert (kept.kind, kept.percentile) == ("percentile", 30)
+
+
+def test_a_section_has_a_hash_though_it_has_tables_of_options():
+    one, same = (NetworkConfig(head_options={"sizes": [1, {"a": 2}]}) for _ in range(2))
+    assert hash(one) == hash(same)
+    assert {one: 1}[same] == 1
+    assert hash(NetworkConfig()) != hash(one)

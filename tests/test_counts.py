@@ -10,7 +10,8 @@ import pytest
 
 from dsaccel.config.study import NetworkConfig, SettingsConfig, SpaceConfig
 from dsaccel.errors import ConfigError
-from dsaccel.families import FAMILIES, build_plan
+from dsaccel.families import build_plan, find_family
+from dsaccel.parts import BUILTIN
 from dsaccel.space import space as space_module
 from dsaccel.space.counts import Counts
 from dsaccel.space.space import Measures, SearchSpace
@@ -126,7 +127,7 @@ def test_a_huge_box_with_few_feasible_ones_is_listed_and_one_with_many_is_not(mo
 
 
 @pytest.mark.parametrize("granularity", ["conv", "block", "stage"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BUILTIN["family"])
 def test_a_network_costs_no_less_with_a_block_more(family, granularity):
     """What the listing under measured bounds rests on."""
 
@@ -134,7 +135,7 @@ def test_a_network_costs_no_less_with_a_block_more(family, granularity):
         network = NetworkConfig(width=0.25, num_hidden=2, granularity=granularity)
         return build_plan(family, Hierarchy(h), network, channels=3, side=32, num_classes=10)
 
-    for h in itertools.product((1, 2, 4), repeat=FAMILIES[family].standard.num_stages):
+    for h in itertools.product((1, 2, 4), repeat=find_family(family).standard.num_stages):
         for stage in range(len(h)):
             less, more = plan(h), plan((*h[:stage], h[stage] + 1, *h[stage + 1 :]))
             assert less.num_parameters < more.num_parameters

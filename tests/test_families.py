@@ -9,9 +9,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet, vgg
 
-from dsaccel.config.study import NetworkConfig
+from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.errors import ConfigError
-from dsaccel.families import FAMILIES, build_plan
+from dsaccel.families import build_plan, find_family
+from dsaccel.parts import BUILTIN
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 
@@ -58,7 +59,7 @@ def test_a_3x3_similarity_convolution_takes_resnet50_from_23_5_to_229_million():
     network = plan("resnet50", "3-4-6-3")
     assert round(network.num_parameters_training / 1e6) == 229
     # 9 C^2 for the branch; 10 classes of at most 4096 pooled features
-    heads = [head for segment in network.segments for head in segment.heads]
+    heads = [head.classifier for segment in network.segments for head in segment.heads]
     expected = sum(9 * head.channels**2 + 10 * (head.num_features + 1) for head in heads)
     assert network.num_parameters_training - network.num_parameters == expected
     small = plan("resnet50", "3-4-6-3", NetworkConfig(sim_kernel=1))
@@ -66,9 +67,9 @@ def test_a_3x3_similarity_convolution_takes_resnet50_from_23_5_to_229_million():
     assert network.num_parameters_training - small.num_parameters_training == saved
 
 
-def torchvision_resnet(block: Any, hierarchy: tuple[int, ...]) -> nn.Module:
+def torchvision_resnet(block: Any, hierarchy: tuple[int, ...], **groups: int) -> nn.Module:
     """Torchvision's, with the stem for small images."""
-    network = resnet.ResNet(block, list(hierarchy), num_classes=10)
+    network = resnet.ResNet(block, list(hierarchy), num_classes=10, **groups)
     network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     network.maxpool = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     return network
@@ -87,6 +88,9 @@ OTHERS = {
     ("resnet34", "3-4-6-3"): lambda: torchvision_resnet(resnet.BasicBlock, (3, 4, 6, 3)),
     ("resnet50", "1-2-8-5"): lambda: torchvision_resnet(resnet.Bottleneck, (1, 2, 8, 5)),
     ("resnet101", "3-4-23-3"): lambda: torchvision_resnet(resnet.Bottleneck, (3, 4, 23, 3)),
+    ("resnext50", "3-4-6-3"): lambda: torchvision_resnet(
+        resnet.Bottleneck, (3, 4, 6, 3), groups=32, width_per_group=4
+    ),
     ("vgg", "1-1-1-1-1"): lambda: torchvision_vgg(
         [64, M, 128, M, 256, M, 512, M, 512, M], num_features=512
     ),
@@ -115,7 +119,7 @@ def test_parameters_and_flops_are_those_of_torchvisions_network(family, name):
 
 def test_vgg8b_pools_each_map_to_2048_features_as_the_reference_does():
     network = plan("vgg8b", "2-2-1-1", NetworkConfig(decoder_size=2048))
-    heads = [head for segment in network.segments for head in segment.heads]
+    heads = [head.classifier for segment in network.segments for head in segment.heads]
     kernels = [(8, 8), (16, 8), (8, 4), (8, 8), (4, 4), (2, 2)]
     assert [head.pool for head in heads[:-1]] == kernels
     assert {head.num_features for head in heads[:-1]} == {2048}
@@ -123,13 +127,13 @@ def test_vgg8b_pools_each_map_to_2048_features_as_the_reference_does():
     assert (heads[-1].side, heads[-1].num_features) == (None, 1024)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BUILTIN["family"])
 def test_the_decoder_size_follows_the_width_so_that_pooling_does_not_change(family):
-    name = "-".join("1" * FAMILIES[family].standard.num_stages)
+    name = "-".join("1" * find_family(family).standard.num_stages)
 
     def kernels(width: float) -> list[tuple[int, int]]:
         network = plan(family, name, NetworkConfig(width=width))
-        return [head.pool for segment in network.segments for head in segment.heads]
+        return [head.classifier.pool for segment in network.segments for head in segment.heads]
 
     assert kernels(1) == kernels(1 / 4) == kernels(1 / 16) == kernels(2)
 
@@ -160,7 +164,7 @@ def test_each_stage_halves_the_side_and_one_pixel_is_left_alone():
         ("vgg8b", 8): [8, 4, 2, 1, 1],
     }
     for (family, side), expected in sides.items():
-        stages = FAMILIES[family].standard.num_stages
+        stages = find_family(family).standard.num_stages
         network = plan(family, "-".join("1" * stages), side=side)
         assert [block.layers[-1].side for block in network.blocks] == expected
 
@@ -205,7 +209,8 @@ def test_a_bottleneck_strides_on_its_3x3_convolution():
 
 
 def test_the_output_weight_reaches_the_output_layer_alone():
-    network, usual = plan("resnet18", "1-1-1", output_weight=0.01), plan("resnet18", "1-1-1")
+    training = TrainingConfig(output_weight=0.01)
+    network, usual = plan("resnet18", "1-1-1", training=training), plan("resnet18", "1-1-1")
     assert math.isclose(network.output.weight, 0.01)
     assert network.segments[:-1] == usual.segments[:-1]
 

@@ -51,7 +51,7 @@ def trained(*, class_names: str | None = None, **changes) -> Training:
 
 
 def tensors(training: Training) -> dict[str, Tensor]:
-    return {n: t.clone() for n, t in named_tensors(training.units, training.run.family).items()}
+    return {n: t.clone() for n, t in named_tensors(training.units, training.run).items()}
 
 
 def is_taken(begun: Training) -> dict[str, bool]:
@@ -95,7 +95,7 @@ def test_all_but_the_weights_it_begins_with_is_that_of_its_run(schedule):
     training = {**SHORT, "precision": "bf16", "schedule": schedule}
     run = tiny_run(seed=4, training=training, network={"width": 1 / 16, "dropout": 0.2})
     by_hand, begun = Training(run), Training(run)
-    load_weights(WEIGHTS, by_hand.units, "resnet18")
+    load_weights(WEIGHTS, by_hand.units, run)
     begun.begin_with(WEIGHTS)
     for each in (by_hand, begun):
         for _ in each.rungs():

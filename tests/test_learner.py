@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.nn.layers import LayerModule, LocalHead, Unit
-from dsaccel.nn.losses import label_similarity, similarity_loss
+from dsaccel.nn.similarity import label_similarity, similarity_loss
 from dsaccel.spec.plan import Plan, Segment
 from dsaccel.training.learner import Learner
 from dsaccel.training.schedules import evaluate
@@ -216,14 +216,13 @@ def plain_unit(made: Learner) -> tuple[nn.Sequential, nn.Linear, nn.Conv2d]:
     layer, head = unit.layers[0], unit.head
     assert isinstance(layer, LayerModule)
     assert isinstance(head, LocalHead)
-    assert head.similarity is not None
     num_channels = layer.weight.weight.shape[0]
     body = nn.Sequential(
         nn.Conv2d(3, num_channels, 3, padding=1, bias=False),
         nn.BatchNorm2d(num_channels),
         nn.LeakyReLU(0.01),
     )
-    classifier = nn.Linear(head.spec.num_features, 4)
+    classifier = nn.Linear(head.classifier.in_features, 4)
     similarity = nn.Conv2d(num_channels, num_channels, 3, padding=1, bias=False)
     pairs = ((body[0], layer.weight), (classifier, head.classifier), (similarity, head.similarity))
     for plain, ours in pairs:
@@ -243,7 +242,7 @@ def test_a_step_of_one_unit_is_a_hand_written_adam_step():
     first = [torch.zeros_like(parameter) for parameter in parameters]
     second = [torch.zeros_like(parameter) for parameter in parameters]
     (unit,) = made.units
-    pool = unit.head.spec.pool  # pyright: ignore[reportAttributeAccessIssue]
+    pool = unit.head.spec.classifier.pool  # pyright: ignore[reportAttributeAccessIssue]
     for t, (images, y_B) in enumerate(Batches().train_batches(1), 1):
         x = images.double()
         made.step(x, y_B)

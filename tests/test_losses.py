@@ -4,6 +4,7 @@ B batch, C channels, F features, K classes.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,16 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dsaccel.config.study import NetworkConfig
+from dsaccel.losses.mse import MsePlan
 from dsaccel.nn.layers import LocalHead, Position
-from dsaccel.nn.losses import (
+from dsaccel.nn.similarity import (
     SpatialStd,
     label_similarity,
-    one_hot_loss,
     similarity_features,
     similarity_loss,
     similarity_matrix,
 )
-from dsaccel.spec.plan import Head, Loss
+from dsaccel.parts import part_of
+from dsaccel.spec.local import Head, UnitShape
 
 K = 5
 BETA = 0.9
@@ -147,13 +150,16 @@ def test_a_sample_without_variation_has_a_finite_gradient():
 def test_the_one_hot_loss_is_the_squared_frobenius_distance_of_eq_6_a_sample():
     logits_BK, y_B = normal(6, K), labels(6)
     distance = np.linalg.norm(logits_BK.numpy() - np.eye(K)[y_B.numpy()], ord="fro") ** 2
-    assert math.isclose(one_hot_loss(logits_BK, y_B).item(), distance / 6)
+    loss = MsePlan().loss(logits_BK, lambda h: h, y_B, None)
+    assert math.isclose(loss.item(), distance / 6)
 
 
-def head(loss: Loss, *, side: int | None = 5, pred_conv: bool = False, **kwargs) -> LocalHead:
-    """A local head with a classifier that is not zero, in double precision."""
-    pool = (1, 1) if side is None else (4, 2)
-    spec = Head(loss, K, 6, side, pool, BETA, pred_conv, **kwargs)
+def head(loss: str, *, side: int | None = 5, **settings: Any) -> LocalHead:
+    """A local head with a classifier that is not zero, in double precision; it pools by (4, 2)."""
+    network = NetworkConfig(loss=loss, beta=BETA, decoder_size=40, **settings)
+    unit = UnitShape(1, 1, 6, side, K, only_reads=loss == "sim")
+    parts = (part_of(network, kind).plan(unit) for kind in ("head", "loss"))
+    spec = Head(*parts)
     module = LocalHead(spec, Position(1, 1, 1), seed=1).double()
     torch.nn.init.normal_(module.classifier.weight, generator=torch.Generator().manual_seed(2))
     return module
@@ -185,15 +191,14 @@ def test_local_losses_are_their_formulas(loss, kernel, pred_conv):
     h, y_B = normal(8, 6, 5, 5), labels(8)
     seen = h
     if pred_conv and loss != "sim":
-        assert module.pred_conv is not None
         assert module.pred_conv.bias is None
         seen = F.conv2d(h, module.pred_conv.weight, padding=1)
     else:
-        assert module.pred_conv is None
+        assert not hasattr(module, "pred_conv")
     logits_BK = pooled_by_hand(seen) @ module.classifier.weight.T + module.classifier.bias
     prediction = cross_entropy_by_hand(logits_BK, y_B)
     similarity = torch.tensor(0.0)
-    if module.similarity is not None:
+    if hasattr(module, "similarity"):
         assert module.similarity.bias is None
         weight = module.similarity.weight
         assert weight.shape == (6, 6, kernel, kernel)
@@ -204,7 +209,7 @@ def test_local_losses_are_their_formulas(loss, kernel, pred_conv):
         "predsim": (1 - BETA) * prediction + BETA * similarity,
         "mse": (logits_BK - F.one_hot(y_B, K)).square().sum() / 8,
     }[loss]
-    assert (module.similarity is not None) == (loss in ("sim", "predsim"))
+    assert hasattr(module, "similarity") == (loss in ("sim", "predsim"))
     torch.testing.assert_close(module.logits(h), logits_BK)
     torch.testing.assert_close(module.loss(h, y_B), expected, rtol=1e-6, atol=0)
 
@@ -212,12 +217,12 @@ def test_local_losses_are_their_formulas(loss, kernel, pred_conv):
 @pytest.mark.parametrize("loss", ["pred", "sim", "predsim", "mse"])
 def test_local_losses_of_a_vector_are_their_formulas(loss):
     module = head(loss, side=None, pred_conv=True)
-    assert module.pred_conv is None  # nothing to convolve
+    assert not hasattr(module, "pred_conv")  # nothing to convolve
     h, y_B = normal(8, 6), labels(8)
     logits_BK = h @ module.classifier.weight.T + module.classifier.bias
     prediction = cross_entropy_by_hand(logits_BK, y_B)
     similarity = torch.tensor(0.0)
-    if module.similarity is not None:
+    if hasattr(module, "similarity"):
         similarity = similarity_by_hand(h @ module.similarity.weight.T, y_B)
     expected = {
         "pred": prediction,
@@ -242,7 +247,6 @@ def test_the_read_out_under_sim_learns_but_sends_no_gradient_to_the_features():
     assert module.classifier.weight.grad is not None
     assert module.classifier.weight.grad.abs().max() > 0
     alone = h.clone().requires_grad_()
-    assert module.similarity is not None
     similarity_by_hand(module.similarity(alone), y_B).backward()
     torch.testing.assert_close(gradient, alone.grad, rtol=1e-4, atol=1e-8)
     # under predsim the classifier does teach the features
@@ -255,7 +259,6 @@ def test_the_read_out_under_sim_learns_but_sends_no_gradient_to_the_features():
 def test_losses_are_computed_in_single_precision_under_autocast():
     module = head("predsim").float()
     h, y_B = normal(8, 6, 5, 5).float(), labels(8)
-    assert module.similarity is not None
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits_BK, similar, loss = module.logits(h), module.similarity(h), module.loss(h, y_B)
     assert logits_BK.dtype == similar.dtype == torch.bfloat16

@@ -13,7 +13,10 @@ from torch.nn import functional as F
 from torchvision.models import resnet
 
 from dsaccel.config.study import NetworkConfig
+from dsaccel.heads.linear import LinearPlan
+from dsaccel.losses.predsim import PredSimPlan
 from dsaccel.nn.layers import (
+    Draw,
     LayerModule,
     LocalHead,
     OutputLayer,
@@ -23,7 +26,8 @@ from dsaccel.nn.layers import (
     build_units,
     positions,
 )
-from dsaccel.spec.plan import Block, Head, Layer, Output, Plan
+from dsaccel.spec.local import Head
+from dsaccel.spec.plan import Block, Layer, Output, Plan
 
 B = 6
 
@@ -187,7 +191,7 @@ def test_the_output_weight_multiplies_the_output_layers_loss():
 def layer_module(dropout: float, *, vector: bool = False) -> LayerModule:
     kind = "linear" if vector else "conv"
     layer = Layer(kind, 3, 64, 1 if vector else 8, kernel=1 if vector else 3, dropout=dropout)
-    return LayerModule(Block(1, 1, (layer,)), 0, seed=1)
+    return LayerModule(Block(1, 1, (layer,)), 0, Draw(1, Position(1, 1, 1)))
 
 
 @pytest.mark.parametrize("vector", [False, True])
@@ -314,7 +318,7 @@ def test_torchs_own_initialisation_has_the_same_bound(make: Callable[[], nn.Conv
 
 def test_a_weight_is_drawn_by_position_and_role():
     def drawn(position: Position, role: str, seed: int) -> Tensor:
-        spec = Head("predsim", 4, 6, 4, pred_conv=True)
+        spec = Head(LinearPlan(6, 4, 4, conv=True), PredSimPlan(6, 4, 4, kernel=3))
         module = getattr(LocalHead(spec, position, seed), role)
         assert isinstance(module, nn.Conv2d)
         return module.weight
@@ -375,12 +379,13 @@ def test_a_projection_of_few_channels_leaves_the_memory_of_others_alone():
     """In a process of its own: with oneDNN's strided gradient it would crash."""
     code = """
 import torch
-from dsaccel.nn.layers import LayerModule
+from dsaccel.nn.layers import Draw, LayerModule, Position
 from dsaccel.spec.plan import Block, Layer
 
 torch.set_num_threads(1)
 layer = Layer("conv", 4, 8, 32, kernel=3, stride=2)
-projection = LayerModule(Block(2, 1, (layer,), shortcut="projection"), 0, seed=1).shortcut
+block = Block(2, 1, (layer,), shortcut="projection")
+projection = LayerModule(block, 0, Draw(1, Position(2, 1, 1))).shortcut
 x = torch.ones(8, 4, 64, 64).contiguous(memory_format=torch.channels_last).requires_grad_()
 for _ in range(8):
     projection[0](x).sum().backward()

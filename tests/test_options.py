@@ -9,18 +9,18 @@ from dsaccel.cli.app import COMMANDS, app
 
 TRAINED = (
     "--data --data-dir --download --train-images --epochs --schedule --width --device --threads "
-    "--seed --set --json --quiet --verbose "
+    "--seed --set --trust-part --json --quiet --verbose "
 )
 OF_NETWORKS = "--family --batch-size --learning-rate --granularity --loss --dropout --precision "
 OPTIONS = {
     "search": TRAINED + OF_NETWORKS + "--space --n-trials --strategy --cohort-size --pruning "
     "--against --timeout --storage --confirm --no-confirm --study-name",
     "confirm": "--top --seeds --controls --no-controls --tuning-trials --resolution --download "
-    "--json --quiet",
+    "--trust-part --json --quiet",
     "train": TRAINED + OF_NETWORKS + "--study --mode --init --output --force --no-force",
-    "evaluate": "--split --data --data-dir --download --device --threads --json",
+    "evaluate": "--split --data --data-dir --download --device --threads --trust-part --json",
     "describe": "--family --channels --image-size --num-classes --granularity --loss --width "
-    "--batch-size --schedule --precision --set --space --json",
+    "--batch-size --schedule --precision --set --trust-part --space --json",
     "export": "--output --hierarchy --force --no-force",
     "report": "--output",
     "pareto": "--against --output --json",

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dsaccel.nn.layers import AveragePool, average_pool
+from dsaccel.nn.pooling import AveragePool, average_pool
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -85,7 +85,7 @@ class PlainUnit(nn.Module):
     def __init__(self, unit):
         super().__init__()
         layer = unit.layers[0]
-        self.position, self.pool = layer.position, unit.head.spec.pool
+        self.position, self.pool = layer.position, unit.head.spec.classifier.pool
         self.opens_block, self.adds_shortcut = layer.opens_block, layer.adds_shortcut
         conv = layer.weight
         self.conv = nn.Conv2d(
@@ -101,7 +101,9 @@ class PlainUnit(nn.Module):
             )
             self.step = layer.shortcut[0].stride[0]
             self.shortcut.load_state_dict(layer.shortcut.state_dict())
-        self.classifier = nn.Linear(unit.head.spec.num_features, unit.head.spec.num_classes)
+        self.classifier = nn.Linear(
+            unit.head.classifier.in_features, unit.head.classifier.out_features
+        )
         self.conv.load_state_dict(layer.weight.state_dict())
         self.classifier.load_state_dict(unit.head.classifier.state_dict())
 

@@ -121,7 +121,7 @@ def test_a_value_that_no_network_can_have_is_refused_where_a_network_is_built():
     for name, message in [
         ("1-1-2 dropout=1.5", "1-1-2 dropout=1.5: dropout .* less than 1, but got 1.5"),
         ("1-1-2 learning_rate=nan", "learning_rate .* finite number, but got nan"),
-        ("1-1-2 loss=ce", "loss must be 'predsim', .* but got 'ce'"),
+        ("1-1-2 loss=ce", "loss must be one of predsim, .* but got 'ce'"),
         ("1-1-2 beta=1.5", "beta .* less than or equal to 1, but got 1.5"),
         ("1-1-2 decoder_size=0", "decoder_size .* greater than or equal to 1, but got 0"),
         ("1-1-2 sim_kernel=2", "sim_kernel must be 1 or 3, but got 2"),
@@ -171,8 +171,11 @@ def test_settings_replace_those_of_the_study_and_no_others():
         ({"dropout": {"choices": [0.1, -0.1]}}, "greater than or equal to 0, but got -0.1"),
         ({"width": {"low": 0.0, "high": 1.0}}, "width: must be greater than 0, but got 0.0"),
         ({"learning_rate": {"low": 0.0, "high": 1.0}}, "must be greater than 0, but got 0.0"),
-        ({"loss": {"choices": ["pred", "ce"]}}, "'sim' or 'mse', but got 'ce'"),
-        ({"loss": {"low": 0, "high": 1}}, "'sim' or 'mse', but got 0.0"),
+        (
+            {"loss": {"choices": ["pred", "ce"]}},
+            "sim, mse, or an import path as ./mine.py:Mine, but got 'ce'",
+        ),
+        ({"loss": {"low": 0, "high": 1}}, "loss: must be text in quotes, but got 0.0"),
         ({"granularity": {"choices": ["conv", "unit"]}}, "but got 'unit'"),
         ({"granularity": {"choices": [["conv", "conv"]]}}, "must have one word a choice"),
         ({"first_loss": {"low": 0, "high": 3}}, "greater than or equal to 1, but got 0"),
@@ -611,3 +614,39 @@ def test_a_measured_bound_that_nothing_keeps_is_refused_where_settings_have_no_e
     make_space(
         endless | {"width": {"low": 0.01, "high": 4.0}}, measure=plan_measure, max_parameters=9
     )
+
+
+# ------------------------------------------------------------------ options of parts
+
+
+TAILS: dict[str, Any] = {"head_options": {"ratio": {"choices": [0.25, 1.0]}}}
+
+
+def test_an_option_of_a_part_is_searched_as_a_setting_is():
+    tables = {"family": "resnet18", "num_blocks": [[1, 1]] * 3, "settings": TAILS}
+    network = {"head": "tail", "head_options": {"ratio": 0.5, "depth": 1}}
+    study = parse_config(StudyConfig, {"space": tables, "network": network}, "study.toml")
+
+    def plan(hierarchy):
+        images = {"channels": 1, "side": 8, "num_classes": 3}
+        return build_plan("resnet18", hierarchy, study.network, **images)
+
+    space = SearchSpace(study.space, lambda h: Measures.of(plan(h)))
+    names = ["1-1-1 head_options.ratio=0.25", "1-1-1 head_options.ratio=1.0"]
+    assert list(map(str, space.feasible() or [])) == names
+    quarter, whole = map(Hierarchy.parse, names)
+    assert space.to_params(quarter)["head_options.ratio"] == 0.25
+    assert space.from_params(space.to_params(whole)) == whole
+    assert network_of(quarter, study.network).head_options == {"ratio": 0.25, "depth": 1}
+    assert plan(quarter).num_parameters_training < plan(whole).num_parameters_training
+    own = with_own_settings(Hierarchy((1, 1, 1)), study)
+    assert str(own) == "1-1-1 head_options.ratio=0.5"
+    with pytest.raises(ConfigError, match=r"ratio must be less than or equal to 1, but got 2"):
+        plan(Hierarchy.parse("1-1-1 head_options.ratio=2"))
+    with pytest.raises(ConfigError, match="head tail: unknown key size"):
+        plan(Hierarchy.parse("1-1-1 head_options.size=2"))
+
+
+def test_an_option_has_choices_alone():
+    with pytest.raises(ConfigError, match="must have choices, but ratio has low and high"):
+        space_config(settings={"head_options": {"ratio": {"low": 0.1, "high": 1.0}}})

@@ -58,7 +58,7 @@ def test_weights_come_back_bit_for_bit(tmp_path, mode):
     save_weights(path, training.units, training.run, training.facts)
     other = Training(tiny_run(mode=mode, seed=4))
     before = other.units[0].layers[0].weight.weight.clone()  # pyright: ignore
-    load_weights(path, other.units, "resnet18")
+    load_weights(path, other.units, other.run)
     assert not torch.equal(before, other.units[0].layers[0].weight.weight)  # pyright: ignore
     for mine, theirs in zip(training.units, other.units, strict=True):
         for name, tensor in mine.state_dict().items():
@@ -101,10 +101,10 @@ def test_what_is_no_weights_of_ours_is_refused(tmp_path):
         read_config(bad)
     deeper = Training(tiny_run(hierarchy="1-2-2"))
     with pytest.raises(ConfigError, match=r"only one of file and network has .*layer3\.1"):
-        load_weights(good, deeper.units, "resnet18")
+        load_weights(good, deeper.units, deeper.run)
     wider = Training(tiny_run(network={"width": 1 / 8}))
     with pytest.raises(ConfigError, match=r"conv1\.weight has shape \(4, 1, 3, 3\)"):
-        load_weights(good, wider.units, "resnet18")
+        load_weights(good, wider.units, wider.run)
 
 
 def test_weights_that_are_not_finite_are_neither_written_nor_read(tmp_path):
@@ -177,7 +177,7 @@ def test_torchvisions_resnet_takes_the_weights_and_says_the_same(family, block, 
     theirs = ResNet(block, [1, 2, 1, 1], num_classes=4)
     theirs.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     theirs.maxpool = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
-    tensors = named_tensors(units, family)
+    tensors = named_tensors(units, tiny_run(family=family))
     missing = leaky(theirs).load_state_dict(
         {name: tensor for name, tensor in tensors.items() if not name.startswith("heads.")}
     )
@@ -195,7 +195,7 @@ def test_torchvisions_vgg_takes_the_weights_and_says_the_same():
     theirs.classifier = nn.Sequential(
         nn.Linear(1024, 1024), nn.BatchNorm1d(1024), nn.ReLU(), nn.Dropout(), nn.Linear(1024, 4)
     )
-    tensors = named_tensors(units, "vgg")
+    tensors = named_tensors(units, tiny_run(family="vgg"))
     leaky(theirs).load_state_dict(
         {name: tensor for name, tensor in tensors.items() if not name.startswith("heads.")}
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @takes(
     *("budget.n_trials", "data.name", "data.dir", "--download", "data.train_images"),
     *("training.epochs", "training.schedule", "network.width", "runtime.device"),
-    *("runtime.threads", "seed", "--set", "--json", "--quiet", "--verbose"),
+    *("runtime.threads", "seed", "--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )
 def calibrate(
     target: Annotated[

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 @takes(
     *("family", "network.granularity", "network.loss", "network.width"),
-    *("training.batch_size", "training.schedule", "training.precision", "--set", "--json"),
+    *(
+        "training.batch_size",
+        "training.schedule",
+        "training.precision",
+        "--set",
+        "--trust-part",
+        "--json",
+    ),
 )
 def describe(
     hierarchy: Annotated[
@@ -53,7 +60,7 @@ def _describe_hierarchy(
     from dsaccel.spec.hierarchy import Hierarchy
 
     run = _run_config(given.settings.get("family", "resnet18"), hierarchy, given)
-    plan = Planner(run.family, run.network, *images)
+    plan = Planner(run.family, run.network, *images, run.training)
     local, whole = (plan(Hierarchy.parse(run.hierarchy), mode) for mode in MODES)
     memory = describe.training_memory(local, whole, run.training)
     if output.as_json:
@@ -76,7 +83,7 @@ def _describe_space(space: str, images: tuple[int, int, int], given: Given, outp
     channels, side, num_classes = images
     shown = f"{side}x{side}x{channels}, {num_classes} classes"
     try:
-        plan = Planner(run.family, run.network, *images)
+        plan = Planner(run.family, run.network, *images, run.training)
         described = describe_space(config, plan, run.training)
     except ConfigError as error:
         raise ConfigError(f"{space}, for images of {shown}: {error}") from None

@@ -9,6 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -36,6 +37,14 @@ SHARED = {
     "--set": Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as training.lr_decay=0.5."),
+    ],
+    "--trust-part": Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trust-part",
+            metavar="NAME",
+            help="Import this part, which weights, an exported config or a recorded study names.",
+        ),
     ],
     "--download": Annotated[bool, typer.Option("--download", help="Fetch a torchvision data set.")],
     "--json": Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")],
@@ -71,9 +80,11 @@ class Given:
     def apply(self, tables: dict[str, Any]) -> None:
         """Override a study's tables, in place."""
         from dsaccel.config.toml import set_value
+        from dsaccel.parts import trust, words_of
 
         for key, value in self.values().items():
             set_value(tables, key, value)
+        trust(words_of(self.values()), Path())
 
     def output(self) -> Output:
         """What shows as much as was asked for."""
@@ -104,6 +115,10 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         own = {name: value for name, value in values.items() if name not in added}
         said = {added[name]: value for name, value in values.items() if name in added}
         settings = {k: _read(k, v) for k, v in said.items() if k not in SHARED and v is not None}
+        if said.get("--trust-part"):
+            from dsaccel.parts import trust
+
+            trust(said["--trust-part"], Path())
         given = Given(
             settings,
             tuple(said.get("--set") or ()),
@@ -124,7 +139,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _parameter(name: str, option: str) -> inspect.Parameter:
     annotation = SHARED.get(option) or _of_setting(option)
-    default = None if option not in SHARED or option == "--set" else False
+    default = None if option not in SHARED or option in ("--set", "--trust-part") else False
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
@@ -135,7 +150,7 @@ def _of_setting(key: str) -> Any:
     setting = _find(key)
     name = NAMES.get(key, key.rpartition(".")[2].replace("_", "-"))
     kind = next((k for k in _kinds(setting.annotation) if k in (bool, int, float)), str)
-    words = _words(setting.annotation)
+    words = _words(setting.annotation) or _parts(setting)
     option = typer.Option(
         f"--{name}/--no-{name}" if kind is bool else f"--{name}",
         help=_help(setting),
@@ -180,6 +195,14 @@ def _words(annotation: Any) -> list[str]:
     """The words that may be chosen from."""
     literals = (kind for kind in _kinds(annotation) if get_origin(kind) is Literal)
     return [str(word) for kind in literals for word in get_args(kind)]
+
+
+def _parts(setting: "FieldInfo") -> list[str]:
+    """The shipped parts, where a setting names one."""
+    from dsaccel.parts import BUILTIN, NamesPart
+
+    named = (mark.kind for mark in setting.metadata if isinstance(mark, NamesPart))
+    return [name for kind in named for name in BUILTIN[kind]]
 
 
 def _read(key: str, value: Any) -> Any:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     *("training.epochs", "training.batch_size", "training.learning_rate", "training.schedule"),
     *("network.granularity", "network.loss", "network.width", "network.dropout"),
     *("runtime.device", "training.precision", "runtime.threads", "seed"),
-    *("--set", "--json", "--quiet", "--verbose"),
+    *("--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )
 def train(
     target: Annotated[

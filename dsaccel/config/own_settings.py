@@ -2,8 +2,9 @@
 
 from typing import TypeVar
 
-from dsaccel.config.study import FOR_MAPS, LOSSES_WITH, NetworkConfig, StudyConfig, TrainingConfig
-from dsaccel.config.toml import parse_config
+from dsaccel.config.study import NetworkConfig, StudyConfig, TrainingConfig
+from dsaccel.config.toml import parse_config, set_value
+from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy, Value
 
 Part = TypeVar("Part", NetworkConfig, TrainingConfig)
@@ -34,24 +35,18 @@ def learning_rate_of(hierarchy: Hierarchy) -> float | None:
     return training_of(hierarchy, TrainingConfig()).learning_rate
 
 
-def head_settings(loss: Value | None, *, is_map: bool) -> tuple[str, ...]:
-    """The settings of `LOSSES_WITH` that a local head has a use for.
-
-    Args:
-        loss: of the head; None: any.
-        is_map: whether it reads feature maps, or the vectors of a fully connected unit.
-    """
-    own = (name for name, losses in LOSSES_WITH.items() if loss in (None, *losses))
-    return tuple(name for name in own if is_map or name not in FOR_MAPS)
-
-
 def with_own_settings(hierarchy: Hierarchy, config: StudyConfig) -> Hierarchy:
     """A reference's: of what the study searches, it has what the study itself is set to."""
     searched = config.space.settings
     values: dict[str, Value] = {}
     for name in searched.names:
-        values[name] = getattr(getattr(config, section_of(name)), name)
-    if searched.granularity_per_stage and isinstance(values["granularity"], str):
+        table, _, option = name.partition(".")
+        if option:
+            part = part_of(config.network, "head" if table == "head_options" else "loss")
+            values[name] = getattr(part, option)
+        else:
+            values[name] = getattr(getattr(config, section_of(name)), name)
+    if searched.of("granularity_per_stage") and isinstance(values["granularity"], str):
         values["granularity"] = (values["granularity"],) * hierarchy.num_stages
     return hierarchy.with_settings(values | dict(hierarchy.settings))
 
@@ -63,8 +58,10 @@ def section_of(name: str) -> str:
 
 def _replaced(section: Part, hierarchy: Hierarchy) -> Part:
     model = type(section)
-    own = {n: v for n, v in hierarchy.settings if n in model.model_fields}
+    own = [(n, v) for n, v in hierarchy.settings if n.partition(".")[0] in model.model_fields]
     if not own:
         return section
-    tables = section.model_dump(mode="json") | own
+    tables = section.model_dump(mode="json")
+    for name, value in own:
+        set_value(tables, name, value)
     return parse_config(model, tables, str(hierarchy))

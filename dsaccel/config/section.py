@@ -15,6 +15,16 @@ class Section(BaseModel):
     refused: ClassVar[Mapping[str, str]] = {}
     """Keys that may be looked for here, and why they are unknown."""
 
+    def __hash__(self) -> int:
+        return hash((type(self), *map(_hashable, vars(self).values())))
+
+
+def _hashable(value: Any) -> Any:
+    """Tables of options are dicts, which have no hash."""
+    if isinstance(value, dict):
+        return frozenset((key, _hashable(each)) for key, each in value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
+
 
 class Searched(Section):
     """The values that a searched setting may take: `choices`, or those from `low` to `high`."""

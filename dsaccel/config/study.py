@@ -6,27 +6,26 @@ resolved value is written beside the study. `parsing` makes them of files and op
 """
 
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from dsaccel.config.section import Searched, Section
-from dsaccel.parts import NamesPart
-from dsaccel.spec.hierarchy import Hierarchy, Value
+from dsaccel.parts import BUILTIN, NamesPart, is_foreign, load_class, part_of
+from dsaccel.spec.hierarchy import OPTIONS, SETTINGS, Hierarchy, Value
 from dsaccel.spec.rung import RankedBy
 
 PRUNING_RULES = ("halving", "percentile", "none")
 MAX_CUDA_LANES = 32
 """As many streams as torch has of a kind."""
-LOSSES_WITH = {
-    "beta": ("predsim",),
-    "pred_conv": ("predsim", "pred", "mse"),
-    "sim_kernel": ("predsim", "sim"),
-}
-"""Settings of `[network]` that say something of some local losses only, and of which."""
-FOR_MAPS = ("pred_conv", "sim_kernel")
-"""Those of them that a fully connected unit's head has no use for."""
 MAX_THREADS = 1024
 
 
@@ -63,8 +62,14 @@ class NetworkConfig(Section):
     """Where gradients are cut: after every conv, block or stage; a list: stage by stage."""
     first_loss: int = Field(default=1, ge=1)
     """The first unit (1-based) that carries a local loss; the units below learn from it."""
-    loss: Literal["predsim", "pred", "sim", "mse"] = "predsim"
+    loss: Annotated[str, NamesPart("loss")] = "predsim"
     """Local loss of every unit: prediction, similarity, both, or the one-hot loss of eq. 6."""
+    loss_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the loss that are no settings of `[network]`."""
+    head: Annotated[str, NamesPart("head")] = "linear"
+    """What turns the features of a unit into logits."""
+    head_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the head that are no settings of `[network]`."""
     beta: float = Field(default=0.99, ge=0, le=1)
     """predsim = (1 - beta) pred + beta sim."""
     decoder_size: int = Field(default=4096, ge=1)
@@ -73,6 +78,8 @@ class NetworkConfig(Section):
     """A 3x3 convolution in the classification branch: eq. 2 read literally."""
     sim_kernel: Literal[1, 3] = 3
     """Kernel of the similarity branch's convolution."""
+    family_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the family that are no settings of `[network]`."""
     num_hidden: int = Field(default=1, ge=0)
     """Fully connected units of 1024 before the output layer of a VGG; a ResNet has none."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -89,16 +96,30 @@ class TrainingConfig(Section):
     batch_size: int = Field(default=128, ge=2)
     """Images a step; a last partial batch is dropped."""
     learning_rate: float = Field(default=3e-4, gt=0)
-    """Adam's, before the first decay."""
+    """The optimizer's, before it decays."""
+    optimizer: Annotated[str, NamesPart("optimizer")] = "adam"
+    """How each unit goes down its gradient."""
+    optimizer_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the optimizer that are no settings of `[training]`."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Of convolutions and linear maps; normalisations and biases do not decay."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each label that is spread over all classes, in every cross-entropy."""
+    lr_schedule: Annotated[str, NamesPart("lr_schedule")] = "steps"
+    """How the learning rate changes from epoch to epoch."""
+    lr_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the learning-rate schedule that are no settings of `[training]`."""
+    warmup_epochs: int = Field(default=0, ge=0)
+    """First epochs, in which the learning rate rises in equal steps to the schedule's."""
     lr_decay: float = Field(default=0.25, gt=0, le=1)
-    """The learning rate is multiplied by this at each milestone."""
+    """`steps`: the learning rate is multiplied by this at each milestone."""
     lr_milestones: tuple[float, ...] = (0.5, 0.75, 0.89, 0.94)
-    """Fractions of `epochs` after which the learning rate decays (the paper's, part V); of few
-    epochs, rounded down to a whole number of them, one at least."""
+    """`steps`: fractions of `epochs` after which the learning rate decays (the paper's, part V); of
+    few epochs, rounded down to a whole number of them, one at least."""
     output_weight: float = Field(default=1.0, gt=0)
     """Weight of the output layer's cross-entropy (the reference code's: 1 - beta)."""
     adam_eps: float = Field(default=1e-8, gt=0)
-    """Adam's epsilon."""
+    """`adam` and `adamw`: epsilon."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16`: autocast of convolutions and linear layers; losses and statistics stay fp32."""
     feature_cache_mib: int = Field(default=1024, ge=0)
@@ -107,8 +128,8 @@ class TrainingConfig(Section):
     feature_cache_host_mib: int = Field(default=2048, ge=0)
     """The same in host memory, used when the device's share is full. Changes no result."""
     cuda_graph: bool = False
-    """On CUDA, `simultaneous`: launch a step of all networks as one recorded graph. Off, because it
-    has not run on a GPU yet. Changes no result."""
+    """On CUDA, `simultaneous`: launch a step of all networks as one recorded graph, if the
+    optimizer can be recorded. Off, because it has not run on a GPU yet. Changes no result."""
     cuda_lanes: int = Field(default=1, ge=1, le=MAX_CUDA_LANES)
     """With `cuda_graph`: how many units may learn at the same time. Takes the more memory the more
     there are. Changes no result."""
@@ -132,15 +153,16 @@ class TrainingConfig(Section):
             raise ValueError("must be fractions of the epochs within 0..1, in ascending order")
         return milestones
 
-    def decay_epochs(self) -> tuple[int, ...]:
-        """The epochs (1-based) after which the learning rate decays."""
-        # rounded: 0.29 * 100 is 28.999999999999996; the first epoch has the full rate
-        return tuple(max(1, int(round(m * self.epochs, 6))) for m in self.lr_milestones)
+    def first_rung(self) -> int | None:
+        """The first epoch after which networks can be ranked; None: the schedule does not say."""
+        first = part_of(self, "lr_schedule").first_rung(self.epochs)
+        return first and max(first, self.warmup_epochs + 1)
 
     def learning_rate_at(self, epoch: int, base: float | None = None) -> float:
-        """The learning rate throughout an epoch (1-based); `base`: before the first decay."""
-        num_decays = sum(epoch > last for last in self.decay_epochs())
-        return (self.learning_rate if base is None else base) * self.lr_decay**num_decays
+        """The learning rate throughout an epoch (1-based); `base`: before it decays."""
+        rate = self.learning_rate if base is None else base
+        warm = min(1.0, epoch / (self.warmup_epochs + 1))
+        return rate * warm * part_of(self, "lr_schedule").factor(epoch, self.epochs)
 
 
 class RuntimeConfig(Section):
@@ -154,22 +176,8 @@ class RuntimeConfig(Section):
     network that needs more alone is refused."""
 
 
-class SettingsConfig(Section):
+class _SettingsConfig(Section):
     """Settings that are searched beside the hierarchy; those left out are the study's."""
-
-    learning_rate: Searched | None = None
-    dropout: Searched | None = None
-    width: Searched | None = None
-    loss: Searched | None = None
-    granularity: Searched | None = None
-    """The same for all stages."""
-    granularity_per_stage: Searched | None = None
-    """Of each stage for itself."""
-    first_loss: Searched | None = None
-    beta: Searched | None = None
-    decoder_size: Searched | None = None
-    pred_conv: Searched | None = None
-    sim_kernel: Searched | None = None
 
     refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
         (name for name in TrainingConfig.model_fields if name != "learning_rate"),
@@ -177,14 +185,20 @@ class SettingsConfig(Section):
         "same epochs; run a study for each value",
     )
 
+    @field_validator(*OPTIONS, check_fields=False)
+    @classmethod
+    def _choices_of_options(cls, options: dict[str, Searched]) -> dict[str, Searched]:
+        for name, searched in options.items():
+            if searched.choices is None:
+                raise ValueError(f"must have choices, but {name} has low and high")
+        return options
+
     @field_validator("*")
     @classmethod
-    def _values_that_may_be_set(
-        cls, searched: Searched | None, info: ValidationInfo
-    ) -> Searched | None:
+    def _values_that_may_be_set(cls, searched: Any, info: ValidationInfo) -> Any:
         """Each value is what a study could say itself: 1 is a width, though written 1.0."""
-        if searched is None:
-            return None
+        if not isinstance(searched, Searched):
+            return searched
         name = str(info.field_name).removesuffix("_per_stage")
         values = tuple(checked_setting(name, value) for value in searched.ends)
         if not all(isinstance(value, float | int | str) for value in values):
@@ -195,16 +209,44 @@ class SettingsConfig(Section):
 
     @model_validator(mode="after")
     def _one_granularity(self) -> Self:
-        if self.granularity and self.granularity_per_stage:
+        if self.of("granularity") and self.of("granularity_per_stage"):
             raise ValueError("must be granularity or granularity_per_stage, but got both")
         return self
+
+    def of(self, name: str) -> Searched | None:
+        """How a setting is searched; None: it is not."""
+        return getattr(self, name)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The settings that are searched."""
-        return tuple(
-            dict.fromkeys(n.removesuffix("_per_stage") for n, searched in self if searched)
-        )
+        return tuple(dict.fromkeys(n.removesuffix("_per_stage") for n, _ in self.items()))
+
+    def items(self) -> Iterator[tuple[str, Searched]]:
+        """How each of them is searched; options of parts are called `head_options.ratio`."""
+        for name, searched in self:
+            if isinstance(searched, Searched):
+                yield name, searched
+            elif searched:
+                yield from ((f"{name}.{option}", each) for option, each in searched.items())
+
+
+def _searchable() -> Iterator[str]:
+    for name in SETTINGS:
+        yield name
+        if name == "granularity":  # of each stage for itself
+            yield "granularity_per_stage"
+
+
+if TYPE_CHECKING:
+    SettingsConfig = _SettingsConfig
+else:
+    SettingsConfig = create_model(
+        "SettingsConfig",
+        __base__=_SettingsConfig,
+        **dict.fromkeys(_searchable(), (Searched | None, None)),
+        **dict.fromkeys(OPTIONS, (dict[str, Searched], Field(default_factory=dict))),
+    )
 
 
 def checked_setting(name: str, value: Any) -> Value:
@@ -220,7 +262,8 @@ def checked_setting(name: str, value: Any) -> Value:
     try:
         checked = section.model_validate_json(json.dumps({name: value}), strict=True)
     except ValidationError as error:
-        message = error.errors()[0]["msg"].replace("Input should be", "must be")
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        message = message.replace("Input should be", "must be")
         raise ValueError(f"{message}, but got {value!r}") from None
     return getattr(checked, name)
 
@@ -234,8 +277,8 @@ def _is_number(name: str) -> bool:
 
 
 class SpaceConfig(Section):
-    family: str
-    """`resnet18`, `resnet34`, `resnet50`, `resnet101`, `vgg` or `vgg8b`."""
+    family: Annotated[str, NamesPart("family")]
+    """What the networks are made of; or an import path, as `./mine.py:Mine`."""
     num_blocks: tuple[tuple[int, int], ...] = Field(min_length=2)
     """Fewest and most blocks of each stage, shallowest first."""
     shallow_stages: int | None = Field(default=None, ge=1)
@@ -389,21 +432,44 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _settings_that_matter(self) -> Self:
         searched = self.space.settings
-        losses = searched.loss.ends if searched.loss else (self.network.loss,)
-        for name, with_it in LOSSES_WITH.items():
-            if name in searched.names and not set(losses) & set(with_it):
+        losses, heads = self._searched_or_own("loss"), self._searched_or_own("head")
+        if any(is_foreign(name) for name in (*losses, *heads)):
+            return self  # they are not imported before the user's trust is asked for
+        for name in searched.names:
+            if name not in SETTINGS or SETTINGS[name].concerns != "heads":
+                continue
+            if name in ("loss", "head"):
+                continue
+            with_it = [loss for loss in BUILTIN["loss"] if _matters(name, loss, heads)]
+            if not set(losses) & set(with_it):
                 raise ValueError(
                     f"space.settings.{name} needs a loss that it says something of "
                     f"({', '.join(with_it)}), but got {', '.join(losses)}"
                 )
         return self
 
+    def _searched_or_own(self, name: Literal["loss", "head"]) -> tuple[str, ...]:
+        searched = self.space.settings.of(name)
+        return searched.ends if searched else (getattr(self.network, name),)
+
+
+def _matters(name: str, loss: str, heads: Iterable[str]) -> bool:
+    """Whether a unit of this loss, with one of these heads, has a use for a setting."""
+    of_loss = load_class("loss", loss)
+    if name in of_loss.model_fields:
+        return True
+    classes = (load_class("head", head) for head in heads)
+    return any(
+        name in head.model_fields and (of_loss.trains_head or name not in head.of_training)
+        for head in classes
+    )
+
 
 class RunConfig(Section):
     """One network and how to train it: what `dsaccel export` writes and `dsaccel train` reads."""
 
-    family: str
-    """`resnet18`, `resnet34`, `resnet50`, `resnet101`, `vgg` or `vgg8b`."""
+    family: Annotated[str, NamesPart("family")]
+    """What the networks are made of; or an import path, as `./mine.py:Mine`."""
     hierarchy: str
     mode: Literal["local", "global"] = "local"
     """`local`: each unit on its own loss; `global`: back-propagation through the same network."""

@@ -52,8 +52,15 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_toml(path: Path, config: Section) -> None:
-    """Write a config as TOML, whole or not at all; settings of None are left out."""
-    write_text(path, tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
+    """Write a config as TOML, whole or not at all; settings of None and tables without any are
+    left out.
+    """
+    write_text(path, tomli_w.dumps(_filled(config.model_dump(mode="json", exclude_none=True))))
+
+
+def _filled(tables: dict[str, Any]) -> dict[str, Any]:
+    filled = {k: _filled(v) if isinstance(v, dict) else v for k, v in tables.items()}
+    return {key: value for key, value in filled.items() if value != {}}
 
 
 def parse_config(model: type[Config], tables: dict[str, Any], source: str) -> Config:

@@ -12,12 +12,10 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from dsaccel.config.study import LOSSES_WITH
 from dsaccel.confirm.entrants import GlobalSettings
 from dsaccel.seeds import derive
+from dsaccel.spec.hierarchy import setting_of
 
-OF_LOCAL_LOSSES = ("loss", "decoder_size", *LOSSES_WITH)
-"""Settings that the layer-wise side may have tuned and the other side has nothing of."""
 RATE_FACTOR = 10.0
 """Rates are tried from a tenth of the study's to ten times it."""
 MAX_DROPOUT = 0.5
@@ -38,9 +36,14 @@ def layerwise_settings(trials: Iterable[FrozenTrial]) -> int:
     layer-wise; 1 if they are fixed.
     """
     finished = (t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED))
-    names = ("learning_rate", "dropout", *OF_LOCAL_LOSSES)
-    tried = {tuple(t.params.get(name) for name in names) for t in finished}
+    tried = {tuple(p for p in t.params.items() if _is_tuned(p[0])) for t in finished}
     return max(1, len(tried))
+
+
+def _is_tuned(name: str) -> bool:
+    """Whether a parameter is a setting that leaves the layers and units as they are."""
+    setting = setting_of(name)
+    return setting is not None and setting.concerns != "shape"
 
 
 def tune(

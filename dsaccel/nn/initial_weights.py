@@ -74,7 +74,7 @@ def take_weights(
     """
     theirs, knows_classes = read_config(path), read_facts(path).class_names == class_names
     weights, tensors = weights_hash(path), read_tensors(path)
-    targets, output = named_tensors(units, run.family), output_name(run)
+    targets, output = named_tensors(units, run), output_name(run)
     body = _body(targets, output)
     unlike = _first_difference(body, _body(tensors, output_name(theirs)))
     if unlike is not None:

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from dsaccel.nn.losses import label_similarity, one_hot_loss, similarity_loss
+from dsaccel.errors import ConfigError
+from dsaccel.nn.similarity import exact
 from dsaccel.nn.winograd import Conv2d
 from dsaccel.seeds import derive
-from dsaccel.spec.plan import Block, Head, Layer, Output, Segment
+from dsaccel.spec.local import Head
+from dsaccel.spec.plan import Block, Layer, Output, Segment
 
 NEGATIVE_SLOPE = 0.01
 
@@ -47,16 +49,16 @@ class Features(NamedTuple):
 class LayerModule(nn.Module):
     """Convolution or linear map, batch normalisation, (+ shortcut,) leaky ReLU."""
 
-    def __init__(self, block: Block, number: int, seed: int) -> None:
+    def __init__(self, block: Block, number: int, draw: "Draw") -> None:
         super().__init__()
         layer = block.layers[number]
+        self.block = block
         self.position = Position(block.stage, block.index, number + 1)
         self.opens_block = number == 0
         self.pool = block.pool and self.opens_block
         self.adds_shortcut = number == len(block.layers) - 1 and block.shortcut != "none"
         self.dropout = layer.dropout
         self.is_map = layer.kind == "conv"
-        draw = Draw(seed, self.position)
         self.weight = _weights(layer, draw)
         self.norm = (nn.BatchNorm2d if self.is_map else nn.BatchNorm1d)(layer.out_channels)
         self.shortcut = None
@@ -119,67 +121,28 @@ class Projection(nn.Conv2d):
 
 
 class LocalHead(nn.Module):
-    """Local classifier and similarity branch; reads features before dropout."""
+    """A unit's classifier and the layers of its local loss; reads features before dropout."""
 
     def __init__(self, head: Head, position: Position, seed: int) -> None:
         super().__init__()
         self.spec = head
         draw = Draw(seed, position)
-        self.classifier = draw("pred", nn.Linear, head.num_features, head.num_classes)
-        nn.init.zeros_(self.classifier.weight)
-        self.pred_conv = self.similarity = None
-        if head.pred_conv and head.side is not None and head.loss != "sim":
-            self.pred_conv = _same_channels("pred_conv", head, 3, draw)
-        if head.has_similarity:
-            self.similarity = _same_channels("sim", head, head.sim_kernel, draw)
+        layers = [*head.classifier.build(draw).items(), *head.loss.build(draw).items()]
+        for name, layer in layers:
+            if hasattr(self, name):
+                raise ConfigError(f"a head and its loss must not both have a layer {name}")
+            self.add_module(name, layer)
 
     def logits(self, h: Tensor) -> Tensor:
         """Features -> (B, K)."""
-        if self.pred_conv is not None:
-            h = self.pred_conv(h)
-        if self.spec.pool != (1, 1):
-            h = average_pool(h, self.spec.pool)
-        return self.classifier(h.flatten(1))
+        return self.spec.classifier.logits(h, self)
 
-    def loss(self, h: Tensor, y_B: Tensor) -> Tensor:
+    def loss(self, h: Tensor, y_B: Tensor, **read: Tensor) -> Tensor:
         """The local loss, a scalar."""
-        if self.spec.loss == "mse":
-            return one_hot_loss(_exact(self.logits(h)), y_B)
-        # under `sim` alone the classifier is a read-out: it learns, the features do not
-        features = h.detach() if self.spec.loss == "sim" else h
-        prediction = F.cross_entropy(_exact(self.logits(features)), y_B)
-        if self.similarity is None:
-            return prediction
-        s = _exact(self.similarity(h))
-        with torch.autocast(h.device.type, enabled=False):
-            target_BB = label_similarity(y_B, self.spec.num_classes, s.dtype)
-            similarity = similarity_loss(s, target_BB)
-        if self.spec.loss == "sim":
-            return prediction + similarity
-        return (1 - self.spec.beta) * prediction + self.spec.beta * similarity
+        return self.spec.loss.loss(h, self._exact_logits, y_B, self, **read)
 
-
-def average_pool(h: Tensor, kernel: tuple[int, int]) -> Tensor:
-    """Means over windows of `kernel`, smaller at the far edges: (B, C, H, W) -> (B, C, H', W')."""
-    if h.shape[2] % kernel[0] or h.shape[3] % kernel[1]:
-        return F.avg_pool2d(h, kernel, ceil_mode=True)
-    return AveragePool.apply(h, kernel)  # pyright: ignore[reportReturnType]
-
-
-class AveragePool(torch.autograd.Function):
-    """Means over windows that divide the map; torch's, with a backward faster on a CPU."""
-
-    @staticmethod
-    def forward(ctx: Any, h: Tensor, kernel: tuple[int, int]) -> Tensor:
-        ctx.kernel = kernel
-        return F.avg_pool2d(h, kernel)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        height, width = ctx.kernel
-        each_BHWC = (gradients[0] / (height * width)).permute(0, 2, 3, 1).contiguous()
-        windows = each_BHWC[:, :, None, :, None].expand(-1, -1, height, -1, width, -1)
-        return windows.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2), None
+    def _exact_logits(self, h: Tensor) -> Tensor:
+        return exact(self.logits(h))
 
 
 class OutputLayer(nn.Module):
@@ -202,7 +165,8 @@ class OutputLayer(nn.Module):
         return self.classifier(x.flatten(1))
 
     def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
-        return self.spec.weight * F.cross_entropy(_exact(self.logits(x)), y_B)
+        logits_BK, smoothing = exact(self.logits(x)), self.spec.label_smoothing
+        return self.spec.weight * F.cross_entropy(logits_BK, y_B, label_smoothing=smoothing)
 
 
 class Unit(nn.Module):
@@ -230,6 +194,12 @@ class Unit(nn.Module):
             x = layer.drop(h, generators[layer.position]) if generators else h
         return (x if isinstance(self.head, OutputLayer) else h), x, skip
 
+    def loss(self, h: Tensor, y_B: Tensor, x: Tensor) -> Tensor:
+        """The loss of what the head reads, where the unit was fed `x`."""
+        if isinstance(self.head, LocalHead) and self.head.spec.loss.reads:
+            return self.head.loss(h, y_B, previous=x)
+        return self.head.loss(h, y_B)
+
 
 def build_units(segment: Segment, seed: int) -> list[Unit]:
     """The units of a segment, initialised by position; on the CPU, in fp32."""
@@ -237,7 +207,8 @@ def build_units(segment: Segment, seed: int) -> list[Unit]:
     run: list[LayerModule] = []
     for block in segment.blocks:
         for number, layer in enumerate(block.layers):
-            run.append(LayerModule(block, number, seed))
+            draw = Draw(seed, Position(block.stage, block.index, number + 1))
+            run.append(block.build(number, draw) or LayerModule(block, number, draw))
             if layer.head is not None:
                 units.append(Unit(run, LocalHead(layer.head, run[-1].position, seed)))
                 run = []
@@ -247,17 +218,21 @@ def build_units(segment: Segment, seed: int) -> list[Unit]:
     return units
 
 
+def build_block(block: Block, draw: "Draw") -> list[LayerModule]:
+    """A block that is part of a head; its random numbers are named by its place beneath a role."""
+    layers: list[LayerModule] = []
+    for number in range(len(block.layers)):
+        own = draw.under(f"{block.stage}.{block.index}.{number + 1}")
+        layers.append(block.build(number, own) or LayerModule(block, number, own))
+    return layers
+
+
 def positions(units: list[Unit]) -> Iterator[Position]:
     """Where the layers of some units stand."""
     for unit in units:
         for layer in unit.layers:
             assert isinstance(layer, LayerModule)
             yield layer.position
-
-
-def _exact(x: Tensor) -> Tensor:
-    """Losses and statistics are computed in fp32 (or fp64), whatever autocast says."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _weights(layer: Layer, draw: "Draw") -> nn.Conv2d | nn.Linear:
@@ -272,14 +247,8 @@ def _weights(layer: Layer, draw: "Draw") -> nn.Conv2d | nn.Linear:
         layer.stride,
         layer.kernel // 2,
         bias=layer.bias,
+        groups=layer.groups,
     )
-
-
-def _same_channels(role: str, head: Head, kernel: int, draw: "Draw") -> nn.Conv2d | nn.Linear:
-    """From features to as many features: a convolution, or a linear map of vectors."""
-    if head.side is None:
-        return draw(role, nn.Linear, head.channels, head.channels, bias=False)
-    return draw(role, Conv2d, head.channels, head.channels, kernel, padding=kernel // 2, bias=False)
 
 
 @dataclass(frozen=True)
@@ -290,10 +259,15 @@ class Draw:
 
     seed: int
     position: Position | None
+    prefix: str = ""
+
+    def under(self, role: str) -> "Draw":
+        """For layers whose roles are words of their own, beneath this one."""
+        return Draw(self.seed, self.position, f"{self.prefix}{role}.")
 
     def __call__(self, role: str, kind: type[Weighted], *args: Any, **kwargs: Any) -> Weighted:
         module = cast(Weighted, skip_init(kind, *args, **kwargs))
-        seed = derive(self.seed, "init", *(self.position or ()), role)
+        seed = derive(self.seed, "init", *(self.position or ()), self.prefix + role)
         generator = torch.Generator().manual_seed(seed)
         bound = 1 / math.sqrt(module.weight[0].numel())
         with torch.no_grad():

@@ -93,7 +93,7 @@ def load_network(path: str | Path) -> Network:
     run, facts = read_config(path), read_facts(path)
     plan = plan_of(run, len(facts.class_names), path)
     units = _units(plan, run.seed)
-    load_weights(path, units, run.family)
+    load_weights(path, units, run)
     return _as_module(units, facts, plan)
 
 

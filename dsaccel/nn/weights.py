@@ -9,7 +9,8 @@ convolution that they follow.
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,19 +22,12 @@ from torch import Tensor
 
 from dsaccel.config.study import RunConfig
 from dsaccel.errors import ConfigError, NoResultError
-from dsaccel.families import find_family
+from dsaccel.families import Family
 from dsaccel.files import atomic_write
 from dsaccel.nn.layers import LayerModule, LocalHead, Unit
+from dsaccel.parts import part_of
 
 SUFFIX = ".safetensors"
-
-
-class LayerNames(NamedTuple):
-    """What torchvision calls the parts of a layer."""
-
-    weight: str
-    norm: str
-    shortcut: str
 
 
 class ImageFacts(NamedTuple):
@@ -67,7 +61,7 @@ def save_weights(path: Path, units: Iterable[Unit], run: RunConfig, facts: Image
     }
     tensors = {
         name: tensor.detach().cpu().contiguous()
-        for name, tensor in named_tensors(units, run.family).items()
+        for name, tensor in named_tensors(units, run).items()
     }
     diverged = _not_finite(tensors)
     if diverged is not None:
@@ -124,13 +118,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_weights(path: Path, units: Iterable[Unit], family: str) -> None:
+def load_weights(path: Path, units: Iterable[Unit], run: RunConfig) -> None:
     """Put a file's weights into a network, bit for bit.
 
     Raises:
         ConfigError: as `read_tensors`, or if names or shapes are not the network's.
     """
-    targets, tensors = named_tensors(units, family), read_tensors(path)
+    targets, tensors = named_tensors(units, run), read_tensors(path)
     unlike = sorted(set(tensors) ^ set(targets))
     if unlike:
         raise _not_ours(path, f"only one of file and network has {', '.join(unlike[:3])}")
@@ -142,38 +136,34 @@ def load_weights(path: Path, units: Iterable[Unit], family: str) -> None:
             target.copy_(tensors[name])  # in place: memory format and device stay
 
 
-def named_tensors(units: Iterable[Unit], family: str) -> dict[str, Tensor]:
+def named_tensors(units: Iterable[Unit], run: RunConfig) -> dict[str, Tensor]:
     """All weights and buffers by their outside names; they are the network's own, not copies."""
     units = list(units)
+    family = _family(run)
     layers = [layer for unit in units for layer in unit.layers if isinstance(layer, LayerModule)]
-    named = _resnet_names if find_family(family).is_residual else _vgg_names
-    names = dict(zip(layers, named(layers), strict=True))
-    output = _output_name(family, sum(not layer.is_map for layer in layers))
+    blocks = [layer.block for layer in layers if layer.opens_block]
+    names = dict(zip(layers, family.names(blocks), strict=True))
     tensors: dict[str, Tensor] = {}
+    for layer, name in names.items():
+        for own, module in layer.named_children():
+            tensors |= _under(name(own), module)
     for unit in units:
-        for layer in unit.layers:
-            assert isinstance(layer, LayerModule)
-            name = names[layer]
-            tensors |= _under(name.weight, layer.weight)
-            tensors |= _under(name.norm, layer.norm)
-            if layer.shortcut is not None:
-                tensors |= _under(name.shortcut, layer.shortcut)
         if isinstance(unit.head, LocalHead):
             last = unit.layers[-1]
             assert isinstance(last, LayerModule)
-            tensors |= _under(f"heads.{names[last].weight}", unit.head)
+            tensors |= _under(f"heads.{names[last]('weight')}", unit.head)
         else:
-            tensors |= _under(output, unit.head.classifier)
+            tensors |= _under(family.output_name(), unit.head.classifier)
     return tensors
 
 
 def output_name(run: RunConfig) -> str:
     """What the output layer of a network is called."""
-    return _output_name(run.family, run.network.num_hidden)
+    return _family(run).output_name()
 
 
-def _output_name(family: str, num_hidden: int) -> str:
-    return "fc" if find_family(family).is_residual else f"classifier.{4 * num_hidden}"
+def _family(run: RunConfig) -> Family:
+    return part_of(run.network, "family", run.family)
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
@@ -183,32 +173,6 @@ def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
 
 def _under(name: str, module: torch.nn.Module) -> Mapping[str, Tensor]:
     return {f"{name}.{key}": tensor for key, tensor in module.state_dict().items()}
-
-
-def _resnet_names(layers: list[LayerModule]) -> Iterator[LayerNames]:
-    for layer in layers:
-        stage, block, unit = layer.position
-        if stage == 0:
-            yield LayerNames("conv1", "bn1", "")
-        else:
-            place = f"layer{stage}.{block - 1}"
-            yield LayerNames(f"{place}.conv{unit}", f"{place}.bn{unit}", f"{place}.downsample")
-
-
-def _vgg_names(layers: list[LayerModule]) -> Iterator[LayerNames]:
-    """Places in torchvision's `Sequential`s: max-pool, convolution, normalisation, ReLU.
-
-    A fully connected unit is linear map, normalisation, ReLU, dropout.
-    """
-    feature = hidden = 0
-    for layer in layers:
-        if layer.is_map:
-            feature += int(layer.pool)
-            yield LayerNames(f"features.{feature}", f"features.{feature + 1}", "")
-            feature += 3
-        else:
-            yield LayerNames(f"classifier.{hidden}", f"classifier.{hidden + 1}", "")
-            hidden += 4
 
 
 def _metadata(path: Path, key: str) -> str:
@@ -226,7 +190,7 @@ def _opened(path: Path) -> safe_open:
         if not path.is_file():
             raise ConfigError(
                 f"{path} must be weights, but is not there; write them with: "
-                f"dsaccel train CONFIG --output {path}"
+                f"dsaccel train CONFIG --output {shlex.quote(str(path))}"
             ) from None
         raise _not_ours(path, str(error)) from None
 

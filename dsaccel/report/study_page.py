@@ -79,7 +79,9 @@ def _searched(settings: Mapping[str, Any]) -> str:
     """`dropout 0–0.4, loss pred or sim`."""
     texts = []
     for name, searched in settings.items():
-        if isinstance(searched, Mapping):
+        if isinstance(searched, Mapping) and not searched.keys() & {"choices", "low"}:
+            texts += filter(None, [_searched(searched)])  # options of a part
+        elif isinstance(searched, Mapping):
             choices = searched.get("choices")
             ends = "–".join(_text(searched.get(end), "{:g}") for end in ("low", "high"))
             values = " or ".join(map(format_value, choices)) if choices else ends

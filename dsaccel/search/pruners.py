@@ -51,10 +51,12 @@ def rung_epochs(pruning: PruningConfig, training: TrainingConfig) -> tuple[int, 
         return tuple(range(pruning.grace_epochs or 1, training.epochs))
     first = pruning.grace_epochs
     if first is None:
-        decays = training.decay_epochs()
-        if not decays:
-            return ()
-        first = decays[0] + 1
+        first = training.first_rung()
+    if first is None:
+        raise ConfigError(
+            f"pruning.grace_epochs must be set with lr_schedule {training.lr_schedule}, which does "
+            f"not say after which epoch networks can be ranked; or set pruning.kind = 'none'"
+        )
     rungs: list[int] = []
     fidelity = float(first)
     while round(fidelity) < training.epochs:

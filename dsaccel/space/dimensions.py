@@ -30,15 +30,13 @@ class Dimensions:
         self.names = config.names
         self._stages = ()
         self._dimensions: dict[str, _Dimension] = {}
-        for name, searched in config:
-            if searched is None:
-                continue
+        for name, searched in config.items():
             parameters = (name,)
             if name == "granularity_per_stage":
                 parameters = tuple(f"granularity_s{stage}" for stage in range(1, num_stages + 1))
                 self._stages = parameters
             for parameter in parameters:
-                is_whole = SETTINGS.get(name) is int
+                is_whole = name in SETTINGS and SETTINGS[name].read is int
                 # each first loss is another network; of decoder sizes most are not
                 step = 1.0 if name == "first_loss" else None
                 self._dimensions[parameter] = _Dimension(searched, is_whole, searched.step or step)

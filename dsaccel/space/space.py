@@ -16,12 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dsaccel.config.own_settings import head_settings
-from dsaccel.config.study import LOSSES_WITH, SpaceConfig
+from dsaccel.config.study import SpaceConfig
 from dsaccel.errors import ConfigError
 from dsaccel.space.counts import Counts
 from dsaccel.space.dimensions import Dimensions, Settings
-from dsaccel.spec.hierarchy import Blocks, Hierarchy
+from dsaccel.spec.hierarchy import Blocks, Hierarchy, setting_of
 from dsaccel.spec.plan import Plan
 
 if TYPE_CHECKING:
@@ -32,10 +31,6 @@ MAX_ENUMERATED = 100_000
 MAX_LOOKED_INTO = 1_000
 """Beginnings of hierarchies that are measured to find those few that measured bounds leave of more
 than `MAX_ENUMERATED`: some 1 ms each. A space that takes more is not listed either."""
-MEASURED = ("width", "granularity", "first_loss", "decoder_size")
-"""The settings of which only the plan tells whether two values are one network. Of the others each
-value is another one, for it stands in every layer, head or segment; but of `LOSSES_WITH` only where
-the loss has a use for it."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +45,10 @@ class Measures:
     """Mean side of the first feature maps over the input's, in (0, 1] (eq. 8)."""
     fingerprint: str | None = None
     """The plan's; None: no two hierarchies are one network."""
-    reads_maps: bool = True
-    """Whether a local head reads feature maps."""
 
     @classmethod
     def of(cls, plan: Plan) -> "Measures":
-        heads = (head for segment in plan.segments for head in segment.heads)
-        return cls(
-            plan.num_parameters,
-            plan.flops,
-            plan.shallow_scale,
-            plan.fingerprint,
-            reads_maps=any(head.side is not None for head in heads),
-        )
+        return cls(plan.num_parameters, plan.flops, plan.shallow_scale, plan.fingerprint)
 
 
 class SearchSpace:
@@ -71,7 +57,7 @@ class SearchSpace:
     Args:
         config: bounds and constraint.
         measure: what a hierarchy costs, no less with more blocks; called only where the config
-            bounds that or searches one of `MEASURED` or `LOSSES_WITH`, and once a hierarchy.
+            bounds that or searches settings of which only the plan tells, and once a hierarchy.
         references: hierarchies that are trained whatever the bounds say.
 
     Raises:
@@ -90,7 +76,8 @@ class SearchSpace:
         self.num_shallow = config.shallow_stages or self.num_stages // 2
         self.references = tuple(references)
         self.dimensions = Dimensions(config.settings, self.num_stages)
-        self._may_repeat = not {*MEASURED, *LOSSES_WITH}.isdisjoint(self.dimensions.names)
+        # a loss stands in every head: on its own it makes no two hierarchies one network
+        self._may_repeat = any(_told_by_plan(n) for n in self.dimensions.names if n != "loss")
         self._measure = functools.cache(measure)
         self._check_stages()
         self.counts = Counts(config, self.num_shallow)
@@ -132,11 +119,7 @@ class SearchSpace:
             return hierarchy
         if measures.fingerprint is None:
             return hierarchy
-        settings = dict(hierarchy.settings)
-        # where no loss is searched it is the study's, which has a use for all that is
-        used = head_settings(settings.get("loss"), is_map=measures.reads_maps)
-        told = {*MEASURED, *LOSSES_WITH}.difference(used)
-        others = {n: v for n, v in settings.items() if n not in told}
+        others = {n: v for n, v in hierarchy.settings if not _told_by_plan(n)}
         return measures.fingerprint, hierarchy.with_settings(others)
 
     def distinct(self, hierarchies: Iterable[Hierarchy]) -> list[Hierarchy]:
@@ -319,7 +302,7 @@ class SearchSpace:
 
     def _measured(self, hierarchy: Hierarchy) -> Measures:
         """Once for all settings that change nothing of it."""
-        settings = {n: v for n, v in hierarchy.settings if n in MEASURED}
+        settings = {n: v for n, v in hierarchy.settings if _told_by_plan(n)}
         return self._measure(hierarchy.with_settings(settings))
 
     def _measured_bounds(self) -> list[tuple[str, float | None, float | None]]:
@@ -415,6 +398,12 @@ class SearchSpace:
         if lowest is None and highest is None:
             return ""
         return f" with {_range(lowest, highest)} blocks in all"
+
+
+def _told_by_plan(name: str) -> bool:
+    """Whether only the plan tells if two values of a setting are one network."""
+    setting = setting_of(name)
+    return setting is not None and setting.concerns != "layers"
 
 
 def _satisfies(constraint: str, blocks: Blocks, num_shallow: int) -> bool:

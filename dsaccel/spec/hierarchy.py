@@ -5,7 +5,9 @@ everywhere; its text stands at the command line, in TOML files and in the storag
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from dsaccel.errors import ConfigError
 
@@ -22,21 +24,44 @@ def _truth(text: str) -> bool:
     return {"true": True, "false": False}[text]
 
 
-SETTINGS: dict[str, Callable[[str], Value]] = {
-    "learning_rate": float,
-    "dropout": float,
-    "width": float,
-    "loss": str,
-    "granularity": _words,
-    "first_loss": int,
-    "beta": float,
-    "decoder_size": int,
-    "pred_conv": _truth,
-    "sim_kernel": int,
+class Setting(NamedTuple):
+    """A setting that may be searched beside the counts."""
+
+    read: Callable[[str], Value]
+    """From the text of a hierarchy."""
+    concerns: Literal["layers", "shape", "heads"]
+    """`layers`: it stands in every layer or segment, and each value is another network. `shape`:
+    which layers and which units there are; `heads`: their local heads alone. Of these only the plan
+    tells whether two values are one network."""
+
+
+SETTINGS = {
+    "learning_rate": Setting(float, "layers"),
+    "dropout": Setting(float, "layers"),
+    "width": Setting(float, "shape"),
+    "loss": Setting(str, "heads"),
+    "granularity": Setting(_words, "shape"),
+    "first_loss": Setting(int, "shape"),
+    "beta": Setting(float, "heads"),
+    "decoder_size": Setting(int, "heads"),
+    "pred_conv": Setting(_truth, "heads"),
+    "sim_kernel": Setting(int, "heads"),
+    "head": Setting(str, "heads"),
 }
-"""What may be searched beside the counts, in the order it is written, and how it is read."""
+"""What may be searched beside the counts, in the order it is written; options of parts come after.
+"""
+OPTIONS = ("loss_options", "head_options")
+"""Tables of options that may be searched too, as `head_options.ratio`."""
 
 _EXPECTED = {float: "a number", int: "a whole number", _truth: "true or false"}
+
+
+def setting_of(name: str) -> Setting | None:
+    """What is known of a setting; None: it cannot be searched."""
+    table, _, option = name.partition(".")
+    if table in OPTIONS and option.isidentifier():
+        return Setting(_value, "heads")
+    return SETTINGS.get(name)
 
 
 @dataclass(frozen=True)
@@ -74,7 +99,7 @@ class Hierarchy:
         settings: dict[str, Value] = {}
         for word in words:
             name, _, value = word.partition("=")
-            if name not in SETTINGS or name in settings:
+            if setting_of(name) is None or name in settings:
                 raise ConfigError(
                     f"the settings of a hierarchy must be some of {', '.join(SETTINGS)}, each "
                     f"once, but got {name} in {text!r}"
@@ -93,7 +118,9 @@ class Hierarchy:
 
     def with_settings(self, settings: Mapping[str, Value]) -> "Hierarchy":
         """The same blocks with these settings and no others."""
-        return Hierarchy(self.blocks, tuple((n, settings[n]) for n in SETTINGS if n in settings))
+        options = sorted(settings.keys() - SETTINGS.keys())
+        names = [*(name for name in SETTINGS if name in settings), *options]
+        return Hierarchy(self.blocks, tuple((name, settings[name]) for name in names))
 
     def with_blocks(self, blocks: Blocks) -> "Hierarchy":
         """The same settings with other blocks."""
@@ -113,9 +140,19 @@ def format_value(value: Value) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
+def _value(text: str) -> Value:
+    """An option's, whose kind only its part knows."""
+    for read in (int, float, _truth):
+        with suppress(ValueError, KeyError):
+            return read(text)
+    return text
+
+
 def _read(name: str, value: str, text: str) -> Value:
+    setting = setting_of(name)
+    assert setting is not None
     try:
-        return SETTINGS[name](value)
+        return setting.read(value)
     except (ValueError, KeyError):
-        expected = _EXPECTED[SETTINGS[name]]
+        expected = _EXPECTED[setting.read]
         raise ConfigError(f"{name} must be {expected}, but got {value!r} in {text!r}") from None

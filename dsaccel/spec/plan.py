@@ -6,63 +6,17 @@ there (the prefix law). No weights are built; parameters and FLOPs are counted f
 """
 
 import hashlib
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.local import Draw, Head
 
-Loss = Literal["predsim", "pred", "sim", "mse"]
+if TYPE_CHECKING:
+    from dsaccel.nn.layers import LayerModule
+
 Shortcut = Literal["none", "identity", "projection"]
-
-
-@dataclass(frozen=True)
-class Head:
-    """The local classifier and similarity branch of a unit."""
-
-    loss: Loss
-    num_classes: int
-    channels: int
-    side: int | None
-    """Side of the unit's feature maps in pixels; None: a vector (a fully connected unit)."""
-    pool: tuple[int, int] = (1, 1)
-    """Kernel of the average pooling before the classifier."""
-    beta: float = 0.99
-    pred_conv: bool = False
-    sim_kernel: int = 3
-
-    @property
-    def num_features(self) -> int:
-        """What the classifier sees of a sample."""
-        if self.side is None:
-            return self.channels
-        return (
-            self.channels * _ceil_div(self.side, self.pool[0]) * _ceil_div(self.side, self.pool[1])
-        )
-
-    @property
-    def has_similarity(self) -> bool:
-        return self.loss in ("sim", "predsim")
-
-    @property
-    def num_parameters(self) -> int:
-        return sum(weights for weights, _ in self._maps()) + self.num_classes
-
-    @property
-    def flops(self) -> int:
-        return sum(2 * weights * positions for weights, positions in self._maps())
-
-    def _maps(self) -> Iterator[tuple[int, int]]:
-        """(weights, positions they are applied at) of each linear map."""
-        positions = 1 if self.side is None else self.side**2
-        yield self.num_features * self.num_classes, 1
-        if self.pred_conv and self.loss != "sim" and self.side is not None:
-            yield 9 * self.channels**2, positions
-        if self.has_similarity:
-            kernel = 1 if self.side is None else self.sim_kernel
-            yield kernel**2 * self.channels**2, positions
 
 
 @dataclass(frozen=True)
@@ -77,18 +31,23 @@ class Layer:
     kernel: int = 1
     stride: int = 1
     bias: bool = False
+    groups: int = 1
+    """Of channels: each output channel reads those of its group alone."""
     dropout: float = 0.0
     head: Head | None = None
     """The local loss here, where the gradient is cut; None: the gradient passes."""
 
     @property
     def num_parameters(self) -> int:
-        weights = self.kernel**2 * self.in_channels * self.out_channels
-        return weights + self.out_channels * (int(self.bias) + 2)  # 2: the normalisation's
+        return self._weights + self.out_channels * (int(self.bias) + 2)  # 2: the normalisation's
 
     @property
     def flops(self) -> int:
-        return 2 * self.kernel**2 * self.in_channels * self.out_channels * self.side**2
+        return 2 * self._weights * self.side**2
+
+    @property
+    def _weights(self) -> int:
+        return self.kernel**2 * self.in_channels // self.groups * self.out_channels
 
 
 @dataclass(frozen=True)
@@ -103,6 +62,12 @@ class Block:
     shortcut: Shortcut = "none"
     pool: bool = False
     """A 2x2 max-pool comes before: it belongs to the block that it feeds."""
+
+    def build(self, number: int, draw: Draw) -> "LayerModule | None":
+        """A layer (0-based) as a torch module, on the CPU in fp32; None: the usual one, which is
+        convolution or linear map, normalisation, shortcut and activation.
+        """
+        return None
 
     @property
     def stride(self) -> int:
@@ -154,6 +119,7 @@ class Output:
     """A 2x2 max-pool comes before."""
     weight: float = 1.0
     """Factor of its loss."""
+    label_smoothing: float = 0.0
 
     @property
     def num_parameters(self) -> int:
@@ -280,25 +246,3 @@ def split(
             segments.append(Segment(tuple(run), None, learning_rate))
             run = []
     return (*segments, Segment(tuple(run), output, learning_rate))
-
-
-def pool_kernel(channels: int, side: int, max_features: int) -> tuple[int, int]:
-    """The average-pooling kernel that leaves at most `max_features` of a feature map.
-
-    Height and width are doubled in turn (so kernels may be rectangular), as in the reference code,
-    until channels times pooled height times width fits or the map is one pixel.
-    """
-    height, width = 1, 1
-    for step in itertools.count():
-        rows, columns = _ceil_div(side, height), _ceil_div(side, width)
-        if channels * rows * columns <= max_features or (height >= side and step % 2 == 0):
-            return height, width
-        if step % 2 == 0:
-            height *= 2
-        else:
-            width *= 2
-    raise AssertionError("unreachable")
-
-
-def _ceil_div(a: int, b: int) -> int:
-    return -(-a // b)

@@ -14,6 +14,7 @@ from dsaccel.config.study import SpaceConfig, StudyConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError, StorageError
 from dsaccel.files import check_writable, make_folder
+from dsaccel.parts import trust, words_of
 
 STUDIES = Path("studies")
 SPACES = Path("search_spaces")
@@ -117,6 +118,8 @@ def find_study(text: str) -> tuple[str, dict[str, Any]]:
     tables = read_toml(path)
     if isinstance(tables.get("space"), str):
         tables["space"] = find_space(tables["space"], path.parent)
+    if path.name != "study.toml":  # what a study has recorded may come from elsewhere
+        trust(words_of(tables), path.parent)
     return name, tables
 
 

@@ -25,6 +25,7 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.data.batches import Data
 from dsaccel.files import make_folder, write_text
+from dsaccel.parts import foreign_parts
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.folder import StudyDir
@@ -336,6 +337,7 @@ def write_beginning(study: Study, config: StudyConfig, data: Data) -> None:
     study.set_user_attr("num_val", data.num_val)
     study.set_user_attr("num_classes", data.num_classes)
     study.set_user_attr("data_notes", list(data.notes))
+    study.set_user_attr("parts", [asdict(part) for part in foreign_parts(config)])
     study.set_user_attr("config", config.model_dump(mode="json"))
 
 

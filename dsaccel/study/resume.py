@@ -10,6 +10,7 @@ from dsaccel.config.toml import differences, parse_config, write_toml
 from dsaccel.data.batches import Data
 from dsaccel.errors import MismatchError
 from dsaccel.files import make_folder
+from dsaccel.parts import PartRef, foreign_parts, refuse_changed
 from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.note import write_note
 from dsaccel.study.record import write_beginning
@@ -22,6 +23,8 @@ class Recorded(NamedTuple):
     config: StudyConfig
     fingerprint: str | None
     """Of the images; None: unknown."""
+    parts: tuple[PartRef, ...] = ()
+    """Those that are not shipped."""
 
 
 def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
@@ -37,7 +40,8 @@ def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
     attributes = stored_attributes(directory, asked) or {}
     if "config" in attributes:
         config = parse_config(StudyConfig, attributes["config"], f"study {directory.name}")
-        return Recorded(config, attributes.get("fingerprint"))
+        parts = tuple(PartRef(**part) for part in attributes.get("parts", ()))
+        return Recorded(config, attributes.get("fingerprint"), parts)
     if local is None:
         return None
     if asked.storage != local.storage:
@@ -90,6 +94,7 @@ def check_same(
     Raises:
         MismatchError: with a line for each difference.
     """
+    refuse_changed(recorded.parts, foreign_parts(asked))
     begun, now = _deciding(recorded.config), _deciding(asked)
     options: list[str] = []
     if recorded.fingerprint == fingerprint and begun.data.name != now.data.name:

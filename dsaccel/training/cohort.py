@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dsaccel.config.study import TrainingConfig
+from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Rung
@@ -180,7 +181,8 @@ class Cohort:
         epochs, start = self.training.epochs, self.step
         if self.training.schedule == "simultaneous":
             recorder, lanes = None, ONE_LANE
-            if self.training.cuda_graph and self.device.type == "cuda":
+            records = part_of(self.training, "optimizer").records
+            if self.training.cuda_graph and self.device.type == "cuda" and records:
                 recorder = CudaGraphs(self.device)
                 if self.training.cuda_lanes > 1:
                     lanes = CudaLanes(self.device, self.training.cuda_lanes)

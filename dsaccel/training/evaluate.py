@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -88,7 +89,7 @@ def read_accuracy(
         for node in trie.nodes()
     }
     units = [unit for learner in learners.values() for unit in learner.units]
-    load_weights(path, units, run.family)
+    load_weights(path, units, run)
     heads = evaluate(trie, learners, images.batches())[plan.hierarchy]
     reading = Reading(
         date=utc_now(),
@@ -152,7 +153,7 @@ def weights_path(target: str) -> Path:
     if not beside.is_file():
         raise ConfigError(
             f"{path} must have its weights beside it, but {beside} is not there; train them with: "
-            f"dsaccel train {path} --output {beside}"
+            f"dsaccel train {shlex.quote(str(path))} --output {shlex.quote(str(beside))}"
         )
     return beside
 

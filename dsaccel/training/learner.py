@@ -1,19 +1,23 @@
 """Train one segment. The learner is the only caller of `backward` and of an optimizer's `step`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.nn.layers import Features, build_units, positions
+from dsaccel.parts import part_of
 from dsaccel.seeds import derive
 from dsaccel.spec.plan import Segment
 from dsaccel.training.cuda_streams import ONE_LANE, Lanes
 
+if TYPE_CHECKING:
+    from dsaccel.optimizers import Optimizer
+
 
 class Learner:
-    """One segment's units, an Adam each, and their named random numbers.
+    """One segment's units, an optimizer each, and their named random numbers.
 
     Each unit's forward, backward and step happen at once and its graph is released before the next
     unit begins: this is what makes layer-wise learning cheap in memory. All units learn on each
@@ -37,16 +41,15 @@ class Learner:
         self.units = build_units(segment, seed)
         for unit in self.units:
             unit.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        optimizer: Optimizer = part_of(training, "optimizer")
         # on CUDA a tensor: a step that is recorded once must find each epoch's there
-        is_cuda = device.type == "cuda"
+        in_tensor = device.type == "cuda" and optimizer.records
         self._rates: list[float | Tensor] = [
-            torch.tensor(self.learning_rate, device=device) if is_cuda else self.learning_rate
+            torch.tensor(self.learning_rate, device=device) if in_tensor else self.learning_rate
             for _ in self.units
         ]
         self.optimizers = [
-            torch.optim.Adam(
-                unit.parameters(), lr=rate, eps=training.adam_eps, fused=True, capturable=is_cuda
-            )
+            optimizer.make(_groups(unit, training.weight_decay), rate)
             for unit, rate in zip(self.units, self._rates, strict=True)
         ]
         self.num_frozen = 0
@@ -140,7 +143,9 @@ class Learner:
             optimizer.load_state_dict(values)
             for group in optimizer.param_groups:
                 # what was saved may be another device's; the next epoch sets the value
-                group["lr"], group["capturable"] = rate, self.device.type == "cuda"
+                group["lr"] = rate
+                if "capturable" in group:
+                    group["capturable"] = isinstance(rate, Tensor)
 
     def _learn(self, index: int, features: Features, y_B: Tensor, lanes: Lanes) -> Features:
         """Train a unit on a batch; returns what it passes on, detached."""
@@ -151,7 +156,7 @@ class Learner:
                 h, x, skip = unit(*features, self.generators)
                 passed_on = Features(x.detach(), None if skip is None else skip.detach())
                 lanes.ready(passed_on)
-                loss = unit.head.loss(h, y_B)
+                loss = unit.loss(h, y_B, features.x)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -164,3 +169,12 @@ class Learner:
     def _autocast(self) -> torch.autocast:
         enabled = self.training.precision == "bf16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _groups(unit: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups: if there is a weight decay, normalisations and biases have none."""
+    if not weight_decay:
+        return [{"params": list(unit.parameters())}]
+    decayed = [p for p in unit.parameters() if p.ndim > 1]
+    others = [p for p in unit.parameters() if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others}]

@@ -7,7 +7,11 @@ while it runs forward and backward.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from dsaccel.spec.plan import Block, Head, Layer, Output, Segment
+from dsaccel.heads.linear import LinearPlan
+from dsaccel.losses.predsim import PredSimPlan
+from dsaccel.losses.sim import SimPlan
+from dsaccel.spec.local import Head
+from dsaccel.spec.plan import Block, Layer, Output, Segment
 from dsaccel.spec.tiling import TILE, WINDOW, parts, suits
 
 FP32 = 4
@@ -203,23 +207,29 @@ def _inner(elements: int) -> int:
 
 
 def _head_steps(head: Head, sizes: Sizes) -> Iterator[_Step]:
-    elements = head.channels * (1 if head.side is None else head.side**2)
+    linear, loss = head.classifier, head.loss
+    if not isinstance(linear, LinearPlan):
+        yield _Step(0, gradient=FP32 * head.num_parameters)
+        return
+    elements = linear.channels * (linear.side or 1) ** 2
     features = sizes.map(elements)
-    pooled = sizes.map(head.num_features)
-    if head.pred_conv and head.loss != "sim" and head.side is not None:
-        yield _conv3_step(head.channels, head.channels, head.side, features, features, sizes)
-    gradient = FP32 * (head.num_features + 1) * head.num_classes
+    pooled = sizes.map(linear.num_features)
+    if linear.conv:
+        channels = linear.channels, linear.channels
+        yield _conv3_step(*channels, linear.side or 1, features, features, sizes)
+    gradient = FP32 * (linear.num_features + 1) * linear.num_classes
     # backward: the pooled features' gradient, copied, is added to that of the similarity branch
-    passes = 0 if head.loss == "sim" else features * (1 if head.pool == (1, 1) else 2)
-    pending = features if head.has_similarity else 0
+    only_reads = isinstance(loss, SimPlan) and not isinstance(loss, PredSimPlan)
+    passes = 0 if only_reads else features * (1 if linear.pool == (1, 1) else 2)
+    pending = features if isinstance(loss, SimPlan) else 0
     yield _Step(pooled, forward=pooled, backward=passes + pending, gradient=gradient)
-    if head.has_similarity:
+    if isinstance(loss, SimPlan):
         statistics = sizes.exact(elements)
         # the convolution's output (kept), centred and squared in one map
-        if head.side is None or head.sim_kernel == 1:
-            yield _map_step(head.channels**2, 0, 2 * features, sizes)
+        if loss.kernel == 1:
+            yield _map_step(loss.channels**2, 0, 2 * features, sizes)
         else:
-            yield _conv3_step(head.channels, head.channels, head.side, 0, features, sizes)
+            yield _conv3_step(loss.channels, loss.channels, loss.side or 1, 0, features, sizes)
         yield _Step(statistics, forward=statistics, backward=statistics)
 
 

@@ -1,11 +1,10 @@
-"""Local losses. B batch, K classes, F features."""
+"""How similar the samples of a batch are. B batch, K classes, F features."""
 
 import math
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 EPSILON = 1e-8
 TINY = 1e-30
@@ -103,7 +102,6 @@ class SimilarityLoss(torch.autograd.Function):
         return to_unit_BF.addcmul_(unit_BF, along_B1, value=-1).div_(longer_B1), None
 
 
-def one_hot_loss(logits_BK: Tensor, y_B: Tensor) -> Tensor:
-    """Squared Frobenius distance between predictions and one-hot labels, a sample (eq. 6)."""
-    one_hot_BK = F.one_hot(y_B, logits_BK.shape[1]).to(logits_BK.dtype)
-    return (logits_BK - one_hot_BK).square().sum(dim=1).mean()
+def exact(x: Tensor) -> Tensor:
+    """Losses and statistics are computed in fp32 (or fp64), whatever autocast says."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

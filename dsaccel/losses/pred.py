@@ -1,0 +1,35 @@
+"""Prediction: the cross-entropy of the unit's head."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dsaccel.losses import LocalLoss
+from dsaccel.spec.local import LossPlan, UnitShape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Pred(LocalLoss):
+    """The cross-entropy of the unit's head."""
+
+    def plan(self, unit: UnitShape) -> "PredPlan":
+        return PredPlan(unit.label_smoothing)
+
+
+@dataclass(frozen=True)
+class PredPlan(LossPlan):
+    label_smoothing: float = 0.0
+
+    def loss(
+        self,
+        h: "Tensor",
+        logits: "Callable[[Tensor], Tensor]",
+        y_B: "Tensor",
+        layers: Any,
+        **read: "Tensor",
+    ) -> "Tensor":
+        from torch.nn import functional as F
+
+        return F.cross_entropy(logits(h), y_B, label_smoothing=self.label_smoothing)

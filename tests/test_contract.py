@@ -1,0 +1,119 @@
+"""Every shipped part keeps the contract, and what breaks it is caught."""
+
+import subprocess
+import sys
+
+import pytest
+
+from dsaccel import parts
+from dsaccel.testing import check_part, shipped
+
+
+@pytest.mark.parametrize(("kind", "name"), shipped())
+def test_every_shipped_part_keeps_the_contract(kind, name):
+    check_part(kind, name)
+
+
+BROKEN = """
+from dataclasses import dataclass
+from dsaccel.heads import Head
+from dsaccel.spec.local import HeadPlan
+
+class Mine(Head):
+    def plan(self, unit):
+        return MinePlan(unit.channels, unit.num_classes)
+
+@dataclass(frozen=True)
+class MinePlan(HeadPlan):
+    channels: int
+    num_classes: int
+
+    @property
+    def num_parameters(self):
+        return (self.channels + 1) * self.num_classes
+
+    @property
+    def flops(self):
+        return 2 * self.channels * self.num_classes
+
+    def build(self, draw):
+        from torch import nn
+        return {"classifier": draw("mine", nn.Linear, self.channels, self.num_classes)}
+
+    def logits(self, h, layers):
+        h = h.mean((2, 3)) if h.ndim == 4 else h
+        return layers.classifier(h)
+"""
+FAULTS = {
+    "parameters": ("+ 1) * self", "+ 2) * self", "num_parameters must be those of the layers"),
+    "flops": ("return 2 * self", "return 3 * self", "flops must be those counted"),
+    "frozen": ("@dataclass(frozen=True)", "@dataclass", "unhashable"),
+    "random": ('draw("mine", nn.Linear, ', "nn.Linear(", "must train with others exactly as alone"),
+    "idle": ("layers.classifier(h)", "-layers.classifier(h) ** 2", "losses must fall"),
+}
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(parts, "_trusted", {})
+    return tmp_path / "mine.py"
+
+
+def test_a_users_own_part_is_checked_in_one_line(mine):
+    mine.write_text(BROKEN)
+    check_part("head", "./mine.py:Mine")
+
+
+CONTEXT = """
+from dataclasses import dataclass
+from dsaccel.losses import LocalLoss
+from dsaccel.losses.pred import PredPlan
+
+class Context(LocalLoss):
+    def plan(self, unit):
+        return ContextPlan()
+
+@dataclass(frozen=True)
+class ContextPlan(PredPlan):
+    reads = frozenset({"previous"})
+
+    def loss(self, h, logits, y_B, layers, *, previous):
+        told.append(tuple(previous.shape[1:]))
+        return super().loss(h, logits, y_B, layers) + 0.01 * previous.mean() * h.mean()
+"""
+
+
+def test_a_loss_is_given_what_it_reads_beside_the_features(mine, monkeypatch):
+    told: list[tuple[int, ...]] = []
+    monkeypatch.setattr("builtins.told", told, raising=False)
+    mine.write_text(CONTEXT)
+    check_part("loss", "./mine.py:Context")
+    # the images, and what the stem passes on
+    assert told[:2] == [(3, 8, 8), (2, 8, 8)]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_part_that_breaks_a_rule_is_told_which(mine, fault):
+    good, bad, message = FAULTS[fault]
+    assert good in BROKEN
+    mine.write_text(BROKEN.replace(good, bad))
+    with pytest.raises((AssertionError, TypeError, RuntimeError), match=message):
+        check_part("head", "./mine.py:Mine")
+
+
+def test_no_shipped_part_imports_torch_before_it_is_built():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from dsaccel.parts import BUILTIN, load_class\n"
+        "for kind in BUILTIN:\n"
+        "    for name in BUILTIN[kind]: load_class(kind, name)\n"
+        "from dsaccel.families import build_plan\n"
+        "from dsaccel.config.study import NetworkConfig\n"
+        "from dsaccel.spec.hierarchy import Hierarchy\n"
+        "for head in BUILTIN['head']:\n"
+        "    for loss in BUILTIN['loss']:\n"
+        "        build_plan('resnet18', Hierarchy((1, 1, 1)), NetworkConfig(head=head, loss=loss),"
+        " channels=3, side=32, num_classes=10).flops\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
