@@ -44,8 +44,8 @@ from dsaccel.study.storage import TUNING_SUFFIX, open_study, storage_errors
 from dsaccel.text import utc_now
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.device import running
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.runtime import running
 from dsaccel.training.schedules import evaluate
 
 CHECKPOINT_INTERVAL_S = 60.0

@@ -16,8 +16,8 @@ from dsaccel.nn.network import plan_of
 from dsaccel.nn.weights import SUFFIX, ImageFacts, load_weights, read_facts, weights_hash
 from dsaccel.spec.trie import Trie
 from dsaccel.text import utc_now
+from dsaccel.training.device import resolve_runtime, start_runtime
 from dsaccel.training.learner import Learner
-from dsaccel.training.runtime import resolve_runtime, start_runtime
 from dsaccel.training.schedules import evaluate
 from dsaccel.training.workbench import Bench
 
@@ -65,7 +65,7 @@ def read_accuracy(
     weights = weights_hash(path)
     facts = read_facts(path)
     recorded = recorded_readings(path) if split == "test" else []
-    device = start_runtime(resolve_runtime(run.runtime))
+    device = start_runtime(resolve_runtime(run.runtime, precision=run.training.precision))
     if split == "val":
         images = _val_images(path, run, facts, download=download)
     else:
