@@ -18,7 +18,7 @@ from dsaccel.confirm.run import Confirm, ConfirmProgress
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, UserError
 from dsaccel.families import check_hierarchy
-from dsaccel.parts import trust, words_of
+from dsaccel.imports import trust, words_of
 from dsaccel.report.confirmation import write_confirmation
 from dsaccel.report.figures import FIGURES
 from dsaccel.report.results import write_results

@@ -14,7 +14,7 @@ from dsaccel.config.study import SpaceConfig, StudyConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError, StorageError
 from dsaccel.files import check_writable, make_folder
-from dsaccel.parts import trust, words_of
+from dsaccel.imports import trust, words_of
 
 STUDIES = Path("studies")
 SPACES = Path("search_spaces")
