@@ -16,7 +16,7 @@ from dsaccel.config.toml import parse_config, set_value
 from dsaccel.confirm.run import Confirm, ConfirmProgress
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, UserError
-from dsaccel.parts import trust, words_of
+from dsaccel.imports import trust, words_of
 from dsaccel.report.confirmation import write_confirmation
 from dsaccel.report.results import write_results
 from dsaccel.report.verdict import RESOLUTION

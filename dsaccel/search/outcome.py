@@ -54,6 +54,13 @@ def check_winner(searching: Search) -> None:
     """
     if not searching.is_finished or best_trial(searching.ledger.record()) is not None:
         return
+    trained = searching.ledger.record().trained
+    if trained and all(trial.diverged for trial in trained):
+        raise NoResultError(
+            f"study {searching.directory.name} must end with a network whose weights are finite, "
+            f"but the training of all {len(trained)} hierarchies diverged; set a smaller "
+            "training.learning_rate under another --study-name"
+        )
     more = "train more with a larger --n-trials, or "
     if searching.meets_no_more:
         more = "widen the measured bounds or " if searching.space.is_measured else ""

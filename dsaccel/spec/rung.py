@@ -7,6 +7,18 @@ from dsaccel.spec.hierarchy import Hierarchy
 
 
 @dataclass(frozen=True)
+class Divergence:
+    """A network's weights have become infinite or no numbers."""
+
+    unit: int
+    """The first one whose weights are not finite, 1-based; those above it learn nothing either."""
+    num_units: int
+    """Of the network, the output layer counted."""
+    step: int | None
+    """The rung at which it was seen first, if it was seen at a rung."""
+
+
+@dataclass(frozen=True)
 class Rung:
     step: int
     """How far (Optuna's `step`, 1-based): passes over the training images under `simultaneous`,

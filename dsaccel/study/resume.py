@@ -8,8 +8,8 @@ import optuna
 from dsaccel.config.study import ConfirmConfig, StudyConfig
 from dsaccel.config.toml import differences, parse_config, write_toml
 from dsaccel.data.batches import Data
-from dsaccel.errors import MismatchError
-from dsaccel.files import make_folder
+from dsaccel.errors import MismatchError, StorageError
+from dsaccel.files import make_folder, remove_file
 from dsaccel.parts import PartRef, foreign_parts, refuse_changed
 from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.note import write_note
@@ -31,7 +31,7 @@ def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
     """What the storage says of a study, or else its folder; None: there is no such study.
 
     Raises:
-        StorageError: if the storage cannot be reached.
+        StorageError: if the storage cannot be reached, or has lost the study.
         MismatchError: if the study is in another storage than the one that is asked for.
     """
     local = directory.read_config() if directory.exists else None
@@ -49,6 +49,11 @@ def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
         raise MismatchError(
             f"storage: {old} in the study, {new} asked for, which holds no study "
             f"{directory.name}; use --study-name for a new study, or the old storage"
+        )
+    if local.storage is None and directory.database.exists():
+        raise StorageError(
+            f"{directory.database} must hold the study that {directory.config} describes, but does "
+            f"not: put a copy of it in its place, or remove {directory.path} to begin anew"
         )
     return Recorded(local, None)
 
@@ -136,7 +141,7 @@ def begin_study(directory: StudyDir, config: StudyConfig, data: Data) -> optuna.
     with storage_errors(directory.storage_url(config)), training_lock(directory):
         if "config" not in study.user_attrs:
             # left by a study of this name that is no more; its key does not tell n_trials
-            directory.checkpoint.unlink(missing_ok=True)
+            remove_file(directory.checkpoint)
             write_note(study, config)
         write_beginning(study, config, data)
         write_toml(directory.config, config)

@@ -14,6 +14,7 @@ from dsaccel.study.record import (
     CohortRecord,
     StudyRecord,
     begun,
+    has_diverged,
     reached,
     write_cohort,
     write_heads,
@@ -21,7 +22,9 @@ from dsaccel.study.record import (
 from dsaccel.training.cohort import Cohort
 
 CONSTRAINT = "in the space"
-"""What Optuna calls a trial's constraint: kept if at most 0."""
+FINITE = "its weights are finite"
+"""What Optuna calls a trial's constraints: kept if at most 0. The latter is said of those alone
+whose training diverged."""
 
 
 class Ledger:
@@ -90,8 +93,11 @@ class Ledger:
             return
         trial, order = self._open.pop(hierarchy)
         self.num_told += 1
-        for key, value in self._reached(cohort, hierarchy, order).items():
+        attributes = self._reached(cohort, hierarchy, order)
+        for key, value in attributes.items():
             trial.set_user_attr(key, value)
+        if has_diverged(attributes):
+            trial.set_constraint(FINITE, 1.0)
         if state == TrialState.PRUNED:
             self.study.tell(trial, state=state)
         else:
@@ -112,13 +118,14 @@ class Ledger:
         """Store a network that was read off the trie without having been asked for."""
         self.num_told += 1
         attributes = begun(hierarchy, number, place, is_harvested=True)
+        attributes |= self._reached(cohort, hierarchy, (number, place))
         self.study.add_trial(
             optuna.create_trial(
                 value=cohort.history[-1].output(hierarchy),
                 params=self._space.to_params(hierarchy),
                 distributions=dict(self._space.distributions()),
-                user_attrs=attributes | self._reached(cohort, hierarchy, (number, place)),
-                constraints={CONSTRAINT: 0.0},
+                user_attrs=attributes,
+                constraints={CONSTRAINT: 0.0} | ({FINITE: 1.0} if has_diverged(attributes) else {}),
                 intermediate_values={
                     rung.step: rung.ranked(hierarchy, self._by)
                     for rung in cohort.history

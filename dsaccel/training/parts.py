@@ -94,6 +94,9 @@ class SplitCohort(Cohort):
         """The living networks in runs that fit; neighbours in order share the longest prefixes."""
         return split_to_fit(sorted(self.trie.asked), self._fits)
 
+    def _unit_states(self, node: Node) -> list[dict[str, torch.Tensor]]:
+        return self._waiting[node.number]["units"]
+
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
         living = {node.number for node in self.trie.nodes()}

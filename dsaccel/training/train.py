@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dsaccel.config.study import RunConfig
 from dsaccel.data.load import look_at_test
+from dsaccel.errors import NoResultError
 from dsaccel.families import check_hierarchy
 from dsaccel.nn.initial_weights import Taken, take_weights
 from dsaccel.nn.layers import Unit
@@ -100,7 +101,17 @@ class Training:
         return [unit for node in nodes for unit in self.cohort.learners[node].units]
 
     def result(self) -> TrainResult:
-        """What the network has reached after `rungs()` has been run through."""
+        """What the network has reached after `rungs()` has been run through.
+
+        Raises:
+            NoResultError: if its weights are no longer finite.
+        """
+        if diverged := self.cohort.diverged(self.hierarchy):
+            raise NoResultError(
+                f"the weights of {self.hierarchy} must stay finite, but its training diverged in "
+                f"unit {diverged.unit} of {diverged.num_units}; set a smaller "
+                "training.learning_rate"
+            )
         return TrainResult(
             self.run.hierarchy,
             self.run.mode,
