@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers import NETWORK, TRAINING, H, cohort, plans
+from profiled import profiled_peak_bytes
 
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 
@@ -54,3 +55,21 @@ def test_another_cohorts_is_not_read(tmp_path):
     assert not load_checkpoint(path, checkpoint_key("study", other), other)
     assert load_checkpoint(path, checkpoint_key("study", fresh), fresh)
     assert (fresh.step, other.step) == (1, 0)
+
+
+def test_a_checkpoint_is_mapped_and_copied_to_the_device_piece_by_piece(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    saved, fresh = (cohort(plans(*NAMES)) for _ in range(2))
+    mine = checkpoint_key("study", saved)
+    next(saved.rungs())
+    save_checkpoint(path, mine, saved)
+    load, ways = torch.load, []
+    monkeypatch.setattr(
+        torch, "load", lambda *args, **way: (ways.append(way), load(*args, **way))[1]
+    )
+    peak = profiled_peak_bytes(lambda: load_checkpoint(path, mine, fresh))
+    assert ways == [{"map_location": "cpu", "weights_only": True, "mmap": True}]
+    adams = [adam for learner in fresh.learners.values() for adam in learner.optimizers]
+    averages = [t for adam in adams for state in adam.state.values() for t in state.values()]
+    # beside the file that is mapped only what stays
+    assert peak - path.stat().st_size <= 1.05 * sum(t.nbytes for t in averages)

@@ -13,7 +13,7 @@ from dsaccel.study.rows import best_trial
 
 def before_training(searching: Search) -> Iterator[str]:
     """What a user should know before it trains."""
-    yield from searching.data.notes
+    yield from searching.bench.notes
     if not searching.data.has_test:
         name = searching.config.data.name
         yield f"{name}: no test split; results are validation accuracies"

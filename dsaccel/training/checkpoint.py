@@ -7,7 +7,6 @@ import torch
 
 from dsaccel.files import atomic_write
 from dsaccel.training.cohort import Cohort
-from dsaccel.training.parts import SplitCohort
 
 
 def checkpoint_key(study: str, cohort: Cohort) -> str:
@@ -41,11 +40,9 @@ def load_checkpoint(path: Path, key: str, cohort: Cohort) -> bool:
     """
     if not path.is_file():
         return False
-    # a split cohort does not fit into memory: it reads what it needs when it needs it
-    is_split = isinstance(cohort, SplitCohort)
-    place = "cpu" if is_split else cohort.device
     try:
-        state = torch.load(path, map_location=place, weights_only=True, mmap=is_split)
+        # read as it is needed: beside a device full of learners there is no room for all of it
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # torch raises many kinds for a damaged file
         return False
     if not isinstance(state, dict) or state.get("key") != key:

@@ -15,7 +15,8 @@ from dsaccel.nn.weights import ImageFacts, read_config, read_facts
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Rung
 from dsaccel.training.cohort import Cohort
-from dsaccel.training.runtime import peak_memory_bytes, running
+from dsaccel.training.device import running
+from dsaccel.training.device_memory import peak_memory_bytes
 from dsaccel.training.workbench import Bench
 
 
@@ -48,6 +49,7 @@ class Training:
         bench = Bench.load(run, download=download)
         look_at_test(bench.data)
         self.run, self.data, self.device = bench.config, bench.data, bench.device
+        self.notes = bench.notes
         self.plan = bench.plan(self.hierarchy, run.mode)
         self._memory = bench.memory_limit()
 
