@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.imports import import_attribute, is_foreign, trusted
@@ -164,16 +164,16 @@ def part_of(section: "BaseModel", kind: Kind, name: str | None = None) -> Any:
     Raises:
         ConfigError: as `load_part`.
     """
-    name = name or getattr(section, kind)
+    chosen: str = name or getattr(section, kind)
     table = "lr_options" if kind == "lr_schedule" else f"{kind}_options"
-    part, options = load_class(kind, name), dict(getattr(section, table))
+    part, options = load_class(kind, chosen), dict(getattr(section, table))
     for option in sorted(part.model_fields.keys() & type(section).model_fields.keys()):
         if option in options:
             raise ConfigError(f"{table}.{option} must be left out: it is {option}, beside {kind}")
         options[option] = getattr(section, option)
     key = (part, repr(options))
     if key not in _parts:
-        _parts[key] = load_part(kind, name, options)
+        _parts[key] = load_part(kind, chosen, options)
     return _parts[key]
 
 
@@ -198,9 +198,8 @@ def named_parts(config: "BaseModel") -> Iterator[tuple[Kind, str]]:
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         marks = [mark for mark in field.metadata if isinstance(mark, NamesPart)]
-        kind = next((kind for kind in KINDS if kind == name), None)
-        if kind and getattr(value, "choices", None):  # it is searched
-            yield from ((kind, choice) for choice in value.choices)
+        if name in KINDS and getattr(value, "choices", None):  # it is searched
+            yield from ((cast(Kind, name), choice) for choice in value.choices)
         elif hasattr(type(value), "model_fields"):
             yield from named_parts(value)
         elif marks and value is not None and marks[0].is_part(value):

@@ -9,7 +9,7 @@ from dsaccel.cli.options import Given, takes
 from dsaccel.errors import ConfigError, NoResultError
 
 
-@takes("--json")
+@takes("--trust-part", "--json")
 def variance(
     table: Annotated[
         Path, typer.Argument(metavar="LANDSCAPE", help="What dsaccel landscape wrote.")

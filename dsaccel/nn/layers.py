@@ -7,7 +7,7 @@ dropped channel comes from a generator that is named by position, never from the
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -131,6 +131,10 @@ class LocalHead(nn.Module):
             if hasattr(self, name):
                 raise ConfigError(f"a head and its loss must not both have a layer {name}")
             self.add_module(name, layer)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def logits(self, h: Tensor) -> Tensor:
         """Features -> (B, K)."""
