@@ -59,10 +59,7 @@ def train(
             f"{target} needs the weights that its result began with, {recorded['init']}: give them "
             f"with --init, or take init out of its [result] to begin with drawn ones"
         )
-    if output is not None:
-        _check_output(output, force)
-    if init is not None:
-        _check_weights(init)
+    _check_files(output, init, force=force)
 
     from dsaccel.files import check_writable
     from dsaccel.report.results import result_table
@@ -70,8 +67,6 @@ def train(
 
     shown = given.output()
     training = Training(run, download=given.download)
-    for note in training.notes:
-        shown.say(note)
     if output is not None:
         check_writable(output, 4 * training.plan.num_parameters)  # fp32
     begun = {} if init is None else _begin(training, init, recorded, shown)
@@ -107,6 +102,8 @@ def _train(training: "Training", output: Output) -> None:
     from dsaccel.text import percent
 
     run = training.run
+    for note in training.notes:
+        output.say(note)
     for rung in training.rungs():
         accuracies = rung.accuracies[training.hierarchy]
         heads = accuracies if output.verbose else accuracies[-1:]
@@ -124,22 +121,24 @@ def _save(training: "Training", result: dict[str, Any], path: Path) -> None:
         raise StorageError(f"trained, but the weights are lost: {error}") from None
 
 
+def _check_files(output: Path | None, init: Path | None, *, force: bool) -> None:
+    """Refuse what cannot be written, or begun with, before the images are read."""
+    from dsaccel.nn.weights import read_config, read_facts
+
+    if output is not None:
+        _check_output(output, force)
+    if init is not None:
+        read_config(init)
+        read_facts(init)
+
+
 def _check_output(path: Path, force: bool) -> None:
-    """Refuse what cannot be written before the hours of training."""
     if path.suffix != ".safetensors":
         raise ConfigError(f"--output must be a .safetensors file, but got {path}")
     if not path.parent.is_dir():
         raise ConfigError(f"folder {path.parent} must exist to write {path.name} into it")
     if path.exists() and not force:
         raise ConfigError(f"{path} exists already; choose another --output, or --force")
-
-
-def _check_weights(path: Path) -> None:
-    """Refuse what cannot be begun with before the images are read."""
-    from dsaccel.nn.weights import read_config, read_facts
-
-    read_config(path)
-    read_facts(path)
 
 
 def _warnings(begun: dict[str, Any], recorded: dict[str, Any]) -> Iterator[str]:
