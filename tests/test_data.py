@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from dsaccel.config.study import DataConfig
 from dsaccel.data.images import Images
 from dsaccel.data.load import load_data, load_test
 from dsaccel.data.source import DataSource
-from dsaccel.errors import ConfigError
+from dsaccel.errors import ConfigError, NoMemoryError
 from dsaccel.seeds import derive
 
 CPU = torch.device("cpu")
@@ -366,3 +368,16 @@ def test_augmentation_larger_than_the_image_is_refused(load, name):
 def test_a_missing_test_split_is_refused_when_it_is_asked_for(load):
     with pytest.raises(ConfigError, match="a source must have test images"):
         load_test(load())
+
+
+@pytest.mark.parametrize(("room", "fits"), [(10**6, True), (10**3, False)])
+def test_images_that_do_not_fit_on_the_device_are_refused_before_they_are_moved(room, fits):
+    given = Given(train=make_images())
+    load = partial(
+        load_data, DataConfig(), seed=1, batch_size=16, device=CPU, source=given, room_bytes=room
+    )
+    if fits:
+        assert load().num_train
+    else:
+        with pytest.raises(NoMemoryError, match=r"images must fit .* data\.image_size"):
+            load()

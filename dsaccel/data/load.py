@@ -6,14 +6,13 @@
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from dsaccel.config.study import DataConfig
 from dsaccel.data.batches import EVAL_BATCH_SIZE, Data, EvalSplit
 from dsaccel.data.images import Images, Split, check_same_classes, fingerprint
 from dsaccel.data.source import DataSource, open_source, read_images
 from dsaccel.data.splits import split_off_validation, subset
-from dsaccel.errors import ConfigError
+from dsaccel.errors import ConfigError, NoMemoryError
 
 
 def load_data(
@@ -24,6 +23,7 @@ def load_data(
     device: torch.device,
     download: bool = False,
     source: DataSource | None = None,
+    room_bytes: int | None = None,
 ) -> Data:
     """Read the training and the validation images and put both on the device.
 
@@ -36,8 +36,10 @@ def load_data(
         device: where to.
         download: fetch a named data set that is not there.
         source: of the images; None: the one that the settings name.
+        room_bytes: that the device has for them; None: as much as they need.
 
     Raises:
+        NoMemoryError: if they do not fit on the device.
         ConfigError: if the images cannot be read, a class is too small to be split, or a setting
             does not fit the images.
     """
@@ -57,7 +59,10 @@ def load_data(
     train = subset(resolved, train, seed)
     mean, std = _mean_and_std(train.images)
     padding = resolved.crop_padding or 0
-    train_pixels = torch.tensor(train.images, device=device)
+    # padded here: the device never holds them twice
+    sides = (padding, padding)
+    padded = torch.from_numpy(np.pad(train.images, ((0, 0), sides, sides, (0, 0))))
+    _check_room(padded.nbytes + val.images.nbytes, room_bytes, device)
     return Data(
         source=source,
         resolved=resolved,
@@ -70,10 +75,19 @@ def load_data(
         std=std,
         seed=seed,
         batch_size=min(batch_size, len(train.labels)),
-        train_pixels=F.pad(train_pixels, (0, 0, padding, padding, padding, padding)),
+        train_pixels=padded.to(device),
         train_labels=torch.from_numpy(train.labels).to(device),
         val=_eval_split(val, mean, std, device, batch_size),
     )
+
+
+def _check_room(needed: int, room_bytes: int | None, device: torch.device) -> None:
+    if room_bytes is not None and needed > room_bytes:
+        needed_mib, room_mib = -(-needed // 2**20), room_bytes // 2**20
+        raise NoMemoryError(
+            f"the images must fit into the {room_mib} MiB that {device} has free, but take "
+            f"{needed_mib} MiB; use a smaller data.image_size or data.train_images"
+        )
 
 
 def look_at_test(data: Data) -> None:
