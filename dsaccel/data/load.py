@@ -12,7 +12,10 @@ from dsaccel.data.batches import EVAL_BATCH_SIZE, Data, EvalSplit
 from dsaccel.data.images import Images, Split, check_same_classes, fingerprint
 from dsaccel.data.source import DataSource, open_source, read_images
 from dsaccel.data.splits import split_off_validation, subset
-from dsaccel.errors import ConfigError, NoMemoryError
+from dsaccel.errors import ConfigError
+
+SHARE = 0.5
+"""Of a GPU's free memory, that images may take."""
 
 
 def load_data(
@@ -36,10 +39,10 @@ def load_data(
         device: where to.
         download: fetch a named data set that is not there.
         source: of the images; None: the one that the settings name.
-        room_bytes: that the device has for them; None: as much as they need.
+        room_bytes: what the device has free, a GPU: images that take more than half of it stay in
+            host memory; None: as much as they need.
 
     Raises:
-        NoMemoryError: if they do not fit on the device.
         ConfigError: if the images cannot be read, a class is too small to be split, or a setting
             does not fit the images.
     """
@@ -62,7 +65,8 @@ def load_data(
     # padded here: the device never holds them twice
     sides = (padding, padding)
     padded = torch.from_numpy(np.pad(train.images, ((0, 0), sides, sides, (0, 0))))
-    _check_room(padded.nbytes + val.images.nbytes, room_bytes, device)
+    needed = padded.nbytes + val.images.nbytes
+    stay = room_bytes is not None and needed > SHARE * room_bytes
     return Data(
         source=source,
         resolved=resolved,
@@ -75,19 +79,10 @@ def load_data(
         std=std,
         seed=seed,
         batch_size=min(batch_size, len(train.labels)),
-        train_pixels=padded.to(device),
-        train_labels=torch.from_numpy(train.labels).to(device),
-        val=_eval_split(val, mean, std, device, batch_size),
+        train_pixels=padded if stay else padded.to(device),
+        train_labels=torch.tensor(train.labels, device="cpu" if stay else device),
+        val=_eval_split(val, mean, std, device, batch_size, stay=stay),
     )
-
-
-def _check_room(needed: int, room_bytes: int | None, device: torch.device) -> None:
-    if room_bytes is not None and needed > room_bytes:
-        needed_mib, room_mib = -(-needed // 2**20), room_bytes // 2**20
-        raise NoMemoryError(
-            f"the images must fit into the {room_mib} MiB that {device} has free, but take "
-            f"{needed_mib} MiB; use a smaller data.image_size or data.train_images"
-        )
 
 
 def look_at_test(data: Data) -> None:
@@ -107,7 +102,8 @@ def load_test(data: Data) -> EvalSplit:
         ConfigError: if there are none, they cannot be read, or are of other classes.
     """
     test = _read_test(data.source, data.resolved, data.class_names)
-    return _eval_split(test, data.mean, data.std, data.train_pixels.device, data.batch_size)
+    stay = data.train_pixels.device != data.device
+    return _eval_split(test, data.mean, data.std, data.device, data.batch_size, stay=stay)
 
 
 def load_test_alone(
@@ -163,10 +159,13 @@ def _eval_split(
     std: tuple[float, ...],
     device: torch.device,
     batch_size: int,
+    *,
+    stay: bool = False,
 ) -> EvalSplit:
+    place = torch.device("cpu") if stay else device
     return EvalSplit(
-        torch.tensor(images.images, device=device),  # a copy: arrays from a file may be read-only
-        torch.tensor(images.labels, device=device),
+        torch.tensor(images.images, device=place),  # a copy: arrays from a file may be read-only
+        torch.tensor(images.labels, device=place),
         *(torch.tensor([255 * level for level in levels], device=device) for levels in (mean, std)),
         fingerprint=fingerprint(images),
         batch_size=min(EVAL_BATCH_SIZE, batch_size),

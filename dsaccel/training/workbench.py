@@ -108,7 +108,6 @@ def read_data(
 
     Raises:
         ConfigError: as `load_data`.
-        NoMemoryError: if they do not fit on a GPU.
     """
     return load_data(
         config.data,
