@@ -5,6 +5,9 @@ from typing import Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
 
+RankedBy = Literal["head", "output"]
+"""What pruning ranks by: the deepest trained local head, or the output layer."""
+
 
 @dataclass(frozen=True)
 class Divergence:
@@ -36,7 +39,7 @@ class Rung:
         heads = self.accuracies[hierarchy]
         return heads[-2:][0] if self.has_output else heads[-1]
 
-    def ranked(self, hierarchy: Hierarchy, by: Literal["head", "output"]) -> float:
+    def ranked(self, hierarchy: Hierarchy, by: RankedBy) -> float:
         """What pruning ranks by, as the study asks."""
         return self.output(hierarchy) if by == "output" else self.deepest_head(hierarchy)
 

@@ -1,7 +1,7 @@
 """The rows of a stored study: one trial is one hierarchy, and every row is a real network."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.spec.rung import RankedBy
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import (
     CohortRecord,
@@ -36,7 +37,7 @@ class Ledger:
         directory: StudyDir,
         space: SearchSpace,
         plan: Callable[[Hierarchy], Plan],
-        by: Literal["head", "output"] = "head",
+        by: RankedBy = "head",
         costs: Callable[[Cohort, Hierarchy], dict[str, float]] = lambda cohort, hierarchy: {},
     ) -> None:
         self.study = study
@@ -44,7 +45,7 @@ class Ledger:
         self._space = space
         self._plan = plan
         self._costs = costs
-        self._by: Literal["head", "output"] = by
+        self._by: RankedBy = by
         self._open: dict[Hierarchy, tuple[optuna.Trial, tuple[int, int]]] = {}
         """With their cohort and place."""
         self._reported: dict[Hierarchy, int] = {}
