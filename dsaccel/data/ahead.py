@@ -1,6 +1,7 @@
 """Batches of host memory, brought to a device ahead of their use."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,12 +25,12 @@ def brought_ahead(first: Batch, others: Iterator[Batch], device: torch.device) -
     """
     stream = torch.cuda.Stream(device)
 
-    def bring(batch: Batch) -> tuple[Batch, torch.cuda.Event]:
+    def bring(batch: Batch) -> tuple[Batch, Any]:
         with torch.cuda.stream(stream):
             copies = tuple(t.pin_memory().to(device, non_blocking=True) for t in batch)
             return copies, stream.record_event()
 
-    def ready(batch: Batch, copied: torch.cuda.Event) -> Batch:
+    def ready(batch: Batch, copied: Any) -> Batch:
         user = torch.cuda.current_stream(device)
         user.wait_event(copied)
         for tensor in batch:
