@@ -1,9 +1,12 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from dsaccel.config.study import DataConfig
+from dsaccel.data.ahead import brought_ahead
 from dsaccel.data.images import Images
 from dsaccel.data.load import load_data, load_test
 from dsaccel.data.source import DataSource
@@ -366,3 +369,56 @@ def test_augmentation_larger_than_the_image_is_refused(load, name):
 def test_a_missing_test_split_is_refused_when_it_is_asked_for(load):
     with pytest.raises(ConfigError, match="a source must have test images"):
         load_test(load())
+
+
+@pytest.mark.parametrize("stay", [False, True])
+def test_images_that_take_most_of_a_gpu_stay_on_the_host(monkeypatch, stay):
+    """Tensors without numbers play the GPU's."""
+    gpu = torch.device("meta")
+
+    def moved(made, device):
+        return (tuple(tensor.to(device) for tensor in batch) for batch in made)
+
+    monkeypatch.setattr("dsaccel.data.batches.on_device", moved)
+    given = Given(train=make_images(), test=make_images())
+    data = load_data(
+        DataConfig(),
+        seed=1,
+        batch_size=16,
+        device=gpu,
+        source=given,
+        room_bytes=10**3 if stay else 10**6,
+    )
+    kept = data.train_pixels, data.train_labels, data.val.pixels, load_test(data).pixels
+    assert {tensor.device for tensor in kept} == {CPU if stay else gpu}
+    for made in (data.train_batches(1), data.val_batches()):
+        assert {tensor.device for tensor in next(made)} == {gpu}
+
+
+class Stream:
+    """A CUDA stream where there is none: it notes what is asked of it."""
+
+    def __init__(self, calls, name):
+        self.calls, self.name = calls, name
+
+    def record_event(self):
+        self.calls.append("copied")
+        return len(self.calls)
+
+    def wait_event(self, event):
+        self.calls.append("waited")
+
+
+def test_each_batch_is_copied_while_the_one_before_it_is_used(monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream(calls, "own"))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream(calls, "user"))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: calls.append("kept"))
+    given = [(torch.full((2,), float(n)), torch.tensor(n)) for n in range(3)]
+    for number, (x, y) in enumerate(brought_ahead(given[0], iter(given[1:]), CPU)):
+        calls.append("used")
+        assert (x.tolist(), int(y)) == ([float(number)] * 2, number)
+    in_turn = ["copied", "waited", "kept", "kept", "used"]
+    assert calls == ["copied", *in_turn, *in_turn, *in_turn[1:]]

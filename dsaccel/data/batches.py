@@ -1,9 +1,9 @@
-"""Images on the device, and the batches made of them there.
+"""Images, and the batches made of them on the device.
 
-Images stay uint8 on the device; crop, flip, cutout and normalisation are one gather and a few
-tensor operations a batch. The order and the augmentation of an epoch are drawn on the CPU from
-seeds of their own, so that they depend on the seed and the epoch alone, not on the device or on
-what else is trained.
+Images stay uint8, on the device or, where they take too much of it, in host memory; crop, flip,
+cutout and normalisation are one gather and a few tensor operations a batch. The order and the
+augmentation of an epoch are drawn on the CPU from seeds of their own, so that they depend on the
+seed and the epoch alone, not on the device or on what else is trained.
 """
 
 # N images, B batch, C channels, H = W side, P padded side
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dsaccel.config.study import DataConfig
+from dsaccel.data.ahead import on_device
 from dsaccel.data.source import DataSource
 from dsaccel.seeds import derive
 
@@ -27,12 +28,12 @@ class EvalSplit:
     """Images that are looked at as they are, in a fixed order."""
 
     pixels: Tensor
-    """(N, H, W, C) uint8, on the device."""
+    """(N, H, W, C) uint8, on the device or in host memory."""
     labels: Tensor
-    """(N,) int64, on the device."""
+    """(N,) int64, where the pixels are."""
     mean: Tensor
     std: Tensor
-    """(C,) float32, of pixels within 0..255."""
+    """(C,) float32, of pixels within 0..255, on the device."""
     fingerprint: str
     """Hash of these images and labels."""
     batch_size: int = EVAL_BATCH_SIZE
@@ -40,7 +41,8 @@ class EvalSplit:
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All images: x (B, C, H, W) float32 and y (B,) int64; the last batch may be smaller."""
         pixels_and_labels = self.pixels.split(self.batch_size), self.labels.split(self.batch_size)
-        for pixels_BHWC, y_B in zip(*pixels_and_labels, strict=True):
+        batches = zip(*pixels_and_labels, strict=True)
+        for pixels_BHWC, y_B in on_device(batches, self.mean.device):
             yield _normalise(pixels_BHWC, self.mean, self.std), y_B
 
 
@@ -68,9 +70,9 @@ class Data:
     batch_size: int
     """Images a training step: those asked for, or all training images if they are fewer."""
     train_pixels: Tensor
-    """(N, P, P, C) uint8, padded with black for the crops, on the device."""
+    """(N, P, P, C) uint8, padded with black for the crops, on the device or in host memory."""
     train_labels: Tensor
-    """(N,) int64, on the device."""
+    """(N,) int64, where the pixels are."""
     val: EvalSplit
 
     @property
@@ -84,6 +86,11 @@ class Data:
     @property
     def side(self) -> int:
         return self.val.pixels.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches are."""
+        return self.val.mean.device
 
     @property
     def num_train(self) -> int:
@@ -110,16 +117,19 @@ class Data:
         highest = (2 * (self.resolved.crop_padding or 0) + 1,) * 2 + (2,) + (self.side,) * 2
         draws = [order_N, *(torch.randint(h, (num_used,), generator=augmenting) for h in highest)]
         per_batch = (draw.to(self.train_pixels.device).split(self.batch_size) for draw in draws)
-        for index_B, *drawn in zip(*per_batch, strict=True):
-            yield self._augment(index_B, *drawn), self.train_labels[index_B]
+        batches = (
+            (self._crop(index_B, *where), self.train_labels[index_B], y_B, x_B)
+            for index_B, *where, y_B, x_B in zip(*per_batch, strict=True)
+        )
+        for pixels_BHWC, labels_B, y_B, x_B in on_device(batches, self.device):
+            yield self._finish(pixels_BHWC, y_B, x_B), labels_B
 
     def val_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The validation images, as `EvalSplit.batches`."""
         return self.val.batches()
 
-    def _augment(self, index_B: Tensor, *draws: Tensor) -> Tensor:
-        """Crop, flip, normalise and cut out a square around (y, x): one gather for the batch."""
-        top_B, left_B, flip_B, y_B, x_B = draws
+    def _crop(self, index_B: Tensor, top_B: Tensor, left_B: Tensor, flip_B: Tensor) -> Tensor:
+        """Crop and flip: one gather for the batch."""
         along_H = torch.arange(self.side, device=index_B.device)
         row_BH = top_B[:, None] + along_H
         column_BW = left_B[:, None] + along_H
@@ -130,9 +140,13 @@ class Data:
         first_BH = (index_B[:, None] * padded_side + row_BH) * padded_side
         at_BHW = first_BH[:, :, None] + column_BW[:, None, :]
         pixels_BHWC = self.train_pixels.flatten(0, 2).index_select(0, at_BHW.flatten())
-        pixels_BHWC = pixels_BHWC.unflatten(0, at_BHW.shape)
+        return pixels_BHWC.unflatten(0, at_BHW.shape)
+
+    def _finish(self, pixels_BHWC: Tensor, y_B: Tensor, x_B: Tensor) -> Tensor:
+        """Normalise, and cut out a square around (y, x)."""
         batch_BCHW = _normalise(pixels_BHWC, self.val.mean, self.val.std)
         if length := self.resolved.cutout:
+            along_H = torch.arange(self.side, device=y_B.device)
             y_BH, x_BW = along_H - y_B[:, None] + length // 2, along_H - x_B[:, None] + length // 2
             in_row_BH, in_column_BW = (at.ge(0) & at.lt(length) for at in (y_BH, x_BW))
             # zero is the mean; in place, because it keeps the memory format

@@ -6,7 +6,6 @@
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from dsaccel.config.study import DataConfig
 from dsaccel.data.batches import EVAL_BATCH_SIZE, Data, EvalSplit
@@ -14,6 +13,9 @@ from dsaccel.data.images import Images, Split, check_same_classes, fingerprint
 from dsaccel.data.source import DataSource, open_source, read_images
 from dsaccel.data.splits import split_off_validation, subset
 from dsaccel.errors import ConfigError
+
+SHARE = 0.5
+"""Of a GPU's free memory, that images may take."""
 
 
 def load_data(
@@ -24,6 +26,7 @@ def load_data(
     device: torch.device,
     download: bool = False,
     source: DataSource | None = None,
+    room_bytes: int | None = None,
 ) -> Data:
     """Read the training and the validation images and put both on the device.
 
@@ -36,6 +39,8 @@ def load_data(
         device: where to.
         download: fetch a named data set that is not there.
         source: of the images; None: the one that the settings name.
+        room_bytes: what the device has free, a GPU: images that take more than half of it stay in
+            host memory; None: as much as they need.
 
     Raises:
         ConfigError: if the images cannot be read, a class is too small to be split, or a setting
@@ -57,7 +62,11 @@ def load_data(
     train = subset(resolved, train, seed)
     mean, std = _mean_and_std(train.images)
     padding = resolved.crop_padding or 0
-    train_pixels = torch.tensor(train.images, device=device)
+    # padded here: the device never holds them twice
+    sides = (padding, padding)
+    padded = torch.from_numpy(np.pad(train.images, ((0, 0), sides, sides, (0, 0))))
+    needed = padded.nbytes + val.images.nbytes
+    stay = room_bytes is not None and needed > SHARE * room_bytes
     return Data(
         source=source,
         resolved=resolved,
@@ -70,9 +79,9 @@ def load_data(
         std=std,
         seed=seed,
         batch_size=min(batch_size, len(train.labels)),
-        train_pixels=F.pad(train_pixels, (0, 0, padding, padding, padding, padding)),
-        train_labels=torch.from_numpy(train.labels).to(device),
-        val=_eval_split(val, mean, std, device, batch_size),
+        train_pixels=padded if stay else padded.to(device),
+        train_labels=torch.tensor(train.labels, device="cpu" if stay else device),
+        val=_eval_split(val, mean, std, device, batch_size, stay=stay),
     )
 
 
@@ -93,7 +102,8 @@ def load_test(data: Data) -> EvalSplit:
         ConfigError: if there are none, they cannot be read, or are of other classes.
     """
     test = _read_test(data.source, data.resolved, data.class_names)
-    return _eval_split(test, data.mean, data.std, data.train_pixels.device, data.batch_size)
+    stay = data.train_pixels.device != data.device
+    return _eval_split(test, data.mean, data.std, data.device, data.batch_size, stay=stay)
 
 
 def load_test_alone(
@@ -149,10 +159,13 @@ def _eval_split(
     std: tuple[float, ...],
     device: torch.device,
     batch_size: int,
+    *,
+    stay: bool = False,
 ) -> EvalSplit:
+    place = torch.device("cpu") if stay else device
     return EvalSplit(
-        torch.tensor(images.images, device=device),  # a copy: arrays from a file may be read-only
-        torch.tensor(images.labels, device=device),
+        torch.tensor(images.images, device=place),  # a copy: arrays from a file may be read-only
+        torch.tensor(images.labels, device=place),
         *(torch.tensor([255 * level for level in levels], device=device) for levels in (mean, std)),
         fingerprint=fingerprint(images),
         batch_size=min(EVAL_BATCH_SIZE, batch_size),

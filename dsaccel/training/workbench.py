@@ -20,6 +20,7 @@ from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.device import device_note, resolve_runtime
+from dsaccel.training.device_memory import free_memory_bytes
 from dsaccel.training.memory_limit import MemoryLimit
 
 Config = TypeVar("Config", StudyConfig, RunConfig)
@@ -104,6 +105,9 @@ def read_data(
 ) -> Data:
     """The images of a config or a source; `seed` splits, orders and augments them in place of its
     own.
+
+    Raises:
+        ConfigError: as `load_data`.
     """
     return load_data(
         config.data,
@@ -112,4 +116,5 @@ def read_data(
         device=device,
         download=download,
         source=source,
+        room_bytes=free_memory_bytes(device) if device.type == "cuda" else None,
     )
