@@ -37,10 +37,11 @@ from dsaccel.families import MODES, Mode
 from dsaccel.files import make_folder
 from dsaccel.seeds import derive
 from dsaccel.study.folder import StudyDir, training_lock
-from dsaccel.study.record import StudyRecord, add_readings, write_confirmation
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.rows import read_rows
 from dsaccel.study.storage import TUNING_SUFFIX, open_study, storage_errors
+from dsaccel.study.writing import add_readings, write_confirmation
 from dsaccel.text import utc_now
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort

@@ -6,13 +6,9 @@ from optuna import Study
 
 from dsaccel.errors import NoMemoryError
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.study.record import (
-    Baseline,
-    StudyRecord,
-    write_baseline,
-    write_winner,
-)
+from dsaccel.study.record import Baseline, StudyRecord
 from dsaccel.study.rows import best_trial
+from dsaccel.study.writing import write_baseline, write_winner
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.workbench import Workbench

@@ -24,10 +24,11 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.harvest import Harvest, add_harvest, read_harvest
-from dsaccel.study.record import CohortRecord, TrialRecord, add_time, write_cohort
+from dsaccel.study.record import CohortRecord, TrialRecord
 from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.storage import storage_errors
 from dsaccel.study.trials import Ledger
+from dsaccel.study.writing import add_time, write_cohort
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.device import running

@@ -9,11 +9,9 @@ What is not recorded (yet), or is no finite number where there must be one, is N
 read at any moment.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -23,14 +21,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
-from dsaccel.data.batches import Data
-from dsaccel.files import make_folder, write_text
-from dsaccel.parts import foreign_parts
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Divergence
 from dsaccel.study.folder import StudyDir
-from dsaccel.training.cohort import Cohort
+from dsaccel.study.heads import read_heads
 
 SCHEMA = 2
 """Of the attributes that are written; 1, which had no number, knows no cohorts of trials."""
@@ -123,7 +117,7 @@ class TrialRecord:
         """
         rungs = self._attributes.get("head_accuracies")  # of schema 1
         if rungs is None and self.folder is not None:
-            rungs = _read_heads(self.folder, self.order, self._attributes.get("heads_sha256"))
+            rungs = read_heads(self.folder, self.order, self._attributes.get("heads_sha256"))
         return [[number(accuracy) for accuracy in rung] for rung in rungs or []]
 
     @property
@@ -332,119 +326,6 @@ def number(value: Any) -> float | None:
     """The value if it is a finite number."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number and math.isfinite(value) else None
-
-
-# ------------------------------------------------------------------ writing
-
-
-def write_beginning(study: Study, config: StudyConfig, data: Data) -> None:
-    """What a study goes on with: its settings, and what its accuracies are measured on."""
-    study.set_user_attr("schema", SCHEMA)
-    study.set_user_attr("fingerprint", data.fingerprint)
-    study.set_user_attr("num_val", data.num_val)
-    study.set_user_attr("num_classes", data.num_classes)
-    study.set_user_attr("data_notes", list(data.notes))
-    study.set_user_attr("parts", [asdict(part) for part in foreign_parts(config)])
-    study.set_user_attr("config", config.model_dump(mode="json"))
-
-
-def write_cohort(study: Study, cohort: CohortRecord) -> None:
-    """A cohort before it is trained, and as the last thing when all else of it is written."""
-    study.set_user_attr("cohort", asdict(cohort) | {"asked": list(map(str, cohort.asked))})
-
-
-def write_baseline(study: Study, plan: Plan, accuracy: float, time_s: float) -> None:
-    """What back-propagation has reached with a hierarchy."""
-    reached = {"val_accuracy": accuracy, "num_parameters": plan.num_parameters, "time_s": time_s}
-    others = study.user_attrs.get("global", {})
-    study.set_user_attr("global", {**others, str(plan.hierarchy): reached})
-
-
-def write_winner(study: Study, hierarchy: Hierarchy) -> None:
-    """That the hierarchy, which is trained by back-propagation, is the study's baseline."""
-    reached = study.user_attrs["global"][str(hierarchy)]
-    study.set_user_attr("baseline", {"hierarchy": str(hierarchy), **reached})
-
-
-def write_confirmation(study: Study, record: Mapping[str, Any]) -> None:
-    """What a confirmation has come to."""
-    study.set_user_attr("confirmation", record)
-
-
-def add_readings(study: Study, readings: Sequence[Mapping[str, Any]]) -> None:
-    """Looks at the test split, after those before."""
-    known = study.user_attrs.get("test_readings") or []
-    study.set_user_attr("test_readings", [*known, *readings])
-
-
-def add_time(study: Study, time_s: float) -> None:
-    """One run's."""
-    study.set_user_attr("time_s", study.user_attrs.get("time_s", 0.0) + time_s)
-
-
-def begun(
-    hierarchy: Hierarchy,
-    cohort: int,
-    place: int,
-    *,
-    is_reference: bool = False,
-    is_feasible: bool = True,
-    is_harvested: bool = False,
-) -> dict[str, Any]:
-    """A trial's attributes when it begins."""
-    marks = {"reference": is_reference, "harvested": is_harvested}
-    return {
-        "hierarchy": str(hierarchy),
-        "cohort": cohort,
-        "place": place,
-        **{name: True for name, is_set in marks.items() if is_set},
-        **({} if is_feasible else {"feasible": False}),
-    }
-
-
-def write_heads(folder: Path, order: tuple[int, int], rungs: list[list[float]]) -> dict[str, Any]:
-    """Keep the accuracies of a trial's heads in a file; returns the trial's attributes of it."""
-    text = json.dumps(rungs)
-    make_folder(folder)
-    write_text(_heads_path(folder, order), text)
-    return {"heads_sha256": hashlib.sha256(text.encode()).hexdigest()}
-
-
-def _read_heads(folder: Path, order: tuple[int, int], sha256: Any) -> list[list[float]] | None:
-    try:
-        text = _heads_path(folder, order).read_bytes()
-    except OSError:
-        return None
-    return json.loads(text) if hashlib.sha256(text).hexdigest() == sha256 else None
-
-
-def _heads_path(folder: Path, order: tuple[int, int]) -> Path:
-    cohort, place = order
-    return folder / f"{cohort}-{place}.json"
-
-
-def reached(cohort: Cohort, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
-    """A trial's attributes when it ends, but for its heads."""
-    rung = cohort.history[-1]
-    # a sequential trial that is pruned has no output layer yet
-    output = {"val_accuracy": rung.output(hierarchy)} if rung.has_output else {}
-    diverged = cohort.diverged(hierarchy)
-    return {
-        **output,
-        **({} if diverged is None else {"diverged": asdict(diverged)}),
-        "head_stages": plan.head_stages,
-        "num_parameters": plan.num_parameters,
-        "flops": plan.flops,
-        "num_local_losses": plan.num_local_losses,
-        "shallow_scale": plan.shallow_scale,
-        "time_s": cohort.time_s[hierarchy],
-        "epochs_trained": cohort.epochs_trained(hierarchy),
-    }
-
-
-def has_diverged(attributes: Mapping[str, Any]) -> bool:
-    """Whether a trial with these attributes must not be called the best by Optuna either."""
-    return "diverged" in attributes
 
 
 def _baseline(stored: Mapping[str, Any], hierarchy: Any) -> Baseline | None:

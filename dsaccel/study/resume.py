@@ -13,8 +13,8 @@ from dsaccel.files import make_folder, remove_file
 from dsaccel.parts import PartRef, foreign_parts, refuse_changed
 from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.note import write_note
-from dsaccel.study.record import write_beginning
 from dsaccel.study.storage import open_study, redact, storage_errors, stored_attributes
+from dsaccel.study.writing import write_beginning
 
 
 class Recorded(NamedTuple):

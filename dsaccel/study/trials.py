@@ -11,15 +11,9 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import RankedBy
 from dsaccel.study.folder import StudyDir
-from dsaccel.study.record import (
-    CohortRecord,
-    StudyRecord,
-    begun,
-    has_diverged,
-    reached,
-    write_cohort,
-    write_heads,
-)
+from dsaccel.study.heads import write_heads
+from dsaccel.study.record import CohortRecord, StudyRecord
+from dsaccel.study.writing import begun, has_diverged, reached, write_cohort
 from dsaccel.training.cohort import Cohort
 
 CONSTRAINT = "in the space"

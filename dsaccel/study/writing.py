@@ -1,0 +1,104 @@
+"""What is written of a study; `record.py` reads it, and no one else knows the keys."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from optuna import Study
+
+from dsaccel.config.study import StudyConfig
+from dsaccel.data.batches import Data
+from dsaccel.parts import foreign_parts
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.plan import Plan
+from dsaccel.study.record import SCHEMA, CohortRecord
+from dsaccel.training.cohort import Cohort
+
+
+def write_beginning(study: Study, config: StudyConfig, data: Data) -> None:
+    """What a study goes on with: its settings, and what its accuracies are measured on."""
+    study.set_user_attr("schema", SCHEMA)
+    study.set_user_attr("fingerprint", data.fingerprint)
+    study.set_user_attr("num_val", data.num_val)
+    study.set_user_attr("num_classes", data.num_classes)
+    study.set_user_attr("data_notes", list(data.notes))
+    study.set_user_attr("parts", [asdict(part) for part in foreign_parts(config)])
+    study.set_user_attr("config", config.model_dump(mode="json"))
+
+
+def write_cohort(study: Study, cohort: CohortRecord) -> None:
+    """A cohort before it is trained, and as the last thing when all else of it is written."""
+    study.set_user_attr("cohort", asdict(cohort) | {"asked": list(map(str, cohort.asked))})
+
+
+def write_baseline(study: Study, plan: Plan, accuracy: float, time_s: float) -> None:
+    """What back-propagation has reached with a hierarchy."""
+    reached = {"val_accuracy": accuracy, "num_parameters": plan.num_parameters, "time_s": time_s}
+    others = study.user_attrs.get("global", {})
+    study.set_user_attr("global", {**others, str(plan.hierarchy): reached})
+
+
+def write_winner(study: Study, hierarchy: Hierarchy) -> None:
+    """That the hierarchy, which is trained by back-propagation, is the study's baseline."""
+    reached = study.user_attrs["global"][str(hierarchy)]
+    study.set_user_attr("baseline", {"hierarchy": str(hierarchy), **reached})
+
+
+def write_confirmation(study: Study, record: Mapping[str, Any]) -> None:
+    """What a confirmation has come to."""
+    study.set_user_attr("confirmation", record)
+
+
+def add_readings(study: Study, readings: Sequence[Mapping[str, Any]]) -> None:
+    """Looks at the test split, after those before."""
+    known = study.user_attrs.get("test_readings") or []
+    study.set_user_attr("test_readings", [*known, *readings])
+
+
+def add_time(study: Study, time_s: float) -> None:
+    """One run's."""
+    study.set_user_attr("time_s", study.user_attrs.get("time_s", 0.0) + time_s)
+
+
+def begun(
+    hierarchy: Hierarchy,
+    cohort: int,
+    place: int,
+    *,
+    is_reference: bool = False,
+    is_feasible: bool = True,
+    is_harvested: bool = False,
+) -> dict[str, Any]:
+    """A trial's attributes when it begins."""
+    marks = {"reference": is_reference, "harvested": is_harvested}
+    return {
+        "hierarchy": str(hierarchy),
+        "cohort": cohort,
+        "place": place,
+        **{name: True for name, is_set in marks.items() if is_set},
+        **({} if is_feasible else {"feasible": False}),
+    }
+
+
+def reached(cohort: Cohort, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
+    """A trial's attributes when it ends, but for its heads."""
+    rung = cohort.history[-1]
+    # a sequential trial that is pruned has no output layer yet
+    output = {"val_accuracy": rung.output(hierarchy)} if rung.has_output else {}
+    diverged = cohort.diverged(hierarchy)
+    return {
+        **output,
+        **({} if diverged is None else {"diverged": asdict(diverged)}),
+        "head_stages": plan.head_stages,
+        "num_parameters": plan.num_parameters,
+        "flops": plan.flops,
+        "num_local_losses": plan.num_local_losses,
+        "shallow_scale": plan.shallow_scale,
+        "time_s": cohort.time_s[hierarchy],
+        "epochs_trained": cohort.epochs_trained(hierarchy),
+    }
+
+
+def has_diverged(attributes: Mapping[str, Any]) -> bool:
+    """Whether a trial with these attributes must not be called the best by Optuna either."""
+    return "diverged" in attributes
