@@ -15,6 +15,7 @@ from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.note import write_note
 from dsaccel.study.record import write_beginning
 from dsaccel.study.storage import open_study, redact, storage_errors, stored_attributes
+from dsaccel.training.checkpoint import remove_checkpoint
 
 
 class Recorded(NamedTuple):
@@ -136,7 +137,7 @@ def begin_study(directory: StudyDir, config: StudyConfig, data: Data) -> optuna.
     with storage_errors(directory.storage_url(config)), training_lock(directory):
         if "config" not in study.user_attrs:
             # left by a study of this name that is no more; its key does not tell n_trials
-            directory.checkpoint.unlink(missing_ok=True)
+            remove_checkpoint(directory.checkpoint)
             write_note(study, config)
         write_beginning(study, config, data)
         write_toml(directory.config, config)

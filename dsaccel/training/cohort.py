@@ -3,6 +3,7 @@
 A cohort can be saved at any rung and goes on from there bit for bit.
 """
 
+import copy
 import time
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
@@ -61,7 +62,7 @@ class Cohort:
         self.seed = seed
         self.learners = self._make_learners()
         self._blocks_learned = 0.0
-        """Of a sequential schedule, retired nodes' too."""
+        """Summed over rungs; see `blocks_trained`."""
         self.history: list[Rung] = []
         """The rungs so far, oldest first."""
         self.time_s: dict[Hierarchy, float] = dict.fromkeys(self.trie.living, 0.0)
@@ -96,13 +97,12 @@ class Cohort:
 
     @property
     def blocks_trained(self) -> float:
-        """Blocks (stem counted) that have learned, those of retired nodes too. If the schedule is
-        sequential a retired network's last blocks were never trained, and a block of two units of
-        which one was counts a half.
+        """Blocks (stem counted) that have learned, each as far as it has: one that was retired
+        after a quarter of its epochs counts a quarter, and one of two units of which one has
+        learned counts a half.
         """
-        if self.training.schedule == "simultaneous":
-            return self.trie.blocks_trained
-        blocks = self._blocks_learned
+        is_simultaneous = self.training.schedule == "simultaneous"
+        blocks = self._blocks_learned / (self.training.epochs if is_simultaneous else 1)
         return int(blocks) if blocks.is_integer() else blocks
 
     def head_accuracies(self, hierarchy: Hierarchy) -> list[list[float]]:
@@ -169,7 +169,8 @@ class Cohort:
         self._blocks_learned = state["blocks_learned"]
         drop_retired(self.trie, self.learners)
         for node, learner in self.learners.items():
-            learner.load_state_dict(state["learners"][node.number])
+            # a copy: what was saved may be mapped into memory, and Adam writes into its averages
+            learner.load_state_dict(copy.deepcopy(state["learners"][node.number]))
 
     def _make_learners(self) -> dict[Node, Learner]:
         return {
