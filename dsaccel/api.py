@@ -1,6 +1,7 @@
 """A study from Python: `dsaccel.Study`, of which the commands are shells. See docs/python.md."""
 
 import logging
+import shlex
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from copy import deepcopy
@@ -17,7 +18,7 @@ from dsaccel.confirm.run import Confirm, ConfirmProgress
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, UserError
 from dsaccel.families import check_hierarchy
-from dsaccel.parts import trust, words_of
+from dsaccel.imports import trust, words_of
 from dsaccel.report.confirmation import write_confirmation
 from dsaccel.report.figures import FIGURES
 from dsaccel.report.results import write_results
@@ -135,7 +136,7 @@ class Study:
             find_study(text)  # says what is known here, if this is not
             raise ConfigError(
                 f"study must be one that was run, but {directory.config} is not there; "
-                f"run it with: dsaccel search {text}"
+                f"run it with: {shlex.join(['dsaccel', 'search', text])}"
             )
         loaded = cls(directory.read_config(), directory, data=data, download=download)
         _ = loaded.optuna

@@ -74,6 +74,16 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file, unless it is not there.
+
+    Raises:
+        StorageError: if it cannot be removed, as a folder of its name.
+    """
+    with _writing(path):
+        path.unlink(missing_ok=True)
+
+
 def check_writable(path: Path, num_bytes: int = 4096) -> None:
     """Refuse a file of some size that cannot be written, before the work whose outcome it holds.
 

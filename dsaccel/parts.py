@@ -3,22 +3,19 @@
 A part is a class: a frozen `Section` whose fields are its options, whose docstring is its help, and
 whose base says of which kind it is. Shipped parts have names in `BUILTIN`, a table of text: to list
 them imports nothing. A user's own part is `mypackage.heads:Mine` or `./heads.py:Mine`. It is code,
-so it is imported only after `trust`: the user has named it on the command line, in the study file
-or in Python. A name that was read from weights or a recorded study is not trusted by itself.
+so it is imported only after `trust` (`imports.py`).
 """
 
 import hashlib
-import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from dsaccel.errors import ConfigError, MismatchError
+from dsaccel.imports import import_attribute, is_foreign, trusted
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -77,10 +74,6 @@ BUILTIN: dict[Kind, dict[str, str]] = {
 }
 """The shipped parts of each kind: name -> `module:Class`."""
 
-_trusted: dict[str, Path] = {}
-"""The import paths that the user has named, and the folder that `./` of each stands for."""
-_files: dict[tuple[Path, str | None], ModuleType] = {}
-"""The imported files, by path and SHA-256."""
 _parts: dict[tuple[type, str], Any] = {}
 """The parts of configs, by class and options: many ask for the same ones."""
 
@@ -124,46 +117,6 @@ class NamesPart:
         return name in BUILTIN[self.kind] or is_foreign(name)
 
 
-def is_foreign(name: str) -> bool:
-    """Whether a name is an import path, `mypackage.heads:Mine` or `./heads.py:Mine`."""
-    module, _, attribute = name.rpartition(":")
-    return bool(module) and attribute.isidentifier() and not set(module) & set(" \t\n=,")
-
-
-def trust(names: Iterable[str], base: Path) -> None:
-    """Allow the import of parts that the user has named.
-
-    Args:
-        names: import paths; names of shipped parts need no trust and are passed over.
-        base: the folder that `./` stands for: that of the study file, or the current one.
-
-    Raises:
-        ConfigError: if a name stands for another file already.
-    """
-    base = base.resolve()
-    for name in filter(is_foreign, names):
-        known = _trusted.setdefault(name, base)
-        if known != base and _is_file(name) and _sha256(known, name) != _sha256(base, name):
-            raise ConfigError(
-                f"{name} must be one part, but it is another one in {base} than in {known}; "
-                f"give one of the files another name"
-            )
-
-
-def words_of(tables: Any) -> Iterator[str]:
-    """Every text in nested tables and lists, among which are the names of parts."""
-    if isinstance(tables, str):
-        yield tables
-    elif isinstance(tables, Mapping | list | tuple):
-        for value in tables.values() if isinstance(tables, Mapping) else tables:
-            yield from words_of(value)
-
-
-def trusted() -> dict[str, Path]:
-    """What has been trusted, so that a worker process can trust the same."""
-    return dict(_trusted)
-
-
 def load_part(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> Any:
     """A part with its options.
 
@@ -189,7 +142,7 @@ def load_class(kind: Kind, name: str) -> type[Any]:
         except ValueError as error:
             raise ConfigError(f"{kind} {error}, but got {name!r}") from None
         _refuse_untrusted(kind, name)
-    base, part = _attribute(KINDS[kind]), _imported(kind, path)
+    base, part = import_attribute(KINDS[kind]), _imported(kind, path)
     if not (isinstance(part, type) and issubclass(part, base)):
         expected = KINDS[kind].replace(":", ".")
         raise ConfigError(f"{kind} {name} must be a class derived from {expected}, but is {part!r}")
@@ -280,7 +233,7 @@ def refuse_changed(recorded: Iterable[PartRef], now: Iterable[PartRef]) -> None:
 
 
 def _refuse_untrusted(kind: Kind, name: str) -> None:
-    if name not in _trusted:
+    if name not in trusted():
         raise ConfigError(
             f"{kind} {name} is code that you have not named yourself; if you trust it, allow its "
             f"import with --trust-part {name}"
@@ -289,49 +242,8 @@ def _refuse_untrusted(kind: Kind, name: str) -> None:
 
 def _imported(kind: Kind, path: str) -> Any:
     try:
-        return _attribute(path)
+        return import_attribute(path)
     except Exception as error:  # whatever a user's file raises
         raise ConfigError(
             f"{kind} {path} must be importable, but: {type(error).__name__}: {error}"
         ) from error
-
-
-def _attribute(path: str) -> Any:
-    module, _, attribute = path.rpartition(":")
-    if _is_file(path):
-        return getattr(_import_file(_trusted[path], path), attribute)
-    return getattr(importlib.import_module(module), attribute)
-
-
-def _is_file(path: str) -> bool:
-    return path.rpartition(":")[0].endswith(".py")
-
-
-def _import_file(base: Path, path: str) -> ModuleType:
-    """The module of a file; imported again only if the file has changed."""
-    file, sha256 = _file(base, path), _sha256(base, path)
-    if (file, sha256) not in _files:
-        name = f"dsaccel_part_{file.stem}_{str(sha256)[:16]}"
-        spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses look their module up
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-        _files[file, sha256] = module
-    return _files[file, sha256]
-
-
-def _file(base: Path, path: str) -> Path:
-    return base / path.rpartition(":")[0]
-
-
-def _sha256(base: Path, path: str) -> str | None:
-    try:
-        return hashlib.sha256(_file(base, path).read_bytes()).hexdigest()
-    except OSError:
-        return None

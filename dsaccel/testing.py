@@ -18,8 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml, write_toml
 from dsaccel.families import MODES, Mode, build_plan, find_family
+from dsaccel.imports import trust
 from dsaccel.nn.layers import Unit, build_units
-from dsaccel.parts import BUILTIN, Kind, part_of, trust
+from dsaccel.parts import BUILTIN, Kind, part_of
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Node, Trie

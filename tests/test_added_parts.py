@@ -7,7 +7,7 @@ from typing import Annotated
 
 import pytest
 
-from dsaccel import parts
+from dsaccel import imports, parts
 from dsaccel.config.section import Section
 from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError, MismatchError
@@ -58,8 +58,8 @@ imported.append(__name__)
 def _only_shapes(monkeypatch):
     monkeypatch.setitem(parts.KINDS, "head", f"{__name__}:Shape")
     monkeypatch.setitem(parts.BUILTIN, "head", {"square": f"{__name__}:Square"})
-    monkeypatch.setattr(parts, "_trusted", {})
-    monkeypatch.setattr(parts, "_files", {})
+    monkeypatch.setattr(imports, "_trusted", {})
+    monkeypatch.setattr(imports, "_files", {})
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def mine(tmp_path, monkeypatch) -> Path:
     return file
 
 
-def imports() -> list[str]:
+def imported_modules() -> list[str]:
     import builtins
 
     return builtins.imported  # type: ignore
@@ -87,17 +87,17 @@ def test_a_shipped_part_is_found_by_its_name_with_its_options():
 
 
 def test_a_part_of_a_file_is_imported_relative_to_the_study_and_once(mine):
-    parts.trust(["./mine.py:Disc"], mine.parent)
-    assert not imports()
+    imports.trust(["./mine.py:Disc"], mine.parent)
+    assert not imported_modules()
     assert load_part("head", "./mine.py:Disc", {"radius": 2.0}).area() == 12
     assert load_class("head", "./mine.py:Disc") is load_class("head", "./mine.py:Disc")
-    assert len(imports()) == 1
+    assert len(imported_modules()) == 1
 
 
 def test_a_part_of_a_module_is_imported_by_its_dotted_name(mine, monkeypatch):
     monkeypatch.syspath_prepend(mine.parent)
     monkeypatch.delitem(sys.modules, "mine", raising=False)
-    parts.trust(["mine:Disc"], Path.cwd())
+    imports.trust(["mine:Disc"], Path.cwd())
     assert load_part("head", "mine:Disc").area() == 3
 
 
@@ -106,7 +106,7 @@ def test_nothing_is_imported_that_the_user_has_not_named(mine):
         with pytest.raises(ConfigError, match=r"allow its import with --trust-part \./mine\.py"):
             load("head", "./mine.py:Disc")
     parse_config(Drawing, {"shape": "./mine.py:Disc"}, "drawing.toml")
-    assert not imports()
+    assert not imported_modules()
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_nothing_is_imported_that_the_user_has_not_named(mine):
 )
 def test_a_bad_part_is_one_message(mine, name, message):
     (mine.parent / "broken.py").write_text("class")
-    parts.trust([name], mine.parent)
+    imports.trust([name], mine.parent)
     with pytest.raises(ConfigError, match=message) as error:
         load_part("head", name)
     assert error.value.exit_code == 2
@@ -142,14 +142,14 @@ def test_a_config_tells_which_parts_it_names():
 
 
 def test_a_part_whose_file_has_changed_is_refused_on_continuing(mine):
-    parts.trust(["./mine.py:Disc"], mine.parent)
+    imports.trust(["./mine.py:Disc"], mine.parent)
     recorded = part_ref("head", "./mine.py:Disc")
     assert len(recorded.sha256 or "") == 64
     refuse_changed([recorded, part_ref("head", "square")], [part_ref("head", "./mine.py:Disc")])
     mine.write_text(MINE + "\n# changed\n")
     with pytest.raises(MismatchError, match=r"head ./mine.py:Disc has changed since the study"):
         refuse_changed([recorded], [part_ref("head", "./mine.py:Disc")])
-    assert len(imports()) == 2
+    assert len(imported_modules()) == 2
     assert part_ref("head", "square").sha256 is None
 
 
@@ -157,12 +157,12 @@ def test_one_name_cannot_stand_for_two_files(mine, tmp_path):
     other = tmp_path / "elsewhere"
     other.mkdir()
     (other / "mine.py").write_text(MINE)
-    parts.trust(["./mine.py:Disc", "square"], mine.parent)
-    parts.trust(["./mine.py:Disc"], other)  # a copy is the same part
-    assert set(parts.trusted()) == {"./mine.py:Disc"}
+    imports.trust(["./mine.py:Disc", "square"], mine.parent)
+    imports.trust(["./mine.py:Disc"], other)  # a copy is the same part
+    assert set(imports.trusted()) == {"./mine.py:Disc"}
     (other / "mine.py").write_text(MINE + "\n# other\n")
     with pytest.raises(ConfigError, match="must be one part, but it is another one in"):
-        parts.trust(["./mine.py:Disc"], other)
+        imports.trust(["./mine.py:Disc"], other)
 
 
 def test_every_shipped_name_leads_to_a_part_of_its_kind(monkeypatch):

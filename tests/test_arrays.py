@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dsaccel import parts
+from dsaccel import imports, parts
 from dsaccel.config.study import DataConfig
 from dsaccel.data.arrays import as_images
 from dsaccel.data.load import load_data, load_test
@@ -160,7 +160,7 @@ class Silent(DataSource):
 def read_own(folder, name):
     (folder / "mine.py").write_text(MINE)
     path = f"./mine.py:{name}"
-    parts.trust([path], folder)
+    imports.trust([path], folder)
     return load_data(DataConfig(name=path), seed=1, batch_size=4, device=torch.device("cpu"))
 
 

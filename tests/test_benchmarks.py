@@ -151,10 +151,10 @@ def test_the_largest_difference_of_any_weight_is_found():
     assert gpu.difference(a, [torch.tensor([0.0, -3.0]), torch.tensor([1, 3])]) == 3
 
 
-def test_a_start_is_told_in_units_of_an_empty_python():
+def test_a_start_is_told_in_units_of_the_librarys():
     own = [Run(6, 3, 0), Run(8, 4, 0), Run(30, 9, 0)]
-    empty = [Run(2, 1, 0), Run(1, 1, 0), Run(2, 1, 0)]
-    figures = startup.share(own, empty, "wall_s")
+    unit = [Run(2, 1, 0), Run(1, 1, 0), Run(2, 1, 0)]
+    figures = startup.share(own, unit, "wall_s")
     assert figures.medians.ratio == 4
     assert figures.minima == 6
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from dsaccel import parts
+from dsaccel import imports
 from dsaccel.testing import check_part, shipped
 
 
@@ -56,7 +56,7 @@ FAULTS = {
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(parts, "_trusted", {})
+    monkeypatch.setattr(imports, "_trusted", {})
     return tmp_path / "mine.py"
 
 

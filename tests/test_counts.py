@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from dsaccel.config.study import NetworkConfig, SettingsConfig, SpaceConfig
+from dsaccel.config.space import SettingsConfig, SpaceConfig
+from dsaccel.config.study import NetworkConfig
 from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan, find_family
 from dsaccel.parts import BUILTIN

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dsaccel import parts
+from dsaccel import imports
 from dsaccel.testing import check_part
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "extending.md"
@@ -26,7 +26,7 @@ def test_every_example_is_tested():
 @pytest.mark.parametrize("file", PARTS)
 def test_an_example_is_complete_and_keeps_the_contract(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(parts, "_trusted", {})
+    monkeypatch.setattr(imports, "_trusted", {})
     Path(file).write_text(EXAMPLES[file])
     kind, name, options = PARTS[file]
     check_part(kind, f"./{file}:{name}", options)

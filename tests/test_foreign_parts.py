@@ -7,7 +7,7 @@ import pytest
 from tiny_study import write_study
 from typer.testing import CliRunner
 
-from dsaccel import parts
+from dsaccel import imports
 from dsaccel.cli.app import app
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "extending.md"
@@ -21,12 +21,12 @@ def _own_head(tmp_path, monkeypatch):
     Path("maximum.py").write_text(example)
     network = {"head": NAME, "granularity": "block"}
     write_study(Path("mine.toml"), network=network, training={"epochs": 1}, budget={"n_trials": 2})
-    monkeypatch.setattr(parts, "_trusted", {})
+    monkeypatch.setattr(imports, "_trusted", {})
 
 
 def run(*args: str):
     """As in a process of its own, which trusts nothing yet."""
-    parts._trusted.clear()
+    imports._trusted.clear()
     return CliRunner().invoke(app, list(args))
 
 

@@ -8,7 +8,8 @@ import torch
 from optuna.trial import TrialState, create_trial
 
 from dsaccel.config.section import Searched
-from dsaccel.config.study import NetworkConfig, SettingsConfig, SpaceConfig
+from dsaccel.config.space import SettingsConfig, SpaceConfig
+from dsaccel.config.study import NetworkConfig
 from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan
 from dsaccel.search import proposals, suggestions

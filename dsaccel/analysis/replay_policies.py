@@ -5,6 +5,7 @@ On several processes if asked for; that changes no result.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
@@ -14,7 +15,7 @@ from dsaccel.analysis.landscape import Landscape
 from dsaccel.analysis.replay import Mark, Oracle, Policy, Replay
 from dsaccel.config.study import PruningConfig
 from dsaccel.config.toml import parse_config
-from dsaccel.errors import ConfigError
+from dsaccel.errors import ConfigError, NoMemoryError
 from dsaccel.search.proposals import WHOLE
 from dsaccel.statistics import Interval, resampled, wilson
 
@@ -118,6 +119,7 @@ def replay_policies(
 
     Raises:
         ConfigError: a policy or a landscape that cannot be replayed.
+        NoMemoryError: a worker was killed.
     """
     oracle = Oracle(landscape)
     for policy in asked:
@@ -131,8 +133,14 @@ def replay_policies(
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_start, initargs=(replace(landscape),)
     ) as pool:
-        for policy in asked:
-            yield replay_policy(oracle, policy, num_seeds, pool.map)
+        try:
+            for policy in asked:
+                yield replay_policy(oracle, policy, num_seeds, pool.map)
+        except BrokenProcessPool:
+            raise NoMemoryError(
+                "the workers of a replay must live to its end, but one was killed, perhaps for "
+                f"want of memory; run it again with fewer than {jobs} --jobs"
+            ) from None
 
 
 def mean_course(outcome: Outcome, num_points: int = 60) -> list[tuple[float, Interval]]:

@@ -1,5 +1,6 @@
 """`dsaccel confirm`: a study's winner, trained again with fresh seeds."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,7 +36,7 @@ def confirm(
 
     confirmed = Study.load(study, download=given.download)
     settings = {key.removeprefix("confirm."): value for key, value in given.settings.items()}
-    output, command = given.output(), f"dsaccel confirm {study}"
+    output, command = given.output(), shlex.join(["dsaccel", "confirm", study])
     output.run(confirmed.confirm(resolution=resolution / 100, command=command, **settings))
     assert confirmed.confirmer is not None
     show_confirmation(confirmed.confirmer, output, resolution / 100)

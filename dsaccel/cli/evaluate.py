@@ -1,5 +1,6 @@
 """`dsaccel evaluate`: the accuracy of trained weights."""
 
+import shlex
 from dataclasses import asdict
 from typing import Annotated, Literal, cast
 
@@ -43,10 +44,9 @@ def evaluate(
     tables = read_config(path).model_dump(mode="json", exclude_none=True)
     given.apply(tables)
     run = parse_config(RunConfig, tables, str(path))
+    command = shlex.join(["dsaccel", "evaluate", target])
     name = cast(Literal["val", "test"], split)
-    reading, is_new = read_accuracy(
-        path, run, name, command=f"dsaccel evaluate {target}", download=given.download
-    )
+    reading, is_new = read_accuracy(path, run, name, command=command, download=given.download)
     output = given.output()
     if not is_new:
         output.say(

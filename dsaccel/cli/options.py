@@ -80,7 +80,7 @@ class Given:
     def apply(self, tables: dict[str, Any]) -> None:
         """Override a study's tables, in place."""
         from dsaccel.config.toml import set_value
-        from dsaccel.parts import trust, words_of
+        from dsaccel.imports import trust, words_of
 
         for key, value in self.values().items():
             set_value(tables, key, value)
@@ -116,7 +116,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         said = {added[name]: value for name, value in values.items() if name in added}
         settings = {k: _read(k, v) for k, v in said.items() if k not in SHARED and v is not None}
         if said.get("--trust-part"):
-            from dsaccel.parts import trust
+            from dsaccel.imports import trust
 
             trust(said["--trust-part"], Path())
         given = Given(

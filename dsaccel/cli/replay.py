@@ -53,10 +53,8 @@ def replay(
         check_writable(output)
     recorded = read_landscape(table)
     rules = {key.removeprefix("pruning."): value for key, value in given.settings.items()}
-    rules["kind"], rules["options"] = (
-        pruning,
-        dict(map(parse_override, pruner_options or [])) or None,
-    )
+    own = dict(map(parse_override, pruner_options or []))
+    rules |= {"kind": pruning, "options": own or None}
     asked = policies(recorded, strategy, cohort_size, n_trials, rules, beam_width)
     shown = given.output()
     outcomes = []

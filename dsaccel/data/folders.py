@@ -41,7 +41,9 @@ def find_splits(root: Path) -> dict[Split, Found]:
     """
     there: list[Split] = [split for split in SPLITS if (root / split).is_dir()]
     classes = {split: _class_folders(root / split) for split in there}
-    places = [(split, folder) for split in there for folder in classes[split].values()]
+    places: list[tuple[Split, Path]] = [
+        (split, folder) for split in there for folder in classes[split].values()
+    ]
     found, passed_over = _walk(
         [folder for _, folder in places], [root, *(root / s for s in classes)]
     )

@@ -14,7 +14,8 @@ from dsaccel.config.study import DataConfig
 from dsaccel.data.arrays import as_images
 from dsaccel.data.images import Images, Split, convert
 from dsaccel.errors import ConfigError
-from dsaccel.parts import BUILTIN, is_foreign, load_class
+from dsaccel.imports import is_foreign
+from dsaccel.parts import BUILTIN, load_class
 
 IN_MEMORY = "arrays"
 """What a study calls images that it was given in Python."""

@@ -50,7 +50,7 @@ class Network(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Images -> what the head of each unit reads, (B, C, H, W) or (B, F), likewise."""
-        if not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        if not torch.compiler.is_compiling() and not torch._C._get_tracing_state():
             self._check(images)
         units = self._units()
         generators = dict.fromkeys(positions(units)) if self.training else None

@@ -9,6 +9,7 @@ convolution that they follow.
 import hashlib
 import importlib.metadata
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -189,7 +190,7 @@ def _opened(path: Path) -> safe_open:
         if not path.is_file():
             raise ConfigError(
                 f"{path} must be weights, but is not there; write them with: "
-                f"dsaccel train CONFIG --output {path}"
+                f"dsaccel train CONFIG --output {shlex.quote(str(path))}"
             ) from None
         raise _not_ours(path, str(error)) from None
 

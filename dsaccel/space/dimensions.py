@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsaccel.config.section import Searched
-from dsaccel.config.study import SettingsConfig
+from dsaccel.config.space import SettingsConfig
 from dsaccel.spec.hierarchy import SETTINGS, Value, format_value
 
 if TYPE_CHECKING:

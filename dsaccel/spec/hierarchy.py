@@ -4,6 +4,7 @@ Settings may be searched beside it: `1-1-2-4 learning_rate=0.001 loss=pred`. The
 everywhere; its text stands at the command line, in TOML files and in the storage.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ def _words(text: str) -> str | tuple[str, ...]:
 
 def _truth(text: str) -> bool:
     return {"true": True, "false": False}[text]
+
+
+MAX_BLOCKS = 500
+"""Of a network, in all stages together: memory and time grow with them."""
 
 
 class Setting(NamedTuple):
@@ -90,11 +95,16 @@ class Hierarchy:
         """
         counts, *words = text.split() or [""]
         parts = counts.split("-")
-        is_hierarchy = all(part.isascii() and part.isdigit() and int(part) >= 1 for part in parts)
+        is_hierarchy = all(re.fullmatch("0*[1-9][0-9]*", part) for part in parts)
         if not is_hierarchy or not all("=" in word for word in words):
             raise ConfigError(
                 "a hierarchy must be whole numbers of at least 1, a block count for each stage, "
                 f"joined by '-', but got {text!r}; write for example 1-1-2-2"
+            )
+        # the length before the number: Python refuses to read one of thousands of digits
+        if len(counts) > 1000 or sum(map(int, parts)) > MAX_BLOCKS:
+            raise ConfigError(
+                f"a hierarchy must have at most {MAX_BLOCKS} blocks in all, but got {text[:50]!r}"
             )
         settings: dict[str, Value] = {}
         for word in words:

@@ -14,7 +14,7 @@ from dsaccel.config.study import SpaceConfig, StudyConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError, StorageError
 from dsaccel.files import check_writable, make_folder
-from dsaccel.parts import trust, words_of
+from dsaccel.imports import trust, words_of
 
 STUDIES = Path("studies")
 SPACES = Path("search_spaces")
@@ -153,6 +153,8 @@ def training_lock(directory: StudyDir) -> Iterator[None]:
     """
     make_folder(directory.path)
     check_writable(directory.lock)
+    if directory.lock.is_dir():
+        raise StorageError(f"{directory.lock} must be a file, but is a folder: remove it")
     try:
         with filelock.FileLock(directory.lock, timeout=0):
             yield

@@ -8,7 +8,7 @@ import optuna
 from dsaccel.config.study import ConfirmConfig, StudyConfig
 from dsaccel.config.toml import differences, parse_config, write_toml
 from dsaccel.data.batches import Data
-from dsaccel.errors import MismatchError
+from dsaccel.errors import MismatchError, StorageError
 from dsaccel.files import make_folder
 from dsaccel.parts import PartRef, foreign_parts, refuse_changed
 from dsaccel.study.folder import StudyDir, training_lock
@@ -32,7 +32,7 @@ def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
     """What the storage says of a study, or else its folder; None: there is no such study.
 
     Raises:
-        StorageError: if the storage cannot be reached.
+        StorageError: if the storage cannot be reached, or has lost the study.
         MismatchError: if the study is in another storage than the one that is asked for.
     """
     local = directory.read_config() if directory.exists else None
@@ -50,6 +50,11 @@ def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
         raise MismatchError(
             f"storage: {old} in the study, {new} asked for, which holds no study "
             f"{directory.name}; use --study-name for a new study, or the old storage"
+        )
+    if local.storage is None and directory.database.exists():
+        raise StorageError(
+            f"{directory.database} must hold the study that {directory.config} describes, but does "
+            f"not: put a copy of it in its place, or remove {directory.path} to begin anew"
         )
     return Recorded(local, None)
 

@@ -15,7 +15,7 @@ from sqlalchemy.event import listens_for
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from dsaccel.config.study import StudyConfig
-from dsaccel.errors import MismatchError, StorageError
+from dsaccel.errors import ConfigError, MismatchError, StorageError
 from dsaccel.study.folder import StudyDir
 
 TUNING_SUFFIX = "-global"
@@ -29,6 +29,7 @@ def open_study(directory: StudyDir, config: StudyConfig, *, create: bool = False
         StorageError: if the storage cannot be reached, or holds no such study.
     """
     url = directory.storage_url(config)
+    _check_lasting(url)
     if not create and config.storage is None and not directory.database.is_file():
         raise StorageError(f"{directory.database} must be the study's database, but is not there")
     # stored trials are proposed elsewhere: this sampler is never asked, and costs nothing
@@ -65,6 +66,7 @@ def stored_attributes(directory: StudyDir, config: StudyConfig) -> dict[str, Any
         StorageError: if the storage cannot be reached.
     """
     url = directory.storage_url(config)
+    _check_lasting(url)
     with _opening(url):
         place = sqlalchemy.engine.make_url(url)
         is_path = place.get_backend_name() == "sqlite" and "uri" not in place.query
@@ -116,6 +118,19 @@ def redact(url: str) -> str:
         return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
     except (SQLAlchemyError, ValueError):
         return "(not a URL)"
+
+
+def _check_lasting(url: str) -> None:
+    """Refuse a database in memory."""
+    with _opening(url):
+        place = sqlalchemy.engine.make_url(url)
+    is_sqlite = place.get_backend_name() == "sqlite"
+    is_nowhere = place.database in (None, "", ":memory:") or place.query.get("mode") == "memory"
+    if is_sqlite and is_nowhere:
+        raise ConfigError(
+            f"storage must outlast its process, but {url} is a database in memory; leave it out, "
+            "or name a file as sqlite:///FILE"
+        )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from dsaccel.files import atomic_write
+from dsaccel.files import atomic_write, remove_file
 from dsaccel.training.cohort import Cohort
 
 log = logging.getLogger("dsaccel")
@@ -71,7 +71,8 @@ def checkpoint_key(study: str, cohort: Cohort) -> str:
 def save_checkpoint(path: Path, key: str, cohort: Cohort) -> None:
     """Write the state of a cohort whose key was this when it was begun, and keep the one before."""
     with atomic_write(path) as temporary:
-        torch.save({"key": key, "cohort": cohort.state_dict()}, temporary)
+        with temporary.open("wb") as file:
+            torch.save({"key": key, "cohort": cohort.state_dict()}, file)
         if path.is_file():
             path.replace(_before(path))
 
@@ -95,8 +96,8 @@ def load_checkpoint(path: Path, key: str, cohort: Cohort) -> bool:
 
 def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint, and the one before it."""
-    path.unlink(missing_ok=True)
-    _before(path).unlink(missing_ok=True)
+    remove_file(path)
+    remove_file(_before(path))
 
 
 def is_whole(path: Path) -> bool:

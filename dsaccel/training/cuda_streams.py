@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
-from dsaccel.config.study import MAX_CUDA_LANES
+from dsaccel.config.recipe import MAX_CUDA_LANES
 from dsaccel.nn.layers import Features
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -153,7 +154,7 @@ def weights_path(target: str) -> Path:
     if not beside.is_file():
         raise ConfigError(
             f"{path} must have its weights beside it, but {beside} is not there; train them with: "
-            f"dsaccel train {path} --output {beside}"
+            f"dsaccel train {shlex.quote(str(path))} --output {shlex.quote(str(beside))}"
         )
     return beside
 
