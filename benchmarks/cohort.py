@@ -35,7 +35,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Trie
 from dsaccel.training.cohort import Cohort
-from dsaccel.training.runtime import keep_freed_memory
+from dsaccel.training.host_memory import keep_freed_memory
 
 PADDING = 4
 MEAN, STD = (0.424, 0.415, 0.384), (0.283, 0.278, 0.284)

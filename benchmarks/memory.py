@@ -33,10 +33,9 @@ from dsaccel.nn.layers import LayerModule, OutputLayer, Unit
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Trie
-from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.learner import Learner
 from dsaccel.training.memory import estimate
-from dsaccel.training.runtime import unfolds_bf16
+from dsaccel.training.meter import Machine, peak_bytes
 from dsaccel.training.schedules import train_batch
 
 Side = Literal["layer-wise", "global", "checkpointed"]
@@ -178,9 +177,7 @@ def measure(
     peak = peak_bytes(step, device) + network.x.nbytes
     held = network.parameter_bytes + network.optimizer_bytes
     gradients = 0 if side == "layer-wise" else 4 * plan.num_parameters_training
-    guess = estimate(
-        network.trie, training, device=device.type, unfolds_bf16=unfolds_bf16(device)
-    ).total_bytes
+    guess = estimate(network.trie, training, machine=Machine.of(device)).total_bytes
     return Row(
         family,
         hierarchy,

@@ -30,10 +30,9 @@ from dsaccel.report.page import Section, write_page
 from dsaccel.report.table import Table
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
-from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.learner import Learner
 from dsaccel.training.memory import estimate
-from dsaccel.training.runtime import unfolds_bf16
+from dsaccel.training.meter import Machine, peak_bytes
 from dsaccel.training.schedules import train_batch
 
 MIB = 2**20
@@ -125,7 +124,7 @@ class Network:
         self.trie = Trie(plans)
         training = TrainingConfig(batch_size=point.batch_size)
         self.estimate_bytes = estimate(
-            self.trie, training, unfolds_bf16=unfolds_bf16(torch.device("cpu"))
+            self.trie, training, machine=Machine.of(torch.device("cpu"))
         ).total_bytes
         self.learners = {
             node: Learner(node.segment, training, seed=1, device=torch.device("cpu"))

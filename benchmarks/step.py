@@ -20,8 +20,8 @@ from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.families import build_plan, find_family
 from dsaccel.parts import BUILTIN
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.training.host_memory import keep_freed_memory
 from dsaccel.training.learner import Learner
-from dsaccel.training.runtime import keep_freed_memory
 
 CHANNELS, SIDE, NUM_CLASSES = 3, 32, 10
 RECIPES = {"resnet18": (0.3, 4096), "vgg8b": (0.2, 2048)}

@@ -2,13 +2,14 @@
 Only regular files are read: a pipe or a device may never end.
 """
 
+import csv
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from dsaccel.errors import StorageError
 
@@ -62,6 +63,14 @@ def write_text(path: Path, text: str) -> None:
     """Write a file of text."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table of at least one row, whose keys are the columns."""
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def make_folder(path: Path) -> None:

@@ -4,6 +4,7 @@ And text from elsewhere, made fit to be shown.
 """
 
 import re
+from datetime import UTC, datetime
 
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Characters that move a cursor, change colours or turn the direction of writing."""
@@ -22,7 +23,7 @@ def points(accuracy: float | None, other: float | None) -> str:
     return f"{100 * (accuracy - other):+.2f} points"
 
 
-def count(value: float | None) -> str:
+def amount(value: float | None) -> str:
     """`11.17 M`."""
     if value is None:
         return "-"
@@ -30,6 +31,11 @@ def count(value: float | None) -> str:
         if value >= size:
             return f"{value / size:.2f}{unit}"
     return f"{value:.0f}"
+
+
+def utc_now() -> str:
+    """`2026-11-25T09:30:00+00:00`."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def duration(time_s: float | None) -> str:

@@ -119,7 +119,7 @@ def test_a_study_is_confirmed(folder, tmp_path):
 
 def test_what_training_changes_of_the_process_is_given_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dsaccel.training.runtime.torch.set_num_threads", threads := [].append)
+    monkeypatch.setattr("dsaccel.training.device.torch.set_num_threads", threads := [].append)
     set_to: list[int] = threads.__self__
     before = torch.get_num_threads()
     for _ in opened(runtime={"device": "cpu", "threads": 3}).search():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers import NETWORK, TRAINING, H, cohort, plans
+from profiled import profiled_peak_bytes
 
 from dsaccel.training.checkpoint import (
     Checkpoints,
@@ -105,3 +106,21 @@ def test_a_cohort_is_saved_when_it_is_time(tmp_path, monkeypatch):
     monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0.0)
     Checkpoints(path, "study", cohort(plans(*NAMES))).save()
     assert is_whole(path)
+
+
+def test_a_checkpoint_is_mapped_and_copied_to_the_device_piece_by_piece(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    saved, fresh = (cohort(plans(*NAMES)) for _ in range(2))
+    mine = checkpoint_key("study", saved)
+    next(saved.rungs())
+    save_checkpoint(path, mine, saved)
+    load, ways = torch.load, []
+    monkeypatch.setattr(
+        torch, "load", lambda *args, **way: (ways.append(way), load(*args, **way))[1]
+    )
+    peak = profiled_peak_bytes(lambda: load_checkpoint(path, mine, fresh))
+    assert ways == [{"map_location": "cpu", "weights_only": True, "mmap": True}]
+    adams = [adam for learner in fresh.learners.values() for adam in learner.optimizers]
+    averages = [t for adam in adams for state in adam.state.values() for t in state.values()]
+    # beside the file that is mapped only what stays
+    assert peak - path.stat().st_size <= 1.05 * sum(t.nbytes for t in averages)

@@ -16,6 +16,7 @@ from dsaccel.confirm.tuning import layerwise_settings, tune
 from dsaccel.errors import NoResultError
 from dsaccel.families import build_plan
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.study.record import TrialRecord
 from dsaccel.study.rows import Kind, Row
 
 CONFIG = config(references=["2-2-2"], network={"width": 0.25})
@@ -28,7 +29,8 @@ def plan(hierarchy, width):
 
 
 def row(hierarchy: str, accuracy: float, kind: Kind = "complete", feasible: bool = True) -> Row:
-    return Row(0, hierarchy, kind, accuracy, 4, "epoch", feasible, None, None, None, None, [])
+    trial = TrialRecord(optuna.trial.create_trial(value=accuracy))
+    return Row(0, hierarchy, kind, accuracy, 4, "epoch", feasible, None, None, None, None, trial)
 
 
 RANKED = [

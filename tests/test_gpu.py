@@ -7,7 +7,7 @@ from helpers import TRAINING, Batches, H, differing, plans, tensors
 from dsaccel.config.study import RuntimeConfig
 from dsaccel.training.checkpoint import load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
-from dsaccel.training.runtime import start_runtime
+from dsaccel.training.device import start_runtime
 
 pytestmark = [
     pytest.mark.gpu,

@@ -9,7 +9,7 @@ from helpers import CPU, NETWORK, TRAINING, Batches, H, cohort, plan, plans
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dsaccel.spec.trie import Trie
-from dsaccel.training.cuda_graphs import NUM_EAGER, RecordedStep
+from dsaccel.training.cuda_graphs import NUM_EAGER, CudaGraphs, RecordedStep, RecordingError
 from dsaccel.training.learner import Learner
 from dsaccel.training.schedules import simultaneous, train_batch
 
@@ -121,3 +121,60 @@ def test_a_step_asks_the_device_for_no_figure(family, loss):
         train_batch(trie.roots, learners, x, y)
     assert "convolution_backward.default" in asked.names
     assert asked.syncs == []
+
+
+class Refuses(Repeats):
+    """Cannot record, as a driver may."""
+
+    def record(
+        self, run: Callable[[], object], generators: Iterable[torch.Generator]
+    ) -> Callable[[], None]:
+        raise RecordingError("operation not permitted when stream is capturing")
+
+
+def test_a_step_that_cannot_be_recorded_trains_on_every_batch_all_the_same(caplog):
+    seen: list[float] = []
+    step = RecordedStep(lambda x, _: seen.append(float(x)), [], Refuses())
+    for number in range(NUM_EAGER + 3):
+        step(torch.tensor(float(number)), torch.tensor(0))
+    assert seen == list(range(NUM_EAGER + 3))
+    assert len(caplog.messages) == 1
+    assert "without a CUDA graph" in caplog.text
+    assert "not permitted" in caplog.text
+
+
+@pytest.mark.parametrize("is_short", [False, True])
+def test_a_recording_that_fails_leaves_stream_and_allocator_as_they_were(monkeypatch, is_short):
+    """What torch leaves behind where the end of the recording fails too, played without CUDA."""
+    device = torch.device("cuda:0")
+    state = {"stream": "usual", "pools": set()}
+
+    class Stream:
+        def __init__(self, device, priority):
+            self.device = device
+
+    @contextmanager
+    def recording(graph, pool, stream):
+        state["stream"] = stream
+        state["pools"].add(pool)
+        yield
+        raise AssertionError("unreachable")
+
+    error = torch.OutOfMemoryError if is_short else RuntimeError
+    for place, name, value in (
+        (torch.cuda, "Stream", Stream),
+        (torch.cuda, "CUDAGraph", lambda: None),
+        (torch.cuda, "graph_pool_handle", lambda: (0, 1)),
+        (torch.cuda, "current_stream", lambda device: state["stream"]),
+        (torch.cuda, "set_stream", lambda stream: state.update(stream=stream)),
+        (torch.cuda, "graph", recording),
+        (torch._C, "_cuda_endAllocateToPool", lambda index, pool: state["pools"].remove(pool)),
+    ):
+        monkeypatch.setattr(place, name, value, raising=False)
+
+    def run():
+        raise error("capture failed\nmore")
+
+    with pytest.raises(error if is_short else RecordingError, match="capture failed"):
+        CudaGraphs(device).record(run, [])
+    assert state == {"stream": "usual", "pools": set()}

@@ -1,6 +1,7 @@
 """A cohort that is trained in parts gives what it gives as a whole."""
 
 import itertools
+import weakref
 
 import pytest
 import tiny_study
@@ -66,6 +67,26 @@ def test_retired_networks_are_retired_from_their_parts(tmp_path):
         each.trie.retire({H("1-1-1"), H("2-1-2")})
     assert cohort.parts() == [(H("1-1-2"), H("1-2-2"))]
     assert list(other) == list(one)
+
+
+def test_a_part_is_let_go_before_the_next_one_is_made(tmp_path, monkeypatch):
+    living: weakref.WeakSet[Learner] = weakref.WeakSet()
+    others = []
+    make, begin = Learner.__init__, SplitCohort._open
+
+    def watched(self, *args, **kwargs):
+        make(self, *args, **kwargs)
+        living.add(self)
+
+    def open_part(self, names):
+        others.append(len(living))
+        return begin(self, names)
+
+    monkeypatch.setattr(Learner, "__init__", watched)
+    monkeypatch.setattr(SplitCohort, "_open", open_part)
+    monkeypatch.setattr("dsaccel.training.parts.STRIDE_S", 0.0)
+    assert len(list(split(tmp_path).rungs())) == TRAINING.epochs
+    assert others == [0] * 2 * TRAINING.epochs
 
 
 def test_no_part_is_trained_beyond_a_stop_before_all_have_arrived(tmp_path, monkeypatch):

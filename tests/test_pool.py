@@ -38,7 +38,7 @@ def test_the_gradient_of_average_pooling_is_that_of_small_differences():
 KEEP = """
 import ctypes, resource, sys, torch
 from dsaccel.config.study import RuntimeConfig
-from dsaccel.training.runtime import start_runtime
+from dsaccel.training.device import start_runtime
 PR_SET_THP_DISABLE = 41
 ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
 if sys.argv[1] == "keep":

@@ -12,9 +12,10 @@ from optuna.trial import TrialState
 from optuna_dashboard import get_note
 from tiny_study import config, heads, rows, searched, searching
 
-from dsaccel.errors import ConfigError, MismatchError, StorageError
+from dsaccel.errors import ConfigError, MismatchError, NoResultError, StorageError
 from dsaccel.report.results import search_summary
 from dsaccel.search.engine import Search
+from dsaccel.search.outcome import check_winner
 from dsaccel.search.pruners import rung_epochs
 from dsaccel.search.setup import resolve
 from dsaccel.space.space import SearchSpace
@@ -23,8 +24,8 @@ from dsaccel.study.export import export_trial, run_config
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import TrialRecord
 from dsaccel.study.resume import Recorded, check_same, study_fingerprint
-from dsaccel.study.rows import best_trial
-from dsaccel.study.trials import CONSTRAINT, Ledger
+from dsaccel.study.rows import best_trial, read_rows
+from dsaccel.study.trials import CONSTRAINT, FINITE, Ledger
 from dsaccel.training import schedules
 from dsaccel.training.train import Training
 
@@ -619,6 +620,25 @@ def test_an_error_of_the_training_is_not_blamed_on_the_storage(monkeypatch):
     monkeypatch.setattr(schedules, "evaluate", broken)
     with pytest.raises(ValueError, match="a bug"):
         searched("broken")
+
+
+def test_trials_that_diverged_are_marked_and_none_of_them_is_the_best():
+    wild = {"learning_rate": 1e30, "epochs": 2}
+    budget = {"n_trials": 2, "cohort_size": 2}
+    search = searched("wild", training=wild, budget=budget)
+    record = search.ledger.record()
+    assert [trial.diverged and trial.diverged.unit for trial in record.trained] == [1, 1]
+    assert {trial.diverged.step for trial in record.finished if trial.diverged} == {1}
+    assert best_trial(record) is None
+    assert read_rows(record)[0].state == "diverged at epoch 1 in unit 1 of 10"
+    assert {t.constraints[FINITE] for t in search.study.trials} == {1.0}
+    assert search.is_finished
+    with pytest.raises(NoResultError, match="the training of all 2 hierarchies diverged; set a"):
+        check_winner(search)
+    training = Training(run_config(search.config, "1-1-1", None))
+    list(training.rungs())
+    with pytest.raises(NoResultError, match="1-1-1 must stay finite, but its training diverged in"):
+        training.result()
 
 
 def test_the_study_is_alone_in_its_database(finished):

@@ -13,6 +13,7 @@ from dsaccel.analysis.landscape import Landscape, Network
 from dsaccel.analysis.landscape_files import write_landscape
 from dsaccel.analysis.variance import Components, variance_components
 from dsaccel.cli.app import app
+from dsaccel.planner import Planner
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.statistics import seeds_needed
 
@@ -131,7 +132,6 @@ def test_pairing_and_sharing_a_prefix_need_fewer_seeds():
 
 def landscape_file(path, num_seeds=3):
     """A 2 x 2 x 2 space whose accuracies are known: 3 points a first stage, 1 a last one."""
-    network = Network(1000, 1000, 0.5, True)
     space = [*map(Hierarchy, itertools.product((1, 2), repeat=3))]
     rng = np.random.default_rng(0)
     accuracies = {
@@ -141,9 +141,15 @@ def landscape_file(path, num_seeds=3):
         }
         for seed in range(1, num_seeds + 1)
     }
-    study = config(training={"epochs": 1}, references=[])
+    images = {"image_size": 8, "channels": 1}
+    study = config(training={"epochs": 1}, references=[], data=images)
     outside = Hierarchy((1, 1, 3))
-    networks = dict.fromkeys(space, network) | {outside: Network(1000, 1000, 0.5, False)}
+    planner = Planner.of(study, 10)
+    networks = {
+        h: Network(plan.num_parameters, plan.flops, plan.shallow_scale, h != outside)
+        for h in [*space, outside]
+        for plan in [planner(h)]
+    }
     for table in accuracies.values():
         table[outside] = {1: (0.1, 0.99)}
     write_landscape(Landscape(study, 10, 360, networks, accuracies), path)

@@ -116,11 +116,11 @@ def test_weights_that_are_not_finite_are_neither_written_nor_read(tmp_path):
     tensors = load_file(path)
     tensors["bn1.running_var"][0] = torch.inf
     save_file(tensors, bad, metadata)
-    for read in (training.begin_with, lambda p: load_weights(p, training.units, "resnet18")):
+    for read in (training.begin_with, lambda p: load_weights(p, training.units, training.run)):
         with pytest.raises(ConfigError, match=r"bn1\.running_var is not finite, as after a train"):
             read(bad)
     bad.unlink()
-    named_tensors(training.units, "resnet18")["fc.bias"][1] = torch.nan
+    named_tensors(training.units, training.run)["fc.bias"][1] = torch.nan
     with pytest.raises(NoResultError, match=r"1-2-1 must have finite .* fc\.bias is not finite"):
         save_weights(bad, training.units, training.run, training.facts)
     assert not bad.exists()

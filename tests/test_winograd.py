@@ -11,8 +11,8 @@ from dsaccel.nn.winograd import Conv2d, Convolve, pays
 from dsaccel.spec import tiling
 from dsaccel.spec.plan import Segment
 from dsaccel.spec.tiling import PART, parts
-from dsaccel.training.allocations import peak_bytes
 from dsaccel.training.learner import Learner
+from dsaccel.training.meter import peak_bytes
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Rank fidelity: how well accuracies on the way foretell the final ones, and what that allows.
+"""Rank agreement: how well accuracies on the way foretell the final ones, and what that allows.
 
 Works on a landscape of several training seeds. Two questions are kept apart. Pruning asks whether a
 rung foretells the end of *its own run*; a user asks whether it foretells what a hierarchy is worth
@@ -19,12 +19,12 @@ from scipy import stats
 from dsaccel.analysis.landscape import Landscape
 from dsaccel.errors import ConfigError
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.rung import RankedBy
 from dsaccel.statistics import Interval, resampled
 
 # S seeds, N hierarchies
 
 Vector = NDArray[np.float64]
-By = Literal["head", "output"]
 
 MIN_SEEDS = 3
 """Seeds below which nothing is called trustworthy."""
@@ -52,7 +52,7 @@ class Agreement:
 class RungAgreement:
     step: int
     """Epoch, or stage under the sequential schedule."""
-    by: By
+    by: RankedBy
     """Ranked by the deepest trained local head, or by the output layer."""
     agreement: Agreement
 
@@ -80,7 +80,7 @@ class Importance:
     counts of all stages, which sees through counts that a constraint ties together."""
 
 
-class Fidelity:
+class RankAgreement:
     """A landscape's feasible hierarchies, ready to be compared."""
 
     def __init__(self, landscape: Landscape) -> None:
@@ -125,7 +125,7 @@ class Fidelity:
         """
         return resampled(self._taus_other(self.final))
 
-    def own_tau(self, step: int, by: By) -> Interval | None:
+    def own_tau(self, step: int, by: RankedBy) -> Interval | None:
         """`Agreement.own` at a rung; None: see `at`."""
         values = self.at(step, by)
         if values is None:
@@ -170,7 +170,7 @@ class Fidelity:
                     slope=resampled(slopes[i]),
                 )
 
-    def at(self, step: int, by: By) -> Vector | None:
+    def at(self, step: int, by: RankedBy) -> Vector | None:
         """(S, N) accuracies at a rung; None: not trained in all hierarchies by then."""
         has_output = self.landscape.has_output(step)
         if by == "output" and not has_output:

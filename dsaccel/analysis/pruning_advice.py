@@ -18,9 +18,8 @@ import numpy as np
 
 from dsaccel.analysis.agreement import (
     MIN_SEEDS,
-    By,
-    Fidelity,
     Importance,
+    RankAgreement,
     RungAgreement,
     StageAgreement,
     Vector,
@@ -28,6 +27,7 @@ from dsaccel.analysis.agreement import (
 )
 from dsaccel.config.study import PruningConfig
 from dsaccel.search.pruners import losers, prefixes_at, rung_steps
+from dsaccel.spec.rung import RankedBy
 from dsaccel.statistics import Interval, resampled
 
 FACTORS = (1.5, 2.0, 3.0, 4.0)
@@ -35,7 +35,7 @@ FACTORS = (1.5, 2.0, 3.0, 4.0)
 
 
 @dataclass(frozen=True)
-class Setting:
+class SimulatedPruning:
     """Halving, as it would have gone on each seed, from the first rung to the last."""
 
     pruning: PruningConfig
@@ -53,9 +53,9 @@ class Setting:
 class Advice:
     """The outcome of the rule."""
 
-    first: dict[By, int | None]
+    first: dict[RankedBy, int | None]
     """By what is ranked: the first rung of halving with factor 2 that is trusted."""
-    setting: Setting | None
+    cheapest: SimulatedPruning | None
     """The cheapest trusted one."""
 
 
@@ -63,64 +63,66 @@ class Advice:
 class Calibrated:
     """All that a calibration comes to."""
 
-    fidelity: Fidelity
+    ranks: RankAgreement
     ceiling: Interval
     rungs: list[RungAgreement]
     stages: list[StageAgreement]
     importances: list[Importance]
     advice: Advice
 
-    def by_ranking(self) -> list[tuple[By, list[RungAgreement]]]:
+    def by_ranking(self) -> list[tuple[RankedBy, list[RungAgreement]]]:
         """The rungs of each ranking that has more than the last one."""
-        groups: list[tuple[By, list[RungAgreement]]] = []
+        groups: list[tuple[RankedBy, list[RungAgreement]]] = []
         for by in ("head", "output"):
             rows = [row for row in self.rungs if row.by == by]
-            if len(rows) > 1 or self.fidelity.landscape.num_steps == 1:
+            if len(rows) > 1 or self.ranks.landscape.num_steps == 1:
                 groups.append((by, rows))
         return groups
 
 
-def calibrated(fidelity: Fidelity) -> Calibrated:
+def calibrated(ranks: RankAgreement) -> Calibrated:
     """Compute everything; seconds."""
     return Calibrated(
-        fidelity,
-        fidelity.ceiling(),
-        list(fidelity.rungs()),
-        list(fidelity.stages()),
-        list(fidelity.importances()),
-        advise(fidelity),
+        ranks,
+        ranks.ceiling(),
+        list(ranks.rungs()),
+        list(ranks.stages()),
+        list(ranks.importances()),
+        advise(ranks),
     )
 
 
-def advise(fidelity: Fidelity) -> Advice:
+def advise(ranks: RankAgreement) -> Advice:
     """Apply the rule; too few seeds allow no trust."""
-    if len(fidelity.seeds) < MIN_SEEDS:
-        return Advice(dict.fromkeys(_rankings(fidelity), None), None)
-    first: dict[By, int | None] = {}
-    settings: list[Setting] = []
-    for by in _rankings(fidelity):
+    if len(ranks.seeds) < MIN_SEEDS:
+        return Advice(dict.fromkeys(_rankings(ranks), None), None)
+    first: dict[RankedBy, int | None] = {}
+    settings: list[SimulatedPruning] = []
+    for by in _rankings(ranks):
         for factor in FACTORS:
-            trusted = list(trusted_settings(fidelity, by, factor))
+            trusted = list(trusted_prunings(ranks, by, factor))
             settings += trusted[-1:]
             if factor == 2.0:
-                rungs = [_rungs(fidelity, s.pruning)[0] for s in trusted]
+                rungs = [_rungs(ranks, s.pruning)[0] for s in trusted]
                 first[by] = min(rungs, default=None)
     # equal work: the first, which ranks by the deepest head
     return Advice(first, min(settings, key=lambda s: s.work, default=None))
 
 
-def trusted_settings(fidelity: Fidelity, by: By, factor: float) -> Iterator[Setting]:
-    """Settings that are trusted, the latest first rung first, down to the first that is not."""
-    for grace in _graces(fidelity):
+def trusted_prunings(
+    ranks: RankAgreement, by: RankedBy, factor: float
+) -> Iterator[SimulatedPruning]:
+    """Prunings that are trusted, the latest first rung first, down to the first that is not."""
+    for grace in _graces(ranks):
         pruning = PruningConfig(by=by, reduction_factor=factor, grace_epochs=grace)
-        foretells = all(_foretells(fidelity, step, by) for step in _rungs(fidelity, pruning))
-        setting = simulate(fidelity, pruning)
-        if not (foretells and is_trusted(setting, fidelity.noise)):
+        foretells = all(_foretells(ranks, step, by) for step in _rungs(ranks, pruning))
+        setting = simulate(ranks, pruning)
+        if not (foretells and is_trusted(setting, ranks.noise)):
             return
         yield setting
 
 
-def is_trusted(setting: Setting, noise: float) -> bool:
+def is_trusted(setting: SimulatedPruning, noise: float) -> bool:
     """The rule for what a setting keeps.
 
     Args:
@@ -130,13 +132,13 @@ def is_trusted(setting: Setting, noise: float) -> bool:
     return setting.loss.high <= noise and setting.kept.low >= (1 + setting.going_on) / 2
 
 
-def simulate(fidelity: Fidelity, pruning: PruningConfig) -> Setting:
+def simulate(ranks: RankAgreement, pruning: PruningConfig) -> SimulatedPruning:
     """Prune each seed's hierarchies, in one cohort, as a search would."""
-    num, num_steps = len(fidelity.hierarchies), fidelity.landscape.num_steps
-    rungs = _rungs(fidelity, pruning)
-    values = {step: fidelity.at(step, pruning.by) for step in rungs}
+    num, num_steps = len(ranks.hierarchies), ranks.landscape.num_steps
+    rungs = _rungs(ranks, pruning)
+    values = {step: ranks.at(step, pruning.by) for step in rungs}
     loss, kept, going_on, work = [], [], [], []
-    for s, final in enumerate(fidelity.final):
+    for s, final in enumerate(ranks.final):
         living = np.ones(num, dtype=bool)
         steps, before = 0, 0
         for step in rungs:
@@ -144,13 +146,13 @@ def simulate(fidelity: Fidelity, pruning: PruningConfig) -> Setting:
             at_rung = values[step]
             # no head is trained yet in some of them: nobody is compared
             if at_rung is not None:
-                _prune(fidelity, pruning, at_rung[s], step, living)
+                _prune(ranks, pruning, at_rung[s], step, living)
         work.append((steps + living.sum() * (num_steps - before)) / (num * num_steps))
         going_on.append(living.mean())
         loss.append(float(final.max() - final[living].max()))
         # ranked by who goes on: all of them before the others
-        kept.append(share_of_best(living * 1.0, final, int(living.sum()), fidelity.num_top))
-    return Setting(
+        kept.append(share_of_best(living * 1.0, final, int(living.sum()), ranks.num_top))
+    return SimulatedPruning(
         pruning,
         loss=resampled(loss),
         kept=resampled(kept),
@@ -160,32 +162,32 @@ def simulate(fidelity: Fidelity, pruning: PruningConfig) -> Setting:
 
 
 def _prune(
-    fidelity: Fidelity, pruning: PruningConfig, values: Vector, step: int, living: np.ndarray
+    ranks: RankAgreement, pruning: PruningConfig, values: Vector, step: int, living: np.ndarray
 ) -> None:
     """Take the losers of a rung out of `living` (N,), in place."""
-    left = [h for h, lives in zip(fidelity.hierarchies, living, strict=True) if lives]
-    prefixes = prefixes_at(step, left, fidelity.landscape.config.training)
+    left = [h for h, lives in zip(ranks.hierarchies, living, strict=True) if lives]
+    prefixes = prefixes_at(step, left, ranks.landscape.config.training)
     stopped = set(losers(dict(zip(left, values[living], strict=True)), pruning, prefixes))
-    living &= [h not in stopped for h in fidelity.hierarchies]
+    living &= [h not in stopped for h in ranks.hierarchies]
 
 
-def _foretells(fidelity: Fidelity, step: int, by: By) -> bool:
-    tau = fidelity.own_tau(step, by)
+def _foretells(ranks: RankAgreement, step: int, by: RankedBy) -> bool:
+    tau = ranks.own_tau(step, by)
     return tau is not None and tau.low > 0
 
 
-def _rankings(fidelity: Fidelity) -> tuple[By, ...]:
-    is_sequential = fidelity.landscape.config.training.schedule == "sequential"
+def _rankings(ranks: RankAgreement) -> tuple[RankedBy, ...]:
+    is_sequential = ranks.landscape.config.training.schedule == "sequential"
     return ("head",) if is_sequential else ("head", "output")
 
 
-def _rungs(fidelity: Fidelity, pruning: PruningConfig) -> tuple[int, ...]:
-    config = fidelity.landscape.config
+def _rungs(ranks: RankAgreement, pruning: PruningConfig) -> tuple[int, ...]:
+    config = ranks.landscape.config
     return rung_steps(pruning, config.training, len(config.space.num_blocks))
 
 
-def _graces(fidelity: Fidelity) -> list[int | None]:
+def _graces(ranks: RankAgreement) -> list[int | None]:
     """First rungs to try, the latest first; a sequential schedule has no choice."""
-    if fidelity.landscape.config.training.schedule == "sequential":
+    if ranks.landscape.config.training.schedule == "sequential":
         return [None]
-    return list(range(fidelity.landscape.num_steps - 1, 0, -1))
+    return list(range(ranks.landscape.num_steps - 1, 0, -1))

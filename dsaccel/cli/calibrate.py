@@ -44,7 +44,7 @@ def calibrate(
 
     Trains without pruning, with several seeds, and compares each rung with the end.
     """
-    from dsaccel.analysis.agreement import Fidelity
+    from dsaccel.analysis.agreement import RankAgreement
     from dsaccel.analysis.landscape_files import read_landscape
     from dsaccel.analysis.pruning_advice import calibrated
     from dsaccel.report.calibration import calibration_summary
@@ -59,7 +59,7 @@ def calibrate(
         calibration = _open(target, seeds, given)
         landscape = trained = _train(calibration, shown)
         folder = output or calibration.folder
-    result = calibrated(Fidelity(landscape))
+    result = calibrated(RankAgreement(landscape))
     files = {} if folder is None else _write(result, trained, Path(target).name, folder)
     if given.as_json:
         shown.show_json(calibration_summary(result) | {"files": files})

@@ -70,7 +70,7 @@ def train(
 
     shown = given.output()
     training = Training(run, download=given.download)
-    for note in training.data.notes:
+    for note in training.notes:
         shown.say(note)
     if output is not None:
         check_writable(output, 4 * training.plan.num_parameters)  # fp32

@@ -16,6 +16,7 @@ from dsaccel.config.space import SpaceConfig
 from dsaccel.imports import is_foreign
 from dsaccel.parts import BUILTIN, NamesPart, load_class
 from dsaccel.spec.hierarchy import SETTINGS, Hierarchy
+from dsaccel.spec.rung import RankedBy
 
 PRUNING_RULES = ("halving", "percentile", "none")
 MAX_THREADS = 1024
@@ -87,7 +88,7 @@ class PruningConfig(Section):
     which is asked for one hierarchy after another (`docs/pruning.md`)."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of an Optuna pruner, as `n_startup_trials`; for such a kind alone."""
-    by: Literal["head", "output"] = "head"
+    by: RankedBy = "head"
     """Whose accuracy is ranked and recorded at a rung: that of the deepest trained local head, or
     of the output layer (not if `sequential`, which trains it last)."""
     reduction_factor: float = Field(default=2.0, gt=1)

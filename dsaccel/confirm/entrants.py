@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 
 from dsaccel.config.study import StudyConfig, TrainingConfig
-from dsaccel.confirm.result import Entry, Mode
+from dsaccel.confirm.result import Entry
 from dsaccel.data.batches import Data
 from dsaccel.data.load import look_at_test
 from dsaccel.data.source import DataSource
+from dsaccel.families import Mode
 from dsaccel.files import atomic_write
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan

@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dsaccel.analysis.variance import Components, variance_components
+from dsaccel.families import MODES, Mode
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.statistics import ALPHA, Paired, Summary, holm, paired, summarise
 from dsaccel.study.record import StudyRecord
 
-Mode = Literal["local", "global"]
 Split = Literal["val", "test"]
 Against = Literal["best", "reference", "global"]
-MODES: tuple[Mode, ...] = ("local", "global")
 SPLITS: tuple[Split, ...] = ("val", "test")
 AGAINST: tuple[Against, ...] = ("best", "reference", "global")
 Role = Literal[

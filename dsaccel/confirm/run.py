@@ -14,7 +14,6 @@ confirmation that was cut off goes on where it stood.
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import count, islice
 from typing import Any, Literal
 
@@ -24,10 +23,8 @@ from dsaccel.config.study import ConfirmConfig, StudyConfig
 from dsaccel.confirm.entrants import Entrants, GlobalSettings, load_networks, save_networks
 from dsaccel.confirm.finalists import choose_entries, merge_entries, reference_hierarchies
 from dsaccel.confirm.result import (
-    MODES,
     Confirmation,
     Entry,
-    Mode,
     confirmation_of,
     entry_record,
 )
@@ -36,6 +33,7 @@ from dsaccel.data.batches import Data, EvalSplit
 from dsaccel.data.load import load_test
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, MismatchError
+from dsaccel.families import MODES, Mode
 from dsaccel.files import make_folder
 from dsaccel.seeds import derive
 from dsaccel.study.folder import StudyDir, training_lock
@@ -43,10 +41,11 @@ from dsaccel.study.record import StudyRecord, add_readings, write_confirmation
 from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.rows import read_rows
 from dsaccel.study.storage import TUNING_SUFFIX, open_study, storage_errors
+from dsaccel.text import utc_now
 from dsaccel.training.checkpoint import Checkpoints, is_whole, remove_checkpoint
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.device import running
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.runtime import running
 from dsaccel.training.schedules import evaluate
 
 
@@ -367,7 +366,7 @@ class Confirm:
         decision = {
             "best": self.result.best_finalist(),
             "num_results": len(self.record["results"]),
-            "date": _now(),
+            "date": utc_now(),
         }
         self.record["decisions"].append(decision)
         self._save()
@@ -384,7 +383,7 @@ class Confirm:
             load_networks(path, cohort)
             test = self._load_test(data)
             accuracies = evaluate(cohort.trie, cohort.learners, test.batches())
-            look = {"date": _now(), "command": self._command, "mode": mode, "seed": seed}
+            look = {"date": utc_now(), "command": self._command, "mode": mode, "seed": seed}
             new = [look | {"name": e.name, "accuracy": accuracies[e.key][-1]} for e in entries]
             add_readings(self.study, new)
             self.record["unread"].remove(networks)
@@ -413,7 +412,3 @@ class Confirm:
                 f"what is recorded is shown by: dsaccel report {self.directory.name}"
             )
         return test
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,12 +7,11 @@ dropped channel comes from a generator that is named by position, never from the
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
 
 from dsaccel.errors import ConfigError
 from dsaccel.nn.similarity import exact
@@ -266,11 +265,11 @@ class Draw:
         return Draw(self.seed, self.position, f"{self.prefix}{role}.")
 
     def __call__(self, role: str, kind: type[Weighted], *args: Any, **kwargs: Any) -> Weighted:
-        module = cast(Weighted, skip_init(kind, *args, **kwargs))
+        module = kind(*args, **kwargs, device="meta")
         seed = derive(self.seed, "init", *(self.position or ()), self.prefix + role)
         generator = torch.Generator().manual_seed(seed)
         bound = 1 / math.sqrt(module.weight[0].numel())
-        with torch.no_grad():
-            for parameter in module.parameters():
-                parameter.uniform_(-bound, bound, generator=generator)
+        for name, parameter in list(module.named_parameters()):
+            drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
+            setattr(module, name, nn.Parameter(drawn))
         return module

@@ -12,11 +12,11 @@ and the weights alone, as of the direct convolution.
 # B batch, C input channels, D output channels, H = W side, T tiles a side, N = B T T tiles,
 # P = 6 x 6 products of a tile
 
-import functools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from dsaccel.spec.tiling import TILE, WINDOW, parts, suits
@@ -49,9 +49,12 @@ _OUTPUT = (
 class Conv2d(nn.Conv2d):
     """A convolution that takes the shorter way where there is one."""
 
+    by_tiles = True
+    """Whether it may."""
+
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, H', W')."""
-        if not pays(self, input):
+        if not (self.by_tiles and pays(self, input)):
             return super().forward(input)
         y = Convolve.apply(input, self.weight)
         return y if self.bias is None else y + self.bias[:, None, None]
@@ -81,7 +84,7 @@ class Convolve(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         y = x.new_empty(len(x), *x.shape[2:], len(weight)).permute(0, 3, 1, 2)
-        image_parts, output_parts = parts(x.shape, len(weight))
+        image_parts, output_parts = _parts(x, len(weight))
         for images in image_parts:
             _convolve_images(x[images], weight, y[images], output_parts)
         return y
@@ -94,13 +97,19 @@ class Convolve(torch.autograd.Function):
         last = torch.channels_last
         grad_x = torch.empty_like(x, memory_format=last) if needs_x else None
         grad_weight = torch.zeros_like(weight, memory_format=last) if needs_weight else None
-        image_parts, output_parts = parts(x.shape, len(weight))
+        image_parts, output_parts = _parts(x, len(weight))
         for images in image_parts:
             if grad_weight is not None:
                 _add_weight_gradient(x[images], grad_y[images], grad_weight, output_parts)
             if grad_x is not None:
                 _write_input_gradient(grad_x[images], grad_y[images], weight, output_parts)
         return grad_x, grad_weight
+
+
+def _parts(x: Tensor, num_outputs: int) -> tuple[list[slice], list[slice]]:
+    images, outputs = parts(x.shape, num_outputs)
+    # of a tensor without numbers only the memory is wanted, and each part takes as much
+    return (images[:1], outputs[:2]) if isinstance(x, FakeTensor) else (images, outputs)
 
 
 def _convolve_images(x: Tensor, weight: Tensor, y: Tensor, output_parts: list[slice]) -> None:
@@ -133,12 +142,12 @@ def _write_input_gradient(
 # ---------------------------------------------------------------------- to the other basis and back
 
 
-@functools.cache
-def _bases(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Maps of a row of a window, of a kernel and of products."""
-    matrices = (torch.tensor(rows, dtype=torch.float64) for rows in (_INPUT, _KERNEL, _OUTPUT))
-    to_inner, kernel, to_output = (m.to(dtype) for m in matrices)
-    return to_inner, kernel, to_output
+_BASES = {
+    dtype: tuple(torch.tensor(rows, dtype=torch.float64).to(dtype) for rows in matrices)
+    for dtype in (torch.float32, torch.float64)
+    for matrices in [(_INPUT, _KERNEL, _OUTPUT)]
+}
+"""Maps of a row of a window, of a kernel and of products."""
 
 
 def _change(matrix: Tensor, x: Tensor) -> Tensor:
@@ -150,7 +159,7 @@ def _change(matrix: Tensor, x: Tensor) -> Tensor:
 
 def _windows(x: Tensor) -> Tensor:
     """(B, C, H, W) -> (P, N, C): what each output tile depends on."""
-    to_inner, _, _ = _bases(x.dtype)
+    to_inner, _, _ = _BASES[x.dtype]
     windows = F.pad(x, (1, 1, 1, 1)).unfold(2, WINDOW, TILE).unfold(3, WINDOW, TILE)
     inner = _change(to_inner, windows.permute(4, 5, 0, 2, 3, 1).reshape(WINDOW, WINDOW, -1))
     return inner.view(WINDOW**2, -1, x.shape[1])
@@ -158,7 +167,7 @@ def _windows(x: Tensor) -> Tensor:
 
 def _write_windows(x_PNC: Tensor, x: Tensor) -> None:
     """The transpose of `_windows`: sums where windows overlap."""
-    to_inner, _, _ = _bases(x.dtype)
+    to_inner, _, _ = _BASES[x.dtype]
     batch, channels, height, width = x.shape
     rows, columns = height // TILE, width // TILE
     w = _change(to_inner.T, x_PNC).view(WINDOW, WINDOW, batch, rows, columns, channels)
@@ -175,28 +184,28 @@ def _write_windows(x_PNC: Tensor, x: Tensor) -> None:
 
 def _kernels(weight: Tensor) -> Tensor:
     """(D, C, 3, 3) -> (P, D, C)."""
-    _, kernel, _ = _bases(weight.dtype)
+    _, kernel, _ = _BASES[weight.dtype]
     weight_33X = weight.permute(2, 3, 0, 1).reshape(3, 3, -1)
     return _change(kernel, weight_33X).view(WINDOW**2, *weight.shape[:2])
 
 
 def _add_kernels(weight_PDC: Tensor, weight: Tensor) -> None:
     """The transpose of `_kernels`, added."""
-    _, kernel, _ = _bases(weight.dtype)
+    _, kernel, _ = _BASES[weight.dtype]
     weight_33DC = _change(kernel.T, weight_PDC).view(3, 3, *weight.shape[:2])
     weight += weight_33DC.permute(2, 3, 0, 1)
 
 
 def _write_tiles(y_PND: Tensor, y: Tensor) -> None:
     """(P, N, D) -> (B, D, H, W)."""
-    _, _, to_output = _bases(y.dtype)
+    _, _, to_output = _BASES[y.dtype]
     tiles = _by_tile(y)
     tiles.copy_(_change(to_output, y_PND).view(tiles.shape))
 
 
 def _tiles(y: Tensor) -> Tensor:
     """The transpose of `_write_tiles`."""
-    _, _, to_output = _bases(y.dtype)
+    _, _, to_output = _BASES[y.dtype]
     inner = _change(to_output.T, _by_tile(y).reshape(TILE, TILE, -1))
     return inner.view(WINDOW**2, -1, y.shape[1])
 

@@ -8,13 +8,14 @@ from typing import Any
 import tomli_w
 from rich.console import Group
 
-from dsaccel.analysis.agreement import Agreement, By
+from dsaccel.analysis.agreement import Agreement
 from dsaccel.analysis.pruning_advice import Calibrated
 from dsaccel.files import write_text
 from dsaccel.report.calibration_words import NAMES, verdict
 from dsaccel.report.figures.calibration import importance_figure, rungs_figure, stages_figure
 from dsaccel.report.page import Section, write_page
 from dsaccel.report.table import Table, interval_text
+from dsaccel.spec.rung import RankedBy
 
 MAX_ROWS = 8
 """Rungs in a terminal; the page and the JSON have all."""
@@ -28,7 +29,7 @@ def calibration_tables(result: Calibrated) -> Group:
     ]
     tables.append(
         Table(
-            _headings("stage", result.fidelity.num_top),
+            _headings("stage", result.ranks.num_top),
             [(str(row.stage), *_cells(row.agreement)) for row in result.stages],
             title="Last head of each stage, fully trained",
             words=(),
@@ -55,9 +56,9 @@ def calibration_tables(result: Calibrated) -> Group:
     return Group(*(replace(table, plain=True) for table in tables))
 
 
-def rung_tables(result: Calibrated) -> list[tuple[By, Table]]:
+def rung_tables(result: Calibrated) -> list[tuple[RankedBy, Table]]:
     """A table for each ranking, a row a rung."""
-    headings = _headings(result.fidelity.step_name, result.fidelity.num_top)
+    headings = _headings(result.ranks.step_name, result.ranks.num_top)
     return [
         (by, Table(headings, [(str(row.step), *_cells(row.agreement)) for row in rows], words=()))
         for by, rows in result.by_ranking()
@@ -66,23 +67,23 @@ def rung_tables(result: Calibrated) -> list[tuple[By, Table]]:
 
 def calibration_summary(result: Calibrated) -> dict[str, Any]:
     """What `dsaccel calibrate --json` prints; intervals as mean, low and high."""
-    fidelity, advice = result.fidelity, result.advice
+    ranks, advice = result.ranks, result.advice
     return {
-        "seeds": list(fidelity.seeds),
-        "num_hierarchies": len(fidelity.hierarchies),
-        "num_top": fidelity.num_top,
-        "noise": fidelity.noise,
+        "seeds": list(ranks.seeds),
+        "num_hierarchies": len(ranks.hierarchies),
+        "num_top": ranks.num_top,
+        "noise": ranks.noise,
         "ceiling": asdict(result.ceiling),
         "rungs": [asdict(row) for row in result.rungs],
         "stages": [asdict(row) for row in result.stages],
         "importances": [asdict(row) for row in result.importances],
         "trusted_from": dict(advice.first),
         "pruning": pruning_table(result),
-        "expected": advice.setting
+        "expected": advice.cheapest
         and {
-            "loss": asdict(advice.setting.loss),
-            "kept": asdict(advice.setting.kept),
-            "work": advice.setting.work,
+            "loss": asdict(advice.cheapest.loss),
+            "kept": asdict(advice.cheapest.kept),
+            "work": advice.cheapest.work,
         },
         "verdict": verdict(result),
     }
@@ -90,7 +91,7 @@ def calibration_summary(result: Calibrated) -> dict[str, Any]:
 
 def write_calibration(result: Calibrated, name: str, path: Path) -> None:
     """Write the page, whole or not at all."""
-    step = result.fidelity.step_name
+    step = result.ranks.step_name
     sections = [
         Section(lines=verdict(result)),
         Section("Settings", "For a study file.", code=_toml(result)),
@@ -132,7 +133,7 @@ def _toml(result: Calibrated) -> str:
 
 def pruning_table(result: Calibrated) -> dict[str, Any]:
     """The section `pruning` of a study file that follows."""
-    setting = result.advice.setting
+    setting = result.advice.cheapest
     if setting is None:
         return {"kind": "none"}
     keys = {"kind", "by", "reduction_factor", "grace_epochs"}

@@ -1,20 +1,21 @@
 """What a calibration means, in sentences."""
 
-from dsaccel.analysis.agreement import MIN_SEEDS, By, Fidelity, StageAgreement
+from dsaccel.analysis.agreement import MIN_SEEDS, RankAgreement, StageAgreement
 from dsaccel.analysis.pruning_advice import Calibrated
 from dsaccel.config.study import PruningConfig
 from dsaccel.report.table import interval_text
 from dsaccel.search.pruners import rung_steps
+from dsaccel.spec.rung import RankedBy
 
-NAMES: dict[By, str] = {"head": "the deepest local head", "output": "the output layer"}
+NAMES: dict[RankedBy, str] = {"head": "the deepest local head", "output": "the output layer"}
 
 
 def verdict(result: Calibrated) -> list[str]:
     """What it means, in sentences."""
-    fidelity, advice = result.fidelity, result.advice
-    num_seeds, step = len(fidelity.seeds), fidelity.step_name
+    ranks, advice = result.ranks, result.advice
+    num_seeds, step = len(ranks.seeds), ranks.step_name
     words = [
-        f"{len(fidelity.hierarchies)} hierarchies, {num_seeds} seeds; the best {fidelity.num_top} "
+        f"{len(ranks.hierarchies)} hierarchies, {num_seeds} seeds; the best {ranks.num_top} "
         "of a final ranking count as its top."
     ]
     if num_seeds < MIN_SEEDS:
@@ -22,19 +23,19 @@ def verdict(result: Calibrated) -> list[str]:
     words += [
         f"Intervals come from resampling {num_seeds} seeds. With so few they are about the range "
         f"of the single values, and miss the median of all seeds {_miss(num_seeds)} of the time.",
-        f"A seed moves a hierarchy's final accuracy by {100 * fidelity.noise:.2f} points (standard "
+        f"A seed moves a hierarchy's final accuracy by {100 * ranks.noise:.2f} points (standard "
         f"deviation), and final rankings of different seeds agree with tau-b "
         f"{interval_text(result.ceiling)}: no rung can tell much more of another run.",
     ]
     for by, first in advice.first.items():
         on = f"from {step} {first} on" if first is not None else f"at no {step}"
         words.append(f"Ranked by {NAMES[by]}, halving by factor 2 can be trusted {on}.")
-    if advice.setting is None:
+    if advice.cheapest is None:
         words.append("No settings that were tried can be trusted: do not prune.")
     else:
-        setting = advice.setting
+        setting = advice.cheapest
         words.append(
-            f"The settings below ({_rungs_words(setting.pruning, fidelity)}) would have trained "
+            f"The settings below ({_rungs_words(setting.pruning, ranks)}) would have trained "
             f"{100 * setting.work:.0f} % of all, each hierarchy counted by itself (where blocks "
             f"are shared less is saved), and kept {interval_text(setting.kept)} of the top; their "
             f"best trails the best of all by {interval_text(setting.loss, 100)} points. They were "
@@ -45,11 +46,11 @@ def verdict(result: Calibrated) -> list[str]:
     return words
 
 
-def _rungs_words(pruning: PruningConfig, fidelity: Fidelity) -> str:
+def _rungs_words(pruning: PruningConfig, ranks: RankAgreement) -> str:
     """With another factor there are other rungs, and fewer or more at which to err."""
-    config = fidelity.landscape.config
+    config = ranks.landscape.config
     steps = rung_steps(pruning, config.training, len(config.space.num_blocks))
-    at = f"rungs at {fidelity.step_name} {', '.join(map(str, steps))}"
+    at = f"rungs at {ranks.step_name} {', '.join(map(str, steps))}"
     return f"factor {pruning.reduction_factor:g}, {at}"
 
 

@@ -1,9 +1,7 @@
 """What a confirmation leaves behind, a JSON object and files, and its progress."""
 
-import csv
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -11,7 +9,7 @@ from rich.text import Text
 
 from dsaccel.confirm.result import entry_record
 from dsaccel.confirm.run import Confirm, ConfirmProgress
-from dsaccel.files import atomic_write, make_folder, write_text
+from dsaccel.files import make_folder, write_csv, write_text
 from dsaccel.report.verdict import VAL_IMAGES, sentences
 
 
@@ -83,7 +81,7 @@ def write_confirmation(confirming: Confirm, resolution: float) -> dict[str, str]
     files = {"confirmation": folder / "confirmation.json"}
     for name, table in (("confirmation.csv", rows), ("test_readings.csv", confirming.readings)):
         if table:
-            _write_csv(folder / name, table)
+            write_csv(folder / name, table)
             files[name.removesuffix(".csv") + " table"] = folder / name
     return {label: path.as_posix() for label, path in files.items()}
 
@@ -113,10 +111,3 @@ def progress_panel(progress: ConfirmProgress) -> Table:
         table.add_row("step", f"{progress.step} of {progress.num_steps}")
     table.add_row("networks", "  ".join(progress.names))
     return table
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

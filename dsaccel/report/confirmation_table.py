@@ -3,7 +3,7 @@
 from dsaccel.confirm.result import Confirmation
 from dsaccel.report.table import RowStyle, Table
 from dsaccel.report.verdict import difference_text, role_text, summary_text
-from dsaccel.text import count
+from dsaccel.text import amount
 
 HEADINGS = (
     *("network", "role", "trained", "parameters", "n", "validation", "test"),
@@ -31,7 +31,7 @@ def confirmation_table(confirmation: Confirmation) -> Table:
                 result.entry.name,
                 role_text(result),
                 {"local": "layer-wise", "global": "global"}[result.mode],
-                count(result.entry.num_parameters),
+                amount(result.entry.num_parameters),
                 str(result.accuracies["val"].n),
                 summary_text(result.accuracies["val"]),
                 summary_text(result.accuracies.get("test")),

@@ -11,7 +11,7 @@ from rich.table import Table
 from dsaccel.config.study import TrainingConfig
 from dsaccel.families import Mode
 from dsaccel.spec.plan import Block, Plan
-from dsaccel.text import count
+from dsaccel.text import amount
 from dsaccel.training.memory import Estimate, estimate_plans
 
 
@@ -57,9 +57,9 @@ def description_table(plan: Plan) -> Table:
         ("widths", ""),
         ("blocks", str(plan.hierarchy.num_blocks)),
         ("losses", str(plan.num_local_losses)),
-        ("parameters", count(plan.num_parameters)),
-        ("with heads", count(plan.num_parameters_training)),
-        ("FLOPs", count(plan.flops)),
+        ("parameters", amount(plan.num_parameters)),
+        ("with heads", amount(plan.num_parameters_training)),
+        ("FLOPs", amount(plan.flops)),
     ]
     for name, footer in columns:
         text = name in ("stage", "resolution", "widths")
@@ -78,13 +78,13 @@ def description_table(plan: Plan) -> Table:
             _widths(members),
             str(len(members)) if is_counted else "",
             str(len(heads)),
-            count(num_parameters),
-            count(num_parameters + sum(head.num_parameters for head in heads)),
-            count(sum(block.flops for block in members)),
+            amount(num_parameters),
+            amount(num_parameters + sum(head.num_parameters for head in heads)),
+            amount(sum(block.flops for block in members)),
         )
     output = plan.output
-    size = count(output.num_parameters)
-    table.add_row("output", "", str(output.num_classes), "", "", size, size, count(output.flops))
+    size = amount(output.num_parameters)
+    table.add_row("output", "", str(output.num_classes), "", "", size, size, amount(output.flops))
     return table
 
 

@@ -11,7 +11,7 @@ from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Trie
-from dsaccel.text import count
+from dsaccel.text import amount
 from dsaccel.training.memory import Estimate, estimate
 
 MAX_PLANNED = 5_000
@@ -101,7 +101,7 @@ def space_table(described: SpaceDescription, training: TrainingConfig, images: s
     table.add_row("feasible", words)
     for end, plan in (("smallest", described.smallest), ("largest", described.largest)):
         if plan is not None:
-            costs = f"{count(plan.num_parameters)} parameters, {count(plan.flops)} FLOPs"
+            costs = f"{amount(plan.num_parameters)} parameters, {amount(plan.flops)} FLOPs"
             table.add_row(end, f"{plan.hierarchy}  {costs}")
     if described.blocks_trained is not None and described.blocks_separate is not None:
         table.add_row(

@@ -11,7 +11,7 @@ from dsaccel.study.export import export_trial
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.rows import best_trial
 from dsaccel.study.storage import redact, storage_errors
-from dsaccel.text import count, duration, percent
+from dsaccel.text import amount, duration, percent
 from dsaccel.training.evaluate import Reading
 from dsaccel.training.train import TrainResult
 
@@ -72,7 +72,7 @@ def result_table(result: TrainResult) -> Table:
     table.add_row("validation accuracy", percent(result.val_accuracy))
     heads = "  ".join(percent(accuracy) for accuracy in result.head_accuracies[-1])
     table.add_row("by head, output last", heads)
-    table.add_row("parameters", count(result.num_parameters))
+    table.add_row("parameters", amount(result.num_parameters))
     table.add_row("time", duration(result.time_s))
     table.add_row("peak memory", f"{result.peak_memory_bytes / 2**20:.0f} MiB")
     return table

@@ -19,7 +19,7 @@ from dsaccel.study.rows import (
     read_rows,
     standard_error,
 )
-from dsaccel.text import count, duration, percent, points
+from dsaccel.text import amount, duration, percent, points
 
 NUM_RIVALS = 6
 """The hierarchies within the noise of the best that are named."""
@@ -94,7 +94,7 @@ def _tiles(study: StudyRecord, rows: list[Row]) -> list[Tile]:
     tiles: list[Tile] = []
     best, baseline = best_row(rows), study.baseline
     if best:
-        note = f"{count(best.num_parameters)} parameters, trial {best.number}"
+        note = f"{amount(best.num_parameters)} parameters, trial {best.number}"
         tiles.append(Tile("best hierarchy", best.hierarchy, note))
         error = standard_error(study, best.accuracy)
         note = f"standard error {100 * error:.2f} points" if error else "output layer, last epoch"
@@ -183,8 +183,8 @@ def _table(rows: list[Row], study: StudyRecord) -> Table:
                 row.hierarchy,
                 accuracy,
                 "best" if row is best else state,
-                count(row.num_parameters),
-                count(row.flops),
+                amount(row.num_parameters),
+                amount(row.flops),
                 "-" if row.shallow_scale is None else f"{row.shallow_scale:.3f}",
                 duration(row.time_s),
                 str(row.number),

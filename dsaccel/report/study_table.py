@@ -5,7 +5,7 @@ from rich.text import Text
 
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import Row, best_row, read_rows
-from dsaccel.text import count, duration, percent, points
+from dsaccel.text import amount, duration, percent, points
 
 
 def trials_table(study: StudyRecord, limit: int = 20) -> Table:
@@ -25,7 +25,7 @@ def trials_table(study: StudyRecord, limit: int = 20) -> Table:
     for row in shown:
         accuracy, state = accuracy_and_state(row, study)
         style = "" if row.is_complete else "dim"
-        figures = (accuracy, count(row.num_parameters), duration(row.time_s))
+        figures = (accuracy, amount(row.num_parameters), duration(row.time_s))
         if row is best:
             state, style = f"best ({state})" if state != "complete" else "best", "bold green"
         # Text, not str: a hierarchy comes from storage, and str would be read as markup
@@ -35,7 +35,7 @@ def trials_table(study: StudyRecord, limit: int = 20) -> Table:
         table.add_section()
         figures = (baseline.accuracy, baseline.num_parameters, baseline.time_s)
         cells = (
-            form(value) for form, value in zip((percent, count, duration), figures, strict=True)
+            form(value) for form, value in zip((percent, amount, duration), figures, strict=True)
         )
         table.add_row(Text(baseline.hierarchy), *cells, "global back-propagation")
     return table
@@ -58,7 +58,7 @@ def headline(study: StudyRecord) -> str:
     if best:
         lines = [
             f"best      {best.hierarchy}  {percent(best.accuracy)}  "
-            f"{count(best.num_parameters)} parameters  trial {best.number}"
+            f"{amount(best.num_parameters)} parameters  trial {best.number}"
         ]
     if baseline:
         lead = ""

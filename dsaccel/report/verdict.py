@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from dsaccel.confirm.result import Against, Comparison, Confirmation, Result, Role, Split
 from dsaccel.statistics import Summary, seeds_needed
-from dsaccel.text import count
+from dsaccel.text import amount
 
 RESOLUTION = 0.005
 """The difference whose price in seeds is told, where no other is asked for."""
@@ -115,7 +115,7 @@ def _against_reference(
             if role in ("finalist", "reference"):
                 continue
             name = f"The {ROLES[role]}, {result.entry.name} "
-            name += f"({count(result.entry.num_parameters)} parameters),"
+            name += f"({amount(result.entry.num_parameters)} parameters),"
             if role.startswith("widened"):
                 yield from _told(result, "best", name, "the best finalist")
             else:

@@ -28,11 +28,11 @@ from dsaccel.study.record import CohortRecord, TrialRecord, add_time, write_coho
 from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.storage import storage_errors
 from dsaccel.study.trials import Ledger
-from dsaccel.training.allocations import training_peak_bytes
 from dsaccel.training.checkpoint import Checkpoints, remove_checkpoint
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.device import running
+from dsaccel.training.measured import training_peak_bytes
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.runtime import running
 from dsaccel.training.workbench import Workbench
 
 

@@ -13,7 +13,7 @@ from dsaccel.study.rows import best_trial
 
 def before_training(searching: Search) -> Iterator[str]:
     """What a user should know before it trains."""
-    yield from searching.data.notes
+    yield from searching.bench.notes
     if not searching.data.has_test:
         name = searching.config.data.name
         yield f"{name}: no test split; results are validation accuracies"
@@ -54,6 +54,13 @@ def check_winner(searching: Search) -> None:
     """
     if not searching.is_finished or best_trial(searching.ledger.record()) is not None:
         return
+    trained = searching.ledger.record().trained
+    if trained and all(trial.diverged for trial in trained):
+        raise NoResultError(
+            f"study {searching.directory.name} must end with a network whose weights are finite, "
+            f"but the training of all {len(trained)} hierarchies diverged; set a smaller "
+            "training.learning_rate under another --study-name"
+        )
     more = "train more with a larger --n-trials, or "
     if searching.meets_no_more:
         more = "widen the measured bounds or " if searching.space.is_measured else ""

@@ -5,6 +5,21 @@ from typing import Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
 
+RankedBy = Literal["head", "output"]
+"""What pruning ranks by: the deepest trained local head, or the output layer."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """A network's weights have become infinite or no numbers."""
+
+    unit: int
+    """The first one whose weights are not finite, 1-based; those above it learn nothing either."""
+    num_units: int
+    """Of the network, the output layer counted."""
+    step: int | None
+    """The rung at which it was seen first, if it was seen at a rung."""
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -24,7 +39,7 @@ class Rung:
         heads = self.accuracies[hierarchy]
         return heads[-2:][0] if self.has_output else heads[-1]
 
-    def ranked(self, hierarchy: Hierarchy, by: Literal["head", "output"]) -> float:
+    def ranked(self, hierarchy: Hierarchy, by: RankedBy) -> float:
         """What pruning ranks by, as the study asks."""
         return self.output(hierarchy) if by == "output" else self.deepest_head(hierarchy)
 

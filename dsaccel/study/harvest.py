@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dsaccel.files import atomic_write
+from dsaccel.files import write_csv
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
@@ -80,10 +80,7 @@ def add_harvest(path: Path, rows: Sequence[Harvest], trials: Collection[str]) ->
     if not merged:
         path.unlink()
         return
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, _columns(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(merged.values())
+    write_csv(path, list(merged.values()))
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:

@@ -28,6 +28,7 @@ from dsaccel.files import make_folder, write_text
 from dsaccel.parts import foreign_parts
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.spec.rung import Divergence
 from dsaccel.study.folder import StudyDir
 from dsaccel.training.cohort import Cohort
 
@@ -104,6 +105,12 @@ class TrialRecord:
         """Its cohort and its place in it: the same whenever a search was cut off."""
         place = number(self._attributes.get("place"))
         return self.cohort, self.number if place is None else int(place)
+
+    @property
+    def diverged(self) -> Divergence | None:
+        """Where its training left the finite numbers; such a trial is never the best."""
+        stored = self._attributes.get("diverged")
+        return Divergence(**stored) if isinstance(stored, Mapping) else None
 
     def figure(self, name: str) -> float | None:
         """A number that was measured or counted: one of `Figures`, or a cost."""
@@ -228,10 +235,11 @@ class StudyRecord:
 
     @property
     def cohort(self) -> CohortRecord:
-        """The last one; see `NO_COHORT`."""
+        """The last one; see `NO_COHORT`. A study of schema 1 goes on with its first new cohort."""
         stored = self.attributes.get("cohort")
         if not isinstance(stored, Mapping):
-            return NO_COHORT
+            blocks = (number(self.attributes.get(f"blocks_{k}")) for k in ("trained", "separate"))
+            return CohortRecord(0, (), True, *(num or 0 for num in blocks))
         return CohortRecord(
             stored["number"],
             tuple(map(Hierarchy.parse, stored["asked"])),
@@ -243,13 +251,12 @@ class StudyRecord:
     @property
     def blocks_trained(self) -> float | None:
         """Of all finished cohorts, blocks that are shared counted once."""
-        old = number(self.attributes.get("blocks_trained"))  # of schema 1
-        return self.cohort.blocks_trained or old
+        return self.cohort.blocks_trained or None
 
     @property
     def blocks_separate(self) -> float | None:
         """What training each hierarchy alone would have taken."""
-        return self.cohort.blocks_separate or number(self.attributes.get("blocks_separate"))
+        return self.cohort.blocks_separate or None
 
     @property
     def fingerprint(self) -> str | None:
@@ -421,8 +428,10 @@ def reached(cohort: Cohort, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
     rung = cohort.history[-1]
     # a sequential trial that is pruned has no output layer yet
     output = {"val_accuracy": rung.output(hierarchy)} if rung.has_output else {}
+    diverged = cohort.diverged(hierarchy)
     return {
         **output,
+        **({} if diverged is None else {"diverged": asdict(diverged)}),
         "head_stages": plan.head_stages,
         "num_parameters": plan.num_parameters,
         "flops": plan.flops,
@@ -431,6 +440,11 @@ def reached(cohort: Cohort, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
         "time_s": cohort.time_s[hierarchy],
         "epochs_trained": cohort.epochs_trained(hierarchy),
     }
+
+
+def has_diverged(attributes: Mapping[str, Any]) -> bool:
+    """Whether a trial with these attributes must not be called the best by Optuna either."""
+    return "diverged" in attributes
 
 
 def _baseline(stored: Mapping[str, Any], hierarchy: Any) -> Baseline | None:

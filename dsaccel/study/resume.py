@@ -152,7 +152,10 @@ def begin_study(directory: StudyDir, config: StudyConfig, data: Data) -> optuna.
 def _deciding(config: StudyConfig) -> StudyConfig:
     """A config without the settings that say only how far to go and where to keep it."""
     budget = config.budget.model_copy(update={"n_trials": 1, "timeout_s": None, "baseline": True})
-    runtime = config.runtime.model_copy(update={"memory_mib": None})
+    device = config.runtime.device.partition(":")[0]  # which of several GPUs decides nothing
+    threads = None if device == "cuda" else config.runtime.threads
+    free = {"memory_mib": None, "device": device, "threads": threads}
+    runtime = config.runtime.model_copy(update=free)
     return config.model_copy(
         update={
             "training": config.training.deciding,

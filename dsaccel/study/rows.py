@@ -60,11 +60,15 @@ class Row:
 
     @property
     def may_be_best(self) -> bool:
-        return self.is_complete and self.feasible and self.accuracy is not None
+        is_best = self.is_complete and self.feasible and self.accuracy is not None
+        return is_best and self.trial.diverged is None
 
     @property
     def state(self) -> str:
         """In words: `pruned at epoch 5`, `pruned at stage 2`."""
+        if diverged := self.trial.diverged:
+            at = "" if diverged.step is None else f" at {self.step_name} {diverged.step}"
+            return f"diverged{at} in unit {diverged.unit} of {diverged.num_units}"
         if self.kind == "infeasible":
             return "outside the constraint"
         if self.kind == "reference" and not self.feasible:

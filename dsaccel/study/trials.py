@@ -1,7 +1,7 @@
 """The rows of a stored study: one trial is one hierarchy, and every row is a real network."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -9,11 +9,13 @@ from optuna.trial import TrialState
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.spec.rung import RankedBy
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import (
     CohortRecord,
     StudyRecord,
     begun,
+    has_diverged,
     reached,
     write_cohort,
     write_heads,
@@ -21,7 +23,9 @@ from dsaccel.study.record import (
 from dsaccel.training.cohort import Cohort
 
 CONSTRAINT = "in the space"
-"""What Optuna calls a trial's constraint: kept if at most 0."""
+FINITE = "its weights are finite"
+"""What Optuna calls a trial's constraints: kept if at most 0. The latter is said of those alone
+whose training diverged."""
 
 
 class Ledger:
@@ -33,7 +37,7 @@ class Ledger:
         directory: StudyDir,
         space: SearchSpace,
         plan: Callable[[Hierarchy], Plan],
-        by: Literal["head", "output"] = "head",
+        by: RankedBy = "head",
         costs: Callable[[Cohort, Hierarchy], dict[str, float]] = lambda cohort, hierarchy: {},
     ) -> None:
         self.study = study
@@ -41,7 +45,7 @@ class Ledger:
         self._space = space
         self._plan = plan
         self._costs = costs
-        self._by: Literal["head", "output"] = by
+        self._by: RankedBy = by
         self._open: dict[Hierarchy, tuple[optuna.Trial, tuple[int, int]]] = {}
         """With their cohort and place."""
         self._reported: dict[Hierarchy, int] = {}
@@ -90,8 +94,11 @@ class Ledger:
             return
         trial, order = self._open.pop(hierarchy)
         self.num_told += 1
-        for key, value in self._reached(cohort, hierarchy, order).items():
+        attributes = self._reached(cohort, hierarchy, order)
+        for key, value in attributes.items():
             trial.set_user_attr(key, value)
+        if has_diverged(attributes):
+            trial.set_constraint(FINITE, 1.0)
         if state == TrialState.PRUNED:
             self.study.tell(trial, state=state)
         else:
@@ -112,13 +119,14 @@ class Ledger:
         """Store a network that was read off the trie without having been asked for."""
         self.num_told += 1
         attributes = begun(hierarchy, number, place, is_harvested=True)
+        attributes |= self._reached(cohort, hierarchy, (number, place))
         self.study.add_trial(
             optuna.create_trial(
                 value=cohort.history[-1].output(hierarchy),
                 params=self._space.to_params(hierarchy),
                 distributions=dict(self._space.distributions()),
-                user_attrs=attributes | self._reached(cohort, hierarchy, (number, place)),
-                constraints={CONSTRAINT: 0.0},
+                user_attrs=attributes,
+                constraints={CONSTRAINT: 0.0} | ({FINITE: 1.0} if has_diverged(attributes) else {}),
                 intermediate_values={
                     rung.step: rung.ranked(hierarchy, self._by)
                     for rung in cohort.history

@@ -14,7 +14,7 @@ from dsaccel.config.study import TrainingConfig
 from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Rung
+from dsaccel.spec.rung import Divergence, Rung
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.cuda_graphs import CudaGraphs
 from dsaccel.training.cuda_streams import ONE_LANE, CudaLanes
@@ -135,6 +135,26 @@ class Cohort:
             return self.step
         num_units = sum(self._num_trained(node, self.step) for node in self.trie.path(hierarchy))
         return self.training.epochs * num_units
+
+    def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
+        """Where the training of a network has left the finite numbers, if it has."""
+        states = [unit for node in self.trie.path(hierarchy) for unit in self._unit_states(node)]
+        for unit, state in enumerate(states, 1):
+            if not all(tensor.isfinite().all() for tensor in state.values()):
+                return Divergence(unit, len(states), self._lost_at(hierarchy, unit))
+        return None
+
+    def _lost_at(self, hierarchy: Hierarchy, unit: int) -> int | None:
+        """The rung from which on a unit has told no image right; None: it was not read."""
+        step = None
+        for rung in self.history:
+            heads = rung.accuracies.get(hierarchy, ())
+            if len(heads) >= unit:
+                step = None if heads[unit - 1] > 0 else step or rung.step
+        return step
+
+    def _unit_states(self, node: Node) -> list[dict[str, torch.Tensor]]:
+        return [unit.state_dict() for unit in self.learners[node].units]
 
     def state_dict(self) -> dict[str, Any]:
         """All that a cohort of the same networks goes on from; plain numbers and tensors."""

@@ -4,6 +4,7 @@ Run as it is, a step launches some hundred kernels for each unit, one by one fro
 waits for most of them. Every call trains on its batch exactly once, whether it is recorded or not.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -11,6 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dsaccel.training.device_memory import is_out_of_memory
+
+log = logging.getLogger(__name__)
 Step = Callable[[Tensor, Tensor], object]
 """Trains on images (B, C, H, W) and labels (B,)."""
 NUM_EAGER = 3
@@ -28,12 +32,22 @@ class Recorder(Protocol):
     def record(
         self, run: Callable[[], object], generators: Iterable[torch.Generator]
     ) -> Callable[[], None]:
-        """What repeats `run` with the tensors that it reads now; does not run it."""
+        """What repeats `run` with the tensors that it reads now; does not run it.
+
+        Raises:
+            RecordingError: if it cannot be recorded; it can still be run.
+        """
         ...
+
+
+class RecordingError(RuntimeError):
+    """A step that runs cannot be recorded."""
 
 
 class RecordedStep:
     """A step whose batches all have the shape of the first one.
+
+    One that cannot be recorded runs as it is, which gives the same results and takes longer.
 
     Args:
         step: must ask the device for no figure, and read all that changes from tensors.
@@ -46,13 +60,16 @@ class RecordedStep:
     ) -> None:
         self._step = step
         self._generators = list(generators)
-        self._recorder = recorder
+        self._recorder: Recorder | None = recorder
         self._num_eager = 0
         self._replay: Callable[[], None] | None = None
         self._batch: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, x: Tensor, y: Tensor) -> None:
         """Train on a batch."""
+        if self._recorder is None:
+            self._step(x, y)
+            return
         if self._num_eager < NUM_EAGER:
             self._num_eager += 1
             with self._recorder.beside():
@@ -65,7 +82,13 @@ class RecordedStep:
                 place.copy_(new)
         if self._replay is None:
             batch = self._batch
-            self._replay = self._recorder.record(lambda: self._step(*batch), self._generators)
+            try:
+                self._replay = self._recorder.record(lambda: self._step(*batch), self._generators)
+            except RecordingError as error:
+                log.warning("training goes on without a CUDA graph, more slowly: %s", error)
+                self._recorder = self._batch = None
+                self._step(x, y)
+                return
         self._replay()
 
 
@@ -95,9 +118,19 @@ class CudaGraphs:
         self, run: Callable[[], object], generators: Iterable[torch.Generator]
     ) -> Callable[[], None]:
         """Its memory is the graph's own and lives as long."""
-        graph = torch.cuda.CUDAGraph()
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
         for generator in generators:
             graph.register_generator_state(generator)
-        with torch.cuda.graph(graph, stream=self._stream):
-            run()
+        device = self._stream.device
+        current = torch.cuda.current_stream(device)
+        try:
+            with torch.cuda.graph(graph, pool=pool, stream=self._stream):
+                run()
+        except RuntimeError as error:
+            # where its end fails, torch leaves its stream current and its pool in use
+            torch.cuda.set_stream(current)
+            torch._C._cuda_endAllocateToPool(device.index, pool)
+            if is_out_of_memory(error, device):
+                raise
+            raise RecordingError(str(error).partition("\n")[0]) from error
         return graph.replay

@@ -3,22 +3,21 @@
 import csv
 import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dsaccel.config.study import RunConfig
 from dsaccel.data.batches import EvalSplit
 from dsaccel.data.load import load_test_alone
 from dsaccel.errors import ConfigError
-from dsaccel.files import atomic_write, check_writable
+from dsaccel.files import check_writable, write_csv
 from dsaccel.nn.network import plan_of
 from dsaccel.nn.weights import SUFFIX, ImageFacts, load_weights, read_facts, weights_hash
 from dsaccel.spec.trie import Trie
+from dsaccel.text import utc_now
+from dsaccel.training.device import resolve_runtime, start_runtime
 from dsaccel.training.learner import Learner
-from dsaccel.training.runtime import resolve_runtime, start_runtime
 from dsaccel.training.schedules import evaluate
 from dsaccel.training.workbench import Bench
 
@@ -66,7 +65,7 @@ def read_accuracy(
     weights = weights_hash(path)
     facts = read_facts(path)
     recorded = recorded_readings(path) if split == "test" else []
-    device = start_runtime(resolve_runtime(run.runtime))
+    device = start_runtime(resolve_runtime(run.runtime, precision=run.training.precision))
     if split == "val":
         images = _val_images(path, run, facts, download=download)
     else:
@@ -93,7 +92,7 @@ def read_accuracy(
     load_weights(path, units, run)
     heads = evaluate(trie, learners, images.batches())[plan.hierarchy]
     reading = Reading(
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        date=utc_now(),
         command=command,
         weights=weights,
         images=images.fingerprint,
@@ -106,7 +105,7 @@ def read_accuracy(
         head_accuracies=list(heads),
     )
     if split == "test":
-        _write(readings_path(path), [*recorded, reading])
+        write_csv(readings_path(path), list(map(_to_row, [*recorded, reading])))
     return reading, True
 
 
@@ -159,14 +158,8 @@ def weights_path(target: str) -> Path:
     return beside
 
 
-def _write(path: Path, readings: Sequence[Reading]) -> None:
-    names = [field.name for field in fields(Reading)]
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        for reading in readings:
-            heads = json.dumps(reading.head_accuracies)
-            writer.writerow(asdict(reading) | {"head_accuracies": heads})
+def _to_row(reading: Reading) -> dict[str, Any]:
+    return asdict(reading) | {"head_accuracies": json.dumps(reading.head_accuracies)}
 
 
 def _from_row(row: dict[str, str]) -> Reading:

@@ -1,5 +1,6 @@
 """Train one segment. The learner is the only caller of `backward` and of an optimizer's `step`."""
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,7 +41,7 @@ class Learner:
         self.device = device
         self.units = build_units(segment, seed)
         for unit in self.units:
-            unit.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            _place(unit, device, dtype)
         optimizer: Optimizer = part_of(training, "optimizer")
         # on CUDA a tensor: a step that is recorded once must find each epoch's there
         in_tensor = device.type == "cuda" and optimizer.records
@@ -87,9 +88,11 @@ class Learner:
             features = self._learn(index, features, y_B, lanes)
         return features.x
 
-    def learn(self, features: Features, y_B: Tensor) -> None:
-        """Train the first unit that is not frozen on a batch of what the unit below passes on."""
-        self._learn(self.num_frozen, features, y_B, ONE_LANE)
+    def learn(self, features: Features, y_B: Tensor) -> Features:
+        """Train the first unit that is not frozen on a batch of what the unit below passes on;
+        returns what it passes on itself.
+        """
+        return self._learn(self.num_frozen, features, y_B, ONE_LANE)
 
     def freeze(self) -> None:
         """End the learning of the first unit that is not frozen, and free its optimizer."""
@@ -140,7 +143,8 @@ class Learner:
         for optimizer, values, rate in zip(
             self.optimizers, state["optimizers"], self._rates, strict=True
         ):
-            optimizer.load_state_dict(values)
+            # a copy: averages are updated in place, and the state may be read once more
+            optimizer.load_state_dict(copy.deepcopy(values))
             for group in optimizer.param_groups:
                 # what was saved may be another device's; the next epoch sets the value
                 group["lr"] = rate
@@ -178,3 +182,17 @@ def _groups(unit: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     decayed = [p for p in unit.parameters() if p.ndim > 1]
     others = [p for p in unit.parameters() if p.ndim <= 1]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others}]
+
+
+def _place(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Move weights and statistics, maps channels-last: `Module.to` cannot move fake tensors."""
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            setattr(part, name, nn.Parameter(_placed(parameter.detach(), device, dtype)))
+        for name, buffer in part.named_buffers(recurse=False):
+            setattr(part, name, _placed(buffer, device, dtype))
+
+
+def _placed(x: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    last = torch.channels_last if x.ndim == 4 else torch.preserve_format
+    return x.to(device, dtype if x.is_floating_point() else x.dtype, memory_format=last)

@@ -1,8 +1,11 @@
 """Train what fits: a cohort whole or in parts, and no network that does not fit alone.
 
-The estimate decides beforehand; where an allocator fails all the same, half is tried.
+The estimate decides beforehand; where an allocator fails all the same, half is tried. Several
+processes may share a GPU: who finds too little for one network waits for the others a while.
 """
 
+import logging
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -14,20 +17,25 @@ from dsaccel.errors import NoMemoryError
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
-from dsaccel.training.memory import estimate_plans, split_to_fit
-from dsaccel.training.parts import SplitCohort
-from dsaccel.training.runtime import (
+from dsaccel.training.device_memory import (
     free_memory_bytes,
     is_out_of_memory,
     release_memory,
-    unfolds_bf16,
+    total_memory_bytes,
 )
+from dsaccel.training.memory import estimate_plans, split_to_fit
+from dsaccel.training.meter import Machine
+from dsaccel.training.parts import SplitCohort
 
 T = TypeVar("T")
 
 SHARE = 0.9
 """Of the free memory: what an estimate does not see (libraries, fragments) needs some too."""
 MIB = 2**20
+WAIT_S, ASK_S = 600.0, 5.0
+"""How long to wait for memory that other processes hold, and how often to ask."""
+
+log = logging.getLogger(__name__)
 
 
 class MemoryLimit:
@@ -40,9 +48,9 @@ class MemoryLimit:
     """
 
     def __init__(self, memory_mib: int | None, device: torch.device, num_images: int) -> None:
-        free = SHARE * free_memory_bytes(device) if memory_mib is None else memory_mib * MIB
-        self.limit_bytes = int(free)
+        self._memory_mib = memory_mib
         self._device = device
+        self.limit_bytes = self._allowed()
         self._num_images = num_images
         self._plans: Mapping[Hierarchy, Plan] = {}
         self._training = TrainingConfig()
@@ -56,7 +64,7 @@ class MemoryLimit:
         """
         for hierarchy, plan in plans.items():
             needed = self._needed({hierarchy: plan}, training)
-            if needed > self.limit_bytes:
+            if not self._wait_for(needed):
                 trained = _described(hierarchy, plan)
                 raise NoMemoryError(
                     f"memory must be at least {_mib(needed)} MiB to train {trained}, but "
@@ -113,24 +121,48 @@ class MemoryLimit:
                 yield from attempt()
                 return
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                if not is_out_of_memory(error, self._device):
                     raise
-                self._halve()
+                cohort = self._cohort()
+                hierarchies = list(self._plans) if cohort is None else cohort.in_memory
+                del cohort
             # not in the handler, whose traceback holds the learners
             release_memory(self._device)
+            self._allow_less(hierarchies)
 
-    def _halve(self) -> None:
-        """Allow half of what the networks that were trained last were estimated to need."""
-        cohort = self._cohort()
-        hierarchies = list(self._plans) if cohort is None else cohort.in_memory
+    def _allow_less(self, hierarchies: Sequence[Hierarchy]) -> None:
+        """Half of what the networks that were trained last were estimated to need."""
         needed = self._needed({h: self._plans[h] for h in hierarchies}, self._training)
         if len(hierarchies) == 1:
+            if self._is_taken(needed) and self._wait_for(needed):
+                return
             trained = _described(hierarchies[0], self._plans[hierarchies[0]])
             raise NoMemoryError(
                 f"the device ran out of memory while it trained {trained} alone (estimated: "
                 f"{_mib(needed)} MiB); {_WAY_OUT}"
             )
         self.limit_bytes = needed // 2
+
+    def _allowed(self) -> int:
+        if self._memory_mib is not None:
+            return self._memory_mib * MIB
+        return int(SHARE * free_memory_bytes(self._device))
+
+    def _is_taken(self, needed: int) -> bool:
+        """Whether a GPU has this much memory, but other processes hold it."""
+        if self._memory_mib is not None or self._device.type != "cuda":
+            return False
+        return self._allowed() < needed <= SHARE * total_memory_bytes(self._device)
+
+    def _wait_for(self, needed: int) -> bool:
+        """Whether this much may be used, at once or when other processes have let go of it."""
+        if self._is_taken(needed):
+            log.warning("waiting for other processes to free memory of %s", self._device)
+            until = time.monotonic() + WAIT_S
+            while self._is_taken(needed) and time.monotonic() < until:
+                time.sleep(ASK_S)
+            self.limit_bytes = self._allowed()
+        return needed <= self.limit_bytes
 
     def _begin(self, plans: Mapping[Hierarchy, Plan], training: TrainingConfig) -> None:
         self._plans, self._training, self._cohort = plans, training, lambda: None
@@ -152,8 +184,7 @@ class MemoryLimit:
             plans,
             training,
             num_images=self._num_images,
-            device=self._device.type,
-            unfolds_bf16=unfolds_bf16(self._device),
+            machine=Machine.of(self._device),
         ).total_bytes
 
 

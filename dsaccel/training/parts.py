@@ -6,7 +6,6 @@ ranking, pruning and harvest see one cohort. The price is time: what two parts s
 both, and learners wait on disk in between.
 """
 
-import copy
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -92,6 +91,9 @@ class SplitCohort(Cohort):
         """The living networks in runs that fit; neighbours in order share the longest prefixes."""
         return split_to_fit(sorted(self.trie.asked), self._fits)
 
+    def _unit_states(self, node: Node) -> list[dict[str, torch.Tensor]]:
+        return self._waiting[node.number]["units"]
+
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
         living = {node.number for node in self.trie.nodes()}
@@ -139,7 +141,7 @@ class SplitCohort(Cohort):
             last = last or self.num_steps
             self._blocks_of_parts += part._blocks_learned
             trained |= self._put_away(part, self._folder / f"{number}.pt")
-            del part  # before the next one is made
+            del part, rungs  # before the next one is made
         assert last is not None
         self._waiting = trained
         self._waiting_step = last
@@ -160,8 +162,7 @@ class SplitCohort(Cohort):
         part.history = list(self.history)
         for node, number in self._numbers(part).items():
             if number in self._waiting:
-                # a copy: Adam's averages are updated in place, and another part may read them too
-                part.learners[node].load_state_dict(copy.deepcopy(self._waiting[number]))
+                part.learners[node].load_state_dict(self._waiting[number])
         return part
 
     def _put_away(self, part: Cohort, path: Path) -> dict[int, Any]:

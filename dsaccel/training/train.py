@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dsaccel.config.study import RunConfig
 from dsaccel.data.load import look_at_test
+from dsaccel.errors import NoResultError
 from dsaccel.families import check_hierarchy
 from dsaccel.nn.initial_weights import Taken, take_weights
 from dsaccel.nn.layers import Unit
@@ -14,7 +15,8 @@ from dsaccel.nn.weights import ImageFacts, read_config, read_facts
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Rung
 from dsaccel.training.cohort import Cohort
-from dsaccel.training.runtime import peak_memory_bytes, running
+from dsaccel.training.device import running
+from dsaccel.training.device_memory import peak_memory_bytes
 from dsaccel.training.workbench import Bench
 
 
@@ -47,6 +49,7 @@ class Training:
         bench = Bench.load(run, download=download)
         look_at_test(bench.data)
         self.run, self.data, self.device = bench.config, bench.data, bench.device
+        self.notes = bench.notes
         self.plan = bench.plan(self.hierarchy, run.mode)
         self._memory = bench.memory_limit()
 
@@ -100,7 +103,17 @@ class Training:
         return [unit for node in nodes for unit in self.cohort.learners[node].units]
 
     def result(self) -> TrainResult:
-        """What the network has reached after `rungs()` has been run through."""
+        """What the network has reached after `rungs()` has been run through.
+
+        Raises:
+            NoResultError: if its weights are no longer finite.
+        """
+        if diverged := self.cohort.diverged(self.hierarchy):
+            raise NoResultError(
+                f"the weights of {self.hierarchy} must stay finite, but its training diverged in "
+                f"unit {diverged.unit} of {diverged.num_units}; set a smaller "
+                "training.learning_rate"
+            )
         return TrainResult(
             self.run.hierarchy,
             self.run.mode,

@@ -19,8 +19,8 @@ from dsaccel.planner import Planner
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.training.device import device_note, resolve_runtime
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.runtime import resolve_runtime
 
 Config = TypeVar("Config", StudyConfig, RunConfig)
 
@@ -44,11 +44,17 @@ class Bench(Generic[Config]):
         Raises:
             ConfigError: settings, data or a device that cannot be used.
         """
-        runtime = resolve_runtime(config.runtime)
+        runtime = resolve_runtime(config.runtime, precision=config.training.precision)
         device = torch.device(runtime.device)
         data = read_data(config, device, download=download, source=source)
         resolved = config.model_copy(update={"data": data.resolved, "runtime": runtime})
         return Bench(resolved, data, device, Planner.of(resolved, data.num_classes))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the device and the images."""
+        note = device_note(self.device)
+        return (*self.data.notes, *([note] if note else []))
 
     def plan(self, hierarchy: Hierarchy, mode: Mode = "local") -> Plan:
         """The network of a hierarchy, layer-wise or for back-propagation."""

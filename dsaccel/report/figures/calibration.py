@@ -4,19 +4,19 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from dsaccel.analysis.agreement import By
 from dsaccel.analysis.pruning_advice import Calibrated
 from dsaccel.report.calibration_words import NAMES
 from dsaccel.report.figures.style import BLUE, GREEN, VERMILION, blank_figure, whole_numbers
+from dsaccel.spec.rung import RankedBy
 from dsaccel.statistics import Interval
 
-COLORS: dict[By, str] = {"head": BLUE, "output": VERMILION}
+COLORS: dict[RankedBy, str] = {"head": BLUE, "output": VERMILION}
 
 
 def rungs_figure(result: Calibrated) -> go.Figure:
     """Tau-b over the rungs: with the run's own end (bands: intervals) and with other seeds'."""
-    figure = blank_figure(result.fidelity.step_name, "tau-b with the final ranking", height=460)
-    figure.update_xaxes(**whole_numbers(result.fidelity.landscape.num_steps))
+    figure = blank_figure(result.ranks.step_name, "tau-b with the final ranking", height=460)
+    figure.update_xaxes(**whole_numbers(result.ranks.landscape.num_steps))
     for by, rows in result.by_ranking():
         x = [row.step for row in rows]
         own = [row.agreement.own for row in rows]

@@ -4,7 +4,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dsaccel.confirm.result import Comparison, Confirmation, Mode, Split, read_confirmation
+from dsaccel.confirm.result import Comparison, Confirmation, Split, read_confirmation
+from dsaccel.families import Mode
 from dsaccel.report.confirmation_table import confirmation_table
 from dsaccel.report.figures.style import (
     BLUE,

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 from dsaccel.analysis.pareto import Point
 from dsaccel.report.figures.style import BLUE, GREY, PERCENT, VERMILION, blank_figure, label
 from dsaccel.spec.costs import COSTS, Cost
-from dsaccel.text import count, percent
+from dsaccel.text import amount, percent
 
 
 def pareto_figure(points: list[Point], cost: Cost) -> go.Figure:
@@ -54,4 +54,4 @@ def cost_text(cost: Cost, value: float) -> str:
         return f"{value / 2**20:.1f} MiB"
     if cost is COSTS["gap"]:
         return f"{100 * value:.2f} points"
-    return count(value)
+    return amount(value)

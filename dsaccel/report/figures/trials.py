@@ -5,7 +5,7 @@ from typing import Any
 
 from dsaccel.report.figures.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, label
 from dsaccel.study.rows import Kind, Row
-from dsaccel.text import count, percent
+from dsaccel.text import amount, percent
 
 MARKERS: dict[Kind, dict[str, Any]] = {
     "complete": {"symbol": "circle", "color": BLUE, "size": 9},
@@ -53,7 +53,7 @@ def hover(row: Row) -> str:
         f"trial {row.number}, {row.state}",
     ]
     if row.num_parameters:
-        parts.append(f"{count(row.num_parameters)} parameters")
+        parts.append(f"{amount(row.num_parameters)} parameters")
     if row.shallow_scale is not None:
         parts.append(f"shallow scale {row.shallow_scale:.2f}")
     return "<br>".join(parts)

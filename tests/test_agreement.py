@@ -1,4 +1,4 @@
-"""Rank fidelity: agreement counted right, over seeds, and settings that follow from it."""
+"""Rank ranks: agreement counted right, over seeds, and settings that follow from it."""
 
 import io
 import itertools
@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from test_replay import synthetic
 
-from dsaccel.analysis.agreement import Fidelity, share_of_best
+from dsaccel.analysis.agreement import RankAgreement, share_of_best
 from dsaccel.analysis.landscape import Landscape
 from dsaccel.analysis.pruning_advice import (
     advise,
     calibrated,
     is_trusted,
     simulate,
-    trusted_settings,
+    trusted_prunings,
 )
 from dsaccel.config.study import PruningConfig, StudyConfig
 from dsaccel.config.toml import parse_config
@@ -83,7 +83,7 @@ def late(seed, hierarchy, epoch, part):
 
 
 def tau_b(x, y):
-    """By the definition: concordant pairs less discordant ones over the untied of each."""
+    """RankedBy the definition: concordant pairs less discordant ones over the untied of each."""
     signs = [np.sign([a - b for a, b in itertools.combinations(v, 2)]) for v in (x, y)]
     return signs[0] @ signs[1] / math.sqrt(np.abs(signs[0]).sum() * np.abs(signs[1]).sum())
 
@@ -104,18 +104,18 @@ def test_the_share_of_the_best_is_what_random_ties_give_in_the_mean():
 
 def test_agreement_is_with_the_own_end_and_with_that_of_the_other_seeds():
     landscape = landscape_of(noisy(0.02))
-    fidelity = Fidelity(landscape)
+    ranks = RankAgreement(landscape)
     final = {
-        seed: [table[h][NUM_EPOCHS][-1] for h in fidelity.hierarchies]
+        seed: [table[h][NUM_EPOCHS][-1] for h in ranks.hierarchies]
         for seed, table in landscape.accuracies.items()
     }
-    rows = {(row.step, row.by): row.agreement for row in fidelity.rungs()}
+    rows = {(row.step, row.by): row.agreement for row in ranks.rungs()}
     assert set(rows) == {(step, by) for step in range(1, 5) for by in ("head", "output")}
     for (step, by), agreement in rows.items():
         index = {"head": -2, "output": -1}[by]
         own, other = [], []
         for seed, table in landscape.accuracies.items():
-            values = [table[h][step][index] for h in fidelity.hierarchies]
+            values = [table[h][step][index] for h in ranks.hierarchies]
             own.append(tau_b(values, final[seed]))
             rest = np.mean([y for s, y in final.items() if s != seed], axis=0)
             other.append(tau_b(values, rest))
@@ -129,19 +129,19 @@ def test_agreement_is_with_the_own_end_and_with_that_of_the_other_seeds():
     end = rows[NUM_EPOCHS, "output"]
     assert end.own.mean == end.recall.mean == end.kept.mean == 1
     assert end.loss.mean == 0
-    assert fidelity.ceiling() == end.other
+    assert ranks.ceiling() == end.other
     assert end.other.mean < 1
 
 
 def test_noise_is_what_a_seed_does_to_a_hierarchy_beyond_all_alike():
     def accuracy(seed, hierarchy, epoch, part):
-        noise = np.random.default_rng((seed, *hierarchy)).normal()
+        noise = np.random.default_rng((seed, *hierarchy.blocks)).normal()
         return 0.5 + 0.3 * seed + 0.1 * hierarchy.blocks[0] + 0.02 * noise
 
-    fidelity = Fidelity(landscape_of(accuracy, seeds=tuple(range(1, 9))))
+    ranks = RankAgreement(landscape_of(accuracy, seeds=tuple(range(1, 9))))
     # 7 x 26 degrees of freedom
-    assert fidelity.noise == pytest.approx(0.02, rel=0.15)
-    assert math.isnan(Fidelity(landscape_of(accuracy, seeds=(1,))).noise)
+    assert ranks.noise == pytest.approx(0.02, rel=0.15)
+    assert math.isnan(RankAgreement(landscape_of(accuracy, seeds=(1,))).noise)
 
 
 def test_a_loss_is_what_the_better_half_lacks():
@@ -151,7 +151,7 @@ def test_a_loss_is_what_the_better_half_lacks():
             return 0.1 if best else 0.2 + 0.01 * hierarchy.blocks[0]
         return 0.9 if best else 0.5
 
-    row, *_ = Fidelity(landscape_of(accuracy)).rungs()
+    row, *_ = RankAgreement(landscape_of(accuracy)).rungs()
     assert row.agreement.loss.mean == pytest.approx(0.4)
     assert row.agreement.recall.mean < 0.5
 
@@ -166,17 +166,17 @@ def test_the_last_head_of_each_stage_is_found():
             return 1 - true_value(hierarchy)
         return true_value(hierarchy)
 
-    fidelity = Fidelity(landscape_of(misleading))
-    taus = {row.stage: row.agreement.own.mean for row in fidelity.stages()}
+    ranks = RankAgreement(landscape_of(misleading))
+    taus = {row.stage: row.agreement.own.mean for row in ranks.stages()}
     assert taus == {1: -1, 2: 1, 3: 1}
-    words = " ".join(verdict(calibrated(fidelity)))
+    words = " ".join(verdict(calibrated(ranks)))
     assert "stage 1 misleads" in words
     assert "stage 2 foretells" in words
 
 
 def test_importance_is_the_sobol_index_and_the_slope_of_the_plane():
-    fidelity = Fidelity(landscape_of(lambda s, h, e, p: true_value(h)))
-    rows = list(fidelity.importances())
+    ranks = RankAgreement(landscape_of(lambda s, h, e, p: true_value(h)))
+    rows = list(ranks.importances())
     assert [row.slope.mean for row in rows] == pytest.approx([-0.1, 0.02, 0.005])
     # a sum of independent parts: their variances add up
     parts = np.array([0.1, 0.02, 0.005]) ** 2
@@ -186,12 +186,12 @@ def test_importance_is_the_sobol_index_and_the_slope_of_the_plane():
 
 def test_slopes_see_through_a_constraint_and_intervals_span_the_seeds():
     landscape = synthetic(space={"num_blocks": [[1, 3]] * 3, "constraint": "accelerated"})
-    assert len(Fidelity(landscape).hierarchies) < 27
+    assert len(RankAgreement(landscape).hierarchies) < 27
 
     def accuracy(seed, h, epoch, part):
         return 0.5 + 0.01 * seed * h.blocks[2] - 0.05 * h.blocks[0]
 
-    spread = Fidelity(landscape_of(accuracy, num_blocks=((1, 3), (2, 2), (1, 3))))
+    spread = RankAgreement(landscape_of(accuracy, num_blocks=((1, 3), (2, 2), (1, 3))))
     first, last = spread.importances()
     assert (first.stage, last.stage) == (1, 3)
     assert (last.slope.low, last.slope.mean, last.slope.high) == pytest.approx((0.01, 0.02, 0.03))
@@ -199,7 +199,7 @@ def test_slopes_see_through_a_constraint_and_intervals_span_the_seeds():
 
 
 def test_importance_of_equal_accuracies_is_none():
-    rows = Fidelity(landscape_of(lambda s, h, e, p: 0.1)).importances()
+    rows = RankAgreement(landscape_of(lambda s, h, e, p: 0.1)).importances()
     assert [row.share.mean for row in rows] == [0, 0, 0]
 
 
@@ -207,20 +207,20 @@ def test_importance_of_equal_accuracies_is_none():
 
 
 def test_halving_is_trusted_from_the_rung_on_that_ranks_as_the_end():
-    fidelity = Fidelity(landscape_of(late))
-    advice = advise(fidelity)
+    ranks = RankAgreement(landscape_of(late))
+    advice = advise(ranks)
     assert advice.first == {"head": 3, "output": None}
-    assert advice.setting is not None
-    assert advice.setting.pruning.by == "head"
-    assert advice.setting.pruning.grace_epochs == 3
+    assert advice.cheapest is not None
+    assert advice.cheapest.pruning.by == "head"
+    assert advice.cheapest.pruning.grace_epochs == 3
     # the cheapest: a quarter goes on for the last of four epochs
-    assert advice.setting.pruning.reduction_factor == 4
-    assert advice.setting.work == pytest.approx((3 + 7 / 27) / 4)
+    assert advice.cheapest.pruning.reduction_factor == 4
+    assert advice.cheapest.work == pytest.approx((3 + 7 / 27) / 4)
 
 
 def test_a_simulation_prunes_as_a_search_does():
-    fidelity = Fidelity(landscape_of(lambda s, h, e, p: true_value(h)))
-    setting = simulate(fidelity, PruningConfig(grace_epochs=1))
+    ranks = RankAgreement(landscape_of(lambda s, h, e, p: true_value(h)))
+    setting = simulate(ranks, PruningConfig(grace_epochs=1))
     # 27, then 14 and 7 of them
     assert setting.work == pytest.approx((27 + 14 + 2 * 7) / (27 * 4))
     assert setting.going_on == pytest.approx(7 / 27)
@@ -233,11 +233,11 @@ def test_a_rung_that_is_wrong_later_is_not_trusted_before():
         wrong = epoch == 3 and part == "head"
         return -true_value(hierarchy) if wrong else true_value(hierarchy)
 
-    fidelity = Fidelity(landscape_of(accuracy))
+    ranks = RankAgreement(landscape_of(accuracy))
     # pruned after the second epoch alone nothing is lost
-    early = simulate(fidelity, PruningConfig(grace_epochs=2))
-    assert is_trusted(early, fidelity.noise)
-    assert list(trusted_settings(fidelity, "head", 2.0)) == []
+    early = simulate(ranks, PruningConfig(grace_epochs=2))
+    assert is_trusted(early, ranks.noise)
+    assert list(trusted_prunings(ranks, "head", 2.0)) == []
 
 
 def test_what_loses_little_by_luck_alone_is_not_trusted():
@@ -245,10 +245,10 @@ def test_what_loses_little_by_luck_alone_is_not_trusted():
         """All are nearly alike at the end, and earlier ranks are random."""
         return np.random.default_rng((seed, *hierarchy.blocks, epoch, part == "output")).uniform()
 
-    fidelity = Fidelity(landscape_of(accuracy))
-    setting = simulate(fidelity, PruningConfig(grace_epochs=3))
-    assert setting.loss.high <= fidelity.noise
-    assert not is_trusted(setting, fidelity.noise)
+    ranks = RankAgreement(landscape_of(accuracy))
+    setting = simulate(ranks, PruningConfig(grace_epochs=3))
+    assert setting.loss.high <= ranks.noise
+    assert not is_trusted(setting, ranks.noise)
 
 
 def test_a_ranking_that_is_no_better_than_chance_is_not_trusted_though_it_keeps_the_best():
@@ -259,25 +259,25 @@ def test_a_ranking_that_is_no_better_than_chance_is_not_trusted_though_it_keeps_
             return true_value(hierarchy)
         return 0.1 - true_value(hierarchy) / 10
 
-    fidelity = Fidelity(landscape_of(accuracy))
-    setting = simulate(fidelity, PruningConfig(grace_epochs=3))
-    assert is_trusted(setting, fidelity.noise)
-    tau = fidelity.own_tau(3, "head")
+    ranks = RankAgreement(landscape_of(accuracy))
+    setting = simulate(ranks, PruningConfig(grace_epochs=3))
+    assert is_trusted(setting, ranks.noise)
+    tau = ranks.own_tau(3, "head")
     assert tau is not None
     assert tau.high < 0
-    assert advise(fidelity).first == {"head": None, "output": None}
+    assert advise(ranks).first == {"head": None, "output": None}
 
 
 def test_a_loss_beyond_the_noise_is_not_trusted():
-    fidelity = Fidelity(landscape_of(lambda s, h, e, p: true_value(h)))
-    setting = simulate(fidelity, PruningConfig(grace_epochs=3))
+    ranks = RankAgreement(landscape_of(lambda s, h, e, p: true_value(h)))
+    setting = simulate(ranks, PruningConfig(grace_epochs=3))
     assert is_trusted(setting, 0.0)
     assert not is_trusted(setting, -0.01)
 
 
 def test_two_seeds_are_shown_but_nothing_is_trusted():
-    result = calibrated(Fidelity(landscape_of(late, seeds=(1, 2))))
-    assert result.advice.setting is None
+    result = calibrated(RankAgreement(landscape_of(late, seeds=(1, 2))))
+    assert result.advice.cheapest is None
     assert pruning_table(result) == {"kind": "none"}
     assert verdict(result)[-1] == "Nothing is called trustworthy on fewer than 3 seeds."
 
@@ -298,8 +298,8 @@ def sequential_landscape():
 
 
 def test_a_sequential_landscape_is_ranked_at_stage_ends_by_heads_alone():
-    fidelity = Fidelity(sequential_landscape())
-    rows = list(fidelity.rungs())
+    ranks = RankAgreement(sequential_landscape())
+    rows = list(ranks.rungs())
     assert [(row.step, row.by) for row in rows] == [
         (1, "head"),
         (2, "head"),
@@ -307,39 +307,39 @@ def test_a_sequential_landscape_is_ranked_at_stage_ends_by_heads_alone():
         (3, "output"),
     ]
     assert rows[2].agreement.own.mean == 1
-    setting = simulate(fidelity, PruningConfig())
+    setting = simulate(ranks, PruningConfig())
     # stage 1: nine each of 0.4, 0.3, 0.2; 14 would go on, so the second kind does as a whole: 18
     # stage 2: nine would go on: those with the best prefix, exactly
     assert setting.going_on == pytest.approx(9 / 27)
     assert setting.work == pytest.approx((27 + 18 + 9) / 81)
-    result = calibrated(fidelity)
-    assert result.advice.setting is not None
+    result = calibrated(ranks)
+    assert result.advice.cheapest is not None
     assert pruning_table(result).keys() == {"kind", "by", "reduction_factor"}
     assert any(sentence.endswith("from stage 1 on.") for sentence in verdict(result))
 
 
 def test_too_few_hierarchies_are_refused():
     with pytest.raises(ConfigError, match=r"at least 3 feasible hierarchies .* but got 2"):
-        Fidelity(synthetic(((1, 1), (1, 1), (1, 2))))
+        RankAgreement(synthetic(((1, 1), (1, 1), (1, 2))))
 
 
 # ------------------------------------------------------------------ what is shown
 
 
 def test_the_settings_that_are_written_are_those_of_a_study(tmp_path):
-    result = calibrated(Fidelity(landscape_of(late)))
+    result = calibrated(RankAgreement(landscape_of(late)))
     write_pruning(result, tmp_path / "pruning.toml")
     tables = tomllib.loads((tmp_path / "pruning.toml").read_text())
     tables["space"] = {"family": "resnet18", "num_blocks": [[1, 2]] * 3}
     config = parse_config(StudyConfig, tables, "a test")
-    assert result.advice.setting is not None
-    assert config.pruning == result.advice.setting.pruning
+    assert result.advice.cheapest is not None
+    assert config.pruning == result.advice.cheapest.pruning
 
 
 def test_tables_words_json_and_page_hold_the_figures(tmp_path):
     from rich.console import Console
 
-    result = calibrated(Fidelity(landscape_of(late)))
+    result = calibrated(RankAgreement(landscape_of(late)))
     console = Console(record=True, width=100, file=io.StringIO())
     console.print(calibration_tables(result))
     text = console.export_text()
@@ -349,7 +349,7 @@ def test_tables_words_json_and_page_hold_the_figures(tmp_path):
     words = " ".join(verdict(result))
     assert "by the deepest local head, halving by factor 2 can be trusted from epoch 3 on" in words
     assert "by the output layer, halving by factor 2 can be trusted at no epoch" in words
-    setting = result.advice.setting
+    setting = result.advice.cheapest
     assert setting is not None
     first = setting.pruning.grace_epochs
     assert f"The settings below (factor 4, rungs at epoch {first}" in words
