@@ -3,7 +3,6 @@
 A cohort can be saved at any rung and goes on from there bit for bit.
 """
 
-import copy
 import time
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
@@ -189,8 +188,7 @@ class Cohort:
         self._blocks_learned = state["blocks_learned"]
         drop_retired(self.trie, self.learners)
         for node, learner in self.learners.items():
-            # a copy: what was saved may be mapped into memory, and Adam writes into its averages
-            learner.load_state_dict(copy.deepcopy(state["learners"][node.number]))
+            learner.load_state_dict(state["learners"][node.number])
 
     def _make_learners(self) -> dict[Node, Learner]:
         return {
