@@ -229,7 +229,7 @@ def test_what_a_beam_completes_is_what_the_exhaustive_study_has(studies):
 def test_a_beam_that_died_goes_on_as_if_it_had_not(monkeypatch):
     sections = {"space": SPACE, "training": SEQUENTIAL, "references": [], "budget": BEAM}
     whole = searched("whole", **sections)
-    monkeypatch.setattr("dsaccel.search.engine.CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0.0)
     died = searching("died", **sections)
     die_after(died, 2, monkeypatch)
     again = searched("died", **sections)

@@ -5,7 +5,13 @@ import torch
 from helpers import NETWORK, TRAINING, H, cohort, plans
 from profiled import profiled_peak_bytes
 
-from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
+from dsaccel.training.checkpoint import (
+    Checkpoints,
+    checkpoint_key,
+    is_whole,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 NAMES = (H("1-1-2"), H("1-2-1"))
 
@@ -55,6 +61,51 @@ def test_another_cohorts_is_not_read(tmp_path):
     assert not load_checkpoint(path, checkpoint_key("study", other), other)
     assert load_checkpoint(path, checkpoint_key("study", fresh), fresh)
     assert (fresh.step, other.step) == (1, 0)
+
+
+def damage(path):
+    """Flip bytes in the middle, where the weights are."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 384] = bytes(byte ^ 255 for byte in content[middle : middle + 384])
+    path.write_bytes(content)
+    assert not is_whole(path)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_then_to_the_beginning(
+    tmp_path, caplog
+):
+    path, saved = tmp_path / "checkpoint.pt", cohort(plans(*NAMES))
+    mine = checkpoint_key("study", saved)
+    expected = []
+    for rung in saved.rungs():
+        expected.append(rung)
+        if rung.step < 3:
+            save_checkpoint(path, mine, saved)
+    for start in (2, 1, 0):
+        resumed = cohort(plans(*NAMES))
+        assert load_checkpoint(path, mine, resumed) == (start > 0)
+        assert resumed.step == start
+        list(resumed.rungs())
+        assert resumed.history == expected
+        assert len(caplog.records) == {2: 0, 1: 1, 0: 3}[start]
+        if start:
+            damage({2: path, 1: tmp_path / "checkpoint-before.pt"}[start])
+    assert "is damaged: what it holds is trained again" in caplog.text
+
+
+def test_a_cohort_is_saved_when_it_is_time(tmp_path, monkeypatch):
+    path, training = tmp_path / "checkpoint.pt", cohort(plans(*NAMES))
+    checkpoints = Checkpoints(path, "study", training)
+    next(training.rungs())
+    checkpoints.save()
+    assert not path.exists()
+    checkpoints.save(now=True)
+    assert is_whole(path)
+    path.unlink()
+    monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0.0)
+    Checkpoints(path, "study", cohort(plans(*NAMES))).save()
+    assert is_whole(path)
 
 
 def test_a_checkpoint_is_mapped_and_copied_to_the_device_piece_by_piece(tmp_path, monkeypatch):

@@ -324,7 +324,7 @@ def test_more_seeds_and_finalists_train_only_what_is_missing(confirmed, monkeypa
 @pytest.mark.parametrize(("stop", "first"), [(1, [1]), (2, [0]), (7, [])])
 def test_a_confirmation_that_was_cut_off_goes_on_to_the_same(confirmed, monkeypatch, stop, first):
     whole = forget()
-    monkeypatch.setattr("dsaccel.confirm.run.CHECKPOINT_INTERVAL_S", -1.0)
+    monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", -1.0)
     cut = confirming(FEW)
     running = cut.run()
     for _ in range(stop):

@@ -62,7 +62,7 @@ def run(name: str, at: int | None = None, *, is_done: bool = False) -> tuple[Sea
     """A search, ended at a write; and how many writes it had made after each rung."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dsaccel.search.proposals.NUM_STARTUP", 3)
-        patch.setattr("dsaccel.search.engine.CHECKPOINT_INTERVAL_S", 0.0)
+        patch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0.0)
         writes = Writes(patch, at, is_done)
         search = searching(name, **STUDY)
         num = [writes.num for _ in search.run()]

@@ -219,7 +219,7 @@ def test_a_search_and_its_replay_prune_alike_and_so_does_a_resumed_one(pruning, 
         (t.state, t.params, t.intermediate_values) for t in whole.study.trials
     ]
     # cut off within the second cohort, at a checkpoint
-    monkeypatch.setattr("dsaccel.search.engine.CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0.0)
     died = searching("died", budget=BUDGET, pruning=pruning, **SHORT)
     die_after(died, 5, monkeypatch)
     again = searched("died", budget=BUDGET, pruning=pruning, **SHORT)

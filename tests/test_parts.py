@@ -133,8 +133,11 @@ def test_a_split_cohort_rests_only_where_all_that_was_trained_is_told(tmp_path):
 def test_what_parts_share_counts_as_trained_twice(tmp_path):
     networks = plans("1-1-1", "1-1-2", "1-2-2", "2-1-2")
     halves = [Trie({n: networks[n] for n in part}) for part in split(tmp_path).parts()]
-    assert split(tmp_path).trie.blocks_trained == sum(t.blocks_trained for t in halves)
-    assert whole().trie.blocks_trained < split(tmp_path).trie.blocks_trained
+    in_parts, together = split(tmp_path), whole()
+    for cohort in (in_parts, together):
+        list(cohort.rungs())
+    assert in_parts.blocks_trained == sum(t.blocks_trained for t in halves)
+    assert together.blocks_trained == together.trie.blocks_trained < in_parts.blocks_trained
 
 
 # ---------------------------------------------------------------------- in a search
@@ -219,7 +222,7 @@ ERRORS = [
 @pytest.mark.parametrize("error", ERRORS, ids=["cuda", "python", "cpu"])
 def test_a_search_that_runs_out_of_memory_goes_on_in_parts(monkeypatch, error):
     expected = tiny_study.searched("much", **STUDY)
-    monkeypatch.setattr("dsaccel.search.engine.CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0.0)
     epochs = fail(monkeypatch, error, at_epoch=3)
     search = tiny_study.searched("little", **STUDY)
     assert tiny_study.rows(search) == tiny_study.rows(expected)

@@ -19,7 +19,6 @@ from dsaccel.search.pruners import rung_epochs
 from dsaccel.search.setup import resolve
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.trie import Trie
 from dsaccel.study.export import run_config, trial_config
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import TrialRecord
@@ -190,12 +189,17 @@ def test_a_cohorts_worse_half_is_pruned_at_the_rung(finished):
             assert max(loser.intermediate_values) == rung
 
 
-def test_blocks_are_counted_as_the_tries_count_them(finished):
-    asked = [Hierarchy.parse(t.user_attrs["hierarchy"]) for t in asked_trials(finished)]
-    tries = [Trie({h: finished.plan(h) for h in asked[i : i + 3]}) for i in (0, 3)]
-    record = finished.ledger.record()
-    assert record.blocks_trained == sum(trie.blocks_trained for trie in tries)
-    assert record.blocks_separate == sum(1 + h.num_blocks for h in asked)
+def test_blocks_are_counted_once_a_cohort_and_as_far_as_they_are_trained(finished):
+    record, epochs = finished.ledger.record(), finished.config.training.epochs
+    trained: dict[tuple[int, tuple], int] = {}
+    for trial in record.trained:
+        blocks = [(s, i) for s, num in enumerate(trial.hierarchy.blocks, 1) for i in range(num)]
+        for end in range(len(blocks) + 1):  # the stem is the empty beginning
+            beginning = (trial.cohort, tuple(blocks[:end]))
+            trained[beginning] = max(trained.get(beginning, 0), max(trial.by_step))
+    assert min(trained.values()) < epochs
+    assert record.blocks_trained == pytest.approx(sum(trained.values()) / epochs)
+    assert record.blocks_separate == sum(1 + t.hierarchy.num_blocks for t in record.trained)
 
 
 def test_the_baseline_is_the_winner_trained_globally(finished):
@@ -255,7 +259,7 @@ def die_after(search: Search, num_rungs: int, monkeypatch) -> None:
 @pytest.mark.parametrize("num_rungs", [1, 3, 5, 7])
 def test_a_search_that_died_goes_on_as_if_it_had_not(num_rungs, checkpoints, monkeypatch):
     whole = rows(searched("whole"))
-    monkeypatch.setattr("dsaccel.search.engine.CHECKPOINT_INTERVAL_S", 0 if checkpoints else 1e9)
+    monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0 if checkpoints else 1e9)
     dying = searching("dying")
     die_after(dying, num_rungs, monkeypatch)
     states = [t.state for t in dying.study.trials]
@@ -274,7 +278,7 @@ def test_a_search_that_died_goes_on_as_if_it_had_not(num_rungs, checkpoints, mon
 
 def test_a_damaged_checkpoint_costs_time_but_no_result(monkeypatch):
     whole = rows(searched("whole"))
-    monkeypatch.setattr("dsaccel.search.engine.CHECKPOINT_INTERVAL_S", 0)
+    monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0)
     dying = searching("dying")
     die_after(dying, 2, monkeypatch)
     checkpoint = dying.directory.checkpoint
@@ -286,7 +290,7 @@ def test_a_damaged_checkpoint_costs_time_but_no_result(monkeypatch):
 def test_a_checkpoint_that_another_study_left_behind_is_not_used(monkeypatch):
     other = {"training": {"learning_rate": 1e-2}}
     whole = rows(searched("whole", **other))
-    monkeypatch.setattr("dsaccel.search.engine.CHECKPOINT_INTERVAL_S", 0)
+    monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0)
     left = searching("left")
     die_after(left, 2, monkeypatch)
     for path in left.directory.path.glob("study.*"):

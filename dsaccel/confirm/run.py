@@ -43,13 +43,11 @@ from dsaccel.study.rows import read_rows
 from dsaccel.study.storage import TUNING_SUFFIX, open_study, storage_errors
 from dsaccel.study.writing import add_readings, write_confirmation
 from dsaccel.text import utc_now
-from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
+from dsaccel.training.checkpoint import Checkpoints, is_whole, remove_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.device import running
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.schedules import evaluate
-
-CHECKPOINT_INTERVAL_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -232,9 +230,9 @@ class Confirm:
         return self.record
 
     def _forget_lost(self) -> None:
-        """Train again, to the same, what cannot be read because its weights are gone."""
+        """Train again, to the same, what cannot be read: its weights are gone or damaged."""
         for lost in list(self.record["unread"]):
-            if not (self.directory.confirmation / lost["file"]).is_file():
+            if not is_whole(self.directory.confirmation / lost["file"]):
                 self.record["unread"].remove(lost)
                 gone = {(name, lost["mode"], lost["seed"]) for name in lost["names"]}
                 self.record["results"] = [
@@ -319,21 +317,20 @@ class Confirm:
     def _train_together(
         self, job: Job, data: Data, memory: MemoryLimit
     ) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-        started = saved = time.perf_counter()
+        started = time.perf_counter()
         cohort = self.entrants.cohort(job.entries, job.mode, data, self._global, memory)
         folder = self.directory.confirmation
         make_folder(folder)
         checkpoint = folder / "checkpoint.pt"
         names = tuple(entry.name for entry in job.entries)
-        key = checkpoint_key(study_fingerprint(self.config, data.fingerprint), cohort)
-        load_checkpoint(checkpoint, key, cohort)
+        fingerprint = study_fingerprint(self.config, data.fingerprint)
+        checkpoints = Checkpoints(checkpoint, fingerprint, cohort)
         for rung in cohort.rungs():
             if rung.step == cohort.num_steps:
                 self._keep(job, cohort, time.perf_counter() - started)
-                checkpoint.unlink(missing_ok=True)
-            elif time.perf_counter() - saved > CHECKPOINT_INTERVAL_S:
-                save_checkpoint(checkpoint, key, cohort)
-                saved = time.perf_counter()
+                remove_checkpoint(checkpoint)
+            else:
+                checkpoints.save()
             yield rung.step, cohort.num_steps, names
 
     def _keep(self, job: Job, cohort: Cohort, time_s: float) -> None:

@@ -29,16 +29,12 @@ from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.storage import storage_errors
 from dsaccel.study.trials import Ledger
 from dsaccel.study.writing import add_time, write_cohort
-from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
+from dsaccel.training.checkpoint import Checkpoints, remove_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.device import running
 from dsaccel.training.measured import training_peak_bytes
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.workbench import Workbench
-
-CHECKPOINT_INTERVAL_S = 60.0
-CHECKPOINT_S = 0.6
-"""A checkpoint that takes longer is made less often: in one part of a hundred of the time."""
 
 
 class Search:
@@ -156,15 +152,14 @@ class Search:
         told, hierarchies = self.ledger.record().told, list(record.asked)
         done_before = sum(not trial.is_harvested for trial in told)
         cohort = self._make_cohort(hierarchies, self._identities(told), memory)
-        key = checkpoint_key(study_fingerprint(self.config, self.data.fingerprint), cohort)
-        load_checkpoint(self.directory.checkpoint, key, cohort)
+        fingerprint = study_fingerprint(self.config, self.data.fingerprint)
+        checkpoints = Checkpoints(self.directory.checkpoint, fingerprint, cohort)
         by, judge = self.config.pruning.by, self._judge(hierarchies, told)
         for rung in cohort.history:
             values = {h: rung.ranked(h, by) for h in rung.accuracies}
             self.ledger.report(rung.step, values)
             if judge is not None:
                 judge.losers(rung.step, values)
-        saved, pause_s = time.perf_counter(), CHECKPOINT_INTERVAL_S
         for rung in cohort.rungs():
             asked = [h for h in cohort.trie.asked if h in rung.accuracies]
             values = {h: rung.ranked(h, by) for h in asked}
@@ -178,11 +173,8 @@ class Search:
                     for name in cohort.trie.asked:
                         yield from self._show(self.baselines.train(name, self.bench.memory_limit()))
                 self._finish(record, cohort)
-            elif cohort.at_rest and (self._time_is_up() or time.perf_counter() - saved > pause_s):
-                started = time.perf_counter()
-                save_checkpoint(self.directory.checkpoint, key, cohort)
-                saved = time.perf_counter()
-                pause_s = CHECKPOINT_INTERVAL_S * max(1.0, (saved - started) / CHECKPOINT_S)
+            else:
+                checkpoints.save(now=self._time_is_up())
             done = done_before + len(hierarchies) * rung.step / cohort.num_steps
             yield self._standing.after("search", cohort, done)
             if cohort.at_rest and self._time_is_up():
@@ -257,7 +249,7 @@ class Search:
         self._write_harvest([self._read_harvest(cohort, h) for h in living if h not in inside])
         done = record.finished(cohort.blocks_trained, cohort.trie.blocks_separate)
         write_cohort(self.study, done)
-        self.directory.checkpoint.unlink(missing_ok=True)
+        remove_checkpoint(self.directory.checkpoint)
 
     # ------------------------------------------------------------------ harvest
 

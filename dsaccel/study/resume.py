@@ -9,12 +9,13 @@ from dsaccel.config.study import ConfirmConfig, StudyConfig
 from dsaccel.config.toml import differences, parse_config, write_toml
 from dsaccel.data.batches import Data
 from dsaccel.errors import MismatchError, StorageError
-from dsaccel.files import make_folder, remove_file
+from dsaccel.files import make_folder
 from dsaccel.parts import PartRef, foreign_parts, refuse_changed
 from dsaccel.study.folder import StudyDir, training_lock
 from dsaccel.study.note import write_note
 from dsaccel.study.storage import open_study, redact, storage_errors, stored_attributes
 from dsaccel.study.writing import write_beginning
+from dsaccel.training.checkpoint import remove_checkpoint
 
 
 class Recorded(NamedTuple):
@@ -141,7 +142,7 @@ def begin_study(directory: StudyDir, config: StudyConfig, data: Data) -> optuna.
     with storage_errors(directory.storage_url(config)), training_lock(directory):
         if "config" not in study.user_attrs:
             # left by a study of this name that is no more; its key does not tell n_trials
-            remove_file(directory.checkpoint)
+            remove_checkpoint(directory.checkpoint)
             write_note(study, config)
         write_beginning(study, config, data)
         write_toml(directory.config, config)

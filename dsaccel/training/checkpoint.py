@@ -1,12 +1,55 @@
-"""A cohort on disk, between two rungs: written whole or not at all, read without trusting it."""
+"""A cohort on disk, between two rungs: written whole or not at all, read without trusting it.
+
+The checkpoint before the last one is kept: where the last one is damaged, a cohort goes on from
+there, and where both are, from the beginning. That costs time and no result.
+"""
 
 import hashlib
+import logging
+import time
+import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from dsaccel.files import atomic_write
+from dsaccel.files import atomic_write, remove_file
 from dsaccel.training.cohort import Cohort
+
+log = logging.getLogger("dsaccel")
+
+INTERVAL_S = 60.0
+DURATION_S = 0.6
+"""A checkpoint that takes longer is made less often: in one part of a hundred of the time."""
+
+
+class Checkpoints:
+    """Puts a new cohort where its last checkpoint stands, and saves it now and then.
+
+    Args:
+        path: of the checkpoint.
+        study: fingerprint of what the cohort does not hold; see `checkpoint_key`.
+        cohort: of which no network is retired yet.
+    """
+
+    def __init__(self, path: Path, study: str, cohort: Cohort) -> None:
+        self._path, self._cohort = path, cohort
+        self._key = checkpoint_key(study, cohort)
+        load_checkpoint(path, self._key, cohort)
+        self._saved, self._pause_s = time.perf_counter(), INTERVAL_S
+
+    def save(self, *, now: bool = False) -> None:
+        """Save the cohort between two rungs, if it can be saved there and if it is time.
+
+        Args:
+            now: whether it is time in any case.
+        """
+        started = time.perf_counter()
+        if self._cohort.at_rest and (now or started - self._saved > self._pause_s):
+            save_checkpoint(self._path, self._key, self._cohort)
+            self._saved = time.perf_counter()
+            self._pause_s = INTERVAL_S * max(1.0, (self._saved - started) / DURATION_S)
 
 
 def checkpoint_key(study: str, cohort: Cohort) -> str:
@@ -26,26 +69,57 @@ def checkpoint_key(study: str, cohort: Cohort) -> str:
 
 
 def save_checkpoint(path: Path, key: str, cohort: Cohort) -> None:
-    """Write the state of a cohort whose key was this when it was begun."""
-    state = {"key": key, "cohort": cohort.state_dict()}
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        torch.save(state, file)
+    """Write the state of a cohort whose key was this when it was begun, and keep the one before."""
+    with atomic_write(path) as temporary:
+        with temporary.open("wb") as file:
+            torch.save({"key": key, "cohort": cohort.state_dict()}, file)
+        if path.is_file():
+            path.replace(_before(path))
 
 
 def load_checkpoint(path: Path, key: str, cohort: Cohort) -> bool:
     """Put a new cohort of this key where the saved one stood; returns if there was one.
 
-    A checkpoint of another key, or a file that is not a checkpoint, costs time and no result: the
-    cohort starts from the beginning.
+    A checkpoint of another key is passed over, and so is a damaged one, with a warning.
     """
-    if not path.is_file():
-        return False
+    for file in (path, _before(path)):
+        if not file.is_file():
+            continue
+        state = _read(file)
+        if not isinstance(state, dict):
+            log.warning("%s is damaged: what it holds is trained again", file)
+        elif state.get("key") == key:
+            cohort.load_state_dict(state["cohort"])
+            return True
+    return False
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint, and the one before it."""
+    remove_file(path)
+    remove_file(_before(path))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file that `torch.save` wrote is there and undamaged: it is an archive that holds a
+    checksum of each of its records, which `torch.load` does not look at.
+    """
     try:
-        # read as it is needed: beside a device full of learners there is no room for all of it
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # torch raises many kinds for a damaged file
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError):
         return False
-    if not isinstance(state, dict) or state.get("key") != key:
-        return False
-    cohort.load_state_dict(state["cohort"])
-    return True
+
+
+def _read(path: Path) -> Any:
+    """What a file holds, mapped into memory and read when it is needed; None: it is damaged."""
+    if not is_whole(path):
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # torch raises many kinds for a file that is none of its own
+        return None
+
+
+def _before(path: Path) -> Path:
+    return path.with_stem(f"{path.stem}-before")

@@ -61,7 +61,7 @@ class Cohort:
         self.seed = seed
         self.learners = self._make_learners()
         self._blocks_learned = 0.0
-        """Of a sequential schedule, retired nodes' too."""
+        """Summed over rungs; see `blocks_trained`."""
         self.history: list[Rung] = []
         """The rungs so far, oldest first."""
         self.time_s: dict[Hierarchy, float] = dict.fromkeys(self.trie.living, 0.0)
@@ -96,13 +96,12 @@ class Cohort:
 
     @property
     def blocks_trained(self) -> float:
-        """Blocks (stem counted) that have learned, those of retired nodes too. If the schedule is
-        sequential a retired network's last blocks were never trained, and a block of two units of
-        which one was counts a half.
+        """Blocks (stem counted) that have learned, each as far as it has: one that was retired
+        after a quarter of its epochs counts a quarter, and one of two units of which one has
+        learned counts a half.
         """
-        if self.training.schedule == "simultaneous":
-            return self.trie.blocks_trained
-        blocks = self._blocks_learned
+        is_simultaneous = self.training.schedule == "simultaneous"
+        blocks = self._blocks_learned / (self.training.epochs if is_simultaneous else 1)
         return int(blocks) if blocks.is_integer() else blocks
 
     def head_accuracies(self, hierarchy: Hierarchy) -> list[list[float]]:

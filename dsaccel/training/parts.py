@@ -19,7 +19,7 @@ from dsaccel.files import atomic_write, make_folder
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Rung
-from dsaccel.spec.trie import Node, Trie
+from dsaccel.spec.trie import Node
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.learner import Learner
 from dsaccel.training.memory import split_to_fit
@@ -76,8 +76,6 @@ class SplitCohort(Cohort):
         self._in_memory: list[Hierarchy] = []
         self._folder = folder
         make_folder(folder)
-        tries = [Trie({h: plans[h] for h in part}) for part in self.parts()]
-        self.trie.blocks_trained = sum(trie.blocks_trained for trie in tries)
 
     @property
     def at_rest(self) -> bool:
@@ -141,7 +139,7 @@ class SplitCohort(Cohort):
                     if last is not None and rung.step >= last:
                         break
             last = last or self.num_steps
-            self._blocks_of_parts += part.blocks_trained
+            self._blocks_of_parts += part._blocks_learned
             trained |= self._put_away(part, self._folder / f"{number}.pt")
             del part, rungs  # before the next one is made
         assert last is not None
