@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.imports import import_attribute, is_foreign, trusted
@@ -195,11 +195,13 @@ def part_ref(kind: Kind, name: str) -> PartRef:
 
 def named_parts(config: "BaseModel") -> Iterator[tuple[Kind, str]]:
     """The parts that a config names, in the order of its fields; nothing is imported."""
+    kinds = {str(kind): kind for kind in KINDS}
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         marks = [mark for mark in field.metadata if isinstance(mark, NamesPart)]
-        if name in KINDS and getattr(value, "choices", None):  # it is searched
-            yield from ((cast(Kind, name), choice) for choice in value.choices)
+        kind = kinds.get(name)
+        if kind and getattr(value, "choices", None):  # it is searched
+            yield from ((kind, choice) for choice in value.choices)
         elif hasattr(type(value), "model_fields"):
             yield from named_parts(value)
         elif marks and value is not None and marks[0].is_part(value):
