@@ -109,6 +109,7 @@ class Study(StoredStudy):
             ConfigError: if it was not run.
             StorageError: if its storage cannot be read.
         """
+        quiet_optuna()
         text = str(study)
         if (Path(text) / "study.toml").is_file():
             directory = _directory(Path(text))
