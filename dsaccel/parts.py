@@ -201,7 +201,8 @@ def named_parts(config: "BaseModel") -> Iterator[tuple[Kind, str]]:
         marks = [mark for mark in field.metadata if isinstance(mark, NamesPart)]
         kind = kinds.get(name)
         if kind and getattr(value, "choices", None):  # it is searched
-            yield from ((kind, choice) for choice in value.choices)
+            for choice in value.choices:
+                yield kind, choice
         elif hasattr(type(value), "model_fields"):
             yield from named_parts(value)
         elif marks and value is not None and marks[0].is_part(value):
