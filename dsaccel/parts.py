@@ -195,7 +195,7 @@ def part_ref(kind: Kind, name: str) -> PartRef:
 
 def named_parts(config: "BaseModel") -> Iterator[tuple[Kind, str]]:
     """The parts that a config names, in the order of its fields; nothing is imported."""
-    kinds = {str(kind): kind for kind in KINDS}
+    kinds: dict[str, Kind] = {kind: kind for kind in KINDS}
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         marks = [mark for mark in field.metadata if isinstance(mark, NamesPart)]
