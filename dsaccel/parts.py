@@ -195,13 +195,14 @@ def part_ref(kind: Kind, name: str) -> PartRef:
 
 def named_parts(config: "BaseModel") -> Iterator[tuple[Kind, str]]:
     """The parts that a config names, in the order of its fields; nothing is imported."""
-    kinds = {str(kind): kind for kind in KINDS}
+    kinds: dict[str, Kind] = {kind: kind for kind in KINDS}
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         marks = [mark for mark in field.metadata if isinstance(mark, NamesPart)]
         kind = kinds.get(name)
         if kind and getattr(value, "choices", None):  # it is searched
-            yield from ((kind, choice) for choice in value.choices)
+            for choice in value.choices:
+                yield kind, choice
         elif hasattr(type(value), "model_fields"):
             yield from named_parts(value)
         elif marks and value is not None and marks[0].is_part(value):
