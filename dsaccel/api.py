@@ -7,50 +7,33 @@ from contextlib import closing, contextmanager, suppress
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from optuna import Study as OptunaStudy
 
-from dsaccel.config.study import RunConfig, StudyConfig
-from dsaccel.config.toml import parse_config, set_value, write_toml
-from dsaccel.confirm.result import Confirmation, read_confirmation
+from dsaccel.config.study import StudyConfig
+from dsaccel.config.toml import parse_config, set_value
 from dsaccel.confirm.run import Confirm, ConfirmProgress
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, UserError
-from dsaccel.families import check_hierarchy
 from dsaccel.imports import trust, words_of
 from dsaccel.report.confirmation import write_confirmation
-from dsaccel.report.figures import FIGURES
 from dsaccel.report.results import write_results
-from dsaccel.report.study_page import write_report
 from dsaccel.report.verdict import RESOLUTION
 from dsaccel.search.engine import Search
-from dsaccel.search.outcome import (
-    after_training,
-    before_training,
-    check_winner,
-    missing_winner,
-    should_confirm,
-)
+from dsaccel.search.outcome import after_training, before_training, check_winner, should_confirm
 from dsaccel.search.progress import Progress
 from dsaccel.search.setup import open_search
-from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.study.export import export_trial, run_config
+from dsaccel.stored_study import StoredStudy
 from dsaccel.study.folder import StudyDir, find_space, find_study
-from dsaccel.study.record import StudyRecord
-from dsaccel.study.rows import Row, best_row, best_trial, find_trial, read_rows
-from dsaccel.study.storage import open_study, quiet_optuna
-
-if TYPE_CHECKING:
-    import pandas as pd  # pyright: ignore[reportMissingImports]
-    import plotly.graph_objects as go
+from dsaccel.study.storage import quiet_optuna
 
 log = logging.getLogger("dsaccel")
 Callback = Callable[[Progress | ConfirmProgress], object]
 Step = TypeVar("Step", Progress, ConfirmProgress)
 
 
-class Study:
+class Study(StoredStudy):
     """A search of hierarchies: begun or continued, read, confirmed, exported.
 
     Whatever is done to a study is in its folder, where the commands find it too.
@@ -71,7 +54,7 @@ class Study:
             data: its images; None: those that its settings name.
             download: whether a torchvision data set may be fetched.
         """
-        self.config, self._directory = config, directory
+        super().__init__(config, directory)
         self._data, self._download = data, download
         self.confirmer: Confirm | None = None
 
@@ -142,16 +125,14 @@ class Study:
         _ = loaded.optuna
         return loaded
 
-    # ------------------------------------------------------------------ what it is
-
     @property
-    def name(self) -> str:
-        return self._directory.name
+    def optuna(self) -> OptunaStudy:
+        """Optuna's study, for its plots and its dashboard.
 
-    @property
-    def folder(self) -> Path:
-        """Where its files lie."""
-        return self._directory.path
+        Raises:
+            StorageError: if the storage cannot be read, or the study was not begun.
+        """
+        return self.engine.study if "engine" in vars(self) else super().optuna
 
     @cached_property
     def engine(self) -> Search:
@@ -162,54 +143,6 @@ class Study:
         )
         self.config = engine.config
         return engine
-
-    @property
-    def optuna(self) -> OptunaStudy:
-        """Optuna's study, for its plots and its dashboard.
-
-        Raises:
-            StorageError: if the storage cannot be read, or the study was not begun.
-        """
-        return self.engine.study if "engine" in vars(self) else self._stored
-
-    @property
-    def record(self) -> StudyRecord:
-        """What the study knows by now: its trials and figures, typed."""
-        return StudyRecord.read(self.optuna, self._directory)
-
-    @cached_property
-    def _stored(self) -> OptunaStudy:
-        return open_study(self._directory, self.config)
-
-    @property
-    def best(self) -> Row | None:
-        """The best hierarchy within the constraint, by validation; None: there is none yet."""
-        return best_row(self.trials())
-
-    def trials(self) -> list[Row]:
-        """All trials, the best first."""
-        return read_rows(self.record)
-
-    def to_frame(self) -> "pd.DataFrame":
-        """The trials as a data frame.
-
-        Raises:
-            ImportError: if pandas is not installed.
-        """
-        try:
-            import pandas as pd  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise ImportError("to_frame needs pandas: pip install pandas") from None
-        return pd.DataFrame([vars(row) for row in self.trials()])
-
-    def __repr__(self) -> str:
-        if not self._directory.exists:
-            return f"<Study {self.name}: not begun>"
-        best = self.best
-        shown = "no best yet" if best is None else f"best {best.hierarchy} {best.accuracy:.4f}"
-        return f"<Study {self.name}: {len(self.trials())} trials, {shown}>"
-
-    # ------------------------------------------------------------------ what it does
 
     def search(
         self, *, callbacks: Sequence[Callback] = ()
@@ -283,62 +216,6 @@ class Study:
             yield from _told(confirmer.run(), callbacks)
         write_confirmation(confirmer, resolution)
         self.report()
-
-    @property
-    def confirmation(self) -> Confirmation | None:
-        """What the confirmation came to; None: there was none."""
-        return read_confirmation(self.record)
-
-    def figure(self, name: str) -> "go.Figure":
-        """A picture of the study's page, for plotly; one without data has nothing to show yet.
-
-        Raises:
-            ConfigError: if there is none of this name.
-        """
-        known = {figure.name: figure for figure in FIGURES}
-        if name not in known:
-            raise ConfigError(f"a figure must be one of {', '.join(known)}, but got {name!r}")
-        return known[name].draw(self.record)
-
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write the study's page, which needs no network; None: `report.html` in its folder."""
-        target = self._directory.report if path is None else Path(path)
-        if not target.parent.is_dir():
-            raise ConfigError(f"folder {target.parent} must exist to write {target.name} into it")
-        write_report(self.record, target)
-        return target
-
-    def export(
-        self, path: str | Path, hierarchy: str | None = None, *, force: bool = False
-    ) -> RunConfig:
-        """Write a hierarchy as a config that `dsaccel train` and `build_network` read.
-
-        Args:
-            path: the file.
-            hierarchy: another one than the best, trained or not.
-            force: write over an existing file.
-
-        Raises:
-            ConfigError: if there is such a file, no such folder, or the family has no such network.
-            NoResultError: if there is no best hierarchy.
-        """
-        target = Path(path)
-        if target.exists() and not force:
-            raise ConfigError(f"{target} exists already; choose another -o, or --force")
-        if not target.parent.is_dir():
-            raise ConfigError(f"folder {target.parent} must exist to write {target.name} into it")
-        if hierarchy is None:
-            trial = best_trial(self.record)
-            if trial is None:
-                raise missing_winner(self._directory, self.config, self.record)
-        else:
-            trial = find_trial(self.record, Hierarchy.parse(hierarchy))
-        if trial is not None:
-            return export_trial(self.config, self.name, trial, target)
-        check_hierarchy(self.config.family, Hierarchy.parse(str(hierarchy)))
-        run = run_config(self.config, str(hierarchy), None)
-        write_toml(target, run)
-        return run
 
     def check_winner(self) -> None:
         """Refuse to call a finished search done that has no winner.

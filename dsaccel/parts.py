@@ -164,16 +164,16 @@ def part_of(section: "BaseModel", kind: Kind, name: str | None = None) -> Any:
     Raises:
         ConfigError: as `load_part`.
     """
-    name = name or getattr(section, kind)
+    chosen: str = name or getattr(section, kind)
     table = "lr_options" if kind == "lr_schedule" else f"{kind}_options"
-    part, options = load_class(kind, name), dict(getattr(section, table))
+    part, options = load_class(kind, chosen), dict(getattr(section, table))
     for option in sorted(part.model_fields.keys() & type(section).model_fields.keys()):
         if option in options:
             raise ConfigError(f"{table}.{option} must be left out: it is {option}, beside {kind}")
         options[option] = getattr(section, option)
     key = (part, repr(options))
     if key not in _parts:
-        _parts[key] = load_part(kind, name, options)
+        _parts[key] = load_part(kind, chosen, options)
     return _parts[key]
 
 
@@ -195,10 +195,11 @@ def part_ref(kind: Kind, name: str) -> PartRef:
 
 def named_parts(config: "BaseModel") -> Iterator[tuple[Kind, str]]:
     """The parts that a config names, in the order of its fields; nothing is imported."""
+    kinds = {str(kind): kind for kind in KINDS}
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         marks = [mark for mark in field.metadata if isinstance(mark, NamesPart)]
-        kind = next((kind for kind in KINDS if kind == name), None)
+        kind = kinds.get(name)
         if kind and getattr(value, "choices", None):  # it is searched
             yield from ((kind, choice) for choice in value.choices)
         elif hasattr(type(value), "model_fields"):

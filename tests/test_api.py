@@ -97,8 +97,11 @@ def test_the_best_is_exported_and_another_one_too(loaded, tmp_path):
     assert loaded.export(tmp_path / "best.toml", "3-3-3", force=True).result is None
     with pytest.raises(ConfigError, match="must exist"):
         loaded.export(tmp_path / "no" / "best.toml")
-    network = dsaccel.build_network(tmp_path / "best.toml", num_classes=10)
-    assert network(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+    built = dsaccel.build_network(tmp_path / "best.toml", num_classes=10)
+    own = loaded.network("3-3-3")
+    assert own(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    for a, b in zip(built.parameters(), own.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_a_figure_of_the_page_is_drawn_by_its_name(loaded):

@@ -24,6 +24,10 @@ def plan(family: str, name: str, network: NetworkConfig = NETWORK, **kwargs: Any
     return build_plan(family, Hierarchy.parse(name), network, **kwargs)
 
 
+def classifiers(network: Plan) -> list[Any]:
+    return [head.classifier for segment in network.segments for head in segment.heads]
+
+
 # family, hierarchy, parameters in millions (10 classes, 3x32x32, without heads), local losses
 GOLDEN = [
     ("resnet18", "2-2-2-2", 11.17, 17),
@@ -59,7 +63,7 @@ def test_a_3x3_similarity_convolution_takes_resnet50_from_23_5_to_229_million():
     network = plan("resnet50", "3-4-6-3")
     assert round(network.num_parameters_training / 1e6) == 229
     # 9 C^2 for the branch; 10 classes of at most 4096 pooled features
-    heads = [head.classifier for segment in network.segments for head in segment.heads]
+    heads = classifiers(network)
     expected = sum(9 * head.channels**2 + 10 * (head.num_features + 1) for head in heads)
     assert network.num_parameters_training - network.num_parameters == expected
     small = plan("resnet50", "3-4-6-3", NetworkConfig(sim_kernel=1))
@@ -67,7 +71,7 @@ def test_a_3x3_similarity_convolution_takes_resnet50_from_23_5_to_229_million():
     assert network.num_parameters_training - small.num_parameters_training == saved
 
 
-def torchvision_resnet(block: Any, hierarchy: tuple[int, ...], **groups: int) -> nn.Module:
+def torchvision_resnet(block: Any, hierarchy: tuple[int, ...], **groups: Any) -> nn.Module:
     """Torchvision's, with the stem for small images."""
     network = resnet.ResNet(block, list(hierarchy), num_classes=10, **groups)
     network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
@@ -119,7 +123,7 @@ def test_parameters_and_flops_are_those_of_torchvisions_network(family, name):
 
 def test_vgg8b_pools_each_map_to_2048_features_as_the_reference_does():
     network = plan("vgg8b", "2-2-1-1", NetworkConfig(decoder_size=2048))
-    heads = [head.classifier for segment in network.segments for head in segment.heads]
+    heads = classifiers(network)
     kernels = [(8, 8), (16, 8), (8, 4), (8, 8), (4, 4), (2, 2)]
     assert [head.pool for head in heads[:-1]] == kernels
     assert {head.num_features for head in heads[:-1]} == {2048}
@@ -133,7 +137,7 @@ def test_the_decoder_size_follows_the_width_so_that_pooling_does_not_change(fami
 
     def kernels(width: float) -> list[tuple[int, int]]:
         network = plan(family, name, NetworkConfig(width=width))
-        return [head.classifier.pool for segment in network.segments for head in segment.heads]
+        return [head.pool for head in classifiers(network)]
 
     assert kernels(1) == kernels(1 / 4) == kernels(1 / 16) == kernels(2)
 

@@ -25,10 +25,11 @@ OPTIONS = {
     "report": "--output",
     "pareto": "--against --output --json",
     "calibrate": TRAINED + "--seeds --n-trials --output",
-    "variance": "--prefix-stages --resolution --json",
-    "landscape": "--output",
+    "variance": "--prefix-stages --resolution --trust-part --json",
+    "landscape": "--trust-part --output",
     "replay": "--strategy --n-trials --cohort-size --beam-width --seeds --pruning --prune-by "
-    "--pruner-option --reduction-factor --grace-epochs --jobs --output --json --quiet",
+    "--pruner-option --reduction-factor --grace-epochs --jobs --output --trust-part --json "
+    "--quiet",
 }
 
 

@@ -3,7 +3,6 @@
 import csv
 import itertools
 import json
-import tomllib
 
 import optuna
 import pytest
@@ -20,7 +19,7 @@ from dsaccel.search.pruners import rung_epochs
 from dsaccel.search.setup import resolve
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.study.export import export_trial, run_config
+from dsaccel.study.export import run_config, trial_config
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import TrialRecord
 from dsaccel.study.resume import Recorded, check_same, study_fingerprint
@@ -136,17 +135,17 @@ def test_the_objective_is_the_last_epochs_accuracy_not_the_best(monkeypatch):
     assert trial.value == outputs[-1] < max(outputs)
 
 
-def test_an_exported_pruned_trial_says_how_far_it_was_trained(finished, tmp_path):
+def test_an_exported_pruned_trial_says_how_far_it_was_trained(finished):
     (pruned, *_) = [t for t in finished.study.trials if t.state == TrialState.PRUNED]
-    export_trial(finished.config, "x", TrialRecord(pruned), tmp_path / "x.toml")
-    result = tomllib.loads((tmp_path / "x.toml").read_text())["result"]
+    result = trial_config(finished.config, "x", TrialRecord(pruned)).result
+    assert result is not None
     assert "val_accuracy" not in result
     assert result["pruned_after"] == "epoch 3"
     assert result["accuracy_then"] == pruned.intermediate_values[3]
     complete = best_trial(finished.ledger.record())
     assert complete is not None
-    export_trial(finished.config, "x", complete, tmp_path / "x.toml")
-    result = tomllib.loads((tmp_path / "x.toml").read_text())["result"]
+    result = trial_config(finished.config, "x", complete).result
+    assert result is not None
     assert result["val_accuracy"] == complete.value
     assert "pruned_after" not in result
 

@@ -628,8 +628,7 @@ def test_an_option_of_a_part_is_searched_as_a_setting_is():
     study = parse_config(StudyConfig, {"space": tables, "network": network}, "study.toml")
 
     def plan(hierarchy):
-        images = {"channels": 1, "side": 8, "num_classes": 3}
-        return build_plan("resnet18", hierarchy, study.network, **images)
+        return build_plan("resnet18", hierarchy, study.network, channels=1, side=8, num_classes=3)
 
     space = SearchSpace(study.space, lambda h: Measures.of(plan(h)))
     names = ["1-1-1 head_options.ratio=0.25", "1-1-1 head_options.ratio=1.0"]

@@ -133,25 +133,28 @@ def test_pairing_and_sharing_a_prefix_need_fewer_seeds():
 def landscape_file(path, num_seeds=3):
     """A 2 x 2 x 2 space whose accuracies are known: 3 points a first stage, 1 a last one."""
     space = [*map(Hierarchy, itertools.product((1, 2), repeat=3))]
-    rng = np.random.default_rng(0)
-    accuracies = {
-        seed: {
-            h: {1: (0.1, 0.5 + 0.03 * h.blocks[0] + 0.01 * h.blocks[-1] + noise)}
-            for h, noise in zip(space, rng.normal(0, 0.002, len(space)).tolist(), strict=True)
-        }
-        for seed in range(1, num_seeds + 1)
-    }
+    outside = Hierarchy((1, 1, 3))
     images = {"image_size": 8, "channels": 1}
     study = config(training={"epochs": 1}, references=[], data=images)
-    outside = Hierarchy((1, 1, 3))
     planner = Planner.of(study, 10)
+    plans = {h: planner(h) for h in [*space, outside]}
     networks = {
         h: Network(plan.num_parameters, plan.flops, plan.shallow_scale, h != outside)
-        for h in [*space, outside]
-        for plan in [planner(h)]
+        for h, plan in plans.items()
     }
-    for table in accuracies.values():
-        table[outside] = {1: (0.1, 0.99)}
+    rng = np.random.default_rng(0)
+    outputs = {
+        seed: {
+            h: 0.5 + 0.03 * h.blocks[0] + 0.01 * h.blocks[-1] + noise
+            for h, noise in zip(space, rng.normal(0, 0.002, len(space)).tolist(), strict=True)
+        }
+        | {outside: 0.99}
+        for seed in range(1, num_seeds + 1)
+    }
+    accuracies = {
+        seed: {h: {1: (0.1,) * plans[h].num_local_losses + (y,)} for h, y in table.items()}
+        for seed, table in outputs.items()
+    }
     write_landscape(Landscape(study, 10, 360, networks, accuracies), path)
     return accuracies
 

@@ -68,6 +68,18 @@ class Landscape:
         """The output layer's accuracy after the last step."""
         return self.accuracies[seed][hierarchy][self.num_steps][-1]
 
+    def objectives(self) -> dict[Hierarchy, dict[int, float]]:
+        """Feasible hierarchy -> seed -> `objective`."""
+        return {
+            hierarchy: {
+                seed: self.objective(seed, hierarchy)
+                for seed, table in self.accuracies.items()
+                if hierarchy in table
+            }
+            for hierarchy, network in self.networks.items()
+            if network.is_feasible and any(hierarchy in t for t in self.accuracies.values())
+        }
+
     def optimum(self, seed: int) -> float:
         """The highest objective of a feasible hierarchy."""
         feasible = [h for h, network in self.networks.items() if network.is_feasible]

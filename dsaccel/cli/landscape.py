@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from dsaccel.cli.options import Given, takes
 from dsaccel.cli.output import Output
 
 
+@takes("--trust-part")
 def landscape(
     studies: Annotated[
         list[str],
@@ -19,6 +21,8 @@ def landscape(
             "--output", "-o", help=".csv, .csv.gz or .parquet. Default: landscape.csv.gz."
         ),
     ] = None,
+    *,
+    given: Given,
 ) -> None:
     """Write an exhaustive study as a table of every accuracy.
 

@@ -201,8 +201,8 @@ def _parts(setting: "FieldInfo") -> list[str]:
     """The shipped parts, where a setting names one."""
     from dsaccel.parts import BUILTIN, NamesPart
 
-    named = (mark.kind for mark in setting.metadata if isinstance(mark, NamesPart))
-    return [name for kind in named for name in BUILTIN[kind]]
+    marks: list[NamesPart] = [m for m in setting.metadata if isinstance(m, NamesPart)]
+    return [name for mark in marks for name in BUILTIN[mark.kind]]
 
 
 def _read(key: str, value: Any) -> Any:

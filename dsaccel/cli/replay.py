@@ -11,7 +11,8 @@ from dsaccel.errors import ConfigError
 
 
 @takes(
-    *("pruning.by", "pruning.reduction_factor", "pruning.grace_epochs", "--json", "--quiet"),
+    *("pruning.by", "pruning.reduction_factor", "pruning.grace_epochs"),
+    *("--trust-part", "--json", "--quiet"),
 )
 def replay(
     table: Annotated[

@@ -9,7 +9,7 @@ from dsaccel.cli.options import Given, takes
 from dsaccel.errors import ConfigError, NoResultError
 
 
-@takes("--json")
+@takes("--trust-part", "--json")
 def variance(
     table: Annotated[
         Path, typer.Argument(metavar="LANDSCAPE", help="What dsaccel landscape wrote.")
@@ -30,8 +30,7 @@ def variance(
     """
     from dsaccel.analysis.landscape_files import read_landscape
     from dsaccel.analysis.variance import variance_components
-    from dsaccel.report.variance_tables import (
-        objectives,
+    from dsaccel.report.variance import (
         variance_sentences,
         variance_summary,
         variance_table,
@@ -45,7 +44,7 @@ def variance(
         raise ConfigError(
             f"--prefix-stages must be within 1..{recorded.space.num_stages - 1}, but got {stages}"
         )
-    components = variance_components(objectives(recorded), stages)
+    components = variance_components(recorded.objectives(), stages)
     if components is None:
         raise NoResultError(
             f"variance components need at least 2 seeds and 2 prefixes, one of them with 2 "

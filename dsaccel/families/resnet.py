@@ -1,7 +1,7 @@
 """Residual networks: a 3x3 stem, then blocks whose input is added to their output."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dsaccel.families import Family
 from dsaccel.spec.hierarchy import Hierarchy
@@ -39,7 +39,7 @@ class ResNet(Family):
             self.conv(width, end, out, kernel=3),
         )
 
-    def conv(self, channels: int, width: int, side: int, **others: int) -> Layer:
+    def conv(self, channels: int, width: int, side: int, **others: Any) -> Layer:
         return Layer("conv", channels, width, side, dropout=self.dropout, **others)
 
     def output(self, last: Block, num_classes: int) -> Output:

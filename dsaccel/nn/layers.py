@@ -7,7 +7,7 @@ dropped channel comes from a generator that is named by position, never from the
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.nn.similarity import exact
 from dsaccel.nn.winograd import Conv2d
 from dsaccel.seeds import derive
+from dsaccel.spec import local
 from dsaccel.spec.local import Head
 from dsaccel.spec.plan import Block, Layer, Output, Segment
 
@@ -48,7 +49,7 @@ class Features(NamedTuple):
 class LayerModule(nn.Module):
     """Convolution or linear map, batch normalisation, (+ shortcut,) leaky ReLU."""
 
-    def __init__(self, block: Block, number: int, draw: "Draw") -> None:
+    def __init__(self, block: Block, number: int, draw: local.Draw) -> None:
         super().__init__()
         layer = block.layers[number]
         self.block = block
@@ -131,6 +132,10 @@ class LocalHead(nn.Module):
             if hasattr(self, name):
                 raise ConfigError(f"a head and its loss must not both have a layer {name}")
             self.add_module(name, layer)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def logits(self, h: Tensor) -> Tensor:
         """Features -> (B, K)."""
@@ -217,7 +222,7 @@ def build_units(segment: Segment, seed: int) -> list[Unit]:
     return units
 
 
-def build_block(block: Block, draw: "Draw") -> list[LayerModule]:
+def build_block(block: Block, draw: local.Draw) -> list[LayerModule]:
     """A block that is part of a head; its random numbers are named by its place beneath a role."""
     layers: list[LayerModule] = []
     for number in range(len(block.layers)):
@@ -234,7 +239,7 @@ def positions(units: list[Unit]) -> Iterator[Position]:
             yield layer.position
 
 
-def _weights(layer: Layer, draw: "Draw") -> nn.Conv2d | nn.Linear:
+def _weights(layer: Layer, draw: local.Draw) -> nn.Conv2d | nn.Linear:
     if layer.kind == "linear":
         return draw("conv", nn.Linear, layer.in_channels, layer.out_channels, bias=layer.bias)
     return draw(

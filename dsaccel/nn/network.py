@@ -107,6 +107,15 @@ def build_network(path: str | Path, num_classes: int) -> Network:
     """
     path = Path(path)
     run = parse_config(RunConfig, read_toml(path), str(path))
+    return drawn_network(run, num_classes, path)
+
+
+def drawn_network(run: RunConfig, num_classes: int, path: Path) -> Network:
+    """The same for settings; `path` is where they are from.
+
+    Raises:
+        ConfigError: likewise.
+    """
     plan = plan_of(run, num_classes, path)
     facts = ImageFacts((0.0,), (1.0,), tuple(map(str, range(num_classes))), fingerprint="")
     return _as_module(_units(plan, run.seed), facts, plan).train()

@@ -5,9 +5,10 @@ from typing import Any
 from optuna.trial import TrialState
 from rich.table import Table
 
+from dsaccel.config.toml import write_toml
 from dsaccel.report.study_page import write_report
 from dsaccel.search.engine import Search
-from dsaccel.study.export import export_trial
+from dsaccel.study.export import trial_config
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.rows import best_trial
 from dsaccel.study.storage import redact, storage_errors
@@ -22,7 +23,7 @@ def write_results(searching: Search) -> None:
     with storage_errors(searching.url):
         best = best_trial(study)
         if best is not None:
-            export_trial(searching.config, directory.name, best, directory.best)
+            write_toml(directory.best, trial_config(searching.config, directory.name, best))
         write_report(study, directory.report)
 
 

@@ -1,8 +1,6 @@
 """What a terminal shows of a study: its best trials as a table, and the outcome in a few lines."""
 
-from rich.table import Table
-from rich.text import Text
-
+from dsaccel.report.table import RowStyle, Table
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import Row, best_row, read_rows
 from dsaccel.text import amount, duration, percent, points
@@ -17,28 +15,28 @@ def trials_table(study: StudyRecord, limit: int = 20) -> Table:
         # outdone by that many infeasible ones: it is still the one line that must be there
         shown = [*rows[: limit - 1], best]
     num_hidden = len(rows) - len(shown)
-    table = Table(caption=f"and {num_hidden} more" if num_hidden else None, caption_justify="left")
-    table.add_column("hierarchy", overflow="fold")
-    for name in ("val accuracy", "parameters", "time"):
-        table.add_column(name, justify="right")
-    table.add_column("state")
+    lines: list[tuple[str, ...]] = []
+    styles: list[RowStyle] = []
     for row in shown:
         accuracy, state = accuracy_and_state(row, study)
-        style = "" if row.is_complete else "dim"
-        figures = (accuracy, amount(row.num_parameters), duration(row.time_s))
         if row is best:
-            state, style = f"best ({state})" if state != "complete" else "best", "bold green"
-        # Text, not str: a hierarchy comes from storage, and str would be read as markup
-        cells = map(Text, (row.hierarchy, *figures, state))
-        table.add_row(*cells, style=style)
+            state = f"best ({state})" if state != "complete" else "best"
+        size, time = amount(row.num_parameters), duration(row.time_s)
+        lines.append((str(row.hierarchy), accuracy, size, time, state))
+        styles.append("best" if row is best else "" if row.is_complete else "unfinished")
     if baseline:
-        table.add_section()
-        figures = (baseline.accuracy, baseline.num_parameters, baseline.time_s)
-        cells = (
-            form(value) for form, value in zip((percent, amount, duration), figures, strict=True)
-        )
-        table.add_row(Text(baseline.hierarchy), *cells, "global back-propagation")
-    return table
+        size, time = amount(baseline.num_parameters), duration(baseline.time_s)
+        accuracy = percent(baseline.accuracy)
+        lines.append((str(baseline.hierarchy), accuracy, size, time, "global back-propagation"))
+        styles.append("")
+    return Table(
+        ("hierarchy", "val accuracy", "parameters", "time", "state"),
+        lines,
+        styles,
+        caption=f"and {num_hidden} more" if num_hidden else "",
+        words=(0, 4),
+        breaks=(len(shown),),
+    )
 
 
 def accuracy_and_state(row: Row, study: StudyRecord) -> tuple[str, str]:

@@ -57,15 +57,15 @@ def beam_config(config: StudyConfig) -> StudyConfig:
         )
     granularity, searched = config.network.granularity, config.space.settings
     may_be = {granularity} if isinstance(granularity, str) else {*granularity}
-    for choices in (searched.granularity, searched.granularity_per_stage):
+    for choices in (searched.of("granularity"), searched.of("granularity_per_stage")):
         may_be |= {*choices.ends} if choices else set()
     if "stage" in may_be:
         raise ConfigError(
             "strategy beam compares the first unit of a stage, so network.granularity must be conv "
             f"or block, but got {', '.join(sorted(may_be))}"
         )
-    if config.network.first_loss > 1 or searched.first_loss:
-        first_loss = "a searched one" if searched.first_loss else config.network.first_loss
+    if config.network.first_loss > 1 or searched.of("first_loss"):
+        first_loss = "a searched one" if searched.of("first_loss") else config.network.first_loss
         raise ConfigError(
             "strategy beam needs a local loss on every unit, so network.first_loss must be 1, but "
             f"got {first_loss}"

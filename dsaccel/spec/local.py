@@ -20,7 +20,7 @@ class Draw(Protocol):
     role, which is a word of your choice, each once a unit.
     """
 
-    def __call__(self, role: str, kind: "type[nn.Module]", *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, role: str, kind: Any, *args: Any, **kwargs: Any) -> Any:
         """`draw("classifier", nn.Linear, 64, 10)`; a convolution or a linear map."""
         ...
 

@@ -1,12 +1,10 @@
 """Take a hierarchy out of a study: the network and how it was trained, as a config of its own."""
 
 import importlib.metadata
-from pathlib import Path
 from typing import Any
 
 from dsaccel.config.own_settings import network_of, training_of
 from dsaccel.config.study import RunConfig, StudyConfig
-from dsaccel.config.toml import write_toml
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.record import TrialRecord
 
@@ -28,8 +26,8 @@ def run_config(config: StudyConfig, hierarchy: str, result: dict[str, Any] | Non
     )
 
 
-def export_trial(config: StudyConfig, study_name: str, trial: TrialRecord, path: Path) -> RunConfig:
-    """Write a trial's hierarchy as a config that `dsaccel train` reads, with where it is from."""
+def trial_config(config: StudyConfig, study_name: str, trial: TrialRecord) -> RunConfig:
+    """A trial's hierarchy as a config that `dsaccel train` reads, with where it is from."""
     if trial.is_complete:
         reached = {"val_accuracy": trial.value}
     else:  # the last value is what pruning ranked by: mostly a local head's
@@ -45,6 +43,4 @@ def export_trial(config: StudyConfig, study_name: str, trial: TrialRecord, path:
         **{cost: trial.figure(cost) for cost in costs},
         "versions": {package: importlib.metadata.version(package) for package in packages},
     }
-    run = run_config(config, trial.name, result)
-    write_toml(path, run)
-    return run
+    return run_config(config, trial.name, result)

@@ -4,11 +4,8 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from rich.table import Table
-
-from dsaccel.analysis.landscape import Landscape
 from dsaccel.analysis.variance import Components
-from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.report.table import Table
 from dsaccel.statistics import ROUNDING
 
 MEANINGS = {
@@ -20,32 +17,18 @@ MEANINGS = {
 }
 
 
-def objectives(landscape: Landscape) -> dict[Hierarchy, dict[int, float]]:
-    """Hierarchy -> seed -> the output layer's validation accuracy at the end; feasible ones."""
-    return {
-        h: {seed: landscape.objective(seed, h) for seed in heads_by_seed}
-        for h, network in landscape.networks.items()
-        if network.is_feasible
-        and (heads_by_seed := [s for s, table in landscape.accuracies.items() if h in table])
-    }
-
-
 def variance_table(components: Components) -> Table:
     """A row a component: standard deviation in points, and its share of the variance."""
-    table = Table()
-    table.add_column("source")
-    table.add_column("std, points", justify="right")
-    table.add_column("variance", justify="right")
-    table.add_column("of")
     variances = {name: getattr(components, name) for name in MEANINGS}
     total = sum(variances.values())
+    rows = []
     for name, variance in variances.items():
         share = "-" if total == 0 else f"{100 * variance / total:.1f} %"
         std = f"{100 * math.sqrt(variance):.3f}"
         if name in components.truncated:
             std = "0 (estimate < 0)"
-        table.add_row(name.replace("_", " x "), std, share, MEANINGS[name])
-    return table
+        rows.append((name.replace("_", " x "), std, share, MEANINGS[name]))
+    return Table(("source", "std, points", "variance", "of"), rows, words=(0, 3))
 
 
 def variance_sentences(components: Components, resolution: float) -> list[str]:

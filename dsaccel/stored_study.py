@@ -1,0 +1,160 @@
+"""A study as it stands in its folder and its storage: read, drawn, exported; without its images."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optuna import Study as OptunaStudy
+
+from dsaccel.config.study import RunConfig, StudyConfig
+from dsaccel.config.toml import write_toml
+from dsaccel.confirm.result import Confirmation, read_confirmation
+from dsaccel.errors import ConfigError
+from dsaccel.families import check_hierarchy
+from dsaccel.nn.network import Network, drawn_network
+from dsaccel.report.figures import FIGURES
+from dsaccel.report.study_page import write_report
+from dsaccel.search.outcome import missing_winner
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.study.export import run_config, trial_config
+from dsaccel.study.folder import StudyDir
+from dsaccel.study.record import StudyRecord
+from dsaccel.study.rows import Row, best_row, best_trial, find_trial, read_rows
+from dsaccel.study.storage import open_study
+
+if TYPE_CHECKING:
+    import pandas as pd  # pyright: ignore[reportMissingImports]
+    import plotly.graph_objects as go
+
+
+class StoredStudy:
+    """What can be asked of a study without training."""
+
+    def __init__(self, config: StudyConfig, directory: StudyDir) -> None:
+        self.config, self._directory = config, directory
+
+    @property
+    def name(self) -> str:
+        return self._directory.name
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self._directory.path
+
+    @property
+    def optuna(self) -> OptunaStudy:
+        """Optuna's study, for its plots and its dashboard.
+
+        Raises:
+            StorageError: if the storage cannot be read, or the study was not begun.
+        """
+        return self._stored
+
+    @property
+    def record(self) -> StudyRecord:
+        """What the study knows by now: its trials and figures, typed."""
+        return StudyRecord.read(self.optuna, self._directory)
+
+    @cached_property
+    def _stored(self) -> OptunaStudy:
+        return open_study(self._directory, self.config)
+
+    @property
+    def best(self) -> Row | None:
+        """The best hierarchy within the constraint, by validation; None: there is none yet."""
+        return best_row(self.trials())
+
+    def trials(self) -> list[Row]:
+        """All trials, the best first."""
+        return read_rows(self.record)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The trials as a data frame.
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        try:
+            import pandas as pd  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise ImportError("to_frame needs pandas: pip install pandas") from None
+        return pd.DataFrame([vars(row) for row in self.trials()])
+
+    def __repr__(self) -> str:
+        if not self._directory.exists:
+            return f"<Study {self.name}: not begun>"
+        best = self.best
+        shown = "no best yet" if best is None else f"best {best.hierarchy} {best.accuracy:.4f}"
+        return f"<Study {self.name}: {len(self.trials())} trials, {shown}>"
+
+    @property
+    def confirmation(self) -> Confirmation | None:
+        """What the confirmation came to; None: there was none."""
+        return read_confirmation(self.record)
+
+    def figure(self, name: str) -> "go.Figure":
+        """A picture of the study's page, for plotly; one without data has nothing to show yet.
+
+        Raises:
+            ConfigError: if there is none of this name.
+        """
+        known = {figure.name: figure for figure in FIGURES}
+        if name not in known:
+            raise ConfigError(f"a figure must be one of {', '.join(known)}, but got {name!r}")
+        return known[name].draw(self.record)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the study's page, which needs no network; None: `report.html` in its folder."""
+        target = self._directory.report if path is None else Path(path)
+        if not target.parent.is_dir():
+            raise ConfigError(f"folder {target.parent} must exist to write {target.name} into it")
+        write_report(self.record, target)
+        return target
+
+    def run_config(self, hierarchy: str | None = None) -> RunConfig:
+        """The settings that train a hierarchy as the search did; None: the best.
+
+        Raises:
+            ConfigError: if the family has no such network.
+            NoResultError: if there is no best hierarchy.
+        """
+        if hierarchy is None:
+            trial = best_trial(self.record)
+            if trial is None:
+                raise missing_winner(self._directory, self.config, self.record)
+        else:
+            trial = find_trial(self.record, Hierarchy.parse(hierarchy))
+        if trial is not None:
+            return trial_config(self.config, self.name, trial)
+        check_hierarchy(self.config.family, Hierarchy.parse(str(hierarchy)))
+        return run_config(self.config, str(hierarchy), None)
+
+    def export(
+        self, path: str | Path, hierarchy: str | None = None, *, force: bool = False
+    ) -> RunConfig:
+        """Write `run_config(hierarchy)`, for `dsaccel train` and `build_network`.
+
+        Raises:
+            ConfigError: if there is such a file and not `force`, or no such folder.
+            NoResultError: as `run_config`.
+        """
+        target = Path(path)
+        if target.exists() and not force:
+            raise ConfigError(f"{target} exists already; choose another -o, or --force")
+        if not target.parent.is_dir():
+            raise ConfigError(f"folder {target.parent} must exist to write {target.name} into it")
+        run = self.run_config(hierarchy)
+        write_toml(target, run)
+        return run
+
+    def network(self, hierarchy: str | None = None) -> Network:
+        """The network of a hierarchy with drawn weights, in training mode; None: of the best.
+
+        Raises:
+            ConfigError: as `run_config`.
+            NoResultError: as `run_config`.
+        """
+        num_classes = self.record.num_classes
+        assert num_classes is not None
+        return drawn_network(self.run_config(hierarchy), num_classes, self._directory.config)
