@@ -343,7 +343,7 @@ def test_the_few_feasible_ones_of_a_large_box_are_all_trained():
 
 
 def test_a_space_that_fits_the_budget_is_taken_whole_as_one_trie():
-    search = searched("all", budget={"n_trials": 8, "cohort_size": None})
+    search = searched("all", budget={"n_trials": 8, "cohort_size": None}, pruning={"kind": "none"})
     assert search.config.budget.strategy == "exhaustive"
     assert search.config.budget.cohort_size == 8
     assert search.num_trained == 8
