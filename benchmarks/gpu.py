@@ -364,9 +364,15 @@ class Bench:
         mode: Literal["local", "global"] = "local",
         network: NetworkConfig | None = None,
     ) -> Plan:
-        shape = {"channels": CHANNELS, "side": SIDE, "num_classes": NUM_CLASSES}
-        hierarchy = hierarchy or STANDARD[family]
-        return build_plan(family, hierarchy, network or self.network, mode=mode, **shape)
+        return build_plan(
+            family,
+            hierarchy or STANDARD[family],
+            network or self.network,
+            channels=CHANNELS,
+            side=SIDE,
+            num_classes=NUM_CLASSES,
+            mode=mode,
+        )
 
     def _ready(
         self, plans: dict[Hierarchy, Plan], training: TrainingConfig | None = None

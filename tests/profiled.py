@@ -13,7 +13,8 @@ def profiled_peak_bytes(run: Callable[[], object]) -> int:
     """The most tensor bytes on a CPU during `run`, above those before it."""
     gc.collect()
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # writes to stderr otherwise
-    with profile(profile_memory=True) as record:
+    record = profile(profile_memory=True)
+    with record:
         run()
     held: dict[int, int] = {}  # bytes by address
     level = peak = 0

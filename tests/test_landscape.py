@@ -5,6 +5,7 @@ import gzip
 import json
 import random
 import sys
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -154,7 +155,8 @@ def test_heads_that_are_damaged_are_refused(recorded, folder, monkeypatch):
 
 def test_a_study_of_the_first_schema_is_refused_in_a_line(recorded):
     record = record_of(recorded[0][0])
-    del record.attributes["num_classes"]
+    attributes = {k: v for k, v in record.attributes.items() if k != "num_classes"}
+    record = replace(record, attributes=attributes)
     with pytest.raises(ConfigError, match="was written by an earlier version, which did not"):
         record_landscape([record])
 

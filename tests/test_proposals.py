@@ -174,7 +174,7 @@ def test_the_few_feasible_ones_of_a_large_box_are_all_proposed(strategy):
 
 @pytest.mark.parametrize("strategy", ["tpe", "gp", "nsga2", "random"])
 def test_a_setting_without_steps_beside_few_counts_never_runs_out(strategy):
-    settings = SettingsConfig(learning_rate=Searched(low=0.1, high=1.0))
+    settings = SettingsConfig.model_validate({"learning_rate": Searched(low=0.1, high=1.0)})
     config = SpaceConfig(
         family="vgg", num_blocks=((1, 12),) * 5, max_total_blocks=7, settings=settings
     )
@@ -191,7 +191,7 @@ def test_draws_end_where_none_is_within_the_measured_bounds(monkeypatch):
         family="vgg",
         num_blocks=((1, 30),) * 5,
         max_parameters=5,
-        settings=SettingsConfig(learning_rate=Searched(low=0.1, high=1.0)),
+        settings=SettingsConfig.model_validate({"learning_rate": Searched(low=0.1, high=1.0)}),
     )
     space = SearchSpace(config, lambda h: Measures(h.num_blocks, 1, 1.0))
     assert space.size is None

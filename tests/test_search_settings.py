@@ -113,7 +113,7 @@ def test_each_setting_is_searched_and_stored_as_its_own_parameter(setting):
     assert len({Hierarchy.parse(name).settings for name in names(search)}) > 1
     # what is stored is what the same network reaches on its own
     trial = trials[-1]
-    run = run_config(search.config, trial.name, None)
+    run = run_config(search.config, trial.user_attrs["hierarchy"], None)
     training = Training(run)
     assert [rung.step for rung in training.cohort.rungs()] == [1, 2]
     expected = heads(search)[trial.user_attrs["hierarchy"]]
