@@ -127,7 +127,8 @@ def test_one_unit_alone_is_counted_as_on_paper():
     network = NetworkConfig(width=1 / 16, loss="pred", decoder_size=1024)
     vgg = plan("1-1-1", "vgg", network, side=8)
     layer = vgg.segments[0].layers[0]
-    assert (layer.out_channels, layer.head and layer.head.classifier.pool) == (4, (2, 2))
+    assert layer.out_channels == 4
+    assert layer.head.classifier.pool == (2, 2)  # pyright: ignore
     maps = 4 * BATCH * 4 * 8 * 8
     images, pooled = 4 * BATCH * 3 * 8 * 8, maps // 4
     weights = 4 * (3 * 9 * 4 + 4 + 4 + 4) + 4 * (64 * 4 + 4)
