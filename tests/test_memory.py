@@ -8,7 +8,7 @@ from profiled import profiled_peak_bytes
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.heads.linear import LinearPlan
 from dsaccel.spec.trie import Trie
-from dsaccel.training import memory
+from dsaccel.training import segment_memory
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory import count_nodes, estimate_plans, split_to_fit
 from dsaccel.training.meter import Machine, peak_bytes
@@ -113,14 +113,14 @@ def test_parameters_statistics_and_optimizer_are_counted_exactly(family):
 
 
 def test_equal_segments_are_counted_once():
-    memory._count.cache_clear()
+    segment_memory._count.cache_clear()
     estimate_plans(plans("1-1-1"), training())
-    counted = memory._count.cache_info().misses
+    counted = segment_memory._count.cache_info().misses
     deep = plans("2-2-2", "3-3-3", network=NETWORK.model_copy(update={"dropout": 0.4}))
     other = training().model_copy(update={"learning_rate": 1e-2, "epochs": 7})
     estimate_plans(deep, other)
     # the second block of a stage has another input than the first, but for the first stage
-    assert memory._count.cache_info().misses == counted + 2
+    assert segment_memory._count.cache_info().misses == counted + 2
 
 
 def test_one_unit_alone_is_counted_as_on_paper():

@@ -150,8 +150,9 @@ STUDY = {
 
 def without_blocks(search):
     attrs = {k: v for k, v in search.study.user_attrs.items() if k not in ("time_s", "config")}
-    blocks = attrs.pop("blocks_trained")
-    return attrs, blocks
+    spent = ("blocks_trained", "time_s")
+    attrs["cohort"] = {k: v for k, v in attrs["cohort"].items() if k not in spent}
+    return attrs, search.ledger.record().blocks_trained
 
 
 def limited(monkeypatch, num_networks):

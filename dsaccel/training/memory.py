@@ -1,31 +1,26 @@
 """How much memory training takes, counted before anything is allocated.
 
-A segment's own learner takes a step on tensors without numbers, once for each shape of segment, and
-what lives at the same time is counted (`meter.py`). What lies in memory for long (weights, the
-optimizer's averages) is summed over the trie's nodes; what comes and goes is the peak over the
-units, of which one learns at a time, or one a lane. Bytes of tensors, as torch's allocators hand
-them out; of what libraries take for themselves, only their workspaces on CUDA are in the estimate.
+A segment's own learner takes a step on tensors without numbers, once for each shape of segment
+(`segment_memory.py`). What lies in memory for long (weights, the optimizer's averages) is summed
+over the trie's nodes; what comes and goes is the peak over the units, of which one learns at a
+time, or one a lane. Bytes of tensors, as torch's allocators hand them out; of what libraries take
+for themselves, only their workspaces on CUDA are in the estimate.
 """
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from dsaccel.config.study import TrainingConfig
-from dsaccel.nn.layers import Features
-from dsaccel.nn.winograd import Conv2d
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.plan import Block, Layer, Plan, Segment
+from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Node, Trie
-from dsaccel.training.learner import Learner
-from dsaccel.training.meter import Counter, FakeMeter, Machine
+from dsaccel.training.meter import Machine
+from dsaccel.training.segment_memory import Maps, SegmentMemory, count_segment
 
-CPU = torch.device("cpu")
 A_CPU = Machine()
 WORKSPACE_BYTES = 64 * 2**20
 """That cuBLAS takes for each stream: 32 MiB for the forward and 32 for the backward pass."""
@@ -128,112 +123,6 @@ def split_to_fit(items: Sequence[T], fits: Callable[[Sequence[T]], bool]) -> lis
         parts.append(tuple(items[start:fitting]))
         start = fitting
     return parts
-
-
-# ---------------------------------------------------------------------- one segment
-
-
-@dataclass(frozen=True)
-class Maps:
-    """What a segment reads: a tensor's shape, batch first, and type."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-    @property
-    def nbytes(self) -> int:
-        return torch.Size(self.shape).numel() * self.dtype.itemsize
-
-    def empty(self) -> Tensor:
-        """Channels-last, as all maps are."""
-        x = torch.empty(self.shape, dtype=self.dtype)
-        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-
-
-@dataclass(frozen=True)
-class UnitMemory:
-    """What one unit holds, in bytes."""
-
-    parameters: int
-    """Weights and running statistics."""
-    optimizer: int
-    peak: int
-    """While it learns: beside that and the segment's input."""
-    features: int
-    """That it passes on."""
-    skip: int
-    """Passed on beside them: the input of the open block; 0 at the segment's end."""
-
-
-@dataclass(frozen=True)
-class SegmentMemory:
-    units: tuple[UnitMemory, ...]
-    passed_on: Maps
-
-    @cached_property
-    def peak(self) -> int:
-        """Of its units."""
-        return max(unit.peak for unit in self.units)
-
-
-def count_segment(
-    segment: Segment, maps: Maps, training: TrainingConfig, machine: Machine
-) -> SegmentMemory:
-    """What a segment holds while its units learn from a batch."""
-    same = {"schedule": "simultaneous", "epochs": 1, "learning_rate": 1e-3}
-    alike = training.deciding.model_copy(update=same)
-    return _count(_nameless(segment), maps, alike, machine)  # pyright: ignore[reportArgumentType]
-
-
-@lru_cache(maxsize=4096)
-def _count(
-    segment: Segment, maps: Maps, training: TrainingConfig, machine: Machine
-) -> SegmentMemory:
-    counter = Counter(machine)
-    with FakeMeter(counter):
-        features = Features(maps.empty(), None)
-        labels_B = torch.zeros(maps.shape[0], dtype=torch.long)
-        learner = Learner(segment, training, seed=0, device=CPU)
-        for module in (module for unit in learner.units for module in unit.modules()):
-            if isinstance(module, Conv2d):
-                module.by_tiles = machine.device == "cpu"
-        held = [_make_averages(learner, index, counter) for index in range(len(learner.units))]
-        learner.start_epoch(1)
-        start = counter.level
-        units = []
-        for unit, optimizer in zip(learner.units, held, strict=True):
-            counter.restart()
-            features = learner.learn(features, labels_B)
-            parameters = sum(t.nbytes for t in (*unit.parameters(), *unit.buffers()))
-            made = features.x.nbytes if len(unit.layers) else 0
-            skip = 0 if features.skip is None or unit is learner.units[-1] else features.skip.nbytes
-            units.append(UnitMemory(parameters, optimizer, counter.peak - start, made, skip))
-            learner.freeze()
-            start -= optimizer
-        return SegmentMemory(tuple(units), Maps(tuple(features.x.shape), features.x.dtype))
-
-
-def _make_averages(learner: Learner, index: int, counter: Counter) -> int:
-    """Have a unit's optimizer make what it keeps, as a first step would; returns its bytes."""
-    before, optimizer = counter.level, learner.optimizers[index]
-    for parameter in learner.units[index].parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return counter.level - before
-
-
-def _nameless(segment: Segment) -> Segment:
-    """Equal for segments that take the same memory, wherever they stand and however they learn."""
-
-    def layer(given: Layer) -> Layer:
-        return replace(given, dropout=0.5 if given.dropout else 0.0)
-
-    def block(given: Block, index: int) -> Block:
-        return replace(given, stage=1, index=index, layers=tuple(map(layer, given.layers)))
-
-    blocks = tuple(block(given, index) for index, given in enumerate(segment.blocks))
-    return replace(segment, blocks=blocks, learning_rate=None)
 
 
 # ---------------------------------------------------------------------- the trie
