@@ -269,6 +269,10 @@ def main() -> None:
         inside.mkdir()
         os.chdir(inside)
         GOOD.update(weights=make_weights(), landscape=make_landscape())
+        with contextlib.redirect_stdout(io.StringIO()):
+            command(
+                "describe", ["1-1-1"]
+            )  # imports may take longer than a case, and are not cut off
         known = {path.name for path in inside.iterdir()}
         for kind in given.kinds.split(","):
             ends: Counter[str] = Counter()

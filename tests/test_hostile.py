@@ -35,6 +35,12 @@ def test_a_space_of_more_blocks_than_a_network_may_have_is_refused_with_the_limi
         parse_config(SpaceConfig, space, "a test")
 
 
+def test_a_path_that_is_not_utf8_is_refused_with_a_way_out(tmp_path):
+    path = os.fsdecode(b"/data/set\xff")
+    with pytest.raises(ConfigError, match=r"must be UTF-8, but got .*set.udcff.*; give the folder"):
+        parse_config(StudyConfig, tables(data={"name": path}), "a test")
+
+
 # ---- a study's files
 
 

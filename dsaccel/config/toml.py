@@ -69,6 +69,7 @@ def parse_config(model: type[Config], tables: dict[str, Any], source: str) -> Co
     Raises:
         ConfigError: one line a mistake, each with the setting, what was expected and the value.
     """
+    _check_utf8(tables, source)
     try:
         # as JSON: strict types (no text or truth value for a number), but a list for a tuple
         return model.model_validate_json(json.dumps(tables, default=str), strict=True)
@@ -79,6 +80,19 @@ def parse_config(model: type[Config], tables: dict[str, Any], source: str) -> Co
             setting = ".".join(str(part) for part in mistake["loc"][:2])
             lines.setdefault(setting, _explain(model, mistake, source))
         raise ConfigError("\n".join(lines.values())) from None
+
+
+def _check_utf8(tables: dict[str, Any], source: str) -> None:
+    """Refuse the name of a file that no TOML file could hold."""
+    text = json.dumps(tables, default=str, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        near = text[max(0, error.start - 20) : error.end + 10]
+        raise ConfigError(
+            f"{source}: text must be UTF-8, but got {near!r}; give the folder or file a name in "
+            "UTF-8, or a link that has one"
+        ) from None
 
 
 def set_value(tables: dict[str, Any], key: str, value: Any) -> None:
