@@ -188,13 +188,13 @@ def studies(tmp_path_factory):
         budget = {"n_trials": 12, "cohort_size": 12, "baseline": False}
         whole = searched("whole", budget=budget, pruning=none, **sections)
         beams = {w: searched(f"b{w}", budget=BEAM | {"beam_width": w}, **sections) for w in (1, 3)}
-        return whole, beams
+        return whole, beams, record_landscape([recorded(whole)])
 
 
 @pytest.mark.parametrize("width", [1, 3])
 def test_a_beam_and_its_replay_on_the_exhaustive_study_are_alike(studies, width):
-    whole, beams = studies
-    oracle = Oracle(record_landscape([recorded(whole)]))
+    _, beams, landscape = studies
+    oracle = Oracle(landscape)
     replay, marks = course(oracle, Policy("beam", 12, 12, NONE, width))
 
     def read(trials):
@@ -213,7 +213,7 @@ def test_a_beam_and_its_replay_on_the_exhaustive_study_are_alike(studies, width)
 
 
 def test_what_a_beam_completes_is_what_the_exhaustive_study_has(studies):
-    whole, beams = studies
+    whole, beams, _ = studies
     values = {t.user_attrs["hierarchy"]: t.value for t in whole.study.trials}
     for beam in beams.values():
         complete = [t for t in beam.study.trials if t.state == TrialState.COMPLETE]
