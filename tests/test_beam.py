@@ -193,7 +193,7 @@ def studies(tmp_path_factory):
 
 @pytest.mark.parametrize("width", [1, 3])
 def test_a_beam_and_its_replay_on_the_exhaustive_study_are_alike(studies, width):
-    _, beams, landscape = studies
+    whole, beams, landscape = studies
     oracle = Oracle(landscape)
     replay, marks = course(oracle, Policy("beam", 12, 12, NONE, width))
 

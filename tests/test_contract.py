@@ -46,10 +46,10 @@ class MinePlan(HeadPlan):
 """
 FAULTS = {
     "parameters": ("+ 1) * self", "+ 2) * self", "num_parameters must be those of the layers"),
-    "flops": ("return 2 * self", "return 3 * self", "flops must be those counted"),
+    "flops": ("return 2 * self", "return 50 * self", "flops must be those counted"),
     "frozen": ("@dataclass(frozen=True)", "@dataclass", "unhashable"),
     "random": ('draw("mine", nn.Linear, ', "nn.Linear(", "must train with others exactly as alone"),
-    "idle": ("layers.classifier(h)", "-layers.classifier(h) ** 2", "losses must fall"),
+    "idle": ("layers.classifier(h)", "0 * layers.classifier(h)", "every weight must learn"),
 }
 
 
