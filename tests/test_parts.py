@@ -170,7 +170,7 @@ def test_a_search_in_little_memory_finds_what_it_finds_in_much(monkeypatch, memo
     assert tiny_study.rows(search) == tiny_study.rows(expected)
     (attrs, blocks), (as_expected, fewer) = without_blocks(search), without_blocks(expected)
     assert attrs == as_expected
-    assert blocks > fewer
+    assert (blocks or 0) > (fewer or 0) > 0
     assert not search.directory.parts.exists()
 
 
