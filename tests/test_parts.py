@@ -316,7 +316,7 @@ def one_network(**runtime):
     tables = tiny_study.tables(runtime={"device": "cpu", "threads": 1, **runtime})
     sections = {key: tables[key] for key in ("data", "network", "training", "runtime")}
     return Training(
-        RunConfig.model_validate({"family": "resnet18", "hierarchy": H("1-2-1"), **sections})
+        RunConfig.model_validate({"family": "resnet18", "hierarchy": "1-2-1", **sections})
     )
 
 
