@@ -12,8 +12,7 @@ from dsaccel.paper.train import Reproduction
 from dsaccel.report.figures.reproduction import accuracy_figure, error_figure, published_figure
 from dsaccel.report.page import Section, write_page
 from dsaccel.report.table import Table
-from dsaccel.statistics import Summary
-from dsaccel.text import percent, points
+from dsaccel.statistics import Paired, Summary
 
 TITLES = {
     **{name: f"Table {number}" for name, number in TABLES.items()},
@@ -27,9 +26,10 @@ SPLITS = {
     "chosen by it",
 }
 HEADINGS = (
-    *("network", "hierarchy", "layer-wise, paper", "layer-wise, here", "difference"),
-    *("global, paper", "global, here", "difference", "gap, paper", "gap, here"),
+    *("network", "hierarchy", "layer-wise, paper", "here", "difference"),
+    *("global, paper", "here", "difference", "gap, paper", "here"),
 )
+CAPTION = "accuracies in %, differences in points; gap: back-propagation less layer-wise"
 
 
 class Report:
@@ -63,7 +63,7 @@ class Report:
     def table(self) -> Table:
         """A row for each of the paper's."""
         rows = [_cells(result) for result in self.comparison.results]
-        return Table(HEADINGS, rows, words=(0, 1), caption="gap: back-propagation less layer-wise")
+        return Table(HEADINGS, rows, words=(0, 1), caption=CAPTION)
 
     def sentences(self) -> list[str]:
         """How far the rows come in the paper's order."""
@@ -106,7 +106,7 @@ class Report:
         errors = Section(
             "Error over the epochs",
             "Mean over seeds; click a name to hide it.",
-            figure=error_figure(self.comparison),
+            figure=error_figure(self.comparison, self._reproduction.scale.epochs),
             name="errors",
         )
         accuracies = Section(
@@ -126,22 +126,17 @@ def _cells(result: RowResult) -> tuple[str, ...]:
     cells = [result.row.model, str(result.row.hierarchy)]
     for mode in MODES:
         published, here = result.row.published[mode], result.summary(mode)
-        difference = points(here and here.mean, published)
-        cells += [percent(published), _summary_text(here), difference]
-    gap = result.gap
-    shown = "-" if gap is None else _points_text(Summary(gap.mean, gap.std, gap.n))
-    return (*cells, f"{100 * result.published_gap:.2f} points", shown)
+        difference = "-" if here is None else f"{100 * (here.mean - published):+.2f}"
+        cells += [f"{100 * published:.2f}", _hundreds(here), difference]
+    return (*cells, f"{100 * result.published_gap:.2f}", _hundreds(result.gap))
 
 
-def _summary_text(summary: Summary | None) -> str:
+def _hundreds(summary: Summary | Paired | None) -> str:
+    """`86.94 ± 0.31`, of fractions."""
     if summary is None:
         return "-"
-    return percent(summary.mean) + ("" if summary.std is None else f" ± {100 * summary.std:.2f}")
-
-
-def _points_text(summary: Summary) -> str:
     std = "" if summary.std is None else f" ± {100 * summary.std:.2f}"
-    return f"{100 * summary.mean:.2f}{std} points"
+    return f"{100 * summary.mean:.2f}{std}"
 
 
 def _rank_sentence(agreement: RankAgreement) -> str:

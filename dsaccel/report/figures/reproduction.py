@@ -13,6 +13,7 @@ from dsaccel.report.figures.style import (
     VERMILION,
     blank_figure,
     label,
+    whole_numbers,
 )
 
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
@@ -60,12 +61,13 @@ def published_figure(comparison: Comparison) -> go.Figure:
     return figure
 
 
-def error_figure(comparison: Comparison) -> go.Figure:
+def error_figure(comparison: Comparison, num_epochs: int) -> go.Figure:
     """Error of the output layer after each epoch, the mean over seeds, of every row in both modes
     (the paper's Figures 4 and 5).
     """
     figure = blank_figure("epoch", "error", height=520)
     figure.update_yaxes(**PERCENT)
+    figure.update_xaxes(**whole_numbers(num_epochs))
     for number, result in enumerate(comparison.results):
         for mode, (mode_name, _, _, dash) in MODE_STYLES.items():
             curves = [trained.errors for trained in result.by_seed[mode].values()]
