@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from typing import Any
 
 from scipy import stats
 
@@ -92,4 +93,5 @@ def _tau(x: Sequence[float], y: Sequence[float]) -> float | None:
     """Kendall's tau-b (1945), which corrects for ties; None: there is no order."""
     if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
         return None
-    return float(stats.kendalltau(x, y, variant="b").statistic)
+    tau: Any = stats.kendalltau(x, y)[0]
+    return float(tau)

@@ -2,6 +2,7 @@
 
 import plotly.graph_objects as go
 
+from dsaccel.families import Mode
 from dsaccel.paper.compare import Comparison, RowResult
 from dsaccel.report.figures.style import (
     BLUE,
@@ -17,7 +18,7 @@ from dsaccel.report.figures.style import (
 )
 
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
-MODE_STYLES = {
+MODE_STYLES: dict[Mode, tuple[str, str, str, str]] = {
     "local": ("layer-wise", BLUE, "circle", "solid"),
     "global": ("back-propagation", VERMILION, "diamond", "dash"),
 }
