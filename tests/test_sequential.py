@@ -61,7 +61,7 @@ def test_a_trie_trains_each_hierarchy_as_if_alone(setting, precision):
     together = cohort(networks, update(TRAINING, precision=precision))
     for rung in together.rungs():
         if rung.step == 2:
-            together.trie.retire({H("1-1-1")})
+            together.retire({H("1-1-1")})
     assert set(together.learners) == set(together.trie.nodes())
     del networks[H("1-1-1")]
     assert not disagreements(together, networks)
@@ -267,7 +267,7 @@ def test_features_of_what_is_retired_are_freed():
     next(schedule)
     living = set(result.trie.path(H("1-1-2")))
     assert cache.nodes - living
-    result.trie.retire({H("1-2-2"), H("2-1-1")})
+    result.retire({H("1-2-2"), H("2-1-1")})
     next(schedule)
     assert cache.nodes <= living
 
@@ -311,10 +311,10 @@ def test_a_cohort_resumed_after_a_stage_is_bit_identical(tmp_path, stop, precisi
     whole, first = cohort(plans(*NAMES), training), cohort(plans(*NAMES), training)
     for rung in whole.rungs():
         if rung.step == 1:
-            whole.trie.retire({H("1-2-1")})
+            whole.retire({H("1-2-1")})
     for rung in first.rungs():
         if rung.step == 1:
-            first.trie.retire({H("1-2-1")})
+            first.retire({H("1-2-1")})
         if rung.step == stop:
             torch.save(first.state_dict(), tmp_path / "checkpoint.pt")
             break

@@ -12,7 +12,7 @@ from dsaccel.parts import foreign_parts
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.record import SCHEMA, CohortRecord
-from dsaccel.training.cohort import Cohort
+from dsaccel.training.run import Run
 
 
 def write_beginning(study: Study, config: StudyConfig, data: Data) -> None:
@@ -81,12 +81,12 @@ def begun(
     }
 
 
-def reached(cohort: Cohort, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
+def reached(run: Run, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
     """A trial's attributes when it ends, but for its heads."""
-    rung = cohort.history[-1]
+    rung = run.history[-1]
     # a sequential trial that is pruned has no output layer yet
     output = {"val_accuracy": rung.output(hierarchy)} if rung.has_output else {}
-    diverged = cohort.diverged(hierarchy)
+    diverged = run.diverged(hierarchy)
     return {
         **output,
         **({} if diverged is None else {"diverged": asdict(diverged)}),
@@ -95,8 +95,8 @@ def reached(cohort: Cohort, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
         "flops": plan.flops,
         "num_local_losses": plan.num_local_losses,
         "shallow_scale": plan.shallow_scale,
-        "time_s": cohort.time_s[hierarchy],
-        "epochs_trained": cohort.epochs_trained(hierarchy),
+        "time_s": run.time_s[hierarchy],
+        "epochs_trained": run.epochs_trained(hierarchy),
     }
 
 

@@ -1,0 +1,146 @@
+"""The search itself: propose a cohort, train it to its next rung, retire who loses there, go on.
+
+It stands once: `engine.py` has cohorts trained and keeps a study, `analysis/replay.py` reads them
+off a table and keeps notes.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from dsaccel.config.study import StudyConfig
+from dsaccel.errors import ConfigError
+from dsaccel.parts import part_of
+from dsaccel.schedules import Schedule
+from dsaccel.schedules.looking_ahead import ahead_of
+from dsaccel.search.beam import beam_losers
+from dsaccel.search.optuna_pruners import OptunaJudge
+from dsaccel.search.proposals import next_cohort
+from dsaccel.search.pruners import losers, rung_steps
+from dsaccel.space.space import SearchSpace
+from dsaccel.spec.costs import COSTS
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.plan import Plan
+from dsaccel.study.record import CohortRecord, TrialRecord
+from dsaccel.training.run import Executor, Run
+
+
+class Trials(Protocol):
+    """What is known of a search, and how it is told."""
+
+    @property
+    def cohort(self) -> CohortRecord:
+        """The last one."""
+        ...
+
+    @property
+    def told(self) -> Sequence[TrialRecord]:
+        """The trials of finished cohorts."""
+        ...
+
+    def report(self, step: int, values: Mapping[Hierarchy, float]) -> None:
+        """What hierarchies are ranked by at a rung."""
+        ...
+
+    def retire(self, run: Run, pruned: Collection[Hierarchy]) -> None:
+        """Tell that hierarchies are pruned, and take them out of their run."""
+        ...
+
+
+class Loop:
+    """A search by its settings."""
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        space: SearchSpace,
+        plan: Callable[[Hierarchy], Plan],
+        trials: Trials,
+    ) -> None:
+        """
+        Args:
+            config: how to search and prune; budget and strategy are chosen.
+            space: what is searched.
+            plan: the network of a hierarchy.
+            trials: what is known.
+        """
+        self._config, self._space, self._plan, self._trials = config, space, plan, trials
+        num_stages = len(config.space.num_blocks)
+        self.schedule: Schedule = part_of(config.training, "schedule")
+        self.stops = rung_steps(config.pruning, config.training, num_stages)
+        """The rungs at which networks may be retired."""
+        self._is_beam = config.budget.strategy == "beam"
+        if self._is_beam:
+            self.stops = tuple(range(1, num_stages))
+            self.schedule = ahead_of(self.schedule)
+
+    def next(self) -> CohortRecord:
+        """What to train next, if anything; the same again after a cohort that was cut off."""
+        last, budget = self._trials.cohort, self._config.budget
+        if not last.is_finished:
+            return last
+        asked = next_cohort(
+            self._space,
+            [told.trial for told in self._trials.told],
+            cohort_size=budget.cohort_size or 1,
+            n_trials=budget.n_trials,
+            seed=self._config.seed,
+            strategy=budget.strategy or "tpe",
+            cost=COSTS[budget.against] if budget.against else None,
+        )
+        return last.next(asked)
+
+    def train(self, asked: Sequence[Hierarchy], executor: Executor) -> Iterator[Run]:
+        """Train a cohort; yields its run after each rung, at which it is decided who goes on."""
+        told, by = self._trials.told, self._config.pruning.by
+        plans = {h: self._plan(h) for h in asked}
+        run = executor.start(plans, self._harvest(asked, told), self.schedule, self.stops)
+        judge = self._judge(asked, told)
+        for rung in run.rungs():
+            values = {h: rung.ranked(h, by) for h in run.trie.asked if h in rung.accuracies}
+            self._trials.report(rung.step, values)
+            if judge is not None:
+                pruned = judge.losers(rung.step, values)
+            else:
+                pruned = self._losers(run, values) if rung.step in self.stops else []
+            if pruned:
+                self._trials.retire(run, pruned)
+            yield run
+
+    def _losers(self, run: Run, values: Mapping[Hierarchy, float]) -> list[Hierarchy]:
+        """References are never pruned; a beam holds them if they are feasible."""
+        references = self._space.references
+        if self._is_beam:
+            in_space = {h: v for h, v in values.items() if self._space.violation(h) is None}
+            stopped = beam_losers(in_space, run.step, self._config.budget.beam_width)
+            return [h for h in stopped if h not in references]
+        ranked = {h: v for h, v in values.items() if h not in references}
+        return losers(ranked, self._config.pruning, run.prefixes())
+
+    def _judge(self, asked: Sequence[Hierarchy], told: Sequence[TrialRecord]) -> OptunaJudge | None:
+        """Where one of Optuna's pruners decides on a cohort."""
+        if not self._config.pruning.is_optunas:
+            return None
+        return OptunaJudge(
+            self._config.pruning,
+            [earlier.trial for earlier in told],
+            asked,
+            self._space.distributions(),
+            training=self._config.training,
+            prune_at=self.stops,
+            references=self._space.references,
+        )
+
+    def _harvest(
+        self, asked: Sequence[Hierarchy], told: Sequence[TrialRecord]
+    ) -> dict[Hierarchy, Plan]:
+        """Networks that end on the way to these: fewer blocks in the last stage."""
+        known = {self._space.identity(trial.hierarchy) for trial in told}
+        plans: dict[Hierarchy, Plan] = {}
+        for hierarchy in self._space.on_the_way(asked):
+            if self._space.identity(hierarchy) in known:
+                continue
+            # one may end before its first loss: no network
+            with suppress(ConfigError):
+                plans[hierarchy] = self._plan(hierarchy)
+        return plans
