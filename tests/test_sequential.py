@@ -15,6 +15,7 @@ from dsaccel.nn.layers import Features
 from dsaccel.schedules.sequential import sequential
 from dsaccel.search.setup import open_search
 from dsaccel.seeds import derive
+from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Trie
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.resume import Recorded, check_same
@@ -232,8 +233,8 @@ def run(networks, cache, training=TRAINING):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Learner, "pass_on", counted)
-        for rung in sequential(result.trie, result.learners, Batches(), 2, cache=cache):
-            result.history.append(rung)
+        reached = sequential(result.trie, result.learners, Batches(), 2, cache=cache)
+        result.history += [rung for rung in reached if isinstance(rung, Rung)]
     return result, num_passes
 
 
@@ -263,7 +264,8 @@ def test_what_is_cached_is_what_would_be_computed_again(precision):
 def test_features_of_what_is_retired_are_freed():
     networks, cache = plans("1-1-2", "1-2-2", "2-1-1"), cached(2**26, 0)
     result = cohort(networks, TRAINING)
-    schedule = sequential(result.trie, result.learners, Batches(), 2, cache=cache)
+    reached = sequential(result.trie, result.learners, Batches(), 2, cache=cache)
+    schedule = (rung for rung in reached if isinstance(rung, Rung))
     next(schedule)
     living = set(result.trie.path(H("1-1-2")))
     assert cache.nodes - living

@@ -50,3 +50,10 @@ class Rung:
                 f"the output layer of {hierarchy} is not trained yet at step {self.step}"
             )
         return self.accuracies[hierarchy][-1]
+
+
+@dataclass(frozen=True)
+class Safe:
+    """A place between two rungs where learners can be saved, and trained on from the rung before:
+    what is trained already is not trained again.
+    """

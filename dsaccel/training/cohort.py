@@ -12,7 +12,7 @@ from dsaccel.config.study import TrainingConfig
 from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Divergence, Rung
+from dsaccel.spec.rung import Divergence, Rung, Safe
 from dsaccel.spec.trie import Node
 from dsaccel.training.descent import Batches
 from dsaccel.training.learner import Learner
@@ -84,7 +84,7 @@ class Cohort(Run):
         self._states = state["learners"]
         self._learners = None
 
-    def _train(self) -> Iterator[Rung]:
+    def _train(self) -> Iterator[Rung | Safe]:
         if not self.is_over:
             yield from self.schedule.rungs(self.trie, self.learners, self.data, start=self.step)
 

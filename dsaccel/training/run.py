@@ -8,12 +8,14 @@ two rungs decides once more, and comes to the same.
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import nullcontext
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dsaccel import stopping
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Divergence, Rung
+from dsaccel.spec.rung import Divergence, Rung, Safe
 from dsaccel.spec.trie import Node, Trie
 
 if TYPE_CHECKING:
@@ -102,12 +104,8 @@ class Run(ABC):
         for rung, seconds in self._saved:
             self._arrive(rung, seconds)
             yield rung
-        started = time.perf_counter()
-        for rung in self._train():
-            self._arrive(rung, time.perf_counter() - started)
-            yield rung
-            self.save()
-            started = time.perf_counter()
+        with nullcontext() if self.keeper is None else stopping.waiting():
+            yield from self._new_rungs()
 
     def retire(self, hierarchies: Collection[Hierarchy]) -> None:
         """Take networks out between two rungs; what no other needs is trained no further."""
@@ -193,8 +191,19 @@ class Run(ABC):
         self._trained_step = self._saved[-1][0].step if self._saved else 0
 
     @abstractmethod
-    def _train(self) -> Iterator[Rung]:
-        """Train on from the rung behind us."""
+    def _train(self) -> Iterator[Rung | Safe]:
+        """Train on from the rung behind us; between two rungs there may be places to save at."""
+
+    def _new_rungs(self) -> Iterator[Rung]:
+        """Rungs as they are reached; saves now and then, and at once before it is stopped."""
+        started = time.perf_counter()
+        for reached in self._train():
+            if isinstance(reached, Rung):
+                self._arrive(reached, time.perf_counter() - started)
+                yield reached
+                started = time.perf_counter()
+            self.save(now=stopping.is_wished())
+            stopping.leave()
 
     def _arrive(self, rung: Rung, seconds: float) -> None:
         self._share_time(seconds, rung.step)
