@@ -101,7 +101,7 @@ class Run(ABC):
 
     def rungs(self) -> Generator[Rung]:
         """Train on to the last rung; networks may be retired between two rungs, even all."""
-        for rung, seconds in self._saved:
+        for rung, seconds in self._saved[len(self.history) :]:
             self._arrive(rung, seconds)
             yield rung
         with nullcontext() if self.keeper is None else stopping.waiting():
