@@ -166,7 +166,8 @@ class Notes:
     """The trials of a replay, as a real search stores them but for what it does not read."""
 
     def __init__(self, space: SearchSpace, by: RankedBy) -> None:
-        self._space, self._by = space, by
+        self._space = space
+        self._by: RankedBy = by
         self._distributions = space.distributions()
         self.told: list[TrialRecord] = []
         self.cohort: CohortRecord = NO_COHORT
