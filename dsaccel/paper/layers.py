@@ -59,7 +59,7 @@ def layers_of(reproduction: Reproduction) -> list[LayersOfRow]:
     """All rows that are measured in both modes."""
     found: list[LayersOfRow] = []
     for row in reproduction.rows:
-        measured = {
+        measured: dict[Mode, dict[int, dict[int, Measured]]] = {
             mode: {seed: reproduction.measured(row, mode, seed) for seed in reproduction.seeds}
             for mode in MODES
         }
