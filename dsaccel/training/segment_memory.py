@@ -1,4 +1,4 @@
-"""What one segment holds while its units learn, counted on its own learner and fake tensors."""
+"""What one segment holds while its units learn, counted on its own learner and hollow tensors."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -11,7 +11,7 @@ from dsaccel.nn.layers import Features
 from dsaccel.nn.winograd import Conv2d
 from dsaccel.spec.plan import Block, Layer, Segment
 from dsaccel.training.learner import Learner
-from dsaccel.training.meter import Counter, FakeMeter, Machine
+from dsaccel.training.meter import Counter, HollowMeter, Machine
 
 CPU = torch.device("cpu")
 
@@ -73,7 +73,7 @@ def _count(
     segment: Segment, maps: Maps, training: TrainingConfig, machine: Machine
 ) -> SegmentMemory:
     counter = Counter(machine)
-    with FakeMeter(counter):
+    with HollowMeter(counter):
         features = Features(maps.empty(), None)
         labels_B = torch.zeros(maps.shape[0], dtype=torch.long)
         learner = Learner(segment, training, seed=0, device=CPU)
