@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 DEVICE = torch.ops.prim.device.default
@@ -37,7 +38,7 @@ class Hollow(Tensor):
             return args[0].device
         raise NotImplementedError(f"{func} of a hollow tensor, outside of its mode")
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportAssignmentType]
 
 
 def run_hollow(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -51,7 +52,7 @@ def run_hollow(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         torch._C._set_meta_in_tls_dispatch_include(True)
         made = func(*args, **kwargs)
     if func in CONVOLUTIONS:  # whose layout torch chooses by library, where there are numbers
-        made = torch.utils._pytree.tree_map_only(Tensor, _channels_last, made)
+        made = tree_map_only(Tensor, _channels_last, made)
     return _hollow(made)
 
 
