@@ -27,6 +27,7 @@ from dsaccel.search.setup import open_search
 from dsaccel.stored_study import StoredStudy
 from dsaccel.study.folder import StudyDir, find_space, find_study
 from dsaccel.study.storage import quiet_optuna
+from dsaccel.study.urls import storage_of_environment
 
 log = logging.getLogger("dsaccel")
 Callback = Callable[[Progress | ConfirmProgress], object]
@@ -96,6 +97,8 @@ class Study(StoredStudy):
             set_value(tables, key, value)
         trust(words_of(settings), Path())
         config = parse_config(StudyConfig, tables, source)
+        if config.storage is None and not directory.is_begun:
+            config = config.model_copy(update={"storage": storage_of_environment()})
         return cls(config, directory, data=data, download=download)
 
     @classmethod
