@@ -229,3 +229,4 @@ def _leave_no_trace(directory: StudyDir) -> None:
         if set(directory.path.iterdir()) <= {directory.lock}:
             directory.lock.unlink()
             directory.path.rmdir()
+            directory.path.parent.rmdir()  # which does nothing if others lie in it

@@ -201,6 +201,8 @@ def _opening(url: str) -> Iterator[None]:
     with storage_errors(url):
         try:
             yield
+        except ConfigError:
+            raise
         except KeyError:
             raise StorageError(f"storage {redact(url)} holds no such study") from None
         except (ArgumentError, ImportError, ValueError) as error:

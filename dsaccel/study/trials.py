@@ -46,6 +46,7 @@ class Ledger:
         self._by: RankedBy = by
         self._open: dict[Hierarchy, tuple[optuna.Trial, tuple[int, int]]] = {}
         """With their cohort and place."""
+        self._closing: set[optuna.Trial] = set()
         self._reported: dict[Hierarchy, int] = {}
         """The last step reported of each open trial: a cohort may go back to an earlier one."""
         self._patience = storage_of(study).patience
@@ -126,6 +127,10 @@ class Ledger:
         state: TrialState,
         value: float | None,
     ) -> None:
+        """Once more if the storage went away meanwhile, which may have told the trial before."""
+        if trial in self._closing and self.study.trials[trial.number].state.is_finished():
+            return
+        self._closing.add(trial)
         for key, attribute in attributes.items():
             trial.set_user_attr(key, attribute)
         if has_diverged(attributes):

@@ -1,10 +1,11 @@
 """The URL of a storage: a password in it is neither stored nor shown.
 
 A password comes from the environment alone: `DSACCEL_STORAGE` holds a whole URL, and PostgreSQL's
-own `PGPASSWORD` and `~/.pgpass` serve a URL without one. A study keeps the URL without its password.
+own `PGPASSWORD` and `~/.pgpass` serve a URL without one. A study keeps its URL without it.
 """
 
 import os
+import re
 
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,8 +14,8 @@ from dsaccel.errors import ConfigError
 from dsaccel.text import redacted
 
 VARIABLE = "DSACCEL_STORAGE"
-SECRETS = ("password", "passwd", "sslpassword")
-"""What a URL's query may call a password."""
+USER_SECRET = re.compile(r"(://[^:/@?]*):[^@/?]*@")
+QUERY_SECRET = re.compile(r"([?&])(?:password|passwd|sslpassword)=[^&]*&?", re.IGNORECASE)
 
 
 def storage_of_environment() -> str | None:
@@ -45,18 +46,9 @@ def connectable(url: str) -> sqlalchemy.URL:
 
 
 def without_password(url: str) -> str:
-    """The URL as a study keeps it; what is no URL stays as it is."""
-    try:
-        parsed = sqlalchemy.engine.make_url(url)
-    except (SQLAlchemyError, ValueError):
-        return url
-    if parsed.password is None and not set(SECRETS) & set(parsed.query):
-        return url
-    bare = sqlalchemy.URL.create(
-        parsed.drivername, parsed.username, None, parsed.host, parsed.port, parsed.database
-    )
-    query = {key: value for key, value in parsed.query.items() if key not in SECRETS}
-    return bare.set(query=query).render_as_string(hide_password=False)
+    """The URL as a study keeps it."""
+    bare = QUERY_SECRET.sub(r"\1", USER_SECRET.sub(r"\1@", url))
+    return bare if bare == url else bare.rstrip("?&")
 
 
 def redact(url: str) -> str:
