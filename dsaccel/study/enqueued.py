@@ -95,10 +95,9 @@ def _hierarchy(trial: FrozenTrial, space: SearchSpace) -> Hierarchy:
     asked = {name: params.get(name) for name in names}
     try:
         hierarchy = space.from_params(params)
-        is_meant = space.to_params(hierarchy) == asked
     except (KeyError, TypeError, ValueError):
-        is_meant = False
-    if not is_meant:
+        hierarchy = None
+    if hierarchy is None or space.to_params(hierarchy) != asked:
         raise ConfigError(
             f"an enqueued trial must have a value of the space for each of {', '.join(names)}, but "
             f"got {params}"

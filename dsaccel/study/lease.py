@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import filelock
 import sqlalchemy
-from sqlalchemy import Column, Integer, MetaData, String, Table, Text
+from sqlalchemy import Column, Integer, MetaData, String, Table, Text, event
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from dsaccel.errors import StorageError
@@ -96,14 +96,14 @@ def leased(engine: sqlalchemy.Engine, study: str, directory: StudyDir) -> Iterat
     while_racing(lambda: TABLES.create_all(engine))
     lease = _Lease(engine, study, directory)
     lease.take()
-    sqlalchemy.event.listen(engine, "before_cursor_execute", lease.check)
+    event.listen(engine, "before_cursor_execute", lease.check)
     released = threading.Event()
     threading.Thread(target=lease.beat, args=(released,), daemon=True).start()
     try:
         yield
     finally:
         released.set()
-        sqlalchemy.event.remove(engine, "before_cursor_execute", lease.check)
+        event.remove(engine, "before_cursor_execute", lease.check)
         lease.release()
 
 

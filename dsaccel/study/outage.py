@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
+from sqlalchemy import event
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from dsaccel.text import redacted
@@ -35,7 +36,7 @@ class Patience:
     def __init__(self, engine: sqlalchemy.Engine) -> None:
         self._limit_s = 0.0
         # not the storage itself: an engine outlives it until its connections are closed
-        sqlalchemy.event.listen(engine, "do_connect", self._connect)
+        event.listen(engine, "do_connect", self._connect)
 
     @contextmanager
     def within(self, limit_s: float) -> Iterator[None]:
