@@ -19,6 +19,7 @@ from dsaccel.cli.options import with_options
 from dsaccel.cli.pareto import pareto
 from dsaccel.cli.replay import replay
 from dsaccel.cli.report import report
+from dsaccel.cli.reproduce import reproduce
 from dsaccel.cli.search import search
 from dsaccel.cli.train import train
 from dsaccel.cli.variance import variance
@@ -37,6 +38,7 @@ COMMANDS = (
     landscape,
     replay,
     clean,
+    reproduce,
 )
 
 
