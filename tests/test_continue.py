@@ -143,7 +143,7 @@ def test_what_is_cleaned_is_not_needed():
     assert after == before - set(left)
     again = searching("clean", **SHORT)
     assert (again.is_finished, rows(again)) == (True, facts)
-    cut = searching("cut", **SHORT)
+    cut = searching("cut", **SHORT | {"training": {"epochs": 2}})
     next(cut.run())
     cut.directory.checkpoint.write_bytes(b"of a cohort that is not finished")
     assert Study.load("cut").clean() == {}
