@@ -15,6 +15,8 @@ OF_NETWORKS = "--family --batch-size --learning-rate --granularity --loss --drop
 OPTIONS = {
     "search": TRAINED + OF_NETWORKS + "--space --n-trials --strategy --cohort-size --pruning "
     "--against --timeout --storage --confirm --no-confirm --study-name",
+    "reproduce": "--scale --rows --seeds --protocol --data --data-dir --download --device "
+    "--threads --memory-mib --json --quiet --verbose",
     "confirm": "--top --seeds --controls --no-controls --tuning-trials --resolution --download "
     "--trust-part --json --quiet",
     "train": TRAINED + OF_NETWORKS + "--study --mode --init --output --force --no-force",
@@ -27,6 +29,7 @@ OPTIONS = {
     "calibrate": TRAINED + "--seeds --n-trials --output",
     "variance": "--prefix-stages --resolution --trust-part --json",
     "landscape": "--trust-part --output",
+    "clean": "",
     "replay": "--strategy --n-trials --cohort-size --beam-width --seeds --pruning --prune-by "
     "--pruner-option --reduction-factor --grace-epochs --jobs --output --trust-part --json "
     "--quiet",

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from dsaccel.cli.calibrate import calibrate
+from dsaccel.cli.clean import clean
 from dsaccel.cli.confirm import confirm
 from dsaccel.cli.describe import describe
 from dsaccel.cli.ending import guarded
@@ -18,6 +19,7 @@ from dsaccel.cli.options import with_options
 from dsaccel.cli.pareto import pareto
 from dsaccel.cli.replay import replay
 from dsaccel.cli.report import report
+from dsaccel.cli.reproduce import reproduce
 from dsaccel.cli.search import search
 from dsaccel.cli.train import train
 from dsaccel.cli.variance import variance
@@ -35,6 +37,8 @@ COMMANDS = (
     variance,
     landscape,
     replay,
+    clean,
+    reproduce,
 )
 
 
