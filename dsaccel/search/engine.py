@@ -16,9 +16,9 @@ from dsaccel.search.loop import Loop
 from dsaccel.search.progress import Progress, Standing
 from dsaccel.spec.costs import COSTS
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.study.folder import StudyDir, training_lock
+from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import CohortRecord
-from dsaccel.study.storage import storage_errors
+from dsaccel.study.storage import driving
 from dsaccel.study.trials import Ledger
 from dsaccel.study.writing import add_time
 from dsaccel.training.checkpoint import remove_checkpoint
@@ -76,7 +76,9 @@ class Search:
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to train."""
-        return not self.loop.next().asked and self.baselines.due() is None
+        if self.loop.next().asked or self.ledger.has_enqueued:
+            return False
+        return self.baselines.due() is None
 
     def run(self) -> Generator[Progress]:
         """Train until the budget is spent, the time is up, or no more hierarchies are met.
@@ -89,7 +91,7 @@ class Search:
             NoMemoryError: if one network alone needs more memory than there is.
         """
         runtime = self.config.runtime
-        with storage_errors(self.url), training_lock(self.directory), running(runtime):
+        with driving(self.study, self.directory), running(runtime):
             self.ledger.fail_unfinished()
             try:
                 while (cohort := self.loop.next()).asked:
@@ -99,6 +101,9 @@ class Search:
                 if winner := self.baselines.due():
                     baseline = self.baselines.train_winner(winner, self.bench.memory_limit())
                     yield from self._show(baseline)
+            except BaseException:
+                self.ledger.hurry()
+                raise
             finally:
                 self._add_time()
                 self.ledger.fail_unfinished()
@@ -145,8 +150,7 @@ class Search:
             plan = self.plan(hierarchy)
             peak = training_peak_bytes(plan, self.config.training, self.data, device=self.device)
             return {COSTS[against].attribute: peak}
-        reached = self.baselines.reached(hierarchy)
-        if against == "gap" and reached:
+        if against == "gap" and (reached := self.baselines.reached(hierarchy)):
             gap = reached.accuracy - run.history[-1].output(hierarchy)
             return {COSTS[against].attribute: gap}
         return {}

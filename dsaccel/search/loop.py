@@ -38,6 +38,11 @@ class Trials(Protocol):
         """The trials of finished cohorts."""
         ...
 
+    @property
+    def wanted(self) -> Sequence[Hierarchy]:
+        """What a user asks for beside all that is proposed."""
+        ...
+
     def report(self, step: int, values: Mapping[Hierarchy, float]) -> None:
         """What hierarchies are ranked by at a rung."""
         ...
@@ -87,6 +92,7 @@ class Loop:
             seed=self._config.seed,
             strategy=budget.strategy or "tpe",
             cost=COSTS[budget.against] if budget.against else None,
+            wanted=self._trials.wanted,
         )
         return last.next(asked)
 
