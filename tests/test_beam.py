@@ -17,7 +17,7 @@ from dsaccel.analysis.replay import Replay
 from dsaccel.analysis.replay_policies import policies, replay_policy
 from dsaccel.config.study import PruningConfig
 from dsaccel.errors import ConfigError
-from dsaccel.search.beam import beam_losers, beam_survivors
+from dsaccel.search.strategies.beam import beam_losers, beam_survivors
 from dsaccel.study.record import StudyRecord
 
 SPACE = {"family": "resnet18", "num_blocks": [[1, 3], [1, 2], [1, 2]], "constraint": "none"}

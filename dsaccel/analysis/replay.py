@@ -14,11 +14,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from dsaccel.analysis.landscape import Landscape
 from dsaccel.config.study import BudgetConfig, PruningConfig
 from dsaccel.errors import ConfigError
+from dsaccel.parts import load_class, part_of
 from dsaccel.schedules import Schedule
-from dsaccel.search.beam import beam_config
 from dsaccel.search.loop import Loop
 from dsaccel.search.optuna_pruners import make_pruner
-from dsaccel.search.proposals import STRATEGIES
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan, Segment
@@ -103,21 +102,16 @@ class Replay:
         Raises:
             ConfigError: an unknown strategy, or too few trials.
         """
-        if policy.strategy not in STRATEGIES:
-            known = ", ".join(STRATEGIES)
-            raise ConfigError(f"strategy must be one of {known}, but got {policy.strategy!r}")
+        strategy = load_class("strategy", policy.strategy)
         if policy.pruning.is_optunas:
             make_pruner(policy.pruning)
         landscape, space = oracle.landscape, oracle.space
-        is_beam = policy.strategy == "beam"
-        if is_beam and landscape.schedule.all_at_once:
+        if strategy.decides and landscape.schedule.all_at_once:
             raise ConfigError(
-                "strategy beam builds on finished stages, so the landscape must be of a study with "
-                f"the sequential schedule, but it is {landscape.config.training.schedule}; choose "
-                "another landscape or strategy"
+                f"strategy {policy.strategy} builds on finished stages, so the landscape must be "
+                "of a study with the sequential schedule, but it is "
+                f"{landscape.config.training.schedule}; choose another landscape or strategy"
             )
-        if is_beam:
-            beam_config(landscape.config.model_copy(update={"pruning": policy.pruning}))
         num_outside = sum(space.violation(h) is not None for h in space.references)
         if policy.n_trials <= num_outside or policy.cohort_size < 1:
             raise ConfigError(
@@ -126,16 +120,17 @@ class Replay:
             )
         self.oracle, self.policy = oracle, policy
         self._table_seed = oracle.table_seed(seed)
-        self._table = Table(oracle.rungs[is_beam][self._table_seed])
+        self._table = Table(oracle.rungs[strategy.decides][self._table_seed])
         self.notes = Notes(space, policy.pruning.by)
         budget = BudgetConfig.model_construct(
             strategy=policy.strategy,
             cohort_size=policy.cohort_size,
             n_trials=policy.n_trials,
-            beam_width=policy.beam_width,
+            **({} if policy.beam_width is None else {"beam_width": policy.beam_width}),
         )
         searched = {"budget": budget, "pruning": policy.pruning, "seed": seed}
         config = landscape.config.model_copy(update=searched)
+        config = part_of(budget, "strategy").prepared(config)
         self._loop = Loop(config, space, oracle.plan, self.notes)
 
     def marks(self) -> Iterator[Mark]:

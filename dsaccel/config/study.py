@@ -60,11 +60,13 @@ class RuntimeConfig(Section):
 class BudgetConfig(Section):
     n_trials: int = Field(default=64, ge=1)
     """Distinct hierarchies trained in the study, over all its runs; harvested ones not counted."""
-    strategy: Literal["exhaustive", "tpe", "gp", "nsga2", "random", "beam"] | None = None
+    strategy: Annotated[str | None, NamesPart("strategy")] = None
     """Who proposes. `exhaustive`: all that are feasible, in order; `random`; `beam`: all, but only
     the best beginnings are built on (sequential schedule; `docs/pruning.md`); the others, Optuna's
     samplers, learn from cohort to cohort. None: `exhaustive` if the space fits the budget; else
     `tpe`, or `random` if cohort_size leaves it fewer than four cohorts to learn from."""
+    strategy_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the strategy that are no settings of `[budget]`."""
     cohort_size: int | None = Field(default=None, ge=1)
     """Hierarchies trained together; None: all if `exhaustive` or `beam`, 1 if `gp`, else
     n_trials / 4. At most n_trials / 4 for the strategies that learn."""

@@ -12,11 +12,10 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.errors import ConfigError
 from dsaccel.parts import part_of
 from dsaccel.schedules import Schedule
-from dsaccel.schedules.looking_ahead import ahead_of
-from dsaccel.search.beam import beam_losers
 from dsaccel.search.optuna_pruners import OptunaJudge
 from dsaccel.search.proposals import next_cohort
 from dsaccel.search.pruners import losers, rung_steps
+from dsaccel.search.strategies import Strategy
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import COSTS
 from dsaccel.spec.hierarchy import Hierarchy
@@ -74,10 +73,10 @@ class Loop:
         self.schedule: Schedule = part_of(config.training, "schedule")
         self.stops = rung_steps(config.pruning, config.training, num_stages)
         """The rungs at which networks may be retired."""
-        self._is_beam = config.budget.strategy == "beam"
-        if self._is_beam:
-            self.stops = tuple(range(1, num_stages))
-            self.schedule = ahead_of(self.schedule)
+        self._strategy: Strategy = part_of(config.budget, "strategy")
+        self.schedule = self._strategy.schedule(self.schedule)
+        if self._strategy.decides:
+            self.stops = tuple(range(1, self.schedule.num_steps(num_stages)))
 
     def next(self) -> CohortRecord:
         """What to train next, if anything; the same again after a cohort that was cut off."""
@@ -90,7 +89,7 @@ class Loop:
             cohort_size=budget.cohort_size or 1,
             n_trials=budget.n_trials,
             seed=self._config.seed,
-            strategy=budget.strategy or "tpe",
+            strategy=self._strategy,
             cost=COSTS[budget.against] if budget.against else None,
             wanted=self._trials.wanted,
         )
@@ -114,11 +113,11 @@ class Loop:
             yield run
 
     def _losers(self, run: Run, values: Mapping[Hierarchy, float]) -> list[Hierarchy]:
-        """References are never pruned; a beam holds them if they are feasible."""
+        """References are never pruned; a strategy that decides compares with the feasible ones."""
         references = self._space.references
-        if self._is_beam:
+        if self._strategy.decides:
             in_space = {h: v for h, v in values.items() if self._space.violation(h) is None}
-            stopped = beam_losers(in_space, run.step, self._config.budget.beam_width)
+            stopped = self._strategy.losers(run.step, in_space)
             return [h for h in stopped if h not in references]
         ranked = {h: v for h, v in values.items() if h not in references}
         return losers(ranked, self._config.pruning, run.prefixes())
