@@ -32,6 +32,7 @@ KINDS: dict[Kind, str] = {
     "lr_schedule": "dsaccel.lr_schedules:LRSchedule",
     "schedule": "dsaccel.schedules:Schedule",
     "strategy": "dsaccel.search.strategies:Strategy",
+    "pruner": "dsaccel.search.pruners:Pruner",
     "data": "dsaccel.data.source:DataSource",
 }
 """The class that every part of a kind derives from, as `module:Class`."""
@@ -71,6 +72,11 @@ BUILTIN: dict[Kind, dict[str, str]] = {
     "schedule": {
         "simultaneous": "dsaccel.schedules.simultaneous:Simultaneous",
         "sequential": "dsaccel.schedules.sequential:Sequential",
+    },
+    "pruner": {
+        "halving": "dsaccel.search.pruners.halving:Halving",
+        "percentile": "dsaccel.search.pruners.percentile:Percentile",
+        "none": "dsaccel.search.pruners.none:Nobody",
     },
     "strategy": {
         "exhaustive": "dsaccel.search.strategies.exhaustive:Exhaustive",
@@ -181,7 +187,7 @@ def part_of(section: "BaseModel", kind: Kind, name: str | None = None) -> Any:
         ConfigError: as `load_part`.
     """
     chosen: str = name or getattr(section, kind)
-    table = "lr_options" if kind == "lr_schedule" else f"{kind}_options"
+    table = {"lr_schedule": "lr_options", "pruner": "options"}.get(kind, f"{kind}_options")
     part, options = load_class(kind, chosen), dict(getattr(section, table))
     for option in sorted(part.model_fields.keys() & type(section).model_fields.keys()):
         if option in options:

@@ -17,7 +17,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.parts import load_class, part_of
 from dsaccel.schedules import Schedule
 from dsaccel.search.loop import Loop
-from dsaccel.search.optuna_pruners import make_pruner
+from dsaccel.search.pruners import find_pruner
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan, Segment
@@ -103,8 +103,7 @@ class Replay:
             ConfigError: an unknown strategy, or too few trials.
         """
         strategy = load_class("strategy", policy.strategy)
-        if policy.pruning.is_optunas:
-            make_pruner(policy.pruning)
+        find_pruner(policy.pruning)
         landscape, space = oracle.landscape, oracle.space
         if strategy.decides and landscape.schedule.all_at_once:
             raise ConfigError(

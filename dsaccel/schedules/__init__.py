@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from dsaccel.training.descent import Batches
     from dsaccel.training.learner import Learner
 
+Asked = Literal["at rungs", "after every step", "never"]
+"""When a pruner wants to decide."""
+
 
 class Schedule(Section, ABC):
     """A kind of schedule; its fields are its options.
@@ -56,9 +59,10 @@ class Schedule(Section, ABC):
 
     @abstractmethod
     def stops(
-        self, pruning: PruningConfig, training: TrainingConfig, num_stages: int
+        self, pruning: PruningConfig, training: TrainingConfig, num_stages: int, asked: Asked
     ) -> tuple[int, ...]:
-        """The rungs at which a pruner may decide, ascending, all before the last.
+        """The rungs at which a pruner that is to be asked so may decide, ascending, all before the
+        last.
 
         Raises:
             ConfigError: if the settings of pruning do not go with this schedule.

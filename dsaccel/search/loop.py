@@ -12,9 +12,8 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.errors import ConfigError
 from dsaccel.parts import part_of
 from dsaccel.schedules import Schedule
-from dsaccel.search.optuna_pruners import OptunaJudge
 from dsaccel.search.proposals import next_cohort
-from dsaccel.search.pruners import losers, rung_steps
+from dsaccel.search.pruners import Judge, Race, find_pruner, rung_steps
 from dsaccel.search.strategies import Strategy
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import COSTS
@@ -104,37 +103,37 @@ class Loop:
         for rung in run.rungs():
             values = {h: rung.ranked(h, by) for h in run.trie.asked if h in rung.accuracies}
             self._trials.report(rung.step, values)
-            if judge is not None:
-                pruned = judge.losers(rung.step, values)
-            else:
-                pruned = self._losers(run, values) if rung.step in self.stops else []
-            if pruned:
+            if pruned := self._losers(run, judge, values):
                 self._trials.retire(run, pruned)
             yield run
 
-    def _losers(self, run: Run, values: Mapping[Hierarchy, float]) -> list[Hierarchy]:
-        """References are never pruned; a strategy that decides compares with the feasible ones."""
+    def _losers(self, run: Run, judge: Judge, values: Mapping[Hierarchy, float]) -> list[Hierarchy]:
+        """Who stops at a rung. References never do; a strategy that decides compares with the
+        feasible ones.
+        """
+        if judge.sees_all:
+            return judge.losers(run.step, values, run.prefixes())
+        if run.step not in self.stops:
+            return []
         references = self._space.references
         if self._strategy.decides:
             in_space = {h: v for h, v in values.items() if self._space.violation(h) is None}
             stopped = self._strategy.losers(run.step, in_space)
             return [h for h in stopped if h not in references]
         ranked = {h: v for h, v in values.items() if h not in references}
-        return losers(ranked, self._config.pruning, run.prefixes())
+        return judge.losers(run.step, ranked, run.prefixes())
 
-    def _judge(self, asked: Sequence[Hierarchy], told: Sequence[TrialRecord]) -> OptunaJudge | None:
-        """Where one of Optuna's pruners decides on a cohort."""
-        if not self._config.pruning.is_optunas:
-            return None
-        return OptunaJudge(
-            self._config.pruning,
-            [earlier.trial for earlier in told],
+    def _judge(self, asked: Sequence[Hierarchy], told: Sequence[TrialRecord]) -> Judge:
+        """Who decides on a cohort."""
+        race = Race(
             asked,
+            [earlier.trial for earlier in told],
             self._space.distributions(),
             training=self._config.training,
-            prune_at=self.stops,
+            stops=self.stops,
             references=self._space.references,
         )
+        return find_pruner(self._config.pruning).judge(race)
 
     def _harvest(
         self, asked: Sequence[Hierarchy], told: Sequence[TrialRecord]

@@ -4,7 +4,7 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.data.source import DataSource
 from dsaccel.parts import part_of
 from dsaccel.search.engine import Search
-from dsaccel.search.optuna_pruners import make_pruner
+from dsaccel.search.pruners import find_pruner
 from dsaccel.search.strategy import check_strategy, resolve_budget
 from dsaccel.space.space import SearchSpace
 from dsaccel.study.folder import StudyDir
@@ -45,8 +45,7 @@ def resolve(config: StudyConfig, space: SearchSpace, *, is_new: bool) -> StudyCo
     """
     if config.budget.strategy is not None:
         config = part_of(config.budget, "strategy").prepared(config)
-    if config.pruning.is_optunas:
-        make_pruner(config.pruning)
+    find_pruner(config.pruning)
     if is_new:
         check_strategy(config.budget, space)
     return config.model_copy(update={"budget": resolve_budget(config.budget, space)})
