@@ -78,6 +78,7 @@ def test_a_training_that_was_terminated_goes_on_where_it_was_and_comes_to_the_sa
             dsaccel("train", *args), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
             if stop_after:
+                assert process.stderr is not None
                 assert any(stop_after in line for line in process.stderr)
                 process.send_signal(signal.SIGTERM)
             process.communicate()

@@ -249,15 +249,15 @@ def test_without_a_checkpoint_the_parts_start_from_the_beginning(monkeypatch):
 def test_it_splits_again_until_it_fits(monkeypatch):
     """More learners than a network has never fit."""
     expected = tiny_study.searched("much", **STUDY)
-    make = Cohort._make_learners
+    make = Cohort.learners.fget
     most = len(Trie(plans("2-2-2")).roots) + 7
 
-    def make_learners(self):
+    def learners(self):
         if len(list(self.trie.nodes())) > most:
             raise MemoryError
         return make(self)
 
-    monkeypatch.setattr(Cohort, "_make_learners", make_learners)
+    monkeypatch.setattr(Cohort, "learners", property(learners))
     search = tiny_study.searched("little", **STUDY)
     assert tiny_study.rows(search) == tiny_study.rows(expected)
 
@@ -331,10 +331,10 @@ def test_training_that_runs_out_of_memory_is_an_error_that_says_what_to_do(monke
 
 
 def test_a_network_whose_weights_alone_do_not_fit_is_the_same_error(monkeypatch):
-    def make_learners(self):
+    def learners(self):
         raise MemoryError
 
-    monkeypatch.setattr(Cohort, "_make_learners", make_learners)
+    monkeypatch.setattr(Cohort, "learners", property(learners))
     with pytest.raises(NoMemoryError, match="ran out of memory"):
         next(one_network().rungs())
 

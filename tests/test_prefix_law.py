@@ -234,8 +234,10 @@ def test_a_cohort_resumed_after_a_rung_is_bit_identical(tmp_path, stop, precisio
             break
     second = cohort(plans(*NAMES), training)
     second.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
-    rungs = list(second.rungs())
-    assert [rung.step for rung in rungs] == list(range(stop + 1, 4))
+    for rung in second.rungs():
+        if rung.step == 1:
+            second.retire({H("1-2-1")})
+    assert [rung.step for rung in second.history] == [1, 2, 3]
     assert second.trie.asked == [H("1-1-2"), H("2-1-1"), H("1-1-1")]
     for name in second.trie.asked:
         assert not differing(tensors(second, name), tensors(whole, name))

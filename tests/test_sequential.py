@@ -322,7 +322,9 @@ def test_a_cohort_resumed_after_a_stage_is_bit_identical(tmp_path, stop, precisi
             break
     second = cohort(plans(*NAMES), training)
     second.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
-    assert [rung.step for rung in second.rungs()] == list(range(stop + 1, 4))
+    for rung in second.rungs():
+        if rung.step == 1:
+            second.retire({H("1-2-1")})
     assert second.history == whole.history
     for name in second.trie.asked:
         assert not differing(tensors(second, name), tensors(whole, name))

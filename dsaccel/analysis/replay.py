@@ -121,12 +121,10 @@ class Replay:
         self._table_seed = oracle.table_seed(seed)
         self._table = Table(oracle.rungs[strategy.decides][self._table_seed])
         self.notes = Notes(space, policy.pruning.by)
-        budget = BudgetConfig.model_construct(
-            strategy=policy.strategy,
-            cohort_size=policy.cohort_size,
-            n_trials=policy.n_trials,
-            **({} if policy.beam_width is None else {"beam_width": policy.beam_width}),
-        )
+        chosen = {name: getattr(policy, name) for name in ("strategy", "cohort_size", "n_trials")}
+        if policy.beam_width is not None:
+            chosen["beam_width"] = policy.beam_width
+        budget = BudgetConfig().model_copy(update=chosen)
         searched = {"budget": budget, "pruning": policy.pruning, "seed": seed}
         config = landscape.config.model_copy(update=searched)
         config = part_of(budget, "strategy").prepared(config)

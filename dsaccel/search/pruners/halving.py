@@ -10,7 +10,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 class Halving(Pruner):
     """At each rung one of `reduction_factor` hierarchies goes on, rounded up."""
 
-    reduction_factor: float
+    reduction_factor: float = 2.0
 
     def losers(
         self,

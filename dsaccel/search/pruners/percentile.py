@@ -10,7 +10,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 class Percentile(Pruner):
     """At each rung `percentile` percent of the hierarchies go on, rounded up."""
 
-    percentile: float
+    percentile: float = 50.0
 
     def losers(
         self,
