@@ -11,13 +11,16 @@ MAX_CUDA_LANES = 32
 """As many streams as torch has of a kind."""
 
 
+Cut = Literal["conv", "block", "stage", "none"]
+
+
 class NetworkConfig(Section):
     width: float = Field(default=1.0, gt=0, le=64)
     """Multiplies the channels of every convolution, and the decoder size."""
-    granularity: (
-        Literal["conv", "block", "stage"] | tuple[Literal["conv", "block", "stage"], ...]
-    ) = "conv"
-    """Where gradients are cut: after every conv, block or stage; a list: stage by stage."""
+    granularity: Cut | tuple[Cut, ...] = "conv"
+    """Where gradients are cut: after every conv, block or stage, or not before the next stage
+    (`none`); a list: stage by stage, or the stem and each stage. A last `none`: the output layer
+    trains what no local loss does, all of the network if there is no other word."""
     first_loss: int = Field(default=1, ge=1)
     """The first unit (1-based) that carries a local loss; the units below learn from it."""
     loss: Annotated[str, NamesPart("loss")] = "predsim"
@@ -42,6 +45,14 @@ class NetworkConfig(Section):
     """Fully connected units of 1024 before the output layer of a VGG; a ResNet has none."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability that a channel is dropped on its way to the next unit."""
+
+    @field_validator("granularity", mode="before")
+    @classmethod
+    def _words(cls, words: Any) -> Any:
+        """A choice of a search, and an option, is one text."""
+        if isinstance(words, str):
+            return tuple(words.split(",")) if "," in words else words
+        return tuple(words) if isinstance(words, list) else words
 
 
 class TrainingConfig(Section):
@@ -80,6 +91,10 @@ class TrainingConfig(Section):
     """`adam` and `adamw`: epsilon."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16`: autocast of convolutions and linear layers; losses and statistics stay fp32."""
+    recompute: bool = False
+    """Keep of a unit that learns only the inputs of its blocks, and compute the rest again for the
+    gradient: less memory where units are of several blocks, for up to a third more time. Changes no
+    result."""
     feature_cache_mib: int = Field(default=1024, ge=0)
     """`sequential`: memory of the device, in MiB, for features of frozen units that would be
     computed again otherwise. Changes no result."""
@@ -100,7 +115,7 @@ class TrainingConfig(Section):
     @property
     def deciding(self) -> "TrainingConfig":
         """These settings with those at their defaults that change no result."""
-        free = ("feature_cache_mib", "feature_cache_host_mib", "cuda_graph", "cuda_lanes")
+        free = ("recompute", "feature_cache_mib", "feature_cache_host_mib", "cuda_graph", "cuda_lanes")
         fields = type(self).model_fields
         return self.model_copy(update={name: fields[name].default for name in free})
 

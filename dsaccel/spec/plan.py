@@ -152,6 +152,19 @@ class Segment:
         """What is trained by one loss each: the output layer's is the last."""
         return len(self.heads) + (self.output is not None)
 
+    @property
+    def gradient_paths(self) -> tuple[int, ...]:
+        """Of each unit that has layers, how many with weights its gradient passes, its head's or
+        the output layer's counted.
+        """
+        paths, num_layers = [], 0
+        for layer in self.layers:
+            num_layers += 1
+            if layer.head is not None:
+                paths.append(num_layers + layer.head.depth)
+                num_layers = 0
+        return (*paths, num_layers + 1) if num_layers else tuple(paths)
+
     @cached_property
     def flops(self) -> int:
         """Forward FLOPs an image, local heads and output layer counted."""
@@ -184,6 +197,21 @@ class Plan:
     @property
     def num_local_losses(self) -> int:
         return sum(len(segment.heads) for segment in self.segments)
+
+    @property
+    def num_units(self) -> int:
+        """Parts between which no gradient passes (K of the literature): 1 is back-propagation. An
+        output layer alone is none.
+        """
+        return sum(len(segment.gradient_paths) for segment in self.segments)
+
+    @property
+    def gradient_path(self) -> float:
+        """Layers with weights on the longest path of a gradient, over those from image to output;
+        a deep head may make it more than 1.
+        """
+        longest = max(path for segment in self.segments for path in segment.gradient_paths)
+        return longest / (sum(len(block.layers) for block in self.blocks) + 1)
 
     @property
     def head_stages(self) -> tuple[int, ...]:

@@ -93,6 +93,8 @@ def reached(cohort: Cohort, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
         "num_parameters": plan.num_parameters,
         "flops": plan.flops,
         "num_local_losses": plan.num_local_losses,
+        "num_units": plan.num_units,
+        "gradient_path": plan.gradient_path,
         "shallow_scale": plan.shallow_scale,
         "time_s": cohort.time_s[hierarchy],
         "epochs_trained": cohort.epochs_trained(hierarchy),

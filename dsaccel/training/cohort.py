@@ -253,7 +253,8 @@ class Cohort:
 
     def _share_time(self, seconds: float, shares: Mapping[Node, float]) -> None:
         flops = {node: node.segment.flops * share for node, share in shares.items()}
-        per_flop = seconds / sum(flops.values())
+        # none, where no unit ends in a stage
+        per_flop = seconds / (sum(flops.values()) or 1)
         for node in shares:
             for h in node.asked:
                 self.time_s[h] += per_flop * flops[node] / len(node.asked)
