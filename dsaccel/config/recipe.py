@@ -115,7 +115,13 @@ class TrainingConfig(Section):
     @property
     def deciding(self) -> "TrainingConfig":
         """These settings with those at their defaults that change no result."""
-        free = ("recompute", "feature_cache_mib", "feature_cache_host_mib", "cuda_graph", "cuda_lanes")
+        free = (
+            "recompute",
+            "feature_cache_mib",
+            "feature_cache_host_mib",
+            "cuda_graph",
+            "cuda_lanes",
+        )
         fields = type(self).model_fields
         return self.model_copy(update={name: fields[name].default for name in free})
 
