@@ -76,9 +76,11 @@ def num_trained(built: nn.Module) -> int:
 @pytest.mark.parametrize(("side", "channels"), [(8, 1), (8, 3), (9, 3), (28, 1), (32, 3), (64, 3)])
 def test_planned_sides_are_those_of_the_real_feature_maps(side, channels):
     for family, name in NETWORKS:
-        network = plan(name, family, SMALL, side=side, channels=channels)
-        planned = [layer.side for segment in network.segments for layer in segment.layers]
-        assert planned == sides_of_the_real_maps(network, channels), (family, name)
+        for change in ({}, {"downsampling": "max-pool"}, {"stem": "imagenet", "width": 1 / 32}):
+            config = SMALL.model_copy(update=change)
+            network = plan(name, family, config, side=side, channels=channels)
+            planned = [layer.side for segment in network.segments for layer in segment.layers]
+            assert planned == sides_of_the_real_maps(network, channels), (family, name)
 
 
 @pytest.mark.parametrize("family", ["resnet18", "resnet50", "vgg", "vgg8b"])
@@ -106,6 +108,10 @@ SETTINGS = {
     "first_loss": {"first_loss": 4},
     "no_hidden": {"num_hidden": 0},
     "two_hidden": {"num_hidden": 2},
+    "hidden_widths": {"hidden_widths": (24, 16)},
+    "imagenet": {"stem": "imagenet"},
+    "by_pool": {"downsampling": "average-pool"},
+    "by_stride": {"downsampling": "stride", "head": "tail"},
     "narrow_decoder": {"decoder_size": 300},
 }
 

@@ -18,6 +18,7 @@ SETTINGS = {
     "K4": {"granularity": ("stage", "stage", "stage", "none")},
     "joined": {"granularity": ("none", "block", "none", "block"), "head": "tail"},
     "none": {"granularity": "none"},
+    "imagenet": {"stem": "imagenet", "downsampling": "max-pool"},
     "first_loss": {"first_loss": 3},
     "pred": {"loss": "pred"},
     "sim": {"loss": "sim"},

@@ -43,6 +43,12 @@ class NetworkConfig(Section):
     """Options of the family that are no settings of `[network]`."""
     num_hidden: int = Field(default=1, ge=0)
     """Fully connected units of 1024 before the output layer of a VGG; a ResNet has none."""
+    hidden_widths: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Instead of these, units of these widths: `[4096, 4096]` is the original VGG."""
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    """A ResNet's: 3x3 at full resolution, or 7x7 of stride 2 and a 3x3 max-pool of stride 2."""
+    downsampling: Literal["family", "stride", "max-pool", "average-pool"] = "family"
+    """How stages halve the side. `family`: a ResNet by stride, a VGG by max-pool."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability that a channel is dropped on its way to the next unit."""
 

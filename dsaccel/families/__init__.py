@@ -19,13 +19,14 @@ from dsaccel.errors import ConfigError
 from dsaccel.parts import load_class, part_of
 from dsaccel.spec.hierarchy import Blocks, Hierarchy
 from dsaccel.spec.local import Head, UnitShape
-from dsaccel.spec.plan import Block, Layer, Output, Plan, split
+from dsaccel.spec.plan import Block, Layer, Output, Plan, Pool, split
 
 if TYPE_CHECKING:
     from dsaccel.heads import Head as HeadPart
     from dsaccel.losses import LocalLoss
 
 Mode = Literal["local", "global"]
+Downsampling = Literal["family", "stride", "max-pool", "average-pool"]
 MODES: tuple[Mode, Mode] = ("local", "global")
 
 
@@ -56,7 +57,7 @@ class Family(Section, ABC):
     def output(self, last: Block, num_classes: int) -> Output:
         """The output layer after the last block."""
 
-    def stem(self, channels: int, side: int) -> tuple[Block, ...]:
+    def begin(self, channels: int, side: int) -> tuple[Block, ...]:
         """What comes before the first stage, as block 1 of stage 0."""
         return ()
 
@@ -79,6 +80,12 @@ class Family(Section, ABC):
     def scaled(self, width: int) -> int:
         """Channels where there are so many at width 1."""
         return max(1, round(width * self.width))
+
+
+def halving(by: Downsampling) -> tuple[int, Pool | None]:
+    """How a first block halves the side: stride of its first 3x3, and what comes before it."""
+    pools: dict[Downsampling, Pool] = {"max-pool": "max", "average-pool": "average"}
+    return (1, pools[by]) if by in pools else (2, None)
 
 
 def find_family(name: str) -> type[Family]:
@@ -148,7 +155,7 @@ def build_plan(
 
 def _blocks(family: Family, num_blocks: Blocks, channels: int, side: int) -> list[Block]:
     """Stem and stages, without heads."""
-    blocks = list(family.stem(channels, side))
+    blocks = list(family.begin(channels, side))
     for stage, num in enumerate(num_blocks, 1):
         for index in range(1, num + 1):
             if blocks:

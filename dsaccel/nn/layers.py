@@ -22,7 +22,7 @@ from dsaccel.nn.winograd import Conv2d
 from dsaccel.seeds import derive
 from dsaccel.spec import local
 from dsaccel.spec.local import Head
-from dsaccel.spec.plan import Block, Layer, Output, Segment
+from dsaccel.spec.plan import Block, Layer, Output, Pool, Segment
 
 NEGATIVE_SLOPE = 0.01
 
@@ -58,7 +58,7 @@ class LayerModule(nn.Module):
         self.block = block
         self.position = Position(block.stage, block.index, number + 1)
         self.opens_block = number == 0
-        self.pool = block.pool and self.opens_block
+        self.pool = block.pool if self.opens_block else None
         self.adds_shortcut = number == len(block.layers) - 1 and block.shortcut != "none"
         self.dropout = layer.dropout
         self.is_map = layer.kind == "conv"
@@ -81,8 +81,7 @@ class LayerModule(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(B, C, H, W) or (B, F), and the open block's input -> the features, and that input."""
-        if self.pool:
-            x = F.max_pool2d(x, 2)
+        x = _pooled(x, self.pool)
         if self.opens_block:
             skip = x
         if not self.is_map:
@@ -176,8 +175,7 @@ class OutputLayer(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Features -> (B, K)."""
-        if self.spec.pool:
-            x = F.max_pool2d(x, 2)
+        x = _pooled(x, self.spec.pool)
         if self.spec.average:
             x = x.mean(dim=(2, 3))
         return self.classifier(x.flatten(1))
@@ -303,6 +301,14 @@ def positions(units: list[Unit]) -> Iterator[Position]:
         for layer in unit.layers:
             assert isinstance(layer, LayerModule)
             yield layer.position
+
+
+def _pooled(x: Tensor, pool: Pool | None) -> Tensor:
+    if pool == "max":
+        return F.max_pool2d(x, 2)
+    if pool == "average":
+        return F.avg_pool2d(x, 2)
+    return F.max_pool2d(x, 3, stride=2, padding=1) if pool == "overlapping" else x
 
 
 def _weights(layer: Layer, draw: local.Draw) -> nn.Conv2d | nn.Linear:

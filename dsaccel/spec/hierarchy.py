@@ -47,6 +47,8 @@ SETTINGS = {
     "loss": Setting(str, "heads"),
     "granularity": Setting(_words, "shape"),
     "first_loss": Setting(int, "shape"),
+    "stem": Setting(str, "shape"),
+    "downsampling": Setting(str, "shape"),
     "beta": Setting(float, "heads"),
     "decoder_size": Setting(int, "heads"),
     "pred_conv": Setting(_truth, "heads"),

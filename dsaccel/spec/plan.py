@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from dsaccel.nn.layers import LayerModule
 
 Shortcut = Literal["none", "identity", "projection"]
+Pool = Literal["max", "average", "overlapping"]
+"""Of maps to half of their side: 2x2 windows, which round it down, or 3x3 ones of the greatest
+value, a pixel around the map, which round it up.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ class Block:
     """1-based, within the stage."""
     layers: tuple[Layer, ...]
     shortcut: Shortcut = "none"
-    pool: bool = False
-    """A 2x2 max-pool comes before: it belongs to the block that it feeds."""
+    pool: Pool | None = None
+    """What comes before: it belongs to the block that it feeds."""
 
     def build(self, number: int, draw: Draw) -> "LayerModule | None":
         """A layer (0-based) as a torch module, on the CPU in fp32; None: the usual one, which is
@@ -115,8 +119,8 @@ class Output:
     num_classes: int
     average: bool
     """Average over the feature map first (ResNet); otherwise flatten (VGG)."""
-    pool: bool = False
-    """A 2x2 max-pool comes before."""
+    pool: Pool | None = None
+    """What comes before."""
     weight: float = 1.0
     """Factor of its loss."""
     label_smoothing: float = 0.0
