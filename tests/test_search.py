@@ -214,7 +214,7 @@ def test_the_baseline_is_the_winner_trained_globally(finished):
     run = run_config(finished.config, best, None).model_copy(update={"mode": "global"})
     training = Training(run)
     *_, last = training.cohort.rungs()
-    assert baseline["val_accuracy"] == last.output(Hierarchy.parse(best))
+    assert baseline["val_accuracy"] == last.objective(Hierarchy.parse(best))
     assert training.plan.num_local_losses == 0
 
 
@@ -448,7 +448,7 @@ def test_a_network_read_outside_the_space_is_kept_beside_the_study_once():
     assert "1-1-1" not in [t.user_attrs["hierarchy"] for t in search.study.trials]
     training = Training(run_config(search.config, "1-1-1", None))
     *_, last = training.cohort.rungs()
-    assert float(row["val_accuracy"]) == last.output(training.hierarchy)
+    assert float(row["val_accuracy"]) == last.objective(training.hierarchy)
     assert float(row["head_accuracy"]) == last.deepest_head(training.hierarchy)
     assert int(row["num_parameters"]) == training.plan.num_parameters
     assert int(row["flops"]) == training.plan.flops
@@ -476,7 +476,7 @@ def test_what_was_pruned_away_under_a_harvested_network_is_said(monkeypatch):
     assert row["why"] == "not trained to the end: what it is a part of was pruned at epoch 3"
     training = Training(run_config(search.config, name, None))
     *_, rung = itertools.islice(training.cohort.rungs(), 3)
-    assert float(row["val_accuracy"]) == rung.output(training.hierarchy)
+    assert float(row["val_accuracy"]) == rung.objective(training.hierarchy)
     # the other one's was trained to the end, and is a trial
     (harvested,) = [t for t in search.study.trials if t.user_attrs.get("harvested")]
     assert harvested.state == TrialState.COMPLETE

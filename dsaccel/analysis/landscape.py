@@ -15,6 +15,7 @@ from dsaccel.errors import ConfigError, MismatchError, NoResultError
 from dsaccel.planner import Planner
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.rung import Read
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import StudyRecord, TrialRecord
 
@@ -63,6 +64,15 @@ class Landscape:
     def has_output(self, step: int) -> bool:
         """Whether the last accuracy of a step is the output layer's."""
         return self.config.training.schedule == "simultaneous" or step == self.num_steps
+
+    def read(self, seed: int, hierarchy: Hierarchy, step: int) -> Read:
+        """What was read of a network at a step."""
+        heads, has_output = self.accuracies[seed][hierarchy][step], self.has_output(step)
+        # an output layer stands above the last local head
+        own = heads[-2:][0] if has_output else heads[-1]
+        if not has_output:
+            return Read(heads, {"head": own})
+        return Read(heads, {"head": own, "layer": heads[-1]}, heads[-1])
 
     def objective(self, seed: int, hierarchy: Hierarchy) -> float:
         """The output layer's accuracy after the last step."""

@@ -92,7 +92,7 @@ def _num_heads(landscape: Landscape, hierarchy: Hierarchy) -> dict[int, int]:
             f"{hierarchy} has {plan.num_parameters} parameters by its config, but "
             f"{network.num_parameters} in its rows"
         )
-    whole = plan.num_local_losses + 1
+    whole = sum(segment.num_units for segment in plan.segments)
     return {
         step: whole if landscape.has_output(step) else plan.num_heads(step)
         for step in range(1, landscape.num_steps + 1)

@@ -293,10 +293,6 @@ class Replay:
 def _rungs(landscape: Landscape, seed: int) -> dict[int, Rung]:
     table = landscape.accuracies[seed]
     return {
-        step: Rung(
-            step,
-            {h: heads[step] for h, heads in table.items() if step in heads},
-            landscape.has_output(step),
-        )
+        step: Rung(step, {h: landscape.read(seed, h, step) for h in table if step in table[h]})
         for step in range(1, landscape.num_steps + 1)
     }

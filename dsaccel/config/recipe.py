@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from dsaccel.config.section import Section
 from dsaccel.parts import NamesPart, part_of
+from dsaccel.spec.rung import Exit
 
 MAX_CUDA_LANES = 32
 """As many streams as torch has of a kind."""
@@ -31,6 +32,10 @@ class NetworkConfig(Section):
     """What turns the features of a unit into logits."""
     head_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the head that are no settings of `[network]`."""
+    output: Exit = "layer"
+    """Where the network is read: at its output layer (the paper's), at the last unit's own head, or
+    at an ensemble: the mean of the probabilities of the last half of its heads. But for `layer` it
+    ends at its last unit, and the heads that are read count as its own."""
     beta: float = Field(default=0.99, ge=0, le=1)
     """predsim = (1 - beta) pred + beta sim."""
     decoder_size: int = Field(default=4096, ge=1)

@@ -20,6 +20,7 @@ from dsaccel.parts import load_class, part_of
 from dsaccel.spec.hierarchy import Blocks, Hierarchy
 from dsaccel.spec.local import Head, UnitShape
 from dsaccel.spec.plan import Block, Layer, Output, Plan, Pool, split
+from dsaccel.spec.rung import Exit
 
 if TYPE_CHECKING:
     from dsaccel.heads import Head as HeadPart
@@ -144,13 +145,15 @@ def build_plan(
     output = replace(
         family.output(last, num_classes), weight=training.output_weight, label_smoothing=smoothing
     )
+    exit: Exit = "layer"
     if mode == "local":
+        exit = network.output
         unit = UnitShape(0, 0, 0, None, num_classes, smoothing)
         blocks = _with_heads(blocks, family, hierarchy.num_stages, network, unit)
     smallest = _blocks(family, (1,) * hierarchy.num_stages, channels, side)
     num_convs = sum(len(block.layers) for block in smallest)
-    segments = split(tuple(blocks), output, learning_rate_of(hierarchy))
-    return Plan(name, hierarchy, side, num_convs, segments)
+    segments = split(tuple(blocks), output, learning_rate_of(hierarchy), exit=exit)
+    return Plan(name, hierarchy, side, num_convs, segments, exit)
 
 
 def _blocks(family: Family, num_blocks: Blocks, channels: int, side: int) -> list[Block]:

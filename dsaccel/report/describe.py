@@ -44,7 +44,7 @@ def description_table(plan: Plan) -> Table:
         title=f"{plan.family} {plan.hierarchy}",
         caption=(
             "↓ downsampling; losses: local ones; parameters and FLOPs (forward, an image): "
-            "without heads\n"
+            f"without heads{_read_at(plan)}\n"
             f"shallow scale {plan.shallow_scale:.3f}: mean side of the first "
             f"{plan.shallow_convs} convolutions' maps over the input's (eq. 8)\n"
             f"{plan.num_units} units; the longest gradient path is {plan.gradient_path:.2f} of the "
@@ -85,9 +85,9 @@ def description_table(plan: Plan) -> Table:
             amount(num_parameters + sum(head.num_parameters for head in heads)),
             amount(sum(block.flops for block in members)),
         )
-    output = plan.output
-    size = amount(output.num_parameters)
-    table.add_row("output", "", str(output.num_classes), "", "", size, size, amount(output.flops))
+    if (output := plan.output) is not None:
+        size, flops = amount(output.num_parameters), amount(output.flops)
+        table.add_row("output", "", str(output.num_classes), "", "", size, size, flops)
     return table
 
 
@@ -142,6 +142,15 @@ def memory_table(memory: Mapping[str, Estimate], training: TrainingConfig) -> Ta
 
 def _stages(plan: Plan) -> list[tuple[int, list[Block]]]:
     return [(stage, list(blocks)) for stage, blocks in groupby(plan.blocks, lambda b: b.stage)]
+
+
+def _read_at(plan: Plan) -> str:
+    num = len(plan.exit_heads)
+    return {
+        "layer": "",
+        "head": ", in all with the last one, which is read",
+        "ensemble": f", in all with the last {num}, which are read",
+    }[plan.exit]
 
 
 def _name(plan: Plan, stage: int) -> str:

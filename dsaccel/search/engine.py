@@ -282,7 +282,7 @@ class Search:
             return {COSTS[against].attribute: peak}
         reached = self.baselines.reached(hierarchy)
         if against == "gap" and reached:
-            gap = reached.accuracy - cohort.history[-1].output(hierarchy)
+            gap = reached.accuracy - cohort.history[-1].objective(hierarchy)
             return {COSTS[against].attribute: gap}
         return {}
 

@@ -96,7 +96,7 @@ class Ledger:
         if state == TrialState.PRUNED:
             self.study.tell(trial, state=state)
         else:
-            self.study.tell(trial, cohort.history[-1].output(hierarchy))
+            self.study.tell(trial, cohort.history[-1].objective(hierarchy))
 
     def finish(self, record: CohortRecord, cohort: Cohort, harvest: Sequence[Hierarchy]) -> None:
         """Tell a cohort's results, and those that were read on the way; what was told before a
@@ -116,7 +116,7 @@ class Ledger:
         attributes |= self._reached(cohort, hierarchy, (number, place))
         self.study.add_trial(
             optuna.create_trial(
-                value=cohort.history[-1].output(hierarchy),
+                value=cohort.history[-1].objective(hierarchy),
                 params=self._space.to_params(hierarchy),
                 distributions=dict(self._space.distributions()),
                 user_attrs=attributes,

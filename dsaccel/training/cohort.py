@@ -5,6 +5,7 @@ A cohort can be saved at any rung and goes on from there bit for bit.
 
 import time
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import astuple
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from dsaccel.config.study import TrainingConfig
 from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Divergence, Rung
+from dsaccel.spec.rung import Divergence, Read, Rung
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.cuda_graphs import CudaGraphs
 from dsaccel.training.cuda_streams import ONE_LANE, CudaLanes
@@ -160,11 +161,7 @@ class Cohort:
         return {
             "living": [str(h) for h in self.trie.living],
             "history": [
-                (
-                    rung.step,
-                    {str(h): heads for h, heads in rung.accuracies.items()},
-                    rung.has_output,
-                )
+                (rung.step, {str(h): astuple(read) for h, read in rung.read.items()})
                 for rung in self.history
             ],
             "time_s": {str(h): time_s for h, time_s in self.time_s.items()},
@@ -181,8 +178,8 @@ class Cohort:
         of_text = {str(h): h for h in self.trie.living}
         self.trie.retire(set(self.trie.asked) - {of_text[text] for text in state["living"]})
         self.history = [
-            Rung(step, {of_text[text]: heads for text, heads in accuracies.items()}, has_output)
-            for step, accuracies, has_output in state["history"]
+            Rung(step, {of_text[text]: Read(*values) for text, values in read.items()})
+            for step, read in state["history"]
         ]
         self.time_s = {of_text[text]: time_s for text, time_s in state["time_s"].items()}
         self._blocks_learned = state["blocks_learned"]

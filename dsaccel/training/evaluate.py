@@ -39,9 +39,11 @@ class Reading:
     split: Literal["val", "test"]
     num_images: int
     accuracy: float
-    """Of the output layer, 0..1."""
+    """Of the network's exit, 0..1."""
     head_accuracies: list[float]
-    """In order of depth, the output layer's last."""
+    """In order of depth, an output layer's last."""
+    exits: dict[str, float]
+    """Of each exit that the network has; of readings of an earlier version, none."""
 
 
 def read_accuracy(
@@ -90,7 +92,8 @@ def read_accuracy(
     }
     units = [unit for learner in learners.values() for unit in learner.units]
     load_weights(path, units, run)
-    heads = evaluate(trie, learners, images.batches())[plan.hierarchy]
+    read = evaluate(trie, learners, images.batches())[plan.hierarchy]
+    assert read.objective is not None
     reading = Reading(
         date=utc_now(),
         command=command,
@@ -101,8 +104,9 @@ def read_accuracy(
         seed=run.seed,
         split=split,
         num_images=len(images.labels),
-        accuracy=heads[-1],
-        head_accuracies=list(heads),
+        accuracy=read.objective,
+        head_accuracies=list(read.heads),
+        exits=dict(read.exits),
     )
     if split == "test":
         write_csv(readings_path(path), list(map(_to_row, [*recorded, reading])))
@@ -159,7 +163,8 @@ def weights_path(target: str) -> Path:
 
 
 def _to_row(reading: Reading) -> dict[str, Any]:
-    return asdict(reading) | {"head_accuracies": json.dumps(reading.head_accuracies)}
+    lists = {name: json.dumps(getattr(reading, name)) for name in ("head_accuracies", "exits")}
+    return asdict(reading) | lists
 
 
 def _from_row(row: dict[str, str]) -> Reading:
@@ -178,4 +183,5 @@ def _from_row(row: dict[str, str]) -> Reading:
         num_images=int(row["num_images"]),
         accuracy=float(row["accuracy"]),
         head_accuracies=json.loads(row["head_accuracies"]),
+        exits=json.loads(row.get("exits") or "{}"),
     )

@@ -61,14 +61,9 @@ def sequential(
         if looks_ahead and stage < num_stages:
             wave = set(_ready(trie.roots, learners, stage + 1))
             _train_wave(wave, trie, learners, data, epochs, cache)
-        if trained := {node for node in trie.nodes() if learners[node].num_frozen}:
-            accuracies = evaluate(trie, learners, data.val_batches(), trained)
-            # of a node of which only some units are trained, the other heads are read, too
-            accuracies = {
-                h: heads[: sum(learners[node].num_frozen for node in trie.path(h))]
-                for h, heads in accuracies.items()
-            }
-            yield Rung(stage, accuracies, has_output=stage == num_stages)
+        trained = {node: learners[node].num_frozen for node in trie.nodes()}
+        if trained := {node: num for node, num in trained.items() if num}:
+            yield Rung(stage, evaluate(trie, learners, data.val_batches(), trained))
 
 
 def _train_wave(

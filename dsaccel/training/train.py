@@ -117,7 +117,7 @@ class Training:
         return TrainResult(
             self.run.hierarchy,
             self.run.mode,
-            self.cohort.history[-1].output(self.hierarchy),
+            self.cohort.history[-1].objective(self.hierarchy),
             self.cohort.head_accuracies(self.hierarchy),
             self.plan.num_parameters,
             self.cohort.time_s[self.hierarchy],
