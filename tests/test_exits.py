@@ -1,4 +1,4 @@
-"""Where a network is read: at its output layer, at its last head, or at the last half of its heads."""
+"""Where a network is read: at its output layer, its last head, or the last half of its heads."""
 
 import math
 

@@ -92,7 +92,7 @@ def test_what_optuna_does_not_have_is_one_clear_line(pruning, message):
     [
         ({"kind": "halvin"}, r"kind must be halving, percentile, none, or an Optuna pruner as Med"),
         ({"options": {"n_startup_trials": 4}}, "options must be left out unless kind is an Optuna"),
-        ({"by": "deepest"}, "by must be 'head' or 'output', but got 'deepest'"),
+        ({"by": "deepest"}, "by must be 'head', 'output' or 'ensemble', but got 'deepest'"),
     ],
 )
 def test_a_study_that_misnames_its_pruning_is_refused(pruning, message):

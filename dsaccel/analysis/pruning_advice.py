@@ -136,7 +136,8 @@ def simulate(ranks: RankAgreement, pruning: PruningConfig) -> SimulatedPruning:
     """Prune each seed's hierarchies, in one cohort, as a search would."""
     num, num_steps = len(ranks.hierarchies), ranks.landscape.num_steps
     rungs = _rungs(ranks, pruning)
-    values = {step: ranks.at(step, pruning.by) for step in rungs}
+    by = pruning.ranked_by(ranks.landscape.config.network.output)
+    values = {step: ranks.at(step, by) for step in rungs}
     loss, kept, going_on, work = [], [], [], []
     for s, final in enumerate(ranks.final):
         living = np.ones(num, dtype=bool)
@@ -177,8 +178,10 @@ def _foretells(ranks: RankAgreement, step: int, by: RankedBy) -> bool:
 
 
 def _rankings(ranks: RankAgreement) -> tuple[RankedBy, ...]:
-    is_sequential = ranks.landscape.config.training.schedule == "sequential"
-    return ("head",) if is_sequential else ("head", "output")
+    config = ranks.landscape.config
+    if config.network.output == "layer":
+        return ("head",) if config.training.schedule == "sequential" else ("head", "output")
+    return ("head", "ensemble") if config.network.output == "ensemble" else ("head",)
 
 
 def _rungs(ranks: RankAgreement, pruning: PruningConfig) -> tuple[int, ...]:

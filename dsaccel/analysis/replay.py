@@ -238,7 +238,8 @@ class Replay:
         if self.policy.strategy == "beam" and step < self._stops[-1]:
             num_heads = self.oracle.plan(hierarchy).num_heads(step)
             return self._table[hierarchy][step + 1][num_heads]
-        return self._rungs[step].ranked(hierarchy, self.policy.pruning.by)
+        exit = self.oracle.landscape.config.network.output
+        return self._rungs[step].ranked(hierarchy, self.policy.pruning.ranked_by(exit))
 
     def _make_judge(self, hierarchies: list[Hierarchy]) -> OptunaJudge | None:
         if not self.policy.pruning.is_optunas:
@@ -273,7 +274,8 @@ class Replay:
             if pruned_at is None or step <= pruned_at
         }
         is_complete = pruned_at is None
-        value = self._table[hierarchy][self._stops[-1]][-1] if is_complete else values[pruned_at]
+        last = self._rungs[self._stops[-1]]
+        value = last.objective(hierarchy) if is_complete else values[pruned_at]
         trial = create_trial(
             state=TrialState.COMPLETE if is_complete else TrialState.PRUNED,
             value=value,

@@ -58,7 +58,7 @@ class LayerModule(nn.Module):
         self.block = block
         self.position = Position(block.stage, block.index, number + 1)
         self.opens_block = number == 0
-        self.pool = block.pool if self.opens_block else None
+        self.pool: Pool | None = block.pool if self.opens_block else None
         self.adds_shortcut = number == len(block.layers) - 1 and block.shortcut != "none"
         self.dropout = layer.dropout
         self.is_map = layer.kind == "conv"

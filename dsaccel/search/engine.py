@@ -58,7 +58,7 @@ class Search:
             self._prune_at = tuple(range(1, num_stages))
         self._cost = COSTS[config.budget.against] if config.budget.against else None
         self.ledger = Ledger(
-            study, directory, self.space, self.plan, config.pruning.by, self._measured_costs
+            study, directory, self.space, self.plan, config.ranked_by, self._measured_costs
         )
         self.baselines = Baselines(study, bench)
         self.started = time.perf_counter()
@@ -154,7 +154,7 @@ class Search:
         cohort = self._make_cohort(hierarchies, self._identities(told), memory)
         fingerprint = study_fingerprint(self.config, self.data.fingerprint)
         checkpoints = Checkpoints(self.directory.checkpoint, fingerprint, cohort)
-        by, judge = self.config.pruning.by, self._judge(hierarchies, told)
+        by, judge = self.config.ranked_by, self._judge(hierarchies, told)
         for rung in cohort.history:
             values = {h: rung.ranked(h, by) for h in rung.accuracies}
             self.ledger.report(rung.step, values)

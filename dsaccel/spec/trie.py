@@ -48,7 +48,8 @@ class Trie:
     """A cohort's networks, by hierarchy, with their shared prefixes merged."""
 
     def __init__(self, plans: Mapping[Hierarchy, Plan]) -> None:
-        self.exit: Exit = next((plan.exit for plan in plans.values()), "layer")
+        exits = [plan.exit for plan in plans.values()]
+        self.exit: Exit = exits[0] if exits else "layer"
         """Where all of them are read."""
         self.roots: list[Node] = []
         self._ends: dict[Hierarchy, Node] = {}

@@ -141,6 +141,6 @@ class Ledger:
         self, cohort: Cohort, hierarchy: Hierarchy, order: tuple[int, int]
     ) -> dict[str, Any]:
         """A trial's attributes when it ends, its file written."""
-        heads = write_heads(self._directory.heads, order, cohort.head_accuracies(hierarchy))
+        heads = write_heads(self._directory.heads, order, cohort.reads(hierarchy))
         costs = self._costs(cohort, hierarchy)
         return reached(cohort, hierarchy, self._plan(hierarchy)) | heads | costs

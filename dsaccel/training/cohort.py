@@ -105,17 +105,16 @@ class Cohort:
         blocks = self._blocks_learned / (self.training.epochs if is_simultaneous else 1)
         return int(blocks) if blocks.is_integer() else blocks
 
-    def head_accuracies(self, hierarchy: Hierarchy) -> list[list[float]]:
-        """A network's accuracies (0..1): rungs x heads in order of depth, the output's last.
+    def reads(self, hierarchy: Hierarchy) -> list[Read]:
+        """What was read of a network, rung by rung."""
+        return [rung.read[hierarchy] for rung in self.history if hierarchy in rung.read]
 
-        Ragged if the schedule is sequential: a rung has the heads trained so far, the last one has
-        the output layer.
+    def head_accuracies(self, hierarchy: Hierarchy) -> list[list[float]]:
+        """A network's accuracies (0..1): rungs x heads in order of depth, an output layer's last.
+
+        Ragged if the schedule is sequential: a rung has the heads trained so far.
         """
-        return [
-            list(rung.accuracies[hierarchy])
-            for rung in self.history
-            if hierarchy in rung.accuracies
-        ]
+        return [list(read.heads) for read in self.reads(hierarchy)]
 
     def prefixes(self) -> dict[Hierarchy, int]:
         """The number of each network's last trained node: equal for those who share all that is

@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.files import check_writable, write_csv
 from dsaccel.nn.network import plan_of
 from dsaccel.nn.weights import SUFFIX, ImageFacts, load_weights, read_facts, weights_hash
+from dsaccel.spec.rung import Exit
 from dsaccel.spec.trie import Trie
 from dsaccel.text import utc_now
 from dsaccel.training.device import resolve_runtime, start_runtime
@@ -42,7 +44,7 @@ class Reading:
     """Of the network's exit, 0..1."""
     head_accuracies: list[float]
     """In order of depth, an output layer's last."""
-    exits: dict[str, float]
+    exits: Mapping[Exit, float]
     """Of each exit that the network has; of readings of an earlier version, none."""
 
 
