@@ -423,10 +423,10 @@ def test_a_network_that_diverged_is_right_nowhere():
     with torch.no_grad():
         result.learners[last].units[0].layers[0].weight.weight[0] = math.nan  # pyright: ignore
     read = evaluate(result.trie, result.learners, data.val_batches())
-    assert set(read[H("1-1-1")]) == {1.0}
+    assert set(read[H("1-1-1")].heads) == {1.0}
     heads = len(result.learners[last].units) + 1
-    assert read[H("1-2-1")][-heads:] == (0.0,) * heads
-    assert set(read[H("1-2-1")][:-heads]) == {1.0}
+    assert read[H("1-2-1")].heads[-heads:] == (0.0,) * heads
+    assert set(read[H("1-2-1")].heads[:-heads]) == {1.0}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
