@@ -26,8 +26,8 @@ from dsaccel.study.folder import StudyDir
 from dsaccel.study.rows import best_trial
 from dsaccel.study.storage import open_study
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.descent import evaluate
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.schedules import evaluate
 from dsaccel.training.train import Training
 
 SMALL = {
@@ -193,8 +193,8 @@ def test_each_accuracy_is_that_of_training_alone_with_that_seed(confirmed, mode)
             pass
         assert measured(confirm)[entry.name, mode, seed] == training.result().val_accuracy
         test = load_test(training.data)
-        heads = evaluate(training.cohort.trie, training.cohort.learners, test.batches())
-        assert read(confirm)[entry.name, mode, seed] == heads[training.hierarchy][-1]
+        last = evaluate(training.cohort.trie, training.cohort.learners, test.batches())
+        assert read(confirm)[entry.name, mode, seed] == last[training.hierarchy].objective
 
 
 def test_all_layerwise_networks_of_a_seed_are_one_trie_and_global_ones_share_nothing(study):

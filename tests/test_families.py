@@ -252,8 +252,10 @@ def test_a_max_pool_belongs_to_the_block_that_it_feeds():
     network = plan("vgg", "2-1-2", num_classes=10)
     pools = {(block.stage, block.index): block.pool for block in network.blocks}
     assert [position for position, pool in pools.items() if pool] == [(2, 1), (3, 1), (4, 1)]
+    assert network.output
     assert not network.output.pool  # the hidden unit (stage 4) has it
     bare = plan("vgg", "2-1-2", NetworkConfig(num_hidden=0))
+    assert bare.output
     assert bare.output.pool
     assert bare.output.num_features == 256 * 4 * 4
 
@@ -290,6 +292,7 @@ def test_a_bottleneck_strides_on_its_3x3_convolution():
 def test_the_output_weight_reaches_the_output_layer_alone():
     training = TrainingConfig(output_weight=0.01)
     network, usual = plan("resnet18", "1-1-1", training=training), plan("resnet18", "1-1-1")
+    assert network.output
     assert math.isclose(network.output.weight, 0.01)
     assert network.segments[:-1] == usual.segments[:-1]
 

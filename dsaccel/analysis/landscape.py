@@ -12,7 +12,9 @@ from pathlib import Path
 from dsaccel.config.study import BudgetConfig, ConfirmConfig, PruningConfig, StudyConfig
 from dsaccel.config.toml import differences
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
+from dsaccel.parts import part_of
 from dsaccel.planner import Planner
+from dsaccel.schedules import Schedule
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Segment
@@ -47,11 +49,14 @@ class Landscape:
     """Likewise, of the ensemble of their last half; empty: it was not read."""
 
     @property
+    def schedule(self) -> Schedule:
+        """In which order the units learned."""
+        return part_of(self.config.training, "schedule")
+
+    @property
     def num_steps(self) -> int:
         """The last step, at which the accuracy of the study's exit is the objective."""
-        if self.config.training.schedule == "sequential":
-            return len(self.config.space.num_blocks)
-        return self.config.training.epochs
+        return self.schedule.num_steps(len(self.config.space.num_blocks))
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -66,7 +71,7 @@ class Landscape:
 
     def has_end(self, step: int) -> bool:
         """Whether networks are trained to their ends at a step, output layers too."""
-        return self.config.training.schedule == "simultaneous" or step == self.num_steps
+        return self.schedule.has_output(step, len(self.config.space.num_blocks))
 
     def read(self, seed: int, hierarchy: Hierarchy, step: int) -> Read:
         """What was read of a network at a step."""

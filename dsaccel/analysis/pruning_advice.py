@@ -178,10 +178,10 @@ def _foretells(ranks: RankAgreement, step: int, by: RankedBy) -> bool:
 
 
 def _rankings(ranks: RankAgreement) -> tuple[RankedBy, ...]:
-    config = ranks.landscape.config
-    if config.network.output == "layer":
-        return ("head",) if config.training.schedule == "sequential" else ("head", "output")
-    return ("head", "ensemble") if config.network.output == "ensemble" else ("head",)
+    exit = ranks.landscape.config.network.output
+    if exit == "layer":
+        return ranks.landscape.schedule.ranked_by
+    return ("head", "ensemble") if exit == "ensemble" else ("head",)
 
 
 def _rungs(ranks: RankAgreement, pruning: PruningConfig) -> tuple[int, ...]:
@@ -190,7 +190,7 @@ def _rungs(ranks: RankAgreement, pruning: PruningConfig) -> tuple[int, ...]:
 
 
 def _graces(ranks: RankAgreement) -> list[int | None]:
-    """First rungs to try, the latest first; a sequential schedule has no choice."""
-    if ranks.landscape.config.training.schedule == "sequential":
+    """First rungs to try, the latest first, where the schedule leaves a choice."""
+    if not ranks.landscape.schedule.all_at_once:
         return [None]
     return list(range(ranks.landscape.num_steps - 1, 0, -1))

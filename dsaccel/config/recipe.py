@@ -67,9 +67,11 @@ class NetworkConfig(Section):
 
 
 class TrainingConfig(Section):
-    schedule: Literal["simultaneous", "sequential"] = "simultaneous"
+    schedule: Annotated[str, NamesPart("schedule")] = "simultaneous"
     """`simultaneous`: every unit learns on every batch; `sequential` (the paper's Algorithm 1): one
     unit after another, each for all epochs, the units below it frozen."""
+    schedule_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the schedule that are no settings of `[training]`."""
     epochs: int = Field(default=400, ge=1)
     """Passes over the training images (of each unit, if `sequential`); the learning-rate schedule
     spans all of them."""
@@ -121,7 +123,7 @@ class TrainingConfig(Section):
     @property
     def step_name(self) -> Literal["epoch", "stage"]:
         """What a rung comes after."""
-        return "epoch" if self.schedule == "simultaneous" else "stage"
+        return part_of(self, "schedule").step_name
 
     @property
     def deciding(self) -> "TrainingConfig":

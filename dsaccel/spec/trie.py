@@ -48,7 +48,7 @@ class Trie:
     """A cohort's networks, by hierarchy, with their shared prefixes merged."""
 
     def __init__(self, plans: Mapping[Hierarchy, Plan]) -> None:
-        exits = [plan.exit for plan in plans.values()]
+        exits: list[Exit] = [plan.exit for plan in plans.values()]
         self.exit: Exit = exits[0] if exits else "layer"
         """Where all of them are read."""
         self.roots: list[Node] = []

@@ -53,12 +53,10 @@ class Row:
 
     @property
     def has_output(self) -> bool:
-        """Whether the last of `head_accuracies` is an output layer: under the sequential schedule
-        it is trained last of all, and networks that are read at their heads have none.
-        """
-        if self.trial.exits:
+        """Whether the last of `head_accuracies` is an output layer's."""
+        if self.trial.exits:  # networks that are read at their heads have none
             return "layer" in self.trial.exits
-        return self.is_complete or self.step_name == "epoch"
+        return self.is_complete or self.trial.has_output
 
     @property
     def first_head(self) -> float | None:
