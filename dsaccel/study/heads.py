@@ -17,14 +17,14 @@ def write_heads(folder: Path, order: tuple[int, int], rungs: Sequence[Read]) -> 
     ensembles = [read.exits["ensemble"] for read in rungs]
     text = json.dumps({"heads": [read.heads for read in rungs], "ensemble": ensembles})
     make_folder(folder)
-    write_text(_path(folder, order), text)
+    write_text(heads_path(folder, order), text)
     return {"heads_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def read_heads(folder: Path, order: tuple[int, int], sha256: Any) -> dict[str, list[Any]]:
     """`heads` (rungs x heads) and `ensemble` (rungs), as far as they are there."""
     try:
-        text = _path(folder, order).read_bytes()
+        text = heads_path(folder, order).read_bytes()
     except OSError:
         return {}
     if hashlib.sha256(text).hexdigest() != sha256:
@@ -34,6 +34,7 @@ def read_heads(folder: Path, order: tuple[int, int], sha256: Any) -> dict[str, l
     return {"heads": rungs} if isinstance(rungs, list) else rungs
 
 
-def _path(folder: Path, order: tuple[int, int]) -> Path:
+def heads_path(folder: Path, order: tuple[int, int]) -> Path:
+    """The file of the trial with this cohort and place."""
     cohort, place = order
     return folder / f"{cohort}-{place}.json"
