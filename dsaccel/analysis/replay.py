@@ -21,7 +21,7 @@ from dsaccel.search.pruners import find_pruner
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan, Segment
-from dsaccel.spec.rung import RankedBy, Rung
+from dsaccel.spec.rung import RankedBy, Read, Rung
 from dsaccel.spec.trie import Trie
 from dsaccel.study.record import NO_COHORT, CohortRecord, TrialRecord
 from dsaccel.training.run import Run
@@ -120,7 +120,7 @@ class Replay:
         self.oracle, self.policy = oracle, policy
         self._table_seed = oracle.table_seed(seed)
         self._table = Table(oracle.rungs[strategy.decides][self._table_seed])
-        self.notes = Notes(space, policy.pruning.by)
+        self.notes = Notes(space, policy.pruning.ranked_by(landscape.config.network.output))
         chosen = {name: getattr(policy, name) for name in ("strategy", "cohort_size", "n_trials")}
         if policy.beam_width is not None:
             chosen["beam_width"] = policy.beam_width
@@ -183,12 +183,12 @@ class Notes:
             if h in self._pruned:
                 self._tell(h, None, self._read[h])
             else:
-                self._tell(h, last.output(h), self._read[h])
+                self._tell(h, last.objective(h), self._read[h])
         living = set(run.trie.living)
         for h in run.harvested:
             if h in living:
                 read = {r.step: r.ranked(h, self._by) for r in run.history if h in r.accuracies}
-                self._tell(h, last.output(h), read, harvested=True)
+                self._tell(h, last.objective(h), read, harvested=True)
         self._read, self._pruned = {}, set()
         self.cohort = record.finished(run.blocks_trained, run.trie.blocks_separate)
 
@@ -258,8 +258,14 @@ def _rungs(landscape: Landscape, seed: int, *, looks_ahead: bool) -> dict[int, R
     table = landscape.accuracies[seed]
     rungs: dict[int, Rung] = {}
     for step in range(1, landscape.num_steps + 1):
-        heads = {h: by_step[step] for h, by_step in table.items() if step in by_step}
+        read = {h: landscape.read(seed, h, step) for h in table if step in table[h]}
         if looks_ahead and step < landscape.num_steps:
-            heads = {h: (*own, table[h][step + 1][len(own)]) for h, own in heads.items()}
-        rungs[step] = Rung(step, heads, landscape.has_output(step))
+            read = {h: _next_head(own, table[h][step + 1]) for h, own in read.items()}
+        rungs[step] = Rung(step, read)
     return rungs
+
+
+def _next_head(read: Read, later: tuple[float, ...]) -> Read:
+    """What is read a unit later."""
+    head = later[len(read.heads)]
+    return Read((*read.heads, head), {"head": head})

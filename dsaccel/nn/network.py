@@ -31,8 +31,10 @@ class Network(nn.Module):
 
     def __init__(self, units: Iterable[Unit], facts: ImageFacts, plan: Plan) -> None:
         super().__init__()
-        self._shape = (plan.blocks[0].in_channels, plan.side, plan.side)
+        self.shape = (plan.blocks[0].in_channels, plan.side, plan.side)
+        """Of one image: (C, H, W)."""
         self._is_trained = bool(facts.fingerprint)
+        self._num_read = len(plan.exit_heads)
         self.units = nn.ModuleList(units)
         self.class_names = facts.class_names
         """In the order of the logits."""
@@ -40,11 +42,18 @@ class Network(nn.Module):
             self.register_buffer(name, torch.tensor(levels)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images -> the logits of the output layer (B, K)."""
-        return self._units()[-1].head.logits(self.features(images)[-1])
+        """Images -> the logits of the network's exit (B, K); of an ensemble, which has none, the
+        logarithm of its probabilities.
+        """
+        features, units = self.features(images), self._units()
+        if self._num_read == 1:
+            return units[-1].head.logits(features[-1])
+        read = zip(units[-self._num_read :], features[-self._num_read :], strict=True)
+        probabilities = [unit.head.logits(h).softmax(dim=1) for unit, h in read]
+        return torch.stack(probabilities).mean(dim=0).log()
 
     def heads(self, images: Tensor) -> list[Tensor]:
-        """Images -> the logits (B, K) of each unit, in order of depth, the output layer's last."""
+        """Images -> the logits (B, K) of each unit, in order of depth, an output layer's last."""
         read = zip(self._units(), self.features(images), strict=True)
         return [unit.head.logits(h) for unit, h in read]
 
@@ -72,7 +81,7 @@ class Network(nn.Module):
     def _check(self, images: Tensor) -> None:
         """Refuse what would fail deep inside, or give logits that mean nothing."""
         dtype, found = self.mean.dtype, getattr(images, "dtype", type(images).__name__)
-        is_shaped = isinstance(images, Tensor) and images.shape[1:] == self._shape
+        is_shaped = isinstance(images, Tensor) and images.shape[1:] == self.shape
         is_cast = is_shaped and torch.is_autocast_enabled(images.device.type)
         is_typed = is_shaped and (images.dtype == dtype or is_cast)
         got = f"{found} {tuple(getattr(images, 'shape', ()))}"
@@ -83,7 +92,7 @@ class Network(nn.Module):
         if not is_typed:
             levels = " within 0..1" if self._is_trained else ""
             raise ConfigError(
-                f"images must be a batch of {dtype} {('B', *self._shape)}{levels}, but got {got}"
+                f"images must be a batch of {dtype} {('B', *self.shape)}{levels}, but got {got}"
             )
 
     def _units(self) -> list[Unit]:

@@ -44,7 +44,7 @@ class Search:
         self.plan, self.space = bench.plan, bench.space
         self.url = directory.storage_url(config)
         self.ledger = Ledger(
-            study, directory, self.space, self.plan, config.pruning.by, self._measured_costs
+            study, directory, self.space, self.plan, config.ranked_by, self._measured_costs
         )
         self.loop = Loop(config, self.space, self.plan, self.ledger)
         self.baselines = Baselines(study, bench)
@@ -151,7 +151,7 @@ class Search:
             peak = training_peak_bytes(plan, self.config.training, self.data, device=self.device)
             return {COSTS[against].attribute: peak}
         if against == "gap" and (reached := self.baselines.reached(hierarchy)):
-            gap = reached.accuracy - run.history[-1].output(hierarchy)
+            gap = reached.accuracy - run.history[-1].objective(hierarchy)
             return {COSTS[against].attribute: gap}
         return {}
 

@@ -96,7 +96,7 @@ class Loop:
 
     def train(self, asked: Sequence[Hierarchy], executor: Executor) -> Iterator[Run]:
         """Train a cohort; yields its run after each rung, at which it is decided who goes on."""
-        told, by = self._trials.told, self._config.pruning.by
+        told, by = self._trials.told, self._config.ranked_by
         plans = {h: self._plan(h) for h in asked}
         run = executor.start(plans, self._harvest(asked, told), self.schedule, self.stops)
         judge = self._judge(asked, told)

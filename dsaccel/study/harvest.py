@@ -23,9 +23,9 @@ class Harvest:
     epochs: int
     """Trained so far; of a sequential schedule the sum over its units."""
     val_accuracy: float | None
-    """The output layer's after these epochs; None: that was not trained."""
+    """Of the study's exit after these epochs; None: it was not trained."""
     head_accuracy: float | None
-    """The deepest local head's; None: none was trained."""
+    """The deepest head's; None: none was trained."""
     num_parameters: int
     flops: int
     why: str
@@ -42,7 +42,7 @@ def read_harvest(run: Run, hierarchy: Hierarchy, plan: Plan, violation: str | No
         violation: why it is outside the space; None: it is inside.
     """
     rung, why = run.history[-1], violation
-    is_read = hierarchy in rung.accuracies
+    read = rung.read.get(hierarchy)
     if rung.step < run.num_steps:
         step = f"{run.schedule.step_name} {rung.step}"
         cut = f"not trained to the end: what it is a part of was pruned at {step}"
@@ -50,8 +50,8 @@ def read_harvest(run: Run, hierarchy: Hierarchy, plan: Plan, violation: str | No
     return Harvest(
         hierarchy=str(hierarchy),
         epochs=run.epochs_trained(hierarchy),
-        val_accuracy=rung.output(hierarchy) if is_read and rung.has_output else None,
-        head_accuracy=rung.deepest_head(hierarchy) if is_read else None,
+        val_accuracy=read and read.objective,
+        head_accuracy=read and read.exits["head"],
         num_parameters=plan.num_parameters,
         flops=plan.flops,
         why=why or "",

@@ -140,7 +140,7 @@ class Ledger:
             return
         trial, order = self._open.pop(hierarchy)
         attributes = self._reached(run, hierarchy, order)
-        value = None if state == TrialState.PRUNED else run.history[-1].output(hierarchy)
+        value = None if state == TrialState.PRUNED else run.history[-1].objective(hierarchy)
         self._outbox.put(partial(self._close, trial, attributes, state, value))
 
     def _close(
@@ -185,7 +185,7 @@ class Ledger:
         attributes |= self._reached(run, hierarchy, (number, place))
         self.study.add_trial(
             optuna.create_trial(
-                value=run.history[-1].output(hierarchy),
+                value=run.history[-1].objective(hierarchy),
                 params=self._space.to_params(hierarchy),
                 distributions=dict(self._space.distributions()),
                 user_attrs=attributes,
@@ -213,7 +213,7 @@ class Ledger:
 
     def _reached(self, run: Run, hierarchy: Hierarchy, order: tuple[int, int]) -> dict[str, Any]:
         """A trial's attributes when it ends, its file written."""
-        heads = write_heads(self._directory.heads, order, run.head_accuracies(hierarchy))
+        heads = write_heads(self._directory.heads, order, run.reads(hierarchy))
         costs = self._costs(run, hierarchy)
         return reached(run, hierarchy, self._plan(hierarchy)) | heads | costs
 

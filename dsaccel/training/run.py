@@ -9,13 +9,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import astuple
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dsaccel import stopping
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Divergence, Rung, Safe
+from dsaccel.spec.rung import Divergence, Read, Rung, Safe
 from dsaccel.spec.trie import Node, Trie
 
 if TYPE_CHECKING:
@@ -136,17 +137,16 @@ class Run(ABC):
         """`blocks` as a plain number."""
         return int(self.blocks) if self.blocks.denominator == 1 else float(self.blocks)
 
-    def head_accuracies(self, hierarchy: Hierarchy) -> list[list[float]]:
-        """A network's accuracies (0..1): rungs x heads in order of depth, the output's last.
+    def reads(self, hierarchy: Hierarchy) -> list[Read]:
+        """What was read of a network, rung by rung."""
+        return [rung.read[hierarchy] for rung in self.history if hierarchy in rung.read]
 
-        Ragged if the schedule is sequential: a rung has the heads trained so far, the last one has
-        the output layer.
+    def head_accuracies(self, hierarchy: Hierarchy) -> list[list[float]]:
+        """A network's accuracies (0..1): rungs x heads in order of depth, an output layer's last.
+
+        Ragged if the schedule is sequential: a rung has the heads trained so far.
         """
-        return [
-            list(rung.accuracies[hierarchy])
-            for rung in self.history
-            if hierarchy in rung.accuracies
-        ]
+        return [list(read.heads) for read in self.reads(hierarchy)]
 
     def prefixes(self) -> dict[Hierarchy, int]:
         """The number of each network's last node that is trained so far: equal for those who share
@@ -169,25 +169,19 @@ class Run(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """What a run of the same networks goes on from; plain numbers."""
-        rungs = zip(self.history, self._seconds, strict=True)
         return {
             "history": [
-                (
-                    rung.step,
-                    {str(h): heads for h, heads in rung.accuracies.items()},
-                    rung.has_output,
-                    seconds,
-                )
-                for rung, seconds in rungs
+                (rung.step, {str(h): astuple(read) for h, read in rung.read.items()}, seconds)
+                for rung, seconds in zip(self.history, self._seconds, strict=True)
             ]
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a run of the same networks was saved, before any rung."""
         of_text = {str(h): h for h in self.trie.living}
-        for step, accuracies, has_output, seconds in state["history"]:
-            heads = {of_text[text]: each for text, each in accuracies.items()}
-            self._saved.append((Rung(step, heads, has_output), seconds))
+        for step, texts, seconds in state["history"]:
+            read = {of_text[text]: Read(*values) for text, values in texts.items()}
+            self._saved.append((Rung(step, read), seconds))
         self._trained_step = self._saved[-1][0].step if self._saved else 0
 
     @abstractmethod
@@ -222,7 +216,7 @@ class Run(ABC):
             node: float(node.segment.flops * (trained(node, step) - trained(node, self.step)))
             for node in self.trie.nodes()
         }
-        total = sum(flops.values())
+        total = sum(flops.values()) or 1.0  # none, where no unit ends in a stage
         for node, share in flops.items():
             for h in node.asked:
                 self.time_s[h] += seconds * share / total / len(node.asked)
