@@ -250,6 +250,7 @@ def test_it_splits_again_until_it_fits(monkeypatch):
     """More learners than a network has never fit."""
     expected = tiny_study.searched("much", **STUDY)
     make = Cohort.learners.fget
+    assert make is not None
     most = len(Trie(plans("2-2-2")).roots) + 7
 
     def learners(self):

@@ -40,12 +40,9 @@ class Race:
 class Judge(Protocol):
     """Decides on one cohort."""
 
-    @property
-    def sees_all(self) -> bool:
-        """Whether it is told of every rung and of references too; if not, of the stops and of those
-        who may be stopped alone.
-        """
-        ...
+    sees_all: ClassVar[bool]
+    """Whether it is told of every rung and of references too; if not, of the stops and of those who
+    may be stopped alone."""
 
     def losers(
         self,
