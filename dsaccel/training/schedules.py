@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dsaccel.nn.labels import Labels
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node, Trie
@@ -44,8 +45,12 @@ def simultaneous(
         lanes: where the units of a step learn.
     """
 
+    labels = Labels(torch.empty(0))
+
     def train(x: Tensor, y: Tensor) -> None:
-        train_batch(trie.roots, learners, x, y, lanes)
+        labels.follow(y)
+        # what is made of labels must be there before the lanes are: the first step shows what it is
+        train_batch(trie.roots, learners, x, labels, lanes if labels else ONE_LANE)
 
     step = None
     for epoch in range(start + 1, epochs + 1):
@@ -108,18 +113,19 @@ def train_batch(
     roots: list[Node],
     learners: Mapping[Node, Learner],
     x: Tensor,
-    y: Tensor,
+    y: Tensor | Labels,
     lanes: Lanes = ONE_LANE,
 ) -> None:
     """One batch, depth first. Features live until the last child has read them, no longer: memory
     grows with the branches that are open, not with depth.
     """
+    labels = y if isinstance(y, Labels) else Labels(y)  # once for all units
     stack = [(node, x) for node in reversed(roots)]
     del x
     with lanes.step():
         while stack:
             node, features = stack.pop()
-            features = learners[node].step(features, y, lanes)
+            features = learners[node].step(features, labels, lanes)
             stack += [(child, features) for child in reversed(node.children)]
 
 
