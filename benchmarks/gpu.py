@@ -48,9 +48,9 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.cuda_graphs import NUM_EAGER, RecordedStep, Step
+from dsaccel.training.descent import train_batch
 from dsaccel.training.device import repeat_bits
 from dsaccel.training.learner import Learner
-from dsaccel.training.schedules import train_batch
 
 MIB = 2**20
 STANDARD = {name: find_family(name).standard for name in ("resnet18", "resnet50")}

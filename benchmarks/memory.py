@@ -33,10 +33,10 @@ from dsaccel.nn.layers import LayerModule, OutputLayer, Unit
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Trie
+from dsaccel.training.descent import train_batch
 from dsaccel.training.learner import Learner
 from dsaccel.training.memory import estimate
 from dsaccel.training.meter import Machine, peak_bytes
-from dsaccel.training.schedules import train_batch
 
 Side = Literal["layer-wise", "global", "checkpointed"]
 MIB = 2**20

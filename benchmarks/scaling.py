@@ -30,10 +30,10 @@ from dsaccel.report.page import Section, write_page
 from dsaccel.report.table import Table
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
+from dsaccel.training.descent import train_batch
 from dsaccel.training.learner import Learner
 from dsaccel.training.memory import estimate
 from dsaccel.training.meter import Machine, peak_bytes
-from dsaccel.training.schedules import train_batch
 
 MIB = 2**20
 DOCS = Path(__file__).parent.parent / "docs"

@@ -20,7 +20,9 @@ from dsaccel.imports import import_attribute, is_foreign, trusted
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-Kind = Literal["head", "loss", "family", "optimizer", "lr_schedule", "strategy", "pruner", "data"]
+Kind = Literal[
+    "head", "loss", "family", "optimizer", "lr_schedule", "schedule", "strategy", "pruner", "data"
+]
 
 KINDS: dict[Kind, str] = {
     "head": "dsaccel.heads:Head",
@@ -28,6 +30,7 @@ KINDS: dict[Kind, str] = {
     "family": "dsaccel.families:Family",
     "optimizer": "dsaccel.optimizers:Optimizer",
     "lr_schedule": "dsaccel.lr_schedules:LRSchedule",
+    "schedule": "dsaccel.schedules:Schedule",
     "data": "dsaccel.data.source:DataSource",
 }
 """The class that every part of a kind derives from, as `module:Class`."""
@@ -63,6 +66,10 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "steps": "dsaccel.lr_schedules.steps:Steps",
         "cosine": "dsaccel.lr_schedules.cosine:Cosine",
         "constant": "dsaccel.lr_schedules.constant:Constant",
+    },
+    "schedule": {
+        "simultaneous": "dsaccel.schedules.simultaneous:Simultaneous",
+        "sequential": "dsaccel.schedules.sequential:Sequential",
     },
     "data": {
         "digits": "dsaccel.data.sources.digits:Digits",

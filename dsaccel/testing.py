@@ -24,8 +24,8 @@ from dsaccel.parts import BUILTIN, Kind, part_of
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Node, Trie
+from dsaccel.training.descent import train_batch
 from dsaccel.training.learner import Learner
-from dsaccel.training.schedules import train_batch
 
 CHANNELS, SIDE, NUM_CLASSES, BATCH = 3, 8, 4, 16
 EPOCHS = 2

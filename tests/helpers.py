@@ -12,6 +12,8 @@ from torch import Tensor
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.families import build_plan
+from dsaccel.parts import part_of
+from dsaccel.schedules.looking_ahead import ahead_of
 from dsaccel.seeds import derive
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
@@ -79,8 +81,9 @@ def cohort(
     looks_ahead: bool = False,
 ) -> Cohort:
     data = data or Batches()
+    schedule = ahead_of(part_of(training, "schedule")) if looks_ahead else None
     return Cohort(
-        networks, training, data, seed=seed, device=CPU, harvest=harvest, looks_ahead=looks_ahead
+        networks, training, data, seed=seed, device=CPU, harvest=harvest, schedule=schedule
     )
 
 

@@ -26,8 +26,8 @@ from dsaccel.study.folder import StudyDir
 from dsaccel.study.rows import best_trial
 from dsaccel.study.storage import open_study
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.descent import evaluate
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.schedules import evaluate
 from dsaccel.training.train import Training
 
 SMALL = {

@@ -8,10 +8,11 @@ import torch
 from helpers import CPU, NETWORK, TRAINING, Batches, H, cohort, plan, plans
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dsaccel.schedules.simultaneous import simultaneous
 from dsaccel.spec.trie import Trie
 from dsaccel.training.cuda_graphs import NUM_EAGER, CudaGraphs, RecordedStep, RecordingError
+from dsaccel.training.descent import train_batch
 from dsaccel.training.learner import Learner
-from dsaccel.training.schedules import simultaneous, train_batch
 
 
 class Repeats:

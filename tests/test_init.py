@@ -17,7 +17,7 @@ from dsaccel.config.toml import write_toml
 from dsaccel.errors import ConfigError
 from dsaccel.nn.initial_weights import Count
 from dsaccel.nn.weights import load_weights, named_tensors, read_config, save_weights
-from dsaccel.training.schedules import evaluate
+from dsaccel.training.descent import evaluate
 from dsaccel.training.train import Training
 
 WEIGHTS = Path("x.safetensors")

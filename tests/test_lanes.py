@@ -9,8 +9,8 @@ from helpers import CPU, TRAINING, Batches, plans
 from dsaccel.nn.layers import LocalHead, Unit
 from dsaccel.spec.trie import Trie
 from dsaccel.training.cuda_streams import CudaLanes
+from dsaccel.training.descent import train_batch
 from dsaccel.training.learner import Learner
-from dsaccel.training.schedules import train_batch
 
 NUM_LANES = 3
 

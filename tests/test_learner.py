@@ -16,8 +16,8 @@ from dsaccel.nn.labels import Labels
 from dsaccel.nn.layers import LayerModule, LocalHead, Unit
 from dsaccel.nn.similarity import label_similarity, similarity_loss
 from dsaccel.spec.plan import Plan, Segment
+from dsaccel.training.descent import evaluate
 from dsaccel.training.learner import Learner
-from dsaccel.training.schedules import evaluate
 
 TRAINING = TrainingConfig(epochs=4, learning_rate=1e-2)
 PLAIN = NETWORK.model_copy(update={"dropout": 0.0})

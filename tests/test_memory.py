@@ -10,9 +10,9 @@ from dsaccel.heads.linear import LinearPlan
 from dsaccel.spec.trie import Trie
 from dsaccel.training import segment_memory
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.descent import train_batch
 from dsaccel.training.memory import count_nodes, estimate_plans, split_to_fit
 from dsaccel.training.meter import Machine, peak_bytes
-from dsaccel.training.schedules import train_batch
 
 HERE, GPU = Machine.of(CPU), Machine("cuda")
 NETWORK = NetworkConfig(width=1 / 16, dropout=0.2)

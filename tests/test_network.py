@@ -24,7 +24,7 @@ from dsaccel.nn.layers import build_units
 from dsaccel.nn.network import build_network, load_network
 from dsaccel.nn.weights import ImageFacts, save_weights
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.training.schedules import evaluate
+from dsaccel.training.descent import evaluate
 from dsaccel.training.train import Training
 
 FACTS = ImageFacts((0.4, 0.5, 0.6), (0.2, 0.3, 0.4), tuple("abcd"), "hash")

@@ -1,67 +1,32 @@
 """Every network of the paper's tables I to VI can be built and trained, layer-wise and globally."""
 
-import csv
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
-from dsaccel.config.study import NetworkConfig, TrainingConfig
+from dsaccel.config.study import NetworkConfig, StudyConfig, TrainingConfig
+from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.families import Mode, build_plan, check_hierarchy
-from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.paper.rows import NUM_CLASSES, TABLES, Row, all_rows
 from dsaccel.spec.plan import Plan
 from dsaccel.training.learner import Learner
 
 CPU = torch.device("cpu")
-NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
 TINY = 1 / 64
+ROWS = all_rows()
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row of the paper's tables: a network and how it was trained."""
-
-    table: str
-    dataset: str
-    model: str
-    learning_rate: float
-    dropout: float
-    hierarchy: Hierarchy
-
-    @property
-    def family(self) -> str:
-        base = self.model.split("_")[0].lower()
-        return base if base.startswith("resnet") or base == "vgg8b" else "vgg"
-
-    def plan(self, mode: Mode) -> Plan:
-        return build_plan(
-            self.family,
-            self.hierarchy,
-            NetworkConfig(width=TINY, dropout=self.dropout),
-            channels=3,
-            side=32,
-            num_classes=NUM_CLASSES[self.dataset],
-            mode=mode,
-        )
-
-
-def paper_rows() -> list[Row]:
-    with (Path(__file__).parent / "paper_rows.csv").open() as file:
-        return [
-            Row(
-                row["table"],
-                row["dataset"],
-                row["model"],
-                float(row["lr"]),
-                float(row["dropout"]),
-                Hierarchy.parse(row["hierarchy"]),
-            )
-            for row in csv.DictReader(file)
-        ]
-
-
-ROWS = paper_rows()
+def plan_of(row: Row, mode: Mode) -> Plan:
+    return build_plan(
+        row.family,
+        row.hierarchy,
+        NetworkConfig(width=TINY, dropout=row.dropout),
+        channels=3,
+        side=32,
+        num_classes=NUM_CLASSES[row.dataset],
+        mode=mode,
+    )
 
 
 def test_the_tables_have_61_rows():
@@ -77,24 +42,41 @@ def test_every_row_is_a_hierarchy_of_its_family_with_one_local_loss_a_convolutio
         check_hierarchy(row.family, row.hierarchy)
         # a ResNet has a stem as well, a VGG a fully connected unit
         expected = row.hierarchy.num_blocks * convs_a_block[row.family] + 1
-        assert row.plan("local").num_local_losses == expected
-        assert row.plan("global").num_local_losses == 0
+        assert plan_of(row, "local").num_local_losses == expected
+        assert plan_of(row, "global").num_local_losses == 0
 
 
 def test_names_count_the_layers_with_weights():
     # VGG16 has 13 convolutions; two of its three fully connected layers are one of 1024 here
     for row in ROWS:
         if row.family == "vgg" and "_" not in row.model:
-            assert row.plan("local").num_local_losses + 2 == int(row.model.removeprefix("VGG"))
+            assert plan_of(row, "local").num_local_losses + 2 == int(row.model.removeprefix("VGG"))
         if row.model in ("ResNet18", "ResNet50") and row.hierarchy.blocks in (
             (2,) * 4,
             (3, 4, 6, 3),
         ):
-            assert row.plan("local").num_local_losses + 1 == int(row.model.removeprefix("ResNet"))
+            assert plan_of(row, "local").num_local_losses + 1 == int(
+                row.model.removeprefix("ResNet")
+            )
+
+
+def test_each_row_stands_in_a_study_file_of_its_table_with_its_own_settings():
+    folder = Path(__file__).parent.parent / "studies" / "paper"
+    found = {}
+    for path in folder.glob("*.toml"):
+        config = parse_config(StudyConfig, read_toml(path), path.name)
+        table = TABLES[path.name.split("-")[0]]
+        assert config.budget.n_trials == config.budget.cohort_size == len(config.references)
+        assert config.space.constraint == "none"
+        for reference in config.references:
+            own = config.training.learning_rate, config.network.dropout
+            found[table, config.data.name, config.family, reference] = own
+    rows = {(r.table, r.dataset, r.family, str(r.hierarchy)): r for r in ROWS}
+    assert found == {key: (row.learning_rate, row.dropout) for key, row in rows.items()}
 
 
 def train_one_step(row: Row, mode: Mode) -> None:
-    plan = row.plan(mode)
+    plan = plan_of(row, mode)
     training = TrainingConfig(learning_rate=row.learning_rate, batch_size=4)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, 3, plan.side, plan.side, generator=generator)

@@ -6,27 +6,27 @@ from helpers import H
 
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
-from dsaccel.search.pruners import losers, rung_epochs, rung_steps
+from dsaccel.search.pruners import losers, rung_steps
 from dsaccel.spec.hierarchy import Hierarchy
 
 
 def test_the_first_rung_is_the_epoch_after_the_first_decay():
     training = TrainingConfig(epochs=20)
     assert training.learning_rate_at(11) < training.learning_rate_at(10)
-    assert rung_epochs(PruningConfig(), training) == (11,)
+    assert rung_steps(PruningConfig(), training, 4) == (11,)
 
 
 def test_further_rungs_multiply_and_stay_below_the_last_epoch():
     pruning = PruningConfig(grace_epochs=5)
-    assert rung_epochs(pruning, TrainingConfig(epochs=40)) == (5, 10, 20)
-    assert rung_epochs(pruning, TrainingConfig(epochs=41)) == (5, 10, 20, 40)
+    assert rung_steps(pruning, TrainingConfig(epochs=40), 4) == (5, 10, 20)
+    assert rung_steps(pruning, TrainingConfig(epochs=41), 4) == (5, 10, 20, 40)
     pruning = PruningConfig(grace_epochs=2, reduction_factor=1.5)
-    assert rung_epochs(pruning, TrainingConfig(epochs=10)) == (2, 3, 4, 7)
+    assert rung_steps(pruning, TrainingConfig(epochs=10), 4) == (2, 3, 4, 7)
 
 
 def test_rungs_of_a_small_factor_are_distinct():
-    rungs = rung_epochs(
-        PruningConfig(grace_epochs=1, reduction_factor=1.1), TrainingConfig(epochs=6)
+    rungs = rung_steps(
+        PruningConfig(grace_epochs=1, reduction_factor=1.1), TrainingConfig(epochs=6), 4
     )
     assert rungs == (1, 2, 3, 4, 5)
 
@@ -42,7 +42,7 @@ def test_rungs_of_a_small_factor_are_distinct():
     ],
 )
 def test_there_may_be_no_rung(pruning, training):
-    assert rung_epochs(pruning, training) == ()
+    assert rung_steps(pruning, training, 4) == ()
 
 
 @pytest.mark.parametrize("factor", [1.01, 1.5, 2.0, 3.0, 100.0])
@@ -88,11 +88,6 @@ def test_a_sequential_cohort_is_ranked_after_each_stage_but_the_last():
         rung_steps(PruningConfig(grace_epochs=3), training, 4)
 
 
-def test_a_simultaneous_cohort_is_ranked_after_epochs():
-    pruning, training = PruningConfig(grace_epochs=5), TrainingConfig(epochs=40)
-    assert rung_steps(pruning, training, 4) == rung_epochs(pruning, training)
-
-
 def test_those_who_are_one_network_so_far_go_on_or_stop_together():
     values = {
         H("1-1"): 0.7,
@@ -123,7 +118,7 @@ def test_the_best_percent_rounded_up_go_on(percentile, living):
 def test_percentile_leaves_the_rungs_as_they_are():
     training = TrainingConfig(epochs=40)
     pruning = PruningConfig(kind="percentile", percentile=75, grace_epochs=5)
-    assert rung_epochs(pruning, training) == (5, 10, 20)
+    assert rung_steps(pruning, training, 4) == (5, 10, 20)
     sequential = TrainingConfig(schedule="sequential")
     assert rung_steps(PruningConfig(kind="percentile", percentile=75), sequential, 4) == (1, 2, 3)
 

@@ -11,7 +11,7 @@ from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError
 from dsaccel.parts import part_of
-from dsaccel.search.pruners import rung_epochs
+from dsaccel.search.pruners import rung_steps
 from dsaccel.training.learner import Learner
 
 CPU = torch.device("cpu")
@@ -46,10 +46,10 @@ def test_warm_up_rises_in_equal_steps_to_the_schedules_rate():
 
 def test_a_constant_rate_asks_for_the_first_rung():
     with pytest.raises(ConfigError, match="grace_epochs must be set with lr_schedule constant"):
-        rung_epochs(PruningConfig(), training(lr_schedule="constant"))
+        rung_steps(PruningConfig(), training(lr_schedule="constant"), 4)
     pruning = PruningConfig(grace_epochs=3)
-    assert rung_epochs(pruning, training(lr_schedule="constant")) == (3, 6)
-    assert rung_epochs(PruningConfig(kind="none"), training(lr_schedule="constant")) == ()
+    assert rung_steps(pruning, training(lr_schedule="constant"), 4) == (3, 6)
+    assert rung_steps(PruningConfig(kind="none"), training(lr_schedule="constant"), 4) == ()
 
 
 @pytest.mark.parametrize(

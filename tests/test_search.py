@@ -15,7 +15,7 @@ from dsaccel.errors import ConfigError, MismatchError, NoResultError, StorageErr
 from dsaccel.report.results import search_summary
 from dsaccel.search.engine import Search
 from dsaccel.search.outcome import check_winner
-from dsaccel.search.pruners import rung_epochs
+from dsaccel.search.pruners import rung_steps
 from dsaccel.search.setup import resolve
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
@@ -25,7 +25,7 @@ from dsaccel.study.record import TrialRecord
 from dsaccel.study.resume import Recorded, check_same, study_fingerprint
 from dsaccel.study.rows import best_trial, read_rows
 from dsaccel.study.trials import CONSTRAINT, FINITE, Ledger
-from dsaccel.training import schedules
+from dsaccel.training import descent
 from dsaccel.training.train import Training
 
 SHORTEST = {"training": {"epochs": 1}}
@@ -79,14 +79,14 @@ def test_a_reference_on_the_way_to_another_is_trained_in_its_own_right():
 
 
 def test_even_the_worst_reference_goes_on_at_a_rung(monkeypatch):
-    real = schedules.evaluate
+    real = descent.evaluate
 
     def worst_reference(*args):
         accuracies = real(*args)
         worst = Hierarchy((2, 1, 1))
         return accuracies | {worst: tuple(0.0 for _ in accuracies[worst])}
 
-    monkeypatch.setattr(schedules, "evaluate", worst_reference)
+    monkeypatch.setattr(descent, "evaluate", worst_reference)
     search = searched("worst", budget={"n_trials": 3, "cohort_size": 3, "baseline": False})
     states = {t.user_attrs["hierarchy"]: t.state for t in asked_trials(search)}
     assert states.pop("2-1-1") == TrialState.COMPLETE
@@ -120,14 +120,14 @@ def test_each_row_holds_what_the_dashboard_and_the_report_need(finished, folder,
 
 
 def test_the_objective_is_the_last_epochs_accuracy_not_the_best(monkeypatch):
-    real, calls = schedules.evaluate, itertools.count(1)
+    real, calls = descent.evaluate, itertools.count(1)
 
     def collapses_at_the_end(trie, learners, batches):
         factor = 0.5 if next(calls) % 4 == 0 else 1
         accuracies = real(trie, learners, batches)
         return {name: tuple(factor * a for a in heads) for name, heads in accuracies.items()}
 
-    monkeypatch.setattr(schedules, "evaluate", collapses_at_the_end)
+    monkeypatch.setattr(descent, "evaluate", collapses_at_the_end)
     search = searched("collapsed", budget={"n_trials": 1, "cohort_size": 1, "baseline": False})
     (trial,) = search.study.trials
     (rungs,) = heads(search).values()
@@ -178,7 +178,7 @@ def test_a_password_is_not_shown(finished, monkeypatch):
 
 
 def test_a_cohorts_worse_half_is_pruned_at_the_rung(finished):
-    (rung,) = rung_epochs(finished.config.pruning, finished.config.training)
+    (rung,) = rung_steps(finished.config.pruning, finished.config.training, 4)
     assert rung == 3  # two of four epochs before the first decay, one after it
     for start in (0, 3):
         cohort = asked_trials(finished)[start : start + 3]
@@ -618,7 +618,7 @@ def test_an_error_of_the_training_is_not_blamed_on_the_storage(monkeypatch):
     def broken(*_args):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(schedules, "evaluate", broken)
+    monkeypatch.setattr(descent, "evaluate", broken)
     with pytest.raises(ValueError, match="a bug"):
         searched("broken")
 

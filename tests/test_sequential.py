@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from dsaccel.config.study import StudyConfig, TrainingConfig
 from dsaccel.nn.layers import Features
+from dsaccel.schedules.sequential import sequential
 from dsaccel.search.setup import open_search
 from dsaccel.seeds import derive
 from dsaccel.spec.trie import Trie
@@ -20,7 +21,6 @@ from dsaccel.study.resume import Recorded, check_same
 from dsaccel.training import learner as learner_module
 from dsaccel.training.feature_cache import FeatureCache, Key
 from dsaccel.training.learner import Learner
-from dsaccel.training.sequential import sequential
 
 TRAINING = TrainingConfig(
     schedule="sequential", epochs=2, batch_size=16, learning_rate=1e-2, lr_milestones=(0.5,)

@@ -12,7 +12,9 @@ from pathlib import Path
 from dsaccel.config.study import BudgetConfig, ConfirmConfig, PruningConfig, StudyConfig
 from dsaccel.config.toml import differences
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
+from dsaccel.parts import part_of
 from dsaccel.planner import Planner
+from dsaccel.schedules import Schedule
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
@@ -43,11 +45,14 @@ class Landscape:
     depth, the output layer's last."""
 
     @property
+    def schedule(self) -> Schedule:
+        """In which order the units learned."""
+        return part_of(self.config.training, "schedule")
+
+    @property
     def num_steps(self) -> int:
         """The last step, at which the output layer's accuracy is the objective."""
-        if self.config.training.schedule == "sequential":
-            return len(self.config.space.num_blocks)
-        return self.config.training.epochs
+        return self.schedule.num_steps(len(self.config.space.num_blocks))
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -62,7 +67,7 @@ class Landscape:
 
     def has_output(self, step: int) -> bool:
         """Whether the last accuracy of a step is the output layer's."""
-        return self.config.training.schedule == "simultaneous" or step == self.num_steps
+        return self.schedule.has_output(step, len(self.config.space.num_blocks))
 
     def objective(self, seed: int, hierarchy: Hierarchy) -> float:
         """The output layer's accuracy after the last step."""

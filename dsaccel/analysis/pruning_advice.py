@@ -177,8 +177,7 @@ def _foretells(ranks: RankAgreement, step: int, by: RankedBy) -> bool:
 
 
 def _rankings(ranks: RankAgreement) -> tuple[RankedBy, ...]:
-    is_sequential = ranks.landscape.config.training.schedule == "sequential"
-    return ("head",) if is_sequential else ("head", "output")
+    return ranks.landscape.schedule.ranked_by
 
 
 def _rungs(ranks: RankAgreement, pruning: PruningConfig) -> tuple[int, ...]:
@@ -187,7 +186,7 @@ def _rungs(ranks: RankAgreement, pruning: PruningConfig) -> tuple[int, ...]:
 
 
 def _graces(ranks: RankAgreement) -> list[int | None]:
-    """First rungs to try, the latest first; a sequential schedule has no choice."""
-    if ranks.landscape.config.training.schedule == "sequential":
+    """First rungs to try, the latest first, where the schedule leaves a choice."""
+    if not ranks.landscape.schedule.all_at_once:
         return [None]
     return list(range(ranks.landscape.num_steps - 1, 0, -1))

@@ -105,7 +105,7 @@ class Replay:
         if policy.pruning.is_optunas:
             make_pruner(policy.pruning)
         landscape, space = oracle.landscape, oracle.space
-        if policy.strategy == "beam" and landscape.config.training.schedule != "sequential":
+        if policy.strategy == "beam" and landscape.schedule.all_at_once:
             raise ConfigError(
                 "strategy beam builds on finished stages, so the landscape must be of a study with "
                 f"the sequential schedule, but it is {landscape.config.training.schedule}; choose "
@@ -153,7 +153,9 @@ class Replay:
     @property
     def _blocks(self) -> float:
         training = self.oracle.landscape.config.training
-        return self._block_steps / (training.epochs if training.schedule == "simultaneous" else 1)
+        return self._block_steps / (
+            training.epochs if self.oracle.landscape.schedule.all_at_once else 1
+        )
 
     @property
     def _regret(self) -> float:
@@ -287,7 +289,7 @@ class Replay:
 
     @property
     def _is_sequential(self) -> bool:
-        return self.oracle.landscape.config.training.schedule == "sequential"
+        return not self.oracle.landscape.schedule.all_at_once
 
 
 def _rungs(landscape: Landscape, seed: int) -> dict[int, Rung]:

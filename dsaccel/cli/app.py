@@ -18,6 +18,7 @@ from dsaccel.cli.options import with_options
 from dsaccel.cli.pareto import pareto
 from dsaccel.cli.replay import replay
 from dsaccel.cli.report import report
+from dsaccel.cli.reproduce import reproduce
 from dsaccel.cli.search import search
 from dsaccel.cli.train import train
 from dsaccel.cli.variance import variance
@@ -35,6 +36,7 @@ COMMANDS = (
     variance,
     landscape,
     replay,
+    reproduce,
 )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from dsaccel.confirm.run import ConfirmProgress
+    from dsaccel.paper.train import JobProgress
     from dsaccel.search.progress import Progress
 
 PIPE_WIDTH = 10_000
@@ -35,7 +36,7 @@ class Output:
         self.progress = _console(stderr=True)
         self.result = self.progress if as_json else _console(stderr=False)
 
-    def run(self, steps: "Generator[Progress | ConfirmProgress]") -> None:
+    def run(self, steps: "Generator[Progress | ConfirmProgress | JobProgress]") -> None:
         """Show each step of what trains, and what is logged meanwhile."""
         import logging
 

@@ -45,9 +45,11 @@ class NetworkConfig(Section):
 
 
 class TrainingConfig(Section):
-    schedule: Literal["simultaneous", "sequential"] = "simultaneous"
+    schedule: Annotated[str, NamesPart("schedule")] = "simultaneous"
     """`simultaneous`: every unit learns on every batch; `sequential` (the paper's Algorithm 1): one
     unit after another, each for all epochs, the units below it frozen."""
+    schedule_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the schedule that are no settings of `[training]`."""
     epochs: int = Field(default=400, ge=1)
     """Passes over the training images (of each unit, if `sequential`); the learning-rate schedule
     spans all of them."""
@@ -85,9 +87,10 @@ class TrainingConfig(Section):
     computed again otherwise. Changes no result."""
     feature_cache_host_mib: int = Field(default=2048, ge=0)
     """The same in host memory, used when the device's share is full. Changes no result."""
-    cuda_graph: bool = False
+    cuda_graph: bool | Literal["auto"] = "auto"
     """On CUDA, `simultaneous`: launch a step of all networks as one recorded graph, if the
-    optimizer can be recorded. Off, because it has not run on a GPU yet. Changes no result."""
+    optimizer can be recorded; `auto`: if steps of one network, recorded, also give the bits of
+    steps as they are, which is tried at the start. Changes no result."""
     cuda_lanes: int = Field(default=1, ge=1, le=MAX_CUDA_LANES)
     """With `cuda_graph`: how many units may learn at the same time. Takes the more memory the more
     there are. Changes no result."""
@@ -95,7 +98,7 @@ class TrainingConfig(Section):
     @property
     def step_name(self) -> Literal["epoch", "stage"]:
         """What a rung comes after."""
-        return "epoch" if self.schedule == "simultaneous" else "stage"
+        return part_of(self, "schedule").step_name
 
     @property
     def deciding(self) -> "TrainingConfig":

@@ -45,9 +45,9 @@ from dsaccel.study.writing import add_readings, write_confirmation
 from dsaccel.text import utc_now
 from dsaccel.training.checkpoint import Checkpoints, is_whole, remove_checkpoint
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.descent import evaluate
 from dsaccel.training.device import running
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.schedules import evaluate
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.families import Mode
+from dsaccel.parts import part_of
 from dsaccel.spec.plan import Block, Plan
 from dsaccel.text import amount
 from dsaccel.training.memory import Estimate, estimate_plans
@@ -110,7 +111,7 @@ def memory_table(memory: Mapping[Mode, Estimate], training: TrainingConfig) -> T
     table = Table(
         title=f"memory of training on a CPU, {training.precision}, batches of "
         f"{training.batch_size}, MiB (estimate"
-        + (", without feature caches)" if training.schedule == "sequential" else ")"),
+        + (")" if part_of(training, "schedule").all_at_once else ", without feature caches)"),
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )

@@ -9,12 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from dsaccel.confirm.run import ConfirmProgress
+from dsaccel.paper.train import JobProgress
 from dsaccel.report.confirmation import progress_line, progress_panel
 from dsaccel.search.progress import Progress
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.text import duration, percent
 
 NUM_SHOWN = 6
+MODE_NAMES = {"local": "layer-wise", "global": "global"}
 
 
 class LiveView:
@@ -52,14 +54,33 @@ class LiveView:
 
 
 class ProgressView(LiveView):
-    """Of a search, and of a confirmation."""
+    """Of a search, of a confirmation, and of the paper's networks."""
 
-    def update(self, progress: Progress | ConfirmProgress) -> None:
+    def update(self, progress: Progress | ConfirmProgress | JobProgress) -> None:
         """After a rung."""
         if isinstance(progress, Progress):
             self.show(_panel(progress), _line(progress))
-        else:
+        elif isinstance(progress, ConfirmProgress):
             self.show(progress_panel(progress), progress_line(progress))
+        else:
+            self.show(_job_panel(progress), _job_line(progress))
+
+
+def _job_panel(progress: JobProgress) -> Table:
+    table = Table.grid(padding=(0, 2))
+    what = Text(f"reproduce: {MODE_NAMES[progress.mode]}", style="bold")
+    table.add_row(what, f"{progress.number} of {progress.num_jobs}, seed {progress.seed}")
+    table.add_row("epoch", f"{progress.epoch} of {progress.num_epochs}")
+    table.add_row("networks", "  ".join(progress.names))
+    return table
+
+
+def _job_line(progress: JobProgress) -> str:
+    return (
+        f"reproduce {MODE_NAMES[progress.mode]} {progress.number}/{progress.num_jobs}  "
+        f"seed {progress.seed}  epoch {progress.epoch}/{progress.num_epochs}  "
+        f"{' '.join(progress.names)}"
+    )
 
 
 def _panel(progress: Progress) -> Table:

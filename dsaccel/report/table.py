@@ -11,6 +11,12 @@ from rich.text import Text
 from dsaccel.statistics import Interval
 
 RowStyle = Literal["", "best", "unfinished"]
+LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+}
 TERMINAL_STYLES: dict[RowStyle, str] = {"": "", "best": "bold green", "unfinished": "dim"}
 
 
@@ -47,6 +53,23 @@ class Table:
         rows = [_without(row, index) for row in self.rows]
         return replace(self, headings=_without(self.headings, index), rows=rows)
 
+    def latex(self) -> str:
+        """A LaTeX `tabular` in the manner of booktabs."""
+        columns = "".join("l" if i in self.words else "r" for i in range(len(self.headings)))
+        lines = [" & ".join(map(_latex, row)) + r" \\" for row in (self.headings, *self.rows)]
+        return "\n".join(
+            [
+                rf"\begin{{tabular}}{{{columns}}}",
+                r"\toprule",
+                lines[0],
+                r"\midrule",
+                *lines[1:],
+                r"\bottomrule",
+                r"\end{tabular}",
+                "",
+            ]
+        )
+
     def __rich__(self) -> RichTable:
         """What rich prints."""
         table = RichTable(
@@ -66,6 +89,10 @@ class Table:
             # Text, not str: names come from a storage, and rich would read str as markup
             table.add_row(*map(Text, row), style=TERMINAL_STYLES[style])
         return table
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)
 
 
 def _without(cells: Sequence[str], index: int) -> list[str]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 from dsaccel.config.study import PruningConfig, StudyConfig
 from dsaccel.errors import ConfigError
+from dsaccel.parts import part_of
+from dsaccel.schedules.sequential import Sequential
 from dsaccel.spec.hierarchy import Blocks, Hierarchy
 
 
@@ -50,7 +52,7 @@ def beam_config(config: StudyConfig) -> StudyConfig:
     Raises:
         ConfigError: if stages do not begin with a unit of their own, trained after what is below.
     """
-    if config.training.schedule != "sequential":
+    if not isinstance(part_of(config.training, "schedule"), Sequential):
         raise ConfigError(
             "strategy beam builds on finished stages, so training.schedule must be sequential, but "
             f"got {config.training.schedule}; add --schedule sequential"

@@ -13,6 +13,9 @@ from optuna import Study
 from optuna.trial import TrialState
 
 from dsaccel.errors import ConfigError
+from dsaccel.parts import part_of
+from dsaccel.schedules import Schedule
+from dsaccel.schedules.looking_ahead import ahead_of
 from dsaccel.search.baselines import Baselines
 from dsaccel.search.beam import beam_losers
 from dsaccel.search.optuna_pruners import OptunaJudge
@@ -54,8 +57,10 @@ class Search:
         self.url = directory.storage_url(config)
         num_stages = len(config.space.num_blocks)
         self._prune_at = rung_steps(config.pruning, config.training, num_stages)
+        self._schedule: Schedule = part_of(config.training, "schedule")
         if config.budget.strategy == "beam":
             self._prune_at = tuple(range(1, num_stages))
+            self._schedule = ahead_of(self._schedule)
         self._cost = COSTS[config.budget.against] if config.budget.against else None
         self.ledger = Ledger(
             study, directory, self.space, self.plan, config.pruning.by, self._measured_costs
@@ -224,7 +229,7 @@ class Search:
             seed=self.config.seed,
             device=self.device,
             harvest=self._harvest(hierarchies, known),
-            looks_ahead=self.config.budget.strategy == "beam",
+            schedule=self._schedule,
             split={"stops": self._prune_at, "folder": self.directory.parts},
         )
 

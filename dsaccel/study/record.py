@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
+from dsaccel.parts import BUILTIN, load_class
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Divergence
 from dsaccel.study.folder import StudyDir
@@ -124,6 +125,11 @@ class TrialRecord:
     def head_stages(self) -> tuple[int, ...]:
         """The stage of each local head, as in `Plan`; empty if it is not recorded."""
         return tuple(self._attributes.get("head_stages") or ())
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the output layer was trained: under some schedules it is the last to be."""
+        return "val_accuracy" in self._attributes
 
     @property
     def _attributes(self) -> dict[str, Any]:
@@ -296,7 +302,13 @@ class StudyRecord:
     @property
     def step_name(self) -> Literal["epoch", "stage"]:
         """What a rung of the study's schedule comes after."""
-        return "stage" if self.section("training").get("schedule") == "sequential" else "epoch"
+        stored = self.attributes.get("step_name")
+        if stored in ("epoch", "stage"):
+            return stored
+        # of an earlier version, or no study at all
+        name = self.section("training").get("schedule")
+        shipped = name in BUILTIN["schedule"]
+        return load_class("schedule", str(name)).step_name if shipped else "epoch"
 
     @property
     def ranked_by(self) -> Literal["output layer", "deepest head"]:

@@ -53,10 +53,8 @@ class Row:
 
     @property
     def has_output(self) -> bool:
-        """Whether the last of `head_accuracies` is the output layer: it is trained last of all
-        under the sequential schedule.
-        """
-        return self.is_complete or self.step_name == "epoch"
+        """Whether the last of `head_accuracies` is the output layer's."""
+        return self.is_complete or self.trial.has_output
 
     @property
     def may_be_best(self) -> bool:

@@ -21,6 +21,7 @@ def write_beginning(study: Study, config: StudyConfig, data: Data) -> None:
     study.set_user_attr("fingerprint", data.fingerprint)
     study.set_user_attr("num_val", data.num_val)
     study.set_user_attr("num_classes", data.num_classes)
+    study.set_user_attr("step_name", config.training.step_name)
     study.set_user_attr("data_notes", list(data.notes))
     study.set_user_attr("parts", [asdict(part) for part in foreign_parts(config)])
     study.set_user_attr("config", config.model_dump(mode="json"))

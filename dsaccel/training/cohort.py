@@ -5,7 +5,8 @@ A cohort can be saved at any rung and goes on from there bit for bit.
 
 import time
 from collections.abc import Generator, Iterator, Mapping
-from typing import Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,12 +16,11 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Divergence, Rung
 from dsaccel.spec.trie import Node, Trie
-from dsaccel.training.cuda_graphs import CudaGraphs
-from dsaccel.training.cuda_streams import ONE_LANE, CudaLanes
-from dsaccel.training.feature_cache import FeatureCache
+from dsaccel.training.descent import Batches, drop_retired
 from dsaccel.training.learner import Learner
-from dsaccel.training.schedules import Batches, drop_retired, simultaneous
-from dsaccel.training.sequential import sequential
+
+if TYPE_CHECKING:
+    from dsaccel.schedules import Schedule
 
 
 class Cohort:
@@ -35,32 +35,31 @@ class Cohort:
         seed: int,
         device: torch.device,
         harvest: Mapping[Hierarchy, Plan] | None = None,
-        looks_ahead: bool = False,
+        schedule: "Schedule | None" = None,
     ) -> None:
         """
         Args:
             plans: the networks that are asked for.
-            training: schedule, epochs, learning rate.
+            training: epochs, learning rate, schedule.
             data: batches on the device.
             seed: of all random numbers.
             device: where the learners are.
             harvest: networks that are read on the way where possible.
-            looks_ahead: as in `sequential`.
+            schedule: in place of that of `training`.
         """
         self.training = training
-        self._looks_ahead = looks_ahead
+        self.schedule: Schedule = schedule or part_of(training, "schedule")
         self.data = data
         self.device = device
         self.trie = Trie(plans)
         self.harvested = [
             h for h, plan in (harvest or {}).items() if self.trie.add_harvest(h, plan)
         ]
-        is_sequential = training.schedule == "sequential"
-        self.num_steps = self.trie.num_stages if is_sequential else training.epochs
+        self.num_steps = self.schedule.num_steps(self.trie.num_stages)
         """The last rung, which is not reached if all networks are retired before."""
         self.seed = seed
         self.learners = self._make_learners()
-        self._blocks_learned = 0.0
+        self._blocks_learned = Fraction(0)
         """Summed over rungs; see `blocks_trained`."""
         self.history: list[Rung] = []
         """The rungs so far, oldest first."""
@@ -86,7 +85,7 @@ class Cohort:
     def rungs(self) -> Generator[Rung]:
         """Train on to the last rung; networks may be retired between two rungs, even all."""
         started = time.perf_counter()
-        for rung in self._schedule():
+        for rung in self._train():
             shares = self._learned(rung.step)
             self._share_time(time.perf_counter() - started, shares)
             self._count_blocks(shares)
@@ -100,9 +99,8 @@ class Cohort:
         after a quarter of its epochs counts a quarter, and one of two units of which one has
         learned counts a half.
         """
-        is_simultaneous = self.training.schedule == "simultaneous"
-        blocks = self._blocks_learned / (self.training.epochs if is_simultaneous else 1)
-        return int(blocks) if blocks.is_integer() else blocks
+        blocks = self._blocks_learned
+        return int(blocks) if blocks.denominator == 1 else float(blocks)
 
     def head_accuracies(self, hierarchy: Hierarchy) -> list[list[float]]:
         """A network's accuracies (0..1): rungs x heads in order of depth, the output's last.
@@ -117,23 +115,19 @@ class Cohort:
         ]
 
     def prefixes(self) -> dict[Hierarchy, int]:
-        """The number of each network's last trained node: equal for those who share all that is
-        trained so far. If the schedule is simultaneous, no two do.
+        """The number of each network's last node that is trained so far: equal for those who share
+        all that is.
         """
-        is_sequential = self.training.schedule == "sequential"
         trained: dict[Hierarchy, int] = {}
         for h in self.trie.living:
             path = self.trie.path(h)
-            numbers = [n.number for n in path if not is_sequential or n.stage <= self.step]
+            numbers = [n.number for n in path if self.schedule.trained(n, self.step) > 0]
             trained[h] = numbers[-1] if numbers else -1
         return trained
 
     def epochs_trained(self, hierarchy: Hierarchy) -> int:
         """Epochs that a network has learned for; if sequential, the sum over its units."""
-        if self.training.schedule == "simultaneous":
-            return self.step
-        num_units = sum(self._num_trained(node, self.step) for node in self.trie.path(hierarchy))
-        return self.training.epochs * num_units
+        return self.schedule.epochs_trained(self.trie.path(hierarchy), self.step)
 
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
         """Where the training of a network has left the finite numbers, if it has."""
@@ -168,7 +162,7 @@ class Cohort:
                 for rung in self.history
             ],
             "time_s": {str(h): time_s for h, time_s in self.time_s.items()},
-            "blocks_learned": self._blocks_learned,
+            "blocks_learned": str(self._blocks_learned),
             "learners": {
                 node.number: self.learners[node].state_dict()
                 for node in self.trie.nodes()
@@ -185,7 +179,7 @@ class Cohort:
             for step, accuracies, has_output in state["history"]
         ]
         self.time_s = {of_text[text]: time_s for text, time_s in state["time_s"].items()}
-        self._blocks_learned = state["blocks_learned"]
+        self._blocks_learned = Fraction(state["blocks_learned"])
         drop_retired(self.trie, self.learners)
         for node, learner in self.learners.items():
             learner.load_state_dict(state["learners"][node.number])
@@ -196,63 +190,22 @@ class Cohort:
             for node in self.trie.nodes()
         }
 
-    def _schedule(self) -> Iterator[Rung]:
-        epochs, start = self.training.epochs, self.step
-        if self.training.schedule == "simultaneous":
-            recorder, lanes = None, ONE_LANE
-            records = part_of(self.training, "optimizer").records
-            if self.training.cuda_graph and self.device.type == "cuda" and records:
-                recorder = CudaGraphs(self.device)
-                if self.training.cuda_lanes > 1:
-                    lanes = CudaLanes(self.device, self.training.cuda_lanes)
-            return simultaneous(
-                self.trie,
-                self.learners,
-                self.data,
-                epochs,
-                start=start,
-                recorder=recorder,
-                lanes=lanes,
-            )
-        cache = FeatureCache(
-            self.device,
-            device_bytes=self.training.feature_cache_mib * 2**20,
-            host_bytes=self.training.feature_cache_host_mib * 2**20,
-        )
-        return sequential(
-            self.trie,
-            self.learners,
-            self.data,
-            epochs,
-            cache=cache,
-            start=start,
-            looks_ahead=self._looks_ahead,
-        )
+    def _train(self) -> Iterator[Rung]:
+        return self.schedule.rungs(self.trie, self.learners, self.data, start=self.step)
 
-    def _learned(self, step: int) -> dict[Node, float]:
-        """The share of each node's units that learned from the rung behind us to this one."""
-        nodes = list(self.trie.nodes())
-        if self.training.schedule == "simultaneous":
-            return dict.fromkeys(nodes, 1.0)
-        shares = {}
-        for node in nodes:
-            num = self._num_trained(node, step) - self._num_trained(node, self.step)
-            if num > 0:
-                shares[node] = num / node.segment.num_units
-        return shares
+    def _learned(self, step: int) -> dict[Node, Fraction]:
+        """How much of each node's training happened from the rung behind us to this one."""
+        shares = {
+            node: self.schedule.trained(node, step) - self.schedule.trained(node, self.step)
+            for node in self.trie.nodes()
+        }
+        return {node: share for node, share in shares.items() if share}
 
-    def _num_trained(self, node: Node, step: int) -> int:
-        """Units that have learned at a rung of a sequential schedule."""
-        if node.stage <= step:
-            return node.segment.num_units
-        is_next = node.stage == step + 1 and (node.parent is None or node.parent.stage <= step)
-        return int(self._looks_ahead and step > 0 and is_next)
-
-    def _count_blocks(self, shares: Mapping[Node, float]) -> None:
+    def _count_blocks(self, shares: Mapping[Node, Fraction]) -> None:
         self._blocks_learned += sum(node.num_blocks * share for node, share in shares.items())
 
-    def _share_time(self, seconds: float, shares: Mapping[Node, float]) -> None:
-        flops = {node: node.segment.flops * share for node, share in shares.items()}
+    def _share_time(self, seconds: float, shares: Mapping[Node, Fraction]) -> None:
+        flops = {node: float(node.segment.flops * share) for node, share in shares.items()}
         per_flop = seconds / sum(flops.values())
         for node in shares:
             for h in node.asked:

@@ -16,9 +16,9 @@ from dsaccel.nn.network import plan_of
 from dsaccel.nn.weights import SUFFIX, ImageFacts, load_weights, read_facts, weights_hash
 from dsaccel.spec.trie import Trie
 from dsaccel.text import utc_now
+from dsaccel.training.descent import evaluate
 from dsaccel.training.device import resolve_runtime, start_runtime
 from dsaccel.training.learner import Learner
-from dsaccel.training.schedules import evaluate
 from dsaccel.training.workbench import Bench
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from dsaccel.config.study import TrainingConfig
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.descent import Batches
 from dsaccel.training.meter import peak_bytes
-from dsaccel.training.schedules import Batches
 
 
 class FirstBatches:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 
 from dsaccel.config.study import TrainingConfig
+from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Node, Trie
@@ -71,7 +72,7 @@ def estimate(
     images = max((_images(root, training).nbytes for root in trie.roots), default=0)
     optimizer = sum(unit.optimizer for node in nodes for unit in node.units)
     is_cuda, lanes, cached = machine.device == "cuda", 1, 0
-    if training.schedule == "simultaneous":
+    if part_of(training, "schedule").all_at_once:
         peak = max(_simultaneous_peaks(trie.roots, counted, held=images), default=0)
         if is_cuda and training.cuda_graph:
             lanes = training.cuda_lanes

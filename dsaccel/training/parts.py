@@ -9,8 +9,9 @@ both, and learners wait on disk in between.
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,9 +22,12 @@ from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.descent import Batches
 from dsaccel.training.learner import Learner
 from dsaccel.training.memory import split_to_fit
-from dsaccel.training.schedules import Batches
+
+if TYPE_CHECKING:
+    from dsaccel.schedules import Schedule
 
 STRIDE_S = 300.0
 """The first part is trained at least this long before the others catch up: the shorter, the more
@@ -39,7 +43,7 @@ class SplitCohort(Cohort):
         stops: the rungs after which networks may be retired: no part is trained beyond one before
             all have arrived.
         folder: learners are kept here while others are trained; who makes a cohort empties it.
-        training, data, seed, device, harvest, looks_ahead: as of a cohort.
+        training, data, seed, device, harvest, schedule: as of a cohort.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class SplitCohort(Cohort):
         seed: int,
         device: torch.device,
         harvest: Mapping[Hierarchy, Plan] | None = None,
-        looks_ahead: bool = False,
+        schedule: "Schedule | None" = None,
         fits: Callable[[Sequence[Hierarchy]], bool],
         stops: Collection[int],
         folder: Path,
@@ -63,7 +67,7 @@ class SplitCohort(Cohort):
             seed=seed,
             device=device,
             harvest=harvest,
-            looks_ahead=looks_ahead,
+            schedule=schedule,
         )
         self._plans = dict(plans)
         self._harvest = dict(harvest or {})
@@ -72,7 +76,7 @@ class SplitCohort(Cohort):
         self._waiting: dict[int, Any] = {}
         """Learners' states by node number, in files that are mapped into memory."""
         self._waiting_step = 0
-        self._blocks_of_parts = 0.0
+        self._blocks_of_parts = Fraction(0)
         self._in_memory: list[Hierarchy] = []
         self._folder = folder
         make_folder(folder)
@@ -105,15 +109,15 @@ class SplitCohort(Cohort):
         self._waiting = dict(state["learners"])
         self._waiting_step = self.step
 
-    def _count_blocks(self, shares: Mapping[Node, float]) -> None:
+    def _count_blocks(self, shares: Mapping[Node, Fraction]) -> None:
         """What two parts share is trained in both."""
         self._blocks_learned += self._blocks_of_parts
-        self._blocks_of_parts = 0.0
+        self._blocks_of_parts = Fraction(0)
 
     def _make_learners(self) -> dict[Node, Learner]:
         return {}
 
-    def _schedule(self) -> Iterator[Rung]:
+    def _train(self) -> Iterator[Rung]:
         while self.step < self.num_steps and self.trie.asked:
             yield from self._advance()
 
@@ -157,7 +161,7 @@ class SplitCohort(Cohort):
             seed=self.seed,
             device=self.device,
             harvest={h: p for h, p in self._harvest.items() if h in self.trie.living},
-            looks_ahead=self._looks_ahead,
+            schedule=self.schedule,
         )
         part.history = list(self.history)
         for node, number in self._numbers(part).items():

@@ -1,4 +1,4 @@
-"""Train a trie. A schedule yields rungs and decides nothing: who retires is decided between two."""
+"""Go down a trie with a batch, depth first: to train its units, and to read their heads."""
 
 from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from typing import Protocol
@@ -8,9 +8,7 @@ from torch import Tensor
 
 from dsaccel.nn.labels import Labels
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node, Trie
-from dsaccel.training.cuda_graphs import RecordedStep, Recorder
 from dsaccel.training.cuda_streams import ONE_LANE, Lanes
 from dsaccel.training.learner import Learner
 
@@ -21,51 +19,6 @@ class Batches(Protocol):
     def train_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]: ...
 
     def val_batches(self) -> Iterator[tuple[Tensor, Tensor]]: ...
-
-
-def simultaneous(
-    trie: Trie,
-    learners: MutableMapping[Node, Learner],
-    data: Batches,
-    epochs: int,
-    *,
-    start: int = 0,
-    recorder: Recorder | None = None,
-    lanes: Lanes = ONE_LANE,
-) -> Iterator[Rung]:
-    """Every unit learns on every batch; a rung after each epoch, as long as a network lives.
-
-    Args:
-        trie: the networks; what retires between two rungs is trained no further.
-        learners: one a node; those of retired nodes are dropped, which frees their memory.
-        data: batches of images and labels on the learners' device.
-        epochs: the last epoch (1-based).
-        start: epochs that the learners have behind them.
-        recorder: records the step of all networks, anew whenever some have retired.
-        lanes: where the units of a step learn.
-    """
-
-    labels = Labels(torch.empty(0))
-
-    def train(x: Tensor, y: Tensor) -> None:
-        labels.follow(y)
-        # what is made of labels must be there before the lanes are: the first step shows what it is
-        train_batch(trie.roots, learners, x, labels, lanes if labels else ONE_LANE)
-
-    step = None
-    for epoch in range(start + 1, epochs + 1):
-        if drop_retired(trie, learners):
-            step = None
-        if not learners:
-            return
-        if step is None:
-            generators = (g for learner in learners.values() for g in learner.generators.values())
-            step = train if recorder is None else RecordedStep(train, generators, recorder)
-        for learner in learners.values():
-            learner.start_epoch(epoch)
-        for x, y in data.train_batches(epoch):
-            step(x, y)
-        yield Rung(epoch, evaluate(trie, learners, data.val_batches()))
 
 
 def drop_retired(trie: Trie, learners: MutableMapping[Node, Learner]) -> bool:

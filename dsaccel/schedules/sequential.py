@@ -11,26 +11,108 @@ once a batch. Networks wait for each other at the end of each stage: there is a 
 rungs decide nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
-
-from dsaccel.nn.layers import Features
+from dsaccel.config.study import PruningConfig, TrainingConfig
+from dsaccel.errors import ConfigError
+from dsaccel.schedules import Schedule
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node, Trie
-from dsaccel.training.feature_cache import FeatureCache, Key
-from dsaccel.training.learner import Learner
-from dsaccel.training.schedules import Batches, drop_retired, evaluate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dsaccel.nn.layers import Features
+    from dsaccel.training.descent import Batches
+    from dsaccel.training.feature_cache import FeatureCache, Key
+    from dsaccel.training.learner import Learner
+
+
+class Sequential(Schedule):
+    """One unit after another, from the bottom up, each for all epochs."""
+
+    step_name = "stage"
+    all_at_once = False
+    ranked_by = ("head",)
+    looks_ahead: ClassVar[bool] = False
+
+    feature_cache_mib: int
+    feature_cache_host_mib: int
+
+    def num_steps(self, num_stages: int) -> int:
+        return num_stages
+
+    def trained(self, node: Node, step: int) -> Fraction:
+        return Fraction(self._num_trained(node, step), node.segment.num_units)
+
+    def epochs_trained(self, nodes: Iterable[Node], step: int) -> int:
+        return self.epochs * sum(self._num_trained(node, step) for node in nodes)
+
+    def prefix(self, hierarchy: Hierarchy, step: int) -> Hashable:
+        return hierarchy.beginning(step)
+
+    def stops(
+        self, pruning: PruningConfig, training: TrainingConfig, num_stages: int
+    ) -> tuple[int, ...]:
+        """The end of each stage but the last, after which only the output layer would be left to
+        save.
+        """
+        if pruning.by not in self.ranked_by:
+            raise ConfigError(
+                f"pruning.by must be head with the {training.schedule} schedule, which trains the "
+                f"output layer last, but got {pruning.by}; leave it out"
+            )
+        if pruning.grace_epochs is not None:
+            raise ConfigError(
+                f"pruning.grace_epochs must not be set with the {training.schedule} schedule, "
+                f"which prunes after each stage, but got {pruning.grace_epochs}; leave it out"
+            )
+        return () if pruning.kind == "none" else tuple(range(1, num_stages))
+
+    def rungs(
+        self,
+        trie: Trie,
+        learners: "MutableMapping[Node, Learner]",
+        data: "Batches",
+        *,
+        start: int,
+    ) -> Iterator[Rung]:
+        from dsaccel.training.feature_cache import FeatureCache
+
+        cache = FeatureCache(
+            next(iter(learners.values())).device,
+            device_bytes=self.feature_cache_mib * 2**20,
+            host_bytes=self.feature_cache_host_mib * 2**20,
+        )
+        return sequential(
+            trie,
+            learners,
+            data,
+            self.epochs,
+            cache=cache,
+            start=start,
+            looks_ahead=self.looks_ahead,
+        )
+
+    def _num_trained(self, node: Node, step: int) -> int:
+        """Units of a node that have learned at a rung."""
+        if node.stage <= step:
+            return node.segment.num_units
+        is_next = node.stage == step + 1 and (node.parent is None or node.parent.stage <= step)
+        return int(self.looks_ahead and step > 0 and is_next)
 
 
 def sequential(
     trie: Trie,
-    learners: MutableMapping[Node, Learner],
-    data: Batches,
+    learners: "MutableMapping[Node, Learner]",
+    data: "Batches",
     epochs: int,
     *,
-    cache: FeatureCache,
+    cache: "FeatureCache",
     start: int = 0,
     looks_ahead: bool = False,
 ) -> Iterator[Rung]:
@@ -49,8 +131,10 @@ def sequential(
         cache: an empty one; its size changes the time it takes, no result.
         start: stages that the learners have behind them.
         looks_ahead: the rung of a stage comes after the first unit of the next one, whose head is
-            then the deepest (`dsaccel.search.beam`). Changes no unit.
+            then the deepest (`LookingAhead`). Changes no unit.
     """
+    from dsaccel.training.descent import drop_retired, evaluate
+
     num_stages = trie.num_stages
     for stage in range(start + 1, num_stages + 1):
         drop_retired(trie, learners)
@@ -74,10 +158,10 @@ def sequential(
 def _train_wave(
     wave: set[Node],
     trie: Trie,
-    learners: MutableMapping[Node, Learner],
-    data: Batches,
+    learners: "MutableMapping[Node, Learner]",
+    data: "Batches",
     epochs: int,
-    cache: FeatureCache,
+    cache: "FeatureCache",
 ) -> None:
     """Train the next unit of each of these nodes, and freeze it."""
     open_nodes = _open(trie, learners)
@@ -92,7 +176,7 @@ def _train_wave(
         learners[node].freeze()
 
 
-def _ready(nodes: list[Node], learners: Mapping[Node, Learner], stage: int) -> Iterator[Node]:
+def _ready(nodes: list[Node], learners: "Mapping[Node, Learner]", stage: int) -> Iterator[Node]:
     """The nodes up to a stage that have units left to train, and none left below them."""
     for node in nodes:
         if learners[node].is_frozen:
@@ -101,7 +185,7 @@ def _ready(nodes: list[Node], learners: Mapping[Node, Learner], stage: int) -> I
             yield node
 
 
-def _open(trie: Trie, learners: Mapping[Node, Learner]) -> set[Node]:
+def _open(trie: Trie, learners: "Mapping[Node, Learner]") -> set[Node]:
     """The nodes with units left to train, and all below those."""
     nodes: set[Node] = set()
     for end in trie.nodes():
@@ -120,19 +204,21 @@ class _Ascent:
     start from where its own did not fit.
     """
 
-    learners: Mapping[Node, Learner]
-    cache: FeatureCache
+    learners: "Mapping[Node, Learner]"
+    cache: "FeatureCache"
     wave: set[Node]
     open_nodes: set[Node]
     epoch: int
     batch: int
-    y: Tensor
+    y: "Tensor"
 
-    def start(self, roots: list[Node], x: Tensor) -> None:
+    def start(self, roots: list[Node], x: "Tensor") -> None:
+        from dsaccel.nn.layers import Features
+
         for node in self._opened(roots):
             self._visit(node, 0, lambda: Features(x, None))
 
-    def _visit(self, node: Node, unit: int, read: Callable[[], Features]) -> bool:
+    def _visit(self, node: Node, unit: int, read: "Callable[[], Features]") -> bool:
         """Go on to a unit whose input is what `read` returns; returns if it is needed once more."""
         learner = self.learners[node]
         if unit < learner.num_frozen:
@@ -142,8 +228,10 @@ class _Ascent:
         learner.learn(read(), self.y)
         return any(True for _ in self._above(node, unit))
 
-    def _pass_on(self, node: Node, unit: int, read: Callable[[], Features]) -> bool:
+    def _pass_on(self, node: Node, unit: int, read: "Callable[[], Features]") -> bool:
         """Like `_visit`, for a frozen unit."""
+        from dsaccel.training.feature_cache import Key
+
         key = Key(node, unit, self.epoch, self.batch)
         output = _Output(self.learners[node], key, self.cache, read)
         above = [self._visit(*following, output.get) for following in self._above(node, unit)]
@@ -170,13 +258,13 @@ class _Ascent:
 class _Output:
     """What a frozen unit passes on, looked up or computed once somebody asks for it."""
 
-    learner: Learner
-    key: Key
-    cache: FeatureCache
-    read: Callable[[], Features]
-    features: Features | None = None
+    learner: "Learner"
+    key: "Key"
+    cache: "FeatureCache"
+    read: "Callable[[], Features]"
+    features: "Features | None" = None
 
-    def get(self) -> Features:
+    def get(self) -> "Features":
         if self.features is None:
             self.features = self.cache.pop(self.key)
         if self.features is None:

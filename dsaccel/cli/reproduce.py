@@ -1,0 +1,76 @@
+"""`dsaccel reproduce`: a table or a figure of the paper, trained again."""
+
+from typing import Annotated
+
+import typer
+
+from dsaccel.cli.options import Given, takes
+from dsaccel.errors import ConfigError
+
+
+@takes(
+    *("data.name", "data.dir", "--download", "runtime.device", "runtime.threads"),
+    *("runtime.memory_mib", "--json", "--quiet", "--verbose"),
+)
+def reproduce(
+    experiment: Annotated[
+        str,
+        typer.Argument(
+            metavar="EXPERIMENT", help="table1 to table6, figure1, figure4 or figure5 of the paper."
+        ),
+    ],
+    *,
+    scale: Annotated[
+        str, typer.Option(metavar="tiny|small|paper", help="How much of it is trained.")
+    ] = "small",
+    rows: Annotated[
+        str | None, typer.Option(help="Only these rows, as ResNet18,ResNet18_r4.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Seeds of each network.")] = 3,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            metavar="ours|paper",
+            help="ours: accuracies are of held-out training images; paper: train on all training "
+            "images and read the test split after every epoch.",
+        ),
+    ] = "ours",
+    given: Given,
+) -> None:
+    """Train the networks of a table or a figure of the paper.
+
+    Each row is trained with the paper's own hierarchy, learning rate and dropout, layer-wise and
+    by back-propagation. Run again to continue; tables that share a network share its training.
+    """
+    if protocol not in ("ours", "paper"):
+        raise ConfigError(f"protocol must be ours or paper, but got {protocol!r}")
+    from dsaccel.config.study import RuntimeConfig
+    from dsaccel.paper.rows import rows_of
+    from dsaccel.paper.scale import find_scale
+    from dsaccel.paper.train import Reproduction
+    from dsaccel.report.reproduction import Report
+    from dsaccel.study.folder import StudyDir
+
+    chosen = rows_of(experiment, rows.split(",") if rows else ())
+    settings = given.settings
+    runtime = {k.removeprefix("runtime."): v for k, v in settings.items() if k.startswith("runt")}
+    reproduction = Reproduction(
+        chosen,
+        find_scale(scale),
+        directory=StudyDir(f"paper-{scale}"),
+        num_seeds=seeds,
+        data=settings.get("data.name"),
+        data_dir=settings.get("data.dir"),
+        protocol=protocol,
+        runtime=RuntimeConfig(**runtime),
+        download=given.download,
+    )
+    output = given.output()
+    output.run(reproduction.run())
+    report = Report(experiment, scale, reproduction)
+    files = report.write()
+    if output.as_json:
+        output.show_json(report.summary() | {"files": files})
+        return
+    output.show(report.title, report.about, report.table(), *report.sentences())
+    output.show_files(files)

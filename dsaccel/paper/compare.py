@@ -1,0 +1,97 @@
+"""What the paper published beside what was reached here, row by row and in the order of rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+from scipy import stats
+
+from dsaccel.families import MODES, Mode
+from dsaccel.paper.rows import Row
+from dsaccel.paper.train import Reproduction, Trained
+from dsaccel.statistics import Paired, Summary, paired, summarise
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """One row, in both modes."""
+
+    row: Row
+    by_seed: Mapping[Mode, Mapping[int, Trained]]
+
+    def accuracies(self, mode: Mode) -> dict[int, float]:
+        """By seed, of the output layer after the last epoch."""
+        return {seed: trained.accuracy for seed, trained in self.by_seed[mode].items()}
+
+    def summary(self, mode: Mode) -> Summary | None:
+        """None: the network is not trained yet."""
+        accuracies = self.accuracies(mode)
+        return summarise(list(accuracies.values())) if accuracies else None
+
+    @property
+    def gap(self) -> Paired | None:
+        """How far back-propagation leads, paired by seed."""
+        return paired(self.accuracies("global"), self.accuracies("local"))
+
+    @property
+    def published_gap(self) -> float:
+        return self.row.published["global"] - self.row.published["local"]
+
+
+@dataclass(frozen=True)
+class RankAgreement:
+    """How far rows of one family come in the paper's order, layer-wise: Kendall's tau-b by seed."""
+
+    table: str
+    family: str
+    num_rows: int
+    with_paper: tuple[float, ...]
+    """One a seed; none: fewer than three rows, or rows that are equally accurate."""
+    shallow_with_paper: float | None
+    """Of the trivial prediction that fewer blocks in the first half of the stages are better."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows of a table or a figure."""
+
+    results: tuple[RowResult, ...]
+
+    @classmethod
+    def of(cls, reproduction: Reproduction) -> "Comparison":
+        """What has been trained so far."""
+        return cls(tuple(_result(reproduction, row) for row in reproduction.rows))
+
+    @cached_property
+    def rank_agreements(self) -> list[RankAgreement]:
+        """One for each family of each table."""
+        groups = groupby(self.results, lambda result: (result.row.table, result.row.family))
+        return [_agreement(*key, list(group)) for key, group in groups]
+
+
+def _result(reproduction: Reproduction, row: Row) -> RowResult:
+    by_seed: dict[Mode, dict[int, Trained]] = {}
+    for mode in MODES:
+        found = {seed: reproduction.trained(row, mode, seed) for seed in reproduction.seeds}
+        by_seed[mode] = {seed: trained for seed, trained in found.items() if trained is not None}
+    return RowResult(row, by_seed)
+
+
+def _agreement(table: str, family: str, results: Sequence[RowResult]) -> RankAgreement:
+    published = [result.row.published["local"] for result in results]
+    by_seed = [result.accuracies("local") for result in results]
+    complete = [seed for seed in by_seed[0] if all(seed in each for each in by_seed)]
+    taus = (_tau([each[seed] for each in by_seed], published) for seed in complete)
+    shallow = _tau([-float(result.row.num_shallow) for result in results], published)
+    with_paper = tuple(tau for tau in taus if tau is not None)
+    return RankAgreement(table, family, len(results), with_paper, shallow)
+
+
+def _tau(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Kendall's tau-b (1945), which corrects for ties; None: there is no order."""
+    if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
+        return None
+    tau: Any = stats.kendalltau(x, y)[0]
+    return float(tau)

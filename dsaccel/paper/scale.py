@@ -1,0 +1,115 @@
+"""How much of the paper is trained, and on which images: from minutes on a CPU to all of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dsaccel.config.study import DataConfig, NetworkConfig, RunConfig, RuntimeConfig, TrainingConfig
+from dsaccel.data.images import Images, Split
+from dsaccel.data.source import DataSource
+from dsaccel.errors import ConfigError
+from dsaccel.paper.rows import Row
+
+Protocol = Literal["ours", "paper"]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A size of everything; learning rate, dropout and hierarchy are always the paper's."""
+
+    width: float
+    """Multiplies the channels, and the decoder size with them."""
+    image_size: int
+    """Side of the images, in pixels."""
+    train_images: int | None
+    """None: all that there are."""
+    epochs: int
+    batch_size: int = 128
+
+    def run_config(
+        self, row: Row, seed: int, data: DataConfig, runtime: RuntimeConfig
+    ) -> RunConfig:
+        """The settings that a row is trained with; the recipe is that of the paper's section V."""
+        return RunConfig(
+            family=row.family,
+            hierarchy=str(row.hierarchy),
+            seed=seed,
+            data=data.model_copy(
+                update={"image_size": self.image_size, "train_images": self.train_images}
+            ),
+            network=NetworkConfig(width=self.width, dropout=row.dropout),
+            training=TrainingConfig(
+                epochs=self.epochs, batch_size=self.batch_size, learning_rate=row.learning_rate
+            ),
+            runtime=runtime,
+        )
+
+    def __str__(self) -> str:
+        images = "all images" if self.train_images is None else f"{self.train_images:,} images"
+        side = self.image_size
+        return f"width {self.width:g}, {side}x{side} pixels, {images}, {self.epochs} epochs"
+
+
+SCALES = {
+    "tiny": Scale(width=1 / 16, image_size=16, train_images=500, epochs=2, batch_size=50),
+    "small": Scale(width=1 / 8, image_size=16, train_images=10_000, epochs=20),
+    "paper": Scale(width=1, image_size=32, train_images=None, epochs=400),
+}
+
+
+def find_scale(name: str) -> Scale:
+    """A scale by its name.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    if name not in SCALES:
+        raise ConfigError(f"scale must be one of {', '.join(SCALES)}, but got {name!r}")
+    return SCALES[name]
+
+
+class Held(DataSource):
+    """The images of another source, which are read once however many seeds ask for them."""
+
+    def __init__(self, source: DataSource) -> None:
+        self.name, self.default_flip = source.name, source.default_flip
+        self._source = source
+        self._splits: dict[Split, Images | None] = {}
+
+    def has(self, split: Split) -> bool:
+        return self._source.has(split)
+
+    def read(self, split: Split) -> Images | None:
+        if split not in self._splits:
+            self._splits[split] = self._source.read(split)
+        return self._splits[split]
+
+    def notes(self) -> Sequence[str]:
+        return self._source.notes()
+
+
+class PaperProtocol(Held):
+    """All training images are trained on, and the test split is read at every epoch.
+
+    So the paper's accuracies were had. Who chooses by them has no fresh image left.
+    """
+
+    def __init__(self, source: DataSource) -> None:
+        """
+        Raises:
+            ConfigError: if there is no test split.
+        """
+        super().__init__(source)
+        if not source.has("test"):
+            raise ConfigError(
+                f"{source.name} must have test images for --protocol paper, but has none: add "
+                "test/<class>/, or take --protocol ours"
+            )
+
+    def has(self, split: Split) -> bool:
+        return split != "test" and super().has("test" if split == "val" else split)
+
+    def read(self, split: Split) -> Images | None:
+        if split == "test":
+            return None
+        return super().read("test" if split == "val" else split)

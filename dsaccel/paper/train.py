@@ -1,0 +1,231 @@
+"""Train the paper's networks, each from several seeds, layer-wise and by back-propagation.
+
+A network that was trained is kept in a file of its own, which is named by all that decides it. So
+tables that share a network share its training, and what was cut off goes on where it stood.
+"""
+
+import hashlib
+import json
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+from dsaccel.config.study import DataConfig, RunConfig, RuntimeConfig
+from dsaccel.data.images import fingerprint
+from dsaccel.data.source import DataSource, open_source, read_images
+from dsaccel.errors import ConfigError
+from dsaccel.families import MODES, Mode
+from dsaccel.files import make_folder, write_text
+from dsaccel.paper.rows import NUM_CLASSES, Row
+from dsaccel.paper.scale import Held, PaperProtocol, Protocol, Scale
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.unit_names import head_names
+from dsaccel.study.folder import StudyDir, training_lock
+from dsaccel.training.checkpoint import Checkpoints, remove_checkpoint
+from dsaccel.training.device import resolve_runtime, running
+from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.workbench import Bench
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a network has reached."""
+
+    heads: list[str]
+    """Their names in order of depth, the output layer's last."""
+    accuracies: list[list[float]]
+    """Epochs x heads, 0..1, on the images that the protocol says."""
+    num_images: int
+    """That an accuracy is of."""
+    time_s: float
+    """Its share of the time that it took to train what it was trained with."""
+
+    @property
+    def accuracy(self) -> float:
+        """Of the output layer after the last epoch."""
+        return self.accuracies[-1][-1]
+
+    @property
+    def errors(self) -> list[float]:
+        """Of the output layer after each epoch."""
+        return [1 - heads[-1] for heads in self.accuracies]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Networks that are trained together: rows that differ in their hierarchies alone."""
+
+    config: RunConfig
+    dataset: str
+    mode: Mode
+    hierarchies: tuple[Hierarchy, ...]
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """Where the training stands."""
+
+    number: int
+    """Of the job, 1-based."""
+    num_jobs: int
+    mode: Mode
+    seed: int
+    epoch: int
+    num_epochs: int
+    names: tuple[str, ...]
+    """What is being trained."""
+
+
+class Reproduction:
+    """Rows of the paper, and what their networks reached here."""
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        scale: Scale,
+        *,
+        directory: StudyDir,
+        num_seeds: int,
+        data: str | None = None,
+        data_dir: str | None = None,
+        protocol: Protocol = "ours",
+        runtime: RuntimeConfig | None = None,
+        download: bool = False,
+    ) -> None:
+        """Read the images; trains nothing.
+
+        Args:
+            rows: what is trained.
+            scale: how large.
+            directory: where the trained networks are kept.
+            num_seeds: seeds of each network, 1, 2 and so on.
+            data: images for all rows; None: the data set of each row.
+            data_dir: where a torchvision data set lies.
+            protocol: what is read, see `Protocol`.
+            runtime: device, threads and memory.
+            download: whether a torchvision data set may be fetched.
+
+        Raises:
+            ConfigError: if the images cannot be read, or have not as many classes as a row's.
+        """
+        self.rows, self.scale, self.directory = list(rows), scale, directory
+        self.seeds, self.protocol = range(1, num_seeds + 1), protocol
+        self._data, self._data_dir = data, data_dir
+        self._runtime = resolve_runtime(runtime or RuntimeConfig())
+        self._sources = {
+            dataset: self._open(dataset, download)
+            for dataset in dict.fromkeys(row.dataset for row in rows)
+        }
+        self._images = {dataset: _fingerprint(source) for dataset, source in self._sources.items()}
+
+    @property
+    def data_names(self) -> str:
+        """What the images are of."""
+        return ", ".join(dict.fromkeys(source.name for source in self._sources.values()))
+
+    def jobs(self) -> list[Job]:
+        """What is left to train, seed by seed: rows of equal settings share a trie, layer-wise."""
+        jobs: list[Job] = []
+        for seed in self.seeds:
+            for mode in MODES:
+                left = [row for row in self.rows if self.trained(row, mode, seed) is None]
+                together = partial(_settings, alone=mode == "global")
+                for _, same in groupby(sorted(left, key=together), together):
+                    group = list(same)
+                    config, hierarchies = self._config(group[0], seed), (r.hierarchy for r in group)
+                    unique = tuple(dict.fromkeys(hierarchies))
+                    jobs.append(Job(config, group[0].dataset, mode, unique))
+        return jobs
+
+    def run(self) -> Generator[JobProgress]:
+        """Train what is missing.
+
+        Raises:
+            NoMemoryError: if one network alone needs more memory than there is.
+            StorageError: if the folder cannot be written, or another process trains in it.
+        """
+        with training_lock(self.directory):
+            jobs = self.jobs()
+            for number, job in enumerate(jobs, 1):
+                for epoch, hierarchies in self._train(job):
+                    names = tuple(map(str, hierarchies))
+                    seed, num_epochs = job.config.seed, self.scale.epochs
+                    yield JobProgress(number, len(jobs), job.mode, seed, epoch, num_epochs, names)
+
+    def trained(self, row: Row, mode: Mode, seed: int) -> Trained | None:
+        """What a row's network has reached; None: it is not trained yet."""
+        path = self._path(self._config(row, seed), row.dataset, mode, row.hierarchy)
+        return Trained(**json.loads(path.read_text())) if path.is_file() else None
+
+    def _train(self, job: Job) -> Iterator[tuple[int, Sequence[Hierarchy]]]:
+        config = job.config
+        bench = Bench.load(config, source=self._sources[job.dataset])
+        plans = {h: bench.plan(h, job.mode) for h in job.hierarchies}
+        memory = bench.memory_limit()
+        memory.check(plans, config.training)
+        with running(bench.config.runtime):
+            yield from memory.retry(lambda: self._train_parts(job, bench, memory))
+
+    def _train_parts(
+        self, job: Job, bench: Bench[RunConfig], memory: MemoryLimit
+    ) -> Iterator[tuple[int, Sequence[Hierarchy]]]:
+        paths = {h: self._path(job.config, job.dataset, job.mode, h) for h in job.hierarchies}
+        left = {h: bench.plan(h, job.mode) for h, path in paths.items() if not path.is_file()}
+        training, data = job.config.training, bench.data
+        checkpoint = self.directory.checkpoint
+        for part in memory.parts(left, training):
+            plans = {h: left[h] for h in part}
+            cohort = memory.cohort(plans, training, data, seed=data.seed, device=bench.device)
+            checkpoints = Checkpoints(checkpoint, self._images[job.dataset], cohort)
+            for rung in cohort.rungs():
+                if rung.step < cohort.num_steps:
+                    checkpoints.save()
+                yield rung.step, part
+            for h, plan in plans.items():
+                accuracies, names = cohort.head_accuracies(h), list(head_names(plan))
+                trained = Trained(names, accuracies, data.num_val, cohort.time_s[h])
+                make_folder(paths[h].parent)
+                write_text(paths[h], json.dumps(asdict(trained)) + "\n")
+            remove_checkpoint(checkpoint)
+
+    def _config(self, row: Row, seed: int) -> RunConfig:
+        data = DataConfig(name=self._data or row.dataset, dir=self._data_dir)
+        return self.scale.run_config(row, seed, data, self._runtime)
+
+    def _path(self, config: RunConfig, dataset: str, mode: Mode, hierarchy: Hierarchy) -> Path:
+        """The file of a network: equal for rows that train the same one."""
+        decides = (
+            *(config.network, config.training.deciding, config.data.train_images),
+            *(self.protocol, self._images[dataset], config.runtime.threads),
+        )
+        key = hashlib.sha256(repr(decides).encode()).hexdigest()[:12]
+        name = f"{config.family}-{hierarchy}-{mode}-seed{config.seed}-{key}.json"
+        return self.directory.path / "networks" / name
+
+    def _open(self, dataset: str, download: bool) -> DataSource:
+        row = next(row for row in self.rows if row.dataset == dataset)
+        config = self._config(row, seed=1).data
+        found = Held(open_source(config, download=download))
+        source = PaperProtocol(found) if self.protocol == "paper" else found
+        images = read_images(source, "train", config)
+        num_classes = 0 if images is None else len(images.class_names)
+        if num_classes != NUM_CLASSES[dataset]:
+            raise ConfigError(
+                f"data must have {NUM_CLASSES[dataset]} classes for the rows on {dataset}, but "
+                f"{config.name} has {num_classes}"
+            )
+        return source
+
+
+def _fingerprint(source: DataSource) -> str:
+    """A hash of the images that are trained on and read."""
+    splits = (source.read(split) for split in ("train", "val"))
+    return fingerprint(*(images for images in splits if images is not None))
+
+
+def _settings(row: Row, *, alone: bool) -> tuple[object, ...]:
+    """Equal for rows that are trained together."""
+    own = (row.hierarchy.blocks,) if alone else ()
+    return (row.dataset, row.family, row.learning_rate, row.dropout, *own)

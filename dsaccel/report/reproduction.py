@@ -1,0 +1,192 @@
+"""A table or a figure of the paper, trained again: on a terminal, as a page and in files."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from dsaccel.families import MODES
+from dsaccel.files import make_folder, write_csv, write_text
+from dsaccel.paper.compare import Comparison, RankAgreement, RowResult
+from dsaccel.paper.rows import CURVES, TABLES
+from dsaccel.paper.train import Reproduction
+from dsaccel.report.figures.reproduction import accuracy_figure, error_figure, published_figure
+from dsaccel.report.page import Section, write_page
+from dsaccel.report.table import Table
+from dsaccel.statistics import Paired, Summary
+
+TITLES = {
+    **{name: f"Table {number}" for name, number in TABLES.items()},
+    "figure1": "Figure 1",
+    "figure4": "Figure 4",
+    "figure5": "Figure 5",
+}
+SPLITS = {
+    "ours": "validation images that are held out of the training images",
+    "paper": "the test split, which is read after every epoch as in the paper; nothing may be "
+    "chosen by it",
+}
+HEADINGS = (
+    *("network", "hierarchy", "layer-wise, paper", "here", "difference"),
+    *("global, paper", "here", "difference", "gap, paper", "here"),
+)
+CAPTION = "accuracies in %, differences in points; gap: back-propagation less layer-wise"
+
+
+class Report:
+    """What is shown of an experiment.
+
+    Args:
+        experiment: `table1` to `figure5`.
+        scale: the name of its scale.
+        reproduction: what was trained.
+    """
+
+    def __init__(self, experiment: str, scale: str, reproduction: Reproduction) -> None:
+        self._experiment, self._reproduction = experiment, reproduction
+        self.title = f"{TITLES[experiment]} at scale {scale}: {reproduction.scale}"
+        self.comparison = Comparison.of(reproduction)
+
+    @property
+    def about(self) -> str:
+        """What was trained, on which images, and what is read."""
+        seeds = len(self._reproduction.seeds)
+        return (
+            f"Images of {self._reproduction.data_names}. Layer-wise: a local loss (predsim) after "
+            "each convolution, all units at the same time. Global: back-propagation with the same "
+            "settings. Learning rate and dropout are the paper's. Accuracies are of the output "
+            f"layer after the last epoch, on {SPLITS[self._reproduction.protocol]}; mean ± "
+            f"standard deviation over {seeds} {'seed' if seeds == 1 else 'seeds'}. The paper has "
+            "one run a value, on the test split, at width 1 and 400 epochs: at a smaller scale "
+            "orders and gaps may be compared, not the accuracies."
+        )
+
+    def table(self) -> Table:
+        """A row for each of the paper's."""
+        rows = [_cells(result) for result in self.comparison.results]
+        return Table(HEADINGS, rows, words=(0, 1), caption=CAPTION)
+
+    def sentences(self) -> list[str]:
+        """How far the rows come in the paper's order."""
+        return [_rank_sentence(agreement) for agreement in self.comparison.rank_agreements]
+
+    def summary(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        reproduction = self._reproduction
+        return {
+            "experiment": self._experiment,
+            "title": self.title,
+            "protocol": reproduction.protocol,
+            "data": reproduction.data_names,
+            "seeds": list(reproduction.seeds),
+            "rows": [_record(result) for result in self.comparison.results],
+            "rank_agreement": [asdict(each) for each in self.comparison.rank_agreements],
+        }
+
+    def write(self) -> dict[str, str]:
+        """Write the page and the files beside it; their paths."""
+        folder = self._reproduction.directory.path
+        make_folder(folder)
+        page, *others = (
+            folder / f"{self._experiment}.{suffix}" for suffix in ("html", "json", "csv", "tex")
+        )
+        sections = [
+            Section(table=self.table()),
+            Section("Agreement with the paper's order", lines=self.sentences()),
+            *self._figures(),
+        ]
+        write_page(page, self.title, sections, about=self.about)
+        as_json, as_csv, as_latex = others
+        write_text(as_json, json.dumps(self.summary(), indent=1) + "\n")
+        write_csv(as_csv, [entry for r in self.comparison.results for entry in _curve_rows(r)])
+        write_text(as_latex, self.table().latex())
+        paths = {"page": page, "json": as_json, "curves": as_csv, "latex": as_latex}
+        return {label: path.as_posix() for label, path in paths.items()}
+
+    def _figures(self) -> list[Section]:
+        errors = Section(
+            "Error over the epochs",
+            "Mean over seeds; click a name to hide it.",
+            figure=error_figure(self.comparison, self._reproduction.scale.epochs),
+            name="errors",
+        )
+        accuracies = Section(
+            "Layer-wise and global", figure=accuracy_figure(self.comparison), name="accuracies"
+        )
+        published = Section(
+            "Here and in the paper",
+            "Rows that come in the paper's order rise from left to right.",
+            figure=published_figure(self.comparison),
+            name="published",
+        )
+        is_curves = self._experiment in CURVES
+        return [errors, published] if is_curves else [accuracies, published, errors]
+
+
+def _cells(result: RowResult) -> tuple[str, ...]:
+    cells = [result.row.model, str(result.row.hierarchy)]
+    for mode in MODES:
+        published, here = result.row.published[mode], result.summary(mode)
+        difference = "-" if here is None else f"{100 * (here.mean - published):+.2f}"
+        cells += [f"{100 * published:.2f}", _hundreds(here), difference]
+    return (*cells, f"{100 * result.published_gap:.2f}", _hundreds(result.gap))
+
+
+def _hundreds(summary: Summary | Paired | None) -> str:
+    """`86.94 ± 0.31`, of fractions."""
+    if summary is None:
+        return "-"
+    std = "" if summary.std is None else f" ± {100 * summary.std:.2f}"
+    return f"{100 * summary.mean:.2f}{std}"
+
+
+def _rank_sentence(agreement: RankAgreement) -> str:
+    name = f"Table {agreement.table}, {agreement.family}, {agreement.num_rows} rows"
+    if not agreement.with_paper:
+        return f"{name}: the rows have no order that can be compared"
+    taus = ", ".join(f"{tau:.2f}" for tau in agreement.with_paper)
+    shallow = agreement.shallow_with_paper
+    trivial = "none" if shallow is None else f"{shallow:.2f}"
+    few = "; so few rows describe, and test nothing" if agreement.num_rows < 10 else ""
+    return (
+        f"{name}: Kendall's tau-b with the paper's layer-wise order is {taus} (one a seed); of the "
+        f"trivial prediction, fewer blocks in the first half of the stages, it is {trivial}{few}"
+    )
+
+
+def _record(result: RowResult) -> dict[str, Any]:
+    row, gap = result.row, result.gap
+    return {
+        "table": row.table,
+        "dataset": row.dataset,
+        "model": row.model,
+        "hierarchy": str(row.hierarchy),
+        "learning_rate": row.learning_rate,
+        "dropout": row.dropout,
+        "published": row.published,
+        "accuracy": {m: (s := result.summary(m)) and asdict(s) for m in MODES},
+        "by_seed": {mode: result.accuracies(mode) for mode in MODES},
+        "gap": gap and asdict(gap),
+        "time_s": {mode: sum(t.time_s for t in result.by_seed[mode].values()) for mode in MODES},
+    }
+
+
+def _curve_rows(result: RowResult) -> list[dict[str, Any]]:
+    """A line for each network, seed, epoch and head."""
+    row = result.row
+    return [
+        {
+            "table": row.table,
+            "dataset": row.dataset,
+            "model": row.model,
+            "hierarchy": str(row.hierarchy),
+            "mode": mode,
+            "seed": seed,
+            "epoch": epoch,
+            "head": head,
+            "accuracy": accuracy,
+        }
+        for mode in MODES
+        for seed, trained in result.by_seed[mode].items()
+        for epoch, accuracies in enumerate(trained.accuracies, 1)
+        for head, accuracy in zip(trained.heads, accuracies, strict=True)
+    ]
