@@ -16,6 +16,7 @@ from dsaccel.config.toml import parse_config, set_value
 from dsaccel.confirm.run import Confirm, ConfirmProgress
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, UserError
+from dsaccel.files import remove_file
 from dsaccel.imports import trust, words_of
 from dsaccel.report.confirmation import write_confirmation
 from dsaccel.report.results import write_results
@@ -25,8 +26,10 @@ from dsaccel.search.outcome import after_training, before_training, check_winner
 from dsaccel.search.progress import Progress
 from dsaccel.search.setup import open_search
 from dsaccel.stored_study import StoredStudy
+from dsaccel.study.cleaning import unneeded
 from dsaccel.study.folder import StudyDir, find_space, find_study
-from dsaccel.study.storage import quiet_optuna
+from dsaccel.study.storage import driving, quiet_optuna
+from dsaccel.study.urls import storage_of_environment
 
 log = logging.getLogger("dsaccel")
 Callback = Callable[[Progress | ConfirmProgress], object]
@@ -96,6 +99,8 @@ class Study(StoredStudy):
             set_value(tables, key, value)
         trust(words_of(settings), Path())
         config = parse_config(StudyConfig, tables, source)
+        if config.storage is None and not directory.is_begun:
+            config = config.model_copy(update={"storage": storage_of_environment()})
         return cls(config, directory, data=data, download=download)
 
     @classmethod
@@ -217,6 +222,18 @@ class Study(StoredStudy):
             yield from _told(confirmer.run(), callbacks)
         write_confirmation(confirmer, resolution)
         self.report()
+
+    def clean(self) -> dict[Path, int]:
+        """Remove the files that nothing needs any more; returns them with their bytes.
+
+        Raises:
+            StorageError: if another process trains in the study.
+        """
+        with driving(self.optuna, self._directory):
+            removed = {path: path.stat().st_size for path in unneeded(self._directory, self.record)}
+            for path in removed:
+                remove_file(path)
+        return removed
 
     def check_winner(self) -> None:
         """Refuse to call a finished search done that has no winner.

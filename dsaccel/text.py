@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Characters that move a cursor, change colours or turn the direction of writing."""
 USER_PASSWORD = re.compile(r"(://[^:/@\s]*):[^\s]*@")
-QUERY_PASSWORD = re.compile(r"([?&]password=)[^&\s\"']*", re.IGNORECASE)
+QUERY_PASSWORD = re.compile(r"([?&](?:ssl)?passw(?:or)?d=)[^&\s\"']*", re.IGNORECASE)
 
 
 def percent(accuracy: float | None) -> str:

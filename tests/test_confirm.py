@@ -24,7 +24,7 @@ from dsaccel.data.load import load_test
 from dsaccel.errors import ConfigError, MismatchError, NoMemoryError, NoResultError
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.rows import best_trial
-from dsaccel.study.storage import open_study
+from dsaccel.study.storage import open_study, open_tuning
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.descent import evaluate
 from dsaccel.training.memory_limit import MemoryLimit
@@ -425,10 +425,7 @@ def test_global_back_propagation_is_trained_with_its_tuned_settings(study):
     confirm = run(confirming(asked))
     tuning = confirm.record["tuning"]
     assert (tuning["num_trials"], tuning["num_layerwise"]) == (2, 1)
-    trials = open_study(
-        StudyDir("tiny-global"),
-        confirm.config.model_copy(update={"storage": "sqlite:///studies/tiny/study.db"}),
-    ).trials
+    trials = open_tuning(confirm.study).trials
     assert trials[0].params == {"learning_rate": 2e-2, "dropout": 0.1}
     best = max(trials, key=lambda t: (t.value, -t.number))
     assert tuning["val_accuracy"] == best.value

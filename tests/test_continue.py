@@ -131,6 +131,24 @@ def test_another_process_that_tells_a_trial_is_said_in_one_line(monkeypatch):
             pass
 
 
+def test_what_is_cleaned_is_not_needed():
+    search = searched("clean", **SHORT)
+    directory, facts = search.directory, rows(search)
+    left = [directory.checkpoint, directory.path / "report.html.part", directory.heads / "9-9.json"]
+    for path in left:
+        path.write_bytes(b"left by a process that was killed")
+    before = {path for path in directory.path.rglob("*") if path.is_file()}
+    assert set(Study.load("clean").clean()) == set(left)
+    after = {path for path in directory.path.rglob("*") if path.is_file()}
+    assert after == before - set(left)
+    again = searching("clean", **SHORT)
+    assert (again.is_finished, rows(again)) == (True, facts)
+    cut = searching("cut", **SHORT | {"training": {"epochs": 2}})
+    next(cut.run())
+    cut.directory.checkpoint.write_bytes(b"of a cohort that is not finished")
+    assert Study.load("cut").clean() == {}
+
+
 @pytest.mark.parametrize("name", ["before", "x-global"])
 def test_a_renamed_folder_holds_the_same_study(name):
     trained = rows(searched(name, **SHORT))

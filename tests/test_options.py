@@ -29,6 +29,7 @@ OPTIONS = {
     "calibrate": TRAINED + "--seeds --n-trials --output",
     "variance": "--prefix-stages --resolution --trust-part --json",
     "landscape": "--trust-part --output",
+    "clean": "",
     "replay": "--strategy --n-trials --cohort-size --beam-width --seeds --pruning --prune-by "
     "--pruner-option --reduction-factor --grace-epochs --jobs --output --trust-part --json "
     "--quiet",

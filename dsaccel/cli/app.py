@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from dsaccel.cli.calibrate import calibrate
+from dsaccel.cli.clean import clean
 from dsaccel.cli.confirm import confirm
 from dsaccel.cli.describe import describe
 from dsaccel.cli.ending import guarded
@@ -36,6 +37,7 @@ COMMANDS = (
     variance,
     landscape,
     replay,
+    clean,
     reproduce,
 )
 

@@ -69,7 +69,7 @@ def _show(study: "Study", output: Output) -> None:
     from dsaccel.report.results import result_files
     from dsaccel.report.study_table import headline, trials_table
     from dsaccel.report.verdict import RESOLUTION
-    from dsaccel.study.storage import redact
+    from dsaccel.study.urls import redact
 
     output.show(trials_table(study.record), headline(study.record))
     against = study.config.budget.against

@@ -158,7 +158,7 @@ class StudyConfig(Section):
     seed: int = Field(default=1, ge=0)
     """Base of all random numbers."""
     storage: str | None = Field(default=None, min_length=1)
-    """Optuna storage URL; None: SQLite in the study's folder."""
+    """Optuna storage URL, without a password; None: SQLite in the study's folder."""
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()

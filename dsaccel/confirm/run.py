@@ -36,11 +36,11 @@ from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.families import MODES, Mode
 from dsaccel.files import make_folder
 from dsaccel.seeds import derive
-from dsaccel.study.folder import StudyDir, training_lock
+from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.rows import read_rows
-from dsaccel.study.storage import TUNING_SUFFIX, open_study, storage_errors
+from dsaccel.study.storage import driving, open_tuning, storage_errors
 from dsaccel.study.writing import add_readings, write_confirmation
 from dsaccel.text import utc_now
 from dsaccel.training.checkpoint import Checkpoints, is_whole, remove_checkpoint
@@ -156,7 +156,7 @@ class Confirm:
             StorageError: if the storage fails, or another process trains here.
         """
         runtime = self.entrants.runtime
-        with storage_errors(self._url), training_lock(self.directory), running(runtime):
+        with driving(self.study, self.directory), running(runtime):
             if "test_fingerprint" in self.record and self.jobs():
                 # found now, not after hours of training; no network sees them
                 if not self.entrants.has_test:
@@ -268,11 +268,7 @@ class Confirm:
         n_trials = self.confirm.tuning_trials or num_layerwise
         found, accuracy = self._untuned, None
         if n_trials > 1:
-            study = open_study(
-                StudyDir(self.study.study_name + TUNING_SUFFIX),
-                self.config.model_copy(update={"storage": self._url}),
-                create=True,
-            )
+            study = open_tuning(self.study)
             data = self.entrants.load_data(self.config.seed)
 
             def train(own: GlobalSettings) -> float:

@@ -22,7 +22,8 @@ from dsaccel.paper.rows import NUM_CLASSES, Row
 from dsaccel.paper.scale import Held, PaperProtocol, Protocol, Scale
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.unit_names import head_names
-from dsaccel.study.folder import StudyDir, training_lock
+from dsaccel.study.folder import StudyDir
+from dsaccel.study.lease import folder_lock
 from dsaccel.training.checkpoint import Checkpoints, remove_checkpoint
 from dsaccel.training.device import resolve_runtime, running
 from dsaccel.training.memory_limit import MemoryLimit
@@ -146,7 +147,7 @@ class Reproduction:
             NoMemoryError: if one network alone needs more memory than there is.
             StorageError: if the folder cannot be written, or another process trains in it.
         """
-        with training_lock(self.directory):
+        with folder_lock(self.directory):
             jobs = self.jobs()
             for number, job in enumerate(jobs, 1):
                 for epoch, hierarchies in self._train(job):

@@ -11,7 +11,8 @@ from dsaccel.search.engine import Search
 from dsaccel.study.export import trial_config
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.rows import best_trial
-from dsaccel.study.storage import redact, storage_errors
+from dsaccel.study.storage import storage_errors
+from dsaccel.study.urls import redact
 from dsaccel.text import amount, duration, percent
 from dsaccel.training.evaluate import Reading
 from dsaccel.training.train import TrainResult

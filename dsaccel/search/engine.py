@@ -25,11 +25,11 @@ from dsaccel.search.pruners import losers, rung_steps
 from dsaccel.spec.costs import COSTS
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.study.folder import StudyDir, training_lock
+from dsaccel.study.folder import StudyDir
 from dsaccel.study.harvest import Harvest, add_harvest, read_harvest
 from dsaccel.study.record import CohortRecord, TrialRecord
 from dsaccel.study.resume import study_fingerprint
-from dsaccel.study.storage import storage_errors
+from dsaccel.study.storage import driving
 from dsaccel.study.trials import Ledger
 from dsaccel.study.writing import add_time, write_cohort
 from dsaccel.training.checkpoint import Checkpoints, remove_checkpoint
@@ -94,7 +94,9 @@ class Search:
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to train."""
-        return not self._next_cohort().asked and self.baselines.due() is None
+        if self._next_cohort().asked or self.ledger.has_enqueued:
+            return False
+        return self.baselines.due() is None
 
     def run(self) -> Generator[Progress]:
         """Train until the budget is spent, the time is up, or no more hierarchies are met.
@@ -107,7 +109,7 @@ class Search:
             NoMemoryError: if one network alone needs more memory than there is.
         """
         runtime = self.config.runtime
-        with storage_errors(self.url), training_lock(self.directory), running(runtime):
+        with driving(self.study, self.directory), running(runtime):
             self.ledger.fail_unfinished()
             try:
                 while (cohort := self._next_cohort()).asked:
@@ -117,6 +119,9 @@ class Search:
                 if winner := self.baselines.due():
                     baseline = self.baselines.train_winner(winner, self.bench.memory_limit())
                     yield from self._show(baseline)
+            except BaseException:
+                self.ledger.hurry()
+                raise
             finally:
                 self._add_time()
                 self.ledger.fail_unfinished()
@@ -136,6 +141,7 @@ class Search:
             seed=self.config.seed,
             strategy=self.config.budget.strategy or "tpe",
             cost=self._cost,
+            wanted=self.ledger.wanted,
         )
         return record.cohort.next(asked)
 
@@ -217,7 +223,8 @@ class Search:
         read = {h: self._read_harvest(cohort, h) for h in self._living_harvest(cohort)}
         cohort.trie.retire(set(pruned))
         living = self._living_harvest(cohort)
-        self._write_harvest([row for h, row in read.items() if h not in living])
+        if rows := [row for h, row in read.items() if h not in living]:
+            add_harvest(self.directory.harvest, rows, ())
 
     def _make_cohort(
         self, hierarchies: list[Hierarchy], known: set[Hashable], memory: MemoryLimit
@@ -285,8 +292,7 @@ class Search:
             plan = self.plan(hierarchy)
             peak = training_peak_bytes(plan, cohort.training, self.data, device=self.device)
             return {COSTS[against].attribute: peak}
-        reached = self.baselines.reached(hierarchy)
-        if against == "gap" and reached:
+        if against == "gap" and (reached := self.baselines.reached(hierarchy)):
             gap = reached.accuracy - cohort.history[-1].output(hierarchy)
             return {COSTS[against].attribute: gap}
         return {}

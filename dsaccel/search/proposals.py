@@ -42,8 +42,10 @@ def next_cohort(
     seed: int,
     strategy: str = "tpe",
     cost: Cost | None = None,
+    wanted: Sequence[Hierarchy] = (),
 ) -> list[Hierarchy]:
-    """The hierarchies to train next: references that are due, then proposals; none at the end.
+    """The hierarchies to train next: references that are due, what a user wants, then proposals;
+    none at the end.
 
     Args:
         space: what is feasible, and the references.
@@ -53,12 +55,15 @@ def next_cohort(
         seed: the study's.
         strategy: as in `propose`.
         cost: as in `propose`.
+        wanted: hierarchies that are trained whatever `n_trials` is.
     """
     asked = (t.trial for t in finished_in_order(trials) if not t.is_harvested)
     trained = {space.identity(space.from_params(trial.params)) for trial in asked}
     room = min(cohort_size, n_trials - len(trained))
     due = [h for h in space.distinct(space.references) if space.identity(h) not in trained]
     cohort = due[: max(room, 0)]
+    new = [h for h in wanted if space.identity(h) not in map(space.identity, cohort)]
+    cohort += new[: cohort_size - len(cohort)]
     if len(cohort) < room:
         num = room - len(cohort)
         # who proposes everything, or nothing yet knowingly, is not asked for more

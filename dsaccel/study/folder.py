@@ -3,17 +3,12 @@
 import importlib.resources
 import re
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from dsaccel.config.study import SpaceConfig, StudyConfig
 from dsaccel.config.toml import parse_config, read_toml
-from dsaccel.errors import ConfigError, StorageError
-from dsaccel.files import check_writable, make_folder
+from dsaccel.errors import ConfigError
 from dsaccel.imports import trust, words_of
 
 STUDIES = Path("studies")
@@ -80,9 +75,19 @@ class StudyDir:
         return self.config.is_file()
 
     @property
+    def is_begun(self) -> bool:
+        """Whether there is something here that a study goes on with."""
+        return self.exists or self.database.exists()
+
+    @property
     def lock(self) -> Path:
         """Held by the process that trains here."""
         return self.path / ".lock"
+
+    @property
+    def driver(self) -> Path:
+        """Says which process that is."""
+        return self.path / ".driver"
 
     def read_config(self) -> StudyConfig:
         """The settings the study was run with."""
@@ -142,27 +147,6 @@ def find_space(text: str, folder: Path = Path()) -> dict[str, Any]:
     tables = read_toml(path)
     parse_config(SpaceConfig, tables, str(path))  # a mistake is told with the file that has it
     return tables
-
-
-@contextmanager
-def training_lock(directory: StudyDir) -> Iterator[None]:
-    """Keep other processes of this machine from training in a study's folder.
-
-    Raises:
-        StorageError: if one does, or the folder cannot be written.
-    """
-    make_folder(directory.path)
-    check_writable(directory.lock)
-    if directory.lock.is_dir():
-        raise StorageError(f"{directory.lock} must be a file, but is a folder: remove it")
-    try:
-        with filelock.FileLock(directory.lock, timeout=0):
-            yield
-    except filelock.Timeout:
-        raise StorageError(
-            f"study {directory.name} must be trained by one process at a time, but another one is "
-            "at it; wait for its end, or use --study-name for a study of its own"
-        ) from None
 
 
 def _folders(folder: Path) -> list[Path]:

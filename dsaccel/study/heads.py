@@ -12,18 +12,19 @@ def write_heads(folder: Path, order: tuple[int, int], rungs: list[list[float]]) 
     """Keep the accuracies of a trial's heads in a file; returns the trial's attributes of it."""
     text = json.dumps(rungs)
     make_folder(folder)
-    write_text(_path(folder, order), text)
+    write_text(heads_path(folder, order), text)
     return {"heads_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def read_heads(folder: Path, order: tuple[int, int], sha256: Any) -> list[list[float]] | None:
     try:
-        text = _path(folder, order).read_bytes()
+        text = heads_path(folder, order).read_bytes()
     except OSError:
         return None
     return json.loads(text) if hashlib.sha256(text).hexdigest() == sha256 else None
 
 
-def _path(folder: Path, order: tuple[int, int]) -> Path:
+def heads_path(folder: Path, order: tuple[int, int]) -> Path:
+    """The file of the trial with this cohort and place."""
     cohort, place = order
     return folder / f"{cohort}-{place}.json"

@@ -9,11 +9,11 @@ from dsaccel.config.study import ConfirmConfig, StudyConfig
 from dsaccel.config.toml import differences, parse_config, write_toml
 from dsaccel.data.batches import Data
 from dsaccel.errors import MismatchError, StorageError
-from dsaccel.files import make_folder
 from dsaccel.parts import PartRef, foreign_parts, refuse_changed
-from dsaccel.study.folder import StudyDir, training_lock
+from dsaccel.study.folder import StudyDir
 from dsaccel.study.note import write_note
-from dsaccel.study.storage import open_study, redact, storage_errors, stored_attributes
+from dsaccel.study.storage import beginning, stored_attributes
+from dsaccel.study.urls import redact
 from dsaccel.study.writing import write_beginning
 from dsaccel.training.checkpoint import remove_checkpoint
 
@@ -136,10 +136,7 @@ def begin_study(directory: StudyDir, config: StudyConfig, data: Data) -> optuna.
     Raises:
         StorageError: the storage cannot be reached, or another process trains in the study.
     """
-    if config.storage is None:
-        make_folder(directory.path)
-    study = open_study(directory, config, create=True)
-    with storage_errors(directory.storage_url(config)), training_lock(directory):
+    with beginning(directory, config) as study:
         if "config" not in study.user_attrs:
             # left by a study of this name that is no more; its key does not tell n_trials
             remove_checkpoint(directory.checkpoint)

@@ -1,18 +1,22 @@
 """The rows of a stored study: one trial is one hierarchy, and every row is a real network."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import RankedBy
+from dsaccel.study.enqueued import begin_trial, enqueued, refuse, waiting
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.heads import write_heads
+from dsaccel.study.outage import Outbox
 from dsaccel.study.record import CohortRecord, StudyRecord
+from dsaccel.study.storage import storage_of
 from dsaccel.study.writing import begun, has_diverged, reached, write_cohort
 from dsaccel.training.cohort import Cohort
 
@@ -42,24 +46,47 @@ class Ledger:
         self._by: RankedBy = by
         self._open: dict[Hierarchy, tuple[optuna.Trial, tuple[int, int]]] = {}
         """With their cohort and place."""
+        self._closing: set[optuna.Trial] = set()
         self._reported: dict[Hierarchy, int] = {}
         """The last step reported of each open trial: a cohort may go back to an earlier one."""
+        self._patience = storage_of(study).patience
+        self._outbox = Outbox(self._patience)
         self.num_told = 0
         """Trials finished by this ledger: as long as it is equal, so are all results."""
 
     def record(self) -> StudyRecord:
         """The study as it stands."""
+        self._outbox.flush()
         return StudyRecord.read(self.study, self._directory)
+
+    @property
+    def has_enqueued(self) -> bool:
+        """Whether a user has enqueued trials that are neither trained nor refused yet."""
+        return any(self._enqueued())
+
+    @property
+    def wanted(self) -> list[Hierarchy]:
+        """What a user has enqueued and can be trained."""
+        return list(self._enqueued()[0])
+
+    def _enqueued(self) -> tuple[dict[Hierarchy, FrozenTrial], list[tuple[FrozenTrial, str]]]:
+        if not waiting(self.study):
+            return {}, []
+        trained = {self._space.identity(t.hierarchy) for t in self.record().trained}
+        return enqueued(self.study, self._space, trained)
 
     def begin(self, cohort: CohortRecord) -> None:
         """Name a cohort, and store a RUNNING trial for each of its hierarchies that is not told."""
         write_cohort(self.study, cohort)
         told = {trial.hierarchy for trial in self.record().finished}
+        asked_by_user, _ = self._enqueued()
         for place, hierarchy in enumerate(cohort.asked):
             if hierarchy not in told:
-                self._begin(hierarchy, cohort.number, place)
+                self._begin(hierarchy, cohort.number, place, asked_by_user.get(hierarchy))
 
-    def _begin(self, hierarchy: Hierarchy, cohort: int, place: int) -> None:
+    def _begin(
+        self, hierarchy: Hierarchy, cohort: int, place: int, enqueued: FrozenTrial | None
+    ) -> None:
         is_feasible = self._space.violation(hierarchy) is None
         attributes = begun(
             hierarchy,
@@ -68,18 +95,20 @@ class Ledger:
             is_reference=hierarchy in self._space.references,
             is_feasible=is_feasible,
         )
-        self.study.enqueue_trial(self._space.to_params(hierarchy), user_attrs=attributes)
-        trial = self.study.ask(dict(self._space.distributions()))
+        params, distributions = self._space.to_params(hierarchy), self._space.distributions()
+        trial = begin_trial(self.study, params, distributions, attributes, enqueued)
         # so that Optuna's own `best_trial` is one that may be called the best
         trial.set_constraint(CONSTRAINT, 0.0 if is_feasible else 1.0)
         self._open[hierarchy] = trial, (cohort, place)
         self._reported.pop(hierarchy, None)
 
     def report(self, step: int, values: Mapping[Hierarchy, float]) -> None:
-        """Store an intermediate value (step: epochs or stages, 1-based) of each open trial."""
+        """Store an intermediate value (step: epochs or stages, 1-based) of each open trial; what a
+        storage that is away does not take is kept.
+        """
         for h, value in values.items():
             if h in self._open and step > self._reported.get(h, 0):
-                self._open[h][0].report(value, step)
+                self._outbox.put(partial(self._open[h][0].report, value, step))
                 self._reported[h] = step
 
     def tell(self, cohort: Cohort, hierarchy: Hierarchy, state: TrialState) -> None:
@@ -87,16 +116,27 @@ class Ledger:
         if hierarchy not in self._open:
             return
         trial, order = self._open.pop(hierarchy)
-        self.num_told += 1
         attributes = self._reached(cohort, hierarchy, order)
-        for key, value in attributes.items():
-            trial.set_user_attr(key, value)
+        value = None if state == TrialState.PRUNED else cohort.history[-1].output(hierarchy)
+        self._outbox.put(partial(self._close, trial, attributes, state, value))
+
+    def _close(
+        self,
+        trial: optuna.Trial,
+        attributes: Mapping[str, Any],
+        state: TrialState,
+        value: float | None,
+    ) -> None:
+        """Once more if the storage went away meanwhile, which may have told the trial before."""
+        if trial in self._closing and self.study.trials[trial.number].state.is_finished():
+            return
+        self._closing.add(trial)
+        for key, attribute in attributes.items():
+            trial.set_user_attr(key, attribute)
         if has_diverged(attributes):
             trial.set_constraint(FINITE, 1.0)
-        if state == TrialState.PRUNED:
-            self.study.tell(trial, state=state)
-        else:
-            self.study.tell(trial, cohort.history[-1].output(hierarchy))
+        self.study.tell(trial, value, state)
+        self.num_told += 1
 
     def finish(self, record: CohortRecord, cohort: Cohort, harvest: Sequence[Hierarchy]) -> None:
         """Tell a cohort's results, and those that were read on the way; what was told before a
@@ -130,12 +170,17 @@ class Ledger:
         )
 
     def fail_unfinished(self) -> None:
-        """Tell FAIL for every trial that nobody trains any more."""
+        """Tell FAIL for every trial that nobody trains any more, or that cannot be trained."""
         self._open.clear()
-        while self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            self.study.tell(self.study.ask(), state=TrialState.FAIL)
+        self._outbox.clear()
+        for trial, why in self._enqueued()[1]:
+            refuse(self.study, trial, why)
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def hurry(self) -> None:
+        """Wait no more for a storage that is away: the process ends."""
+        self._patience.end()
 
     def _reached(
         self, cohort: Cohort, hierarchy: Hierarchy, order: tuple[int, int]

@@ -82,7 +82,7 @@ def load_checkpoint(path: Path, key: str, cohort: Cohort) -> bool:
 
     A checkpoint of another key is passed over, and so is a damaged one, with a warning.
     """
-    for file in (path, _before(path)):
+    for file in checkpoint_files(path):
         if not file.is_file():
             continue
         state = _read(file)
@@ -96,8 +96,13 @@ def load_checkpoint(path: Path, key: str, cohort: Cohort) -> bool:
 
 def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint, and the one before it."""
-    remove_file(path)
-    remove_file(_before(path))
+    for file in checkpoint_files(path):
+        remove_file(file)
+
+
+def checkpoint_files(path: Path) -> tuple[Path, Path]:
+    """A checkpoint, and the one before it."""
+    return path, _before(path)
 
 
 def is_whole(path: Path) -> bool:

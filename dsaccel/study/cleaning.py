@@ -1,0 +1,27 @@
+"""What of a study's files nothing needs any more: left by searches that were cut off."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from dsaccel.study.folder import StudyDir
+from dsaccel.study.heads import heads_path
+from dsaccel.study.record import StudyRecord
+from dsaccel.training.checkpoint import checkpoint_files
+
+
+def unneeded(directory: StudyDir, record: StudyRecord) -> list[Path]:
+    """Files that neither going on, nor a report, nor a confirmation would read."""
+    return sorted(set(_unneeded(directory, record)))
+
+
+def _unneeded(directory: StudyDir, record: StudyRecord) -> Iterator[Path]:
+    yield from directory.path.rglob("*.part")
+    if record.cohort.is_finished:
+        yield from (path for path in checkpoint_files(directory.checkpoint) if path.is_file())
+        yield from (path for path in directory.parts.rglob("*") if path.is_file())
+    kept = {heads_path(directory.heads, trial.order) for trial in record.finished}
+    yield from (path for path in directory.heads.glob("*.json") if path not in kept)
+    unread = (record.confirmation or {}).get("unread", ())
+    networks = {directory.confirmation / network["file"] for network in unread}
+    networks |= set(checkpoint_files(directory.confirmation / "checkpoint.pt"))
+    yield from (path for path in directory.confirmation.glob("*.pt") if path not in networks)
