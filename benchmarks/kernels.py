@@ -16,6 +16,7 @@ from typing import Any
 
 import measure
 import torch
+from dsaccel.training.schedules import train_batch
 from rich.console import Console
 from rich.table import Table
 from step import NUM_CLASSES, make_batch, recipe
@@ -28,7 +29,6 @@ from dsaccel.nn.placement import as_on_gpu
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.training.learner import Learner
-from dsaccel.training.schedules import train_batch
 
 ATEN = torch.ops.aten
 NO_KERNEL = {ATEN.empty, ATEN.empty_strided, ATEN.empty_like, ATEN._unsafe_view, ATEN.detach}

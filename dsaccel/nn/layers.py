@@ -215,9 +215,7 @@ class Unit(nn.Module):
             return self.head.loss(h, y_B, previous=x)
         return self.head.loss(h, y_B)
 
-    def gradients(
-        self, h: Tensor, labels: Labels, x: Tensor
-    ) -> list[tuple[Tensor, Tensor | None]]:
+    def gradients(self, h: Tensor, labels: Labels, x: Tensor) -> list[tuple[Tensor, Tensor | None]]:
         """Where the gradient of the loss begins, as of `loss`."""
         if isinstance(self.head, LocalHead) and self.head.spec.loss.reads:
             return self.head.gradients(h, labels, previous=x)

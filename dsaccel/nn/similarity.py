@@ -76,9 +76,7 @@ class SpatialStdOnGpu(torch.autograd.Function):
         less_BC = (gradients[0] / (std_BC * -freedom)).masked_fill_(std_BC == 0, 0)
         less_BC11 = less_BC[:, :, None, None]
         # rounded to the map's type as it is written
-        return torch.addcmul(
-            mean_BC11 * less_BC11, h, less_BC11, value=-1, out=torch.empty_like(h)
-        )
+        return torch.addcmul(mean_BC11 * less_BC11, h, less_BC11, value=-1, out=torch.empty_like(h))
 
 
 def similarity_matrix(x_BF: Tensor) -> Tensor:
@@ -128,9 +126,7 @@ class SimilarityLoss(torch.autograd.Function):
         return _feature_gradient(x_BF, target_BB, gradients[0]), None
 
 
-def similarity_gradient(
-    s: Tensor, target_BB: Tensor, weight: float = 1.0
-) -> tuple[Tensor, Tensor]:
+def similarity_gradient(s: Tensor, target_BB: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
     """What depends on `s`, and the gradient of `weight` times its similarity loss with respect to
     that, in fewer and smaller operations than autograd's: there are many units, and to a GPU these
     are all too small.

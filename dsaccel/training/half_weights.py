@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 Slot = tuple[nn.Module, str]
 """A module and the name of one of its parameters."""

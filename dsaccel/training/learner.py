@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dsaccel.config.study import TrainingConfig
-from dsaccel.nn.layers import Features, build_units, positions
 from dsaccel.nn.labels import Labels
+from dsaccel.nn.layers import Features, build_units, positions
 from dsaccel.parts import part_of
 from dsaccel.seeds import derive
 from dsaccel.spec.plan import Segment
