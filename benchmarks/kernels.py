@@ -16,7 +16,6 @@ from typing import Any
 
 import measure
 import torch
-from dsaccel.training.schedules import train_batch
 from rich.console import Console
 from rich.table import Table
 from step import NUM_CLASSES, make_batch, recipe
@@ -28,6 +27,7 @@ from dsaccel.families import build_plan
 from dsaccel.nn.placement import as_on_gpu
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
+from dsaccel.training.descent import train_batch
 from dsaccel.training.learner import Learner
 
 ATEN = torch.ops.aten
