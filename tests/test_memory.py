@@ -266,3 +266,25 @@ def test_a_list_is_cut_into_the_fewest_runs_that_fit():
     assert split_to_fit(list("abcde"), fits) == [("a", "b"), ("c", "d"), ("e",)]
     assert split_to_fit(list("ab"), fits) == [("a", "b")]
     assert split_to_fit([], fits) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "mode", "width", "batch"),
+    [
+        ("resnet18", "6-2-7", "global", 1 / 16, 16),
+        ("vgg", "6-2-7", "local", 1 / 16, 16),
+        # the gradient below the average over a map is another than in the middle of the run
+        ("resnet18", "2-2-2-7", "global", 1, 128),
+    ],
+)
+def test_equal_blocks_are_counted_as_if_each_were_there(
+    family, name, mode, width, batch, monkeypatch
+):
+    network = NetworkConfig(width=width, dropout=0.0, granularity="stage")
+    networks = {H(name): plan(name, family, network, side=32, mode=mode)}
+    settings = TrainingConfig(batch_size=batch)
+    shown = estimate_plans(networks, settings)
+    monkeypatch.setattr("dsaccel.training.repeats.KEPT", 100)
+    segment_memory._count.cache_clear()
+    assert estimate_plans(networks, settings) == shown
+    segment_memory._count.cache_clear()

@@ -5,7 +5,7 @@ dropped channel comes from a generator that is named by position, never from the
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -246,6 +246,17 @@ def build_block(block: Block, draw: local.Draw) -> list[LayerModule]:
         own = draw.under(f"{block.stage}.{block.index}.{number + 1}")
         layers.append(block.build(number, own) or LayerModule(block, number, own))
     return layers
+
+
+def layer_outputs(units: Iterable[Unit], x: Tensor) -> list[Tensor]:
+    """What each layer makes of normalised images, (B, C, H, W) or (B, F); no channel is dropped."""
+    skip: Tensor | None = None
+    outputs: list[Tensor] = []
+    for unit in units:
+        for layer in unit.layers:
+            x, skip = layer(x, skip)
+            outputs.append(x)
+    return outputs
 
 
 def positions(units: list[Unit]) -> Iterator[Position]:

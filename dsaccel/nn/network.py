@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError
-from dsaccel.nn.layers import Unit, build_units, positions
+from dsaccel.nn.layers import Unit, build_units, layer_outputs, positions
 from dsaccel.nn.weights import ImageFacts, load_weights, read_config, read_facts
 from dsaccel.planner import Planner
 from dsaccel.spec.hierarchy import Hierarchy
@@ -60,6 +60,14 @@ class Network(nn.Module):
             h, x, skip = unit(x, skip, generators)
             read.append(h)
         return read
+
+    def layers(self, images: Tensor) -> list[Tensor]:
+        """Images -> what each convolution and each fully connected layer makes of them, whether a
+        head reads it or not; so globally trained networks can be looked at layer by layer, too.
+        No channel is dropped. `dsaccel.spec.unit_names.layer_names` has their names.
+        """
+        self._check(images)
+        return layer_outputs(self._units(), (images - self.mean) / self.std)
 
     def _check(self, images: Tensor) -> None:
         """Refuse what would fail deep inside, or give logits that mean nothing."""
