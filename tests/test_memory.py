@@ -242,7 +242,7 @@ def test_convolutions_by_tiles_are_estimated_within_3_percent(mode, batch):
     pytest.importorskip("dsaccel.nn.winograd")
     network = NetworkConfig(width=1 / 2)
     networks = {H("1-1-1-2"): plan("1-1-1-2", network=network, side=32, mode=mode)}
-    settings = TrainingConfig(batch_size=batch)
+    settings = TrainingConfig(batch_size=batch, cuda_graph=False)
     cohort = Cohort(networks, settings, Batches(), seed=1, device=CPU)
     for learner in cohort.learners.values():
         learner.start_epoch(1)

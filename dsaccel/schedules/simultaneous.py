@@ -14,8 +14,6 @@ from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node, Trie
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from dsaccel.training.cuda_graphs import Recorder
     from dsaccel.training.cuda_streams import Lanes
     from dsaccel.training.descent import Batches
@@ -127,20 +125,9 @@ def simultaneous(
         recorder: records the step of all networks, anew whenever some have retired.
         lanes: where the units of a step learn; None: one after another.
     """
-    import torch
-
-    from dsaccel.nn.labels import Labels
     from dsaccel.training.cuda_graphs import RecordedStep
     from dsaccel.training.cuda_streams import ONE_LANE
-    from dsaccel.training.descent import drop_retired, evaluate, train_batch
-
-    labels = Labels(torch.empty(0))
-
-    def train(x: "Tensor", y: "Tensor") -> None:
-        labels.follow(y)
-        # what is made of labels must be there before the lanes: the first step shows what it is
-        own_lanes = lanes if lanes and labels else ONE_LANE
-        train_batch(trie.roots, learners, x, labels, own_lanes)
+    from dsaccel.training.descent import drop_retired, evaluate, learning
 
     step = None
     for epoch in range(start + 1, epochs + 1):
@@ -150,7 +137,9 @@ def simultaneous(
             return
         if step is None:
             generators = (g for learner in learners.values() for g in learner.generators.values())
-            step = train if recorder is None else RecordedStep(train, generators, recorder)
+            step = learning(trie.roots, learners, lanes or ONE_LANE)
+            if recorder is not None:
+                step = RecordedStep(step, generators, recorder)
         for learner in learners.values():
             learner.start_epoch(epoch)
         for x, y in data.train_batches(epoch):

@@ -1,6 +1,6 @@
 """Go down a trie with a batch, depth first: to train its units, and to read their heads."""
 
-from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from typing import Protocol
 
 import torch
@@ -60,6 +60,20 @@ def evaluate(
         h: tuple(a for node in trie.path(h) for a in accuracies.get(node, ())) for h in trie.living
     }
     return {h: heads for h, heads in of_all.items() if heads}
+
+
+def learning(
+    roots: list[Node], learners: Mapping[Node, Learner], lanes: Lanes = ONE_LANE
+) -> Callable[[Tensor, Tensor], None]:
+    """A step on images and labels, to be taken for batch after batch."""
+    labels = Labels(torch.empty(0))
+
+    def step(x: Tensor, y: Tensor) -> None:
+        labels.follow(y)
+        # what is made of labels must be there before the lanes: the first step shows what it is
+        train_batch(roots, learners, x, labels, lanes if labels else ONE_LANE)
+
+    return step
 
 
 def train_batch(

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsaccel.nn.labels import Labels
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.cuda_graphs import NUM_EAGER, RecordedStep, Recorder
 from dsaccel.training.cuda_streams import ONE_LANE, Lanes
-from dsaccel.training.descent import train_batch
+from dsaccel.training.descent import learning
 from dsaccel.training.device_memory import is_out_of_memory, release_memory
 from dsaccel.training.learner import Learner
 
@@ -76,13 +75,7 @@ def _learned(
         at, parent = learners[old], node
         own[node] = Learner(old.segment, at.training, seed=at.seed, device=at.device)
         own[node].start_epoch(1)
-    roots, labels = [next(iter(own))], Labels(batch[1])
-
-    def step(x: Tensor, y: Tensor) -> None:
-        labels.follow(y)
-        train_batch(roots, own, x, labels, lanes if labels else ONE_LANE)
-
-    run = step
+    run = step = learning([next(iter(own))], own, lanes)
     if recorder is not None:
         generators = [g for learner in own.values() for g in learner.generators.values()]
         run = RecordedStep(step, generators, recorder)
