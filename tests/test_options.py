@@ -15,6 +15,8 @@ OF_NETWORKS = "--family --batch-size --learning-rate --granularity --loss --drop
 OPTIONS = {
     "search": TRAINED + OF_NETWORKS + "--space --n-trials --strategy --cohort-size --pruning "
     "--against --timeout --storage --confirm --no-confirm --study-name",
+    "list": "--json",
+    "predict": "--top --trust-part --json",
     "reproduce": "--scale --rows --seeds --protocol --data --data-dir --download --device "
     "--threads --memory-mib --json --quiet --verbose",
     "confirm": "--top --seeds --controls --no-controls --tuning-trials --resolution --download "

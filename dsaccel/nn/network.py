@@ -31,7 +31,8 @@ class Network(nn.Module):
 
     def __init__(self, units: Iterable[Unit], facts: ImageFacts, plan: Plan) -> None:
         super().__init__()
-        self._shape = (plan.blocks[0].in_channels, plan.side, plan.side)
+        self.shape = (plan.blocks[0].in_channels, plan.side, plan.side)
+        """Of one image: (C, H, W)."""
         self._is_trained = bool(facts.fingerprint)
         self.units = nn.ModuleList(units)
         self.class_names = facts.class_names
@@ -72,7 +73,7 @@ class Network(nn.Module):
     def _check(self, images: Tensor) -> None:
         """Refuse what would fail deep inside, or give logits that mean nothing."""
         dtype, found = self.mean.dtype, getattr(images, "dtype", type(images).__name__)
-        is_shaped = isinstance(images, Tensor) and images.shape[1:] == self._shape
+        is_shaped = isinstance(images, Tensor) and images.shape[1:] == self.shape
         is_cast = is_shaped and torch.is_autocast_enabled(images.device.type)
         is_typed = is_shaped and (images.dtype == dtype or is_cast)
         got = f"{found} {tuple(getattr(images, 'shape', ()))}"
@@ -83,7 +84,7 @@ class Network(nn.Module):
         if not is_typed:
             levels = " within 0..1" if self._is_trained else ""
             raise ConfigError(
-                f"images must be a batch of {dtype} {('B', *self._shape)}{levels}, but got {got}"
+                f"images must be a batch of {dtype} {('B', *self.shape)}{levels}, but got {got}"
             )
 
     def _units(self) -> list[Unit]:

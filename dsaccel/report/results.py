@@ -1,9 +1,12 @@
 """What a command leaves behind when it is done: files, a summary, a table."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
 from rich.table import Table
+from rich.text import Text
 
 from dsaccel.config.toml import write_toml
 from dsaccel.report.study_page import write_report
@@ -89,4 +92,13 @@ def reading_table(reading: Reading) -> Table:
     table.add_row(f"{split} accuracy", percent(reading.accuracy))
     table.add_row("by head, output last", "  ".join(map(percent, reading.head_accuracies)))
     table.add_row("images", f"{reading.num_images:,}")
+    return table
+
+
+def prediction_table(predictions: Mapping[Path, Mapping[str, float]]) -> Table:
+    """The classes of each image, the most probable first."""
+    table = Table("image", "classes")
+    for path, classes in predictions.items():
+        shown = "  ".join(f"{name} {percent(share)}" for name, share in classes.items())
+        table.add_row(Text(str(path)), Text(shown))
     return table
