@@ -2,14 +2,15 @@
 
     python benchmarks/gpu.py --reference CHECKOUT
 
-Kernels are those that give the same bits each time, as `dsaccel` has them, unless it says so.
-Each section is a process of its own with a time limit, and the figures are written after each.
-Measured one after the other, exactness first: the prefix law bit by bit; the peak of bf16 matrix products; ResNet18 2-2-2-2 under `predsim` on
-every convolution, bf16, batch 128, a step and an epoch of 50,000 images of CIFAR's shape, against
-the reference's own step and loop; peak memory layer-wise against back-propagation; a trie against
-alone, bit by bit; and the space of all 256 hierarchies 4x(1..4), some batches of it. Steps are
-measured as they are, recorded as one CUDA graph (`training.cuda_graph`), and with units learning at
-the same time in it (`training.cuda_lanes`). Two leads are decided for siblings and for one unit:
+Kernels are those that give the same bits each time, as `dsaccel` has them, unless it says so. Each
+section is a process of its own with a time limit, and the figures are written after each. Measured
+one after the other, exactness first: a trie against alone and recorded steps against steps as they
+are, bit by bit; the peak of bf16 matrix products; ResNet18 2-2-2-2 under `predsim` on every
+convolution, bf16, batch 128, a step and an epoch of 50,000 images of CIFAR's shape, against the
+reference's own step and loop; the space of all 256 hierarchies 4x(1..4), some batches of it; and
+peak memory layer-wise against back-propagation. Steps are measured as they are, recorded as one
+CUDA graph (`training.cuda_graph`), and with units learning at the same time in it
+(`training.cuda_lanes`). Two leads are decided for siblings and for one unit:
 grouped convolutions and compilation. What does not fit into the time is "not reached"; without CUDA
 nothing is measured, which is said, and the exit code is 0.
 
