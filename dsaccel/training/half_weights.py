@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Slot = tuple[nn.Module, str]
 """A module and the name of one of its parameters."""
@@ -27,11 +27,10 @@ def cast_by_autocast(unit: nn.Module) -> list[Slot]:
 @contextmanager
 def half_weights(slots: Sequence[Slot]) -> Iterator[None]:
     """Put copies in bf16 into their places, and at the end the weights back, with gradients."""
-    weights = [module._parameters[name] for module, name in slots]
+    weights = [getattr(module, name) for module, name in slots]
     copies = [torch.empty_like(weight, dtype=torch.bfloat16) for weight in weights]
     try:
-        if copies:
-            torch._foreach_copy_(copies, [weight.detach() for weight in weights])
+        _copy(copies, [weight.detach() for weight in weights])
         for (module, name), copy in zip(slots, copies, strict=True):
             module._parameters[name] = copy.requires_grad_()  # pyright: ignore[reportArgumentType]
         yield
@@ -40,7 +39,11 @@ def half_weights(slots: Sequence[Slot]) -> Iterator[None]:
             module._parameters[name] = weight
     learned = [(w, c.grad) for w, c in zip(weights, copies, strict=True) if c.grad is not None]
     gradients = [torch.empty_like(weight) for weight, _ in learned]
-    if learned:
-        torch._foreach_copy_(gradients, [gradient for _, gradient in learned])
+    _copy(gradients, [gradient for _, gradient in learned])
     for (weight, _), gradient in zip(learned, gradients, strict=True):
         weight.grad = gradient
+
+
+def _copy(to: list[Tensor], of: list[Tensor]) -> None:
+    if to:
+        torch._foreach_copy_(to, of)  # pyright: ignore[reportPrivateImportUsage]

@@ -167,7 +167,8 @@ class Learner:
                     passed_on = Features(x.detach(), None if skip is None else skip.detach())
                     lanes.ready(passed_on)
                     pairs = unit.gradients(h, labels, features.x)
-                torch.autograd.backward(*zip(*pairs, strict=True))
+                ends, gradients = zip(*pairs, strict=True)
+                torch.autograd.backward(ends, gradients)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return passed_on
