@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
+from dsaccel.nn.hollow import Hollow
 from dsaccel.spec.tiling import TILE, WINDOW, parts, suits
 
 # points 0, 1, -1, 2, -2 and infinity
@@ -109,7 +109,7 @@ class Convolve(torch.autograd.Function):
 def _parts(x: Tensor, num_outputs: int) -> tuple[list[slice], list[slice]]:
     images, outputs = parts(x.shape, num_outputs)
     # of a tensor without numbers only the memory is wanted, and each part takes as much
-    return (images[:1], outputs[:2]) if isinstance(x, FakeTensor) else (images, outputs)
+    return (images[:1], outputs[:2]) if isinstance(x, Hollow) else (images, outputs)
 
 
 def _convolve_images(x: Tensor, weight: Tensor, y: Tensor, output_parts: list[slice]) -> None:

@@ -41,6 +41,7 @@ class Learner:
         self.device = device
         self.units = build_units(segment, seed)
         for unit in self.units:
+            unit.recomputes = training.recompute
             _place(unit, device, dtype)
         optimizer: Optimizer = part_of(training, "optimizer")
         # on CUDA a tensor: a step that is recorded once must find each epoch's there
@@ -185,7 +186,7 @@ def _groups(unit: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def _place(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """Move weights and statistics, maps channels-last: `Module.to` cannot move fake tensors."""
+    """Move weights and statistics, maps channels-last: `Module.to` cannot move hollow tensors."""
     for part in module.modules():
         for name, parameter in part.named_parameters(recurse=False):
             setattr(part, name, nn.Parameter(_placed(parameter.detach(), device, dtype)))

@@ -1,7 +1,7 @@
 """Count the bytes of the tensors that live at the same time.
 
-The same count is taken of real tensors, which measures, and of fake ones, which have a shape and no
-numbers, which tells beforehand. What a library takes for itself is not seen.
+The same count is taken of real tensors, which measures, and of hollow ones, which tells beforehand.
+What a library takes for itself is not seen.
 """
 
 import gc
@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dsaccel.nn.hollow import run_hollow
 from dsaccel.training.device import unfolds_bf16
 
 
@@ -83,25 +83,19 @@ class Meter(TorchDispatchMode):
         return written
 
 
-class FakeMeter(FakeTensorMode):
-    """Counts what would be there if what runs inside were not without numbers."""
-
-    def __init__(self, counter: Counter) -> None:
-        super().__init__(allow_non_fake_inputs=True)
-        self._counter = counter
-        self._within = False
+class HollowMeter(Meter):
+    """Counts what would be there if what runs inside had numbers."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Find the shapes that an operation makes and count them."""
-        if self._within:  # a shape may be found by running simpler operations
-            return self.dispatch(func, types, args, kwargs or {})
-        self._within = True
-        try:
-            written = self.dispatch(func, types, args, kwargs or {})
-        finally:
-            self._within = False
+        written = run_hollow(func, args, kwargs or {})
         self._counter.see(func, args, written)
         return written
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to skip torch's compiler would be to load it."""
+        return False
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
@@ -157,9 +151,9 @@ def _convolved_back(machine: Machine, read: Any, _: Any) -> int:
 def _unfolded(machine: Machine, weight: Tensor, output: Tensor) -> int:
     """What each output of a convolution of bf16 reads, laid out, where it is done so."""
     is_unfolded = machine.unfolds_bf16 and weight.dtype == torch.bfloat16
-    if not is_unfolded or weight[0, 0].numel() == 1:
+    if not is_unfolded or weight.shape[2:].numel() == 1:
         return 0
-    return output[:, :1].numel() * weight[0].numel() * weight.element_size()
+    return output.numel() // output.shape[1] * weight.shape[1:].numel() * weight.element_size()
 
 
 def _normalised_back(machine: Machine, read: Any, _: Any) -> int:

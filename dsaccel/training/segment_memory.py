@@ -1,4 +1,4 @@
-"""What one segment holds while its units learn, counted on its own learner and fake tensors."""
+"""What one segment holds while its units learn, counted on its own learner and hollow tensors."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -11,7 +11,8 @@ from dsaccel.nn.layers import Features
 from dsaccel.nn.winograd import Conv2d
 from dsaccel.spec.plan import Block, Layer, Segment
 from dsaccel.training.learner import Learner
-from dsaccel.training.meter import Counter, FakeMeter, Machine
+from dsaccel.training.meter import Counter, HollowMeter, Machine
+from dsaccel.training.repeats import Times, Watch, shorten, weigh
 
 CPU = torch.device("cpu")
 
@@ -64,6 +65,7 @@ def count_segment(
 ) -> SegmentMemory:
     """What a segment holds while its units learn from a batch."""
     same = {"schedule": "simultaneous", "epochs": 1, "learning_rate": 1e-3}
+    same["recompute"] = training.recompute
     alike = training.deciding.model_copy(update=same)
     return _count(_nameless(segment), maps, alike, machine)  # pyright: ignore[reportArgumentType]
 
@@ -73,37 +75,50 @@ def _count(
     segment: Segment, maps: Maps, training: TrainingConfig, machine: Machine
 ) -> SegmentMemory:
     counter = Counter(machine)
-    with FakeMeter(counter):
+    times: Times = {}
+    if not training.recompute:  # a block that is computed again begins twice
+        segment, times = shorten(segment)
+    with HollowMeter(counter):
         features = Features(maps.empty(), None)
         labels_B = torch.zeros(maps.shape[0], dtype=torch.long)
         learner = Learner(segment, training, seed=0, device=CPU)
         for module in (module for unit in learner.units for module in unit.modules()):
             if isinstance(module, Conv2d):
                 module.by_tiles = machine.device == "cpu"
-        held = [_make_averages(learner, index, counter) for index in range(len(learner.units))]
+        held = [_make_averages(learner, index, times) for index in range(len(learner.units))]
         learner.start_epoch(1)
         start = counter.level
         units = []
-        for unit, optimizer in zip(learner.units, held, strict=True):
-            counter.restart()
+        for unit, (optimizer, kept) in zip(learner.units, held, strict=True):
+            above, watch = counter.level - start, Watch(unit, counter, times)
             features = learner.learn(features, labels_B)
-            parameters = sum(t.nbytes for t in (*unit.parameters(), *unit.buffers()))
+            watch.end()
+            weights = weigh(unit, times)
+            tensors = (*unit.parameters(), *unit.buffers())
+            parameters = sum(x.nbytes * weights[id(x)] for x in tensors)
             made = features.x.nbytes if len(unit.layers) else 0
             skip = 0 if features.skip is None or unit is learner.units[-1] else features.skip.nbytes
-            units.append(UnitMemory(parameters, optimizer, counter.peak - start, made, skip))
+            units.append(UnitMemory(parameters, optimizer, above + watch.peak, made, skip))
             learner.freeze()
-            start -= optimizer
+            start -= kept
         return SegmentMemory(tuple(units), Maps(tuple(features.x.shape), features.x.dtype))
 
 
-def _make_averages(learner: Learner, index: int, counter: Counter) -> int:
-    """Have a unit's optimizer make what it keeps, as a first step would; returns its bytes."""
-    before, optimizer = counter.level, learner.optimizers[index]
-    for parameter in learner.units[index].parameters():
+def _make_averages(learner: Learner, index: int, times: Times) -> tuple[int, int]:
+    """Have a unit's optimizer make what it keeps, as a first step would; returns its bytes: of all
+    blocks, and of those that were made.
+    """
+    unit, optimizer = learner.units[index], learner.optimizers[index]
+    for parameter in unit.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return counter.level - before
+    weights = weigh(unit, times)
+    kept = {
+        parameter: sum(value.nbytes for value in state.values() if isinstance(value, Tensor))
+        for parameter, state in optimizer.state.items()
+    }
+    return sum(num * weights[id(p)] for p, num in kept.items()), sum(kept.values())
 
 
 def _nameless(segment: Segment) -> Segment:
