@@ -46,7 +46,9 @@ def use(study: Study) -> None:
     """What the commands do with a study that is there."""
     with suppress(UserError):
         study.report()
-        assert headline(study.record) and trials_table(study.record) and repr(study)
+        assert headline(study.record)
+        assert trials_table(study.record)
+        assert repr(study)
         pareto_points(study.record, find_cost("parameters"))
     with suppress(UserError):
         study.export("best.toml", force=True)
