@@ -98,6 +98,19 @@ def test_the_estimate_of_back_propagation_is_within_3_percent(family):
     assert estimate_plans(networks, training()).activations_bytes == pytest.approx(peak, rel=0.03)
 
 
+@pytest.mark.parametrize("mode", ["local", "global"])
+def test_what_is_computed_again_is_not_held(mode):
+    network = NETWORK.model_copy(update={"granularity": "stage"})
+    networks = {H("3-2-2"): plan("3-2-2", network=network, side=16, mode=mode)}
+    peak, _ = measured(networks, training(recompute=True))
+    counted, whole = (
+        estimate_plans(networks, training(recompute=recompute)).activations_bytes
+        for recompute in (True, False)
+    )
+    assert counted == pytest.approx(peak, rel=0.03)
+    assert counted < 0.6 * whole
+
+
 @pytest.mark.parametrize("family", ["resnet18", "resnet50", "vgg8b"])
 def test_parameters_statistics_and_optimizer_are_counted_exactly(family):
     networks = plans("1-2-1", "1-1-2", family=family)

@@ -34,6 +34,7 @@ class Network(nn.Module):
         self.shape = (plan.blocks[0].in_channels, plan.side, plan.side)
         """Of one image: (C, H, W)."""
         self._is_trained = bool(facts.fingerprint)
+        self._num_read = len(plan.exit_heads)
         self.units = nn.ModuleList(units)
         self.class_names = facts.class_names
         """In the order of the logits."""
@@ -41,11 +42,18 @@ class Network(nn.Module):
             self.register_buffer(name, torch.tensor(levels)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images -> the logits of the output layer (B, K)."""
-        return self._units()[-1].head.logits(self.features(images)[-1])
+        """Images -> the logits of the network's exit (B, K); of an ensemble, which has none, the
+        logarithm of its probabilities.
+        """
+        features, units = self.features(images), self._units()
+        if self._num_read == 1:
+            return units[-1].head.logits(features[-1])
+        read = zip(units[-self._num_read :], features[-self._num_read :], strict=True)
+        probabilities = [unit.head.logits(h).softmax(dim=1) for unit, h in read]
+        return torch.stack(probabilities).mean(dim=0).log()
 
     def heads(self, images: Tensor) -> list[Tensor]:
-        """Images -> the logits (B, K) of each unit, in order of depth, the output layer's last."""
+        """Images -> the logits (B, K) of each unit, in order of depth, an output layer's last."""
         read = zip(self._units(), self.features(images), strict=True)
         return [unit.head.logits(h) for unit, h in read]
 

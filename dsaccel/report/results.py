@@ -10,6 +10,7 @@ from rich.text import Text
 
 from dsaccel.config.toml import write_toml
 from dsaccel.report.study_page import write_report
+from dsaccel.report.study_table import exits_text
 from dsaccel.search.engine import Search
 from dsaccel.study.export import trial_config
 from dsaccel.study.folder import StudyDir
@@ -61,6 +62,7 @@ def search_summary(searching: Search) -> dict[str, Any]:
         and {
             "hierarchy": best.name,
             "val_accuracy": best.value,
+            "exits": best.exits,
             "num_parameters": best.figure("num_parameters"),
         },
         "baseline": baseline
@@ -76,7 +78,10 @@ def result_table(result: TrainResult) -> Table:
     table.add_row("mode", result.mode)
     table.add_row("validation accuracy", percent(result.val_accuracy))
     heads = "  ".join(percent(accuracy) for accuracy in result.head_accuracies[-1])
-    table.add_row("by head, output last", heads)
+    table.add_row("by head, last one last", heads)
+    table.add_row("by exit", exits_text(result.exits))
+    if result.val_accuracy < (first := result.head_accuracies[-1][0]):
+        table.add_row("warning", f"below its first head with {percent(first)}: depth does not help")
     table.add_row("parameters", amount(result.num_parameters))
     table.add_row("time", duration(result.time_s))
     table.add_row("peak memory", f"{result.peak_memory_bytes / 2**20:.0f} MiB")
@@ -90,7 +95,8 @@ def reading_table(reading: Reading) -> Table:
     table.add_row("hierarchy", reading.hierarchy)
     table.add_row("mode", reading.mode)
     table.add_row(f"{split} accuracy", percent(reading.accuracy))
-    table.add_row("by head, output last", "  ".join(map(percent, reading.head_accuracies)))
+    table.add_row("by head, last one last", "  ".join(map(percent, reading.head_accuracies)))
+    table.add_row("by exit", exits_text(reading.exits))
     table.add_row("images", f"{reading.num_images:,}")
     return table
 

@@ -65,6 +65,7 @@ def count_segment(
 ) -> SegmentMemory:
     """What a segment holds while its units learn from a batch."""
     same = {"schedule": "simultaneous", "epochs": 1, "learning_rate": 1e-3}
+    same["recompute"] = training.recompute
     alike = training.deciding.model_copy(update=same)
     return _count(_nameless(segment), maps, alike, machine)  # pyright: ignore[reportArgumentType]
 
@@ -74,7 +75,9 @@ def _count(
     segment: Segment, maps: Maps, training: TrainingConfig, machine: Machine
 ) -> SegmentMemory:
     counter = Counter(machine)
-    segment, times = shorten(segment)
+    times: Times = {}
+    if not training.recompute:  # a block that is computed again begins twice
+        segment, times = shorten(segment)
     with HollowMeter(counter):
         features = Features(maps.empty(), None)
         labels_B = torch.zeros(maps.shape[0], dtype=torch.long)
