@@ -45,10 +45,15 @@ class Measures:
     """Mean side of the first feature maps over the input's, in (0, 1] (eq. 8)."""
     fingerprint: str | None = None
     """The plan's; None: no two hierarchies are one network."""
+    step_flops: int = 0
+    """Of a training step an image, all heads counted."""
+    training_mib: float = 0.0
+    """Estimated peak memory of training the network alone, where that is bounded."""
 
     @classmethod
-    def of(cls, plan: Plan) -> "Measures":
-        return cls(plan.num_parameters, plan.flops, plan.shallow_scale, plan.fingerprint)
+    def of(cls, plan: Plan, training_mib: float = 0.0) -> "Measures":
+        costs = plan.num_parameters, plan.flops, plan.shallow_scale
+        return cls(*costs, plan.fingerprint, plan.step_flops, training_mib)
 
 
 class SearchSpace:
@@ -89,9 +94,19 @@ class SearchSpace:
         config: SpaceConfig,
         plan: Callable[[Hierarchy], Plan],
         references: Sequence[Hierarchy] = (),
+        *,
+        memory: Callable[[Plan], int],
     ) -> "SearchSpace":
-        """A space whose hierarchies cost what their plans say."""
-        return cls(config, lambda hierarchy: Measures.of(plan(hierarchy)), references)
+        """A space whose hierarchies cost what their plans say; `memory`: estimated peak bytes of
+        training one, which is asked for only if it is bounded.
+        """
+
+        def measure(hierarchy: Hierarchy) -> Measures:
+            made = plan(hierarchy)
+            bytes_ = 0 if config.max_training_mib is None else memory(made)
+            return Measures.of(made, round(bytes_ / 2**20, 1))
+
+        return cls(config, measure, references)
 
     @property
     def size(self) -> int | None:
@@ -311,6 +326,8 @@ class SearchSpace:
         bounds = [
             ("num_parameters", config.min_parameters, config.max_parameters),
             ("flops", config.min_flops, config.max_flops),
+            ("step_flops", None, config.max_step_flops),
+            ("training_mib", None, config.max_training_mib),
             ("shallow_scale", None, config.max_shallow_scale),
         ]
         return [(name, low, high) for name, low, high in bounds if (low, high) != (None, None)]

@@ -10,7 +10,8 @@ read at any moment.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
-from dsaccel.parts import BUILTIN, load_class
+from dsaccel.errors import StorageError
+from dsaccel.parts import BUILTIN, PartRef, load_class
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Divergence, Exit
 from dsaccel.study.folder import StudyDir
@@ -105,7 +107,8 @@ class TrialRecord:
     def diverged(self) -> Divergence | None:
         """Where its training left the finite numbers; such a trial is never the best."""
         stored = self._attributes.get("diverged")
-        return Divergence(**stored) if isinstance(stored, Mapping) else None
+        with _written_by_us("diverged"):
+            return Divergence(**stored) if isinstance(stored, Mapping) else None
 
     def figure(self, name: str) -> float | None:
         """A number that was measured or counted: one of `Figures`, or a cost."""
@@ -140,7 +143,8 @@ class TrialRecord:
     @property
     def head_stages(self) -> tuple[int, ...]:
         """The stage of each local head, as in `Plan`; empty if it is not recorded."""
-        return tuple(self._attributes.get("head_stages") or ())
+        with _written_by_us("head_stages"):
+            return tuple(map(int, self._attributes.get("head_stages") or ()))
 
     @property
     def has_output(self) -> bool:
@@ -237,6 +241,12 @@ class StudyRecord:
         return [record for record in self.finished if record.cohort < end]
 
     @cached_property
+    def parts(self) -> tuple[PartRef, ...]:
+        """Those that are not shipped."""
+        with _written_by_us("parts"):
+            return tuple(PartRef(**part) for part in self.attributes.get("parts") or ())
+
+    @cached_property
     def config(self) -> StudyConfig:
         """The settings.
 
@@ -256,13 +266,13 @@ class StudyRecord:
         if not isinstance(stored, Mapping):
             blocks = (number(self.attributes.get(f"blocks_{k}")) for k in ("trained", "separate"))
             return CohortRecord(0, (), True, *(num or 0 for num in blocks))
-        return CohortRecord(
-            stored["number"],
-            tuple(map(Hierarchy.parse, stored["asked"])),
-            stored["is_finished"],
-            stored["blocks_trained"],
-            stored["blocks_separate"],
-        )
+        with _written_by_us("cohort"):
+            return CohortRecord(
+                int(stored["number"]),
+                tuple(map(Hierarchy.parse, stored["asked"])),
+                bool(stored["is_finished"]),
+                *(_finite(stored[f"blocks_{kind}"]) for kind in ("trained", "separate")),
+            )
 
     @property
     def blocks_trained(self) -> float | None:
@@ -302,18 +312,26 @@ class StudyRecord:
 
     def trained_globally(self, hierarchy: Hierarchy) -> Baseline | None:
         """What back-propagation has reached with a hierarchy."""
-        stored = (self.attributes.get("global") or {}).get(str(hierarchy))
+        every = self.attributes.get("global")
+        stored = every.get(str(hierarchy)) if isinstance(every, Mapping) else None
         return _baseline(stored, str(hierarchy)) if isinstance(stored, Mapping) else None
 
     @property
     def confirmation(self) -> dict[str, Any] | None:
         """As `Confirm` keeps it."""
-        return self.attributes.get("confirmation")
+        stored = self.attributes.get("confirmation")
+        if stored is None:
+            return None
+        with _written_by_us("confirmation"):
+            for key in ("entries", "results", "decisions", "unread"):
+                list(stored[key])
+        return stored
 
     @property
     def test_readings(self) -> list[dict[str, Any]]:
         """Every look at the test split, oldest first."""
-        return self.attributes.get("test_readings") or []
+        with _written_by_us("test_readings"):
+            return [dict(reading) for reading in self.attributes.get("test_readings") or []]
 
     @property
     def step_name(self) -> Literal["epoch", "stage"]:
@@ -358,6 +376,18 @@ def finished_in_order(
     return sorted((r for r in records if r.is_finished), key=lambda record: record.order)
 
 
+@contextmanager
+def _written_by_us(name: str) -> Iterator[None]:
+    """Refuse what someone else has put in the place of an attribute."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageError(
+            f"attribute {name} of a study or a trial must be as dsaccel has written it, but: "
+            f"{error!r}; put a copy of the storage in its place"
+        ) from None
+
+
 def number(value: Any) -> float | None:
     """The value if it is a finite number."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -376,6 +406,13 @@ def _blocks_of(params: Mapping[str, Any]) -> str:
     prefix = "num_blocks_s"
     stages = {int(name[len(prefix) :]): params[name] for name in params if name.startswith(prefix)}
     return "-".join(str(stages[stage]) for stage in sorted(stages)) or "?"
+
+
+def _finite(value: Any) -> float:
+    found = number(value)
+    if found is None:
+        raise TypeError(f"{value!r} is no number")
+    return found
 
 
 def _whole(value: Any) -> int | None:
