@@ -22,7 +22,6 @@ VAL_IMAGES = {
     True: "the validation images that the search chose by, the same for every seed",
 }
 """By whether they are given."""
-SPLIT_NAMES: dict[Split, str] = {"val": "validation", "test": "test"}
 
 
 def sentences(confirmation: Confirmation, resolution: float) -> list[str]:
