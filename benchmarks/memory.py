@@ -23,13 +23,9 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.families import build_plan
-from dsaccel.nn.layers import LayerModule, OutputLayer, Unit
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Trie
@@ -71,8 +67,8 @@ class Row:
     """The peak, less all gradients under back-propagation."""
     total_mib: float
     """Peak with parameters and optimizer state."""
-    estimated_total_mib: float | None
-    """Known before training; None: no estimate is made of checkpointing."""
+    estimated_total_mib: float
+    """Known before training."""
     step_s: float | None
     """Processor time (CUDA: time) of a step without the meter; None: not taken."""
 
@@ -98,16 +94,6 @@ class Measured:
     def step(self) -> None:
         train_batch(self.trie.roots, self.learners, self.x, self.y)
 
-    def checkpointed_step(self) -> None:
-        """Back-propagation that keeps the inputs of blocks only and computes the rest again."""
-        (learner,) = self.learners.values()
-        (unit,) = learner.units
-        with learner._autocast():
-            loss = _checkpointed(unit, learner, self.x, self.y)
-        loss.backward()
-        learner.optimizers[0].step()
-        learner.optimizers[0].zero_grad(set_to_none=True)
-
     def make_optimizer_state(self) -> None:
         """As a first step would, without its forward and backward pass: gradients of zero."""
         for learner in self.learners.values():
@@ -127,27 +113,6 @@ class Measured:
         adams = [adam for learner in self.learners.values() for adam in learner.optimizers]
         states = [state for adam in adams for state in adam.state.values()]
         return sum(value.nbytes for state in states for value in state.values())
-
-
-def _checkpointed(unit: Unit, learner: Learner, x: Tensor, y: Tensor) -> Tensor:
-    blocks: list[list[LayerModule]] = []
-    for layer in unit.layers:
-        assert isinstance(layer, LayerModule)
-        if layer.opens_block:
-            blocks.append([])
-        blocks[-1].append(layer)
-
-    def run(block: list[LayerModule], x: Tensor) -> Tensor:
-        skip = None
-        for layer in block:
-            h, skip = layer(x, skip)
-            x = layer.drop(h, learner.generators[layer.position])
-        return x
-
-    for block in blocks:
-        x = checkpoint(run, block, x, use_reentrant=False, preserve_rng_state=False)  # pyright: ignore[reportAssignmentType]
-    assert isinstance(unit.head, OutputLayer)
-    return F.cross_entropy(unit.head.logits(x).float(), y)
 
 
 def measure(
@@ -170,11 +135,11 @@ def measure(
         num_classes=NUM_CLASSES,
         mode="local" if side == "layer-wise" else "global",
     )
+    training = training.model_copy(update={"recompute": side == "checkpointed"})
     network = Measured(plan, training, device)
     network.make_optimizer_state()
-    step = network.checkpointed_step if side == "checkpointed" else network.step
-    step_s = _seconds(step, device) if timed else None
-    peak = peak_bytes(step, device) + network.x.nbytes
+    step_s = _seconds(network.step, device) if timed else None
+    peak = peak_bytes(network.step, device) + network.x.nbytes
     held = network.parameter_bytes + network.optimizer_bytes
     gradients = 0 if side == "layer-wise" else 4 * plan.num_parameters_training
     guess = estimate(network.trie, training, machine=Machine.of(device)).total_bytes
@@ -189,7 +154,7 @@ def measure(
         peak / MIB,
         (peak - gradients) / MIB,
         (held + peak) / MIB,
-        None if side == "checkpointed" else guess / MIB,
+        guess / MIB,
         step_s,
     )
 
@@ -229,7 +194,7 @@ def networks_table(rows: list[Row]) -> Table:
             f"{base.activations_mib / row.activations_mib:.2f}x",
             f"{row.total_mib:.0f}",
             f"{base.total_mib / row.total_mib:.2f}x",
-            "" if guess is None else f"{guess / row.total_mib:.3f}",
+            f"{guess / row.total_mib:.3f}",
             "" if row.step_s is None else f"{row.step_s:.2f}",
         )
     return table

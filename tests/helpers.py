@@ -1,6 +1,6 @@
 """Small plans, data and cohorts for the engine's tests: 8x8 images, a few channels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dsaccel.schedules.looking_ahead import ahead_of
 from dsaccel.seeds import derive
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.spec.rung import Exit, Read
 from dsaccel.training.cohort import Cohort
 
 CPU = torch.device("cpu")
@@ -85,6 +86,13 @@ def cohort(
     return Cohort(
         networks, training, data, seed=seed, device=CPU, harvest=harvest, schedule=schedule
     )
+
+
+def read_as(heads: Iterable[float]) -> Read:
+    """What is read of a network with an output layer whose heads are these."""
+    heads = tuple(heads)
+    exits: dict[Exit, float] = {"head": heads[-2:][0], "ensemble": heads[0], "layer": heads[-1]}
+    return Read(heads, exits, heads[-1])
 
 
 def trained(

@@ -505,7 +505,11 @@ def test_granularity_is_one_word_or_one_for_each_stage():
     shown = run("describe", "1-1-1", "--granularity", "stage,block,conv", "--json")
     # stem and first stage together, a block, two convolutions
     assert json.loads(shown.stdout)["num_local_losses"] == 4
-    assert run("describe", "1-1-1", "--granularity", "stage,conv").exit_code == 2
+    shown = run("describe", "1-1-1", "--granularity", "none,none,stage,none", "--json")
+    assert json.loads(shown.stdout)["num_units"] == 2
+    refused = run("describe", "1-1-1", "--granularity", "stage,conv")
+    assert refused.exit_code == 2
+    assert "or 4 with the stem's first, but got 2: stage, conv" in refused.stderr
 
 
 def test_quiet_shows_the_result_alone():

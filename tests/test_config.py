@@ -77,8 +77,10 @@ OUT_OF_RANGE = [
         "ce",
         "one of predsim, pred, sim, mse, or an import path as ./mine.py:Mine, but got 'ce'",
     ),
-    Mistake("network", "granularity", "layer", "'conv', 'block' or 'stage', but got 'layer'"),
-    Mistake("network", "granularity", ["conv", "unit"], "'conv', 'block' or 'stage'"),
+    Mistake(
+        "network", "granularity", "layer", "'conv', 'block', 'stage' or 'none', but got 'layer'"
+    ),
+    Mistake("network", "granularity", ["conv", "unit"], "'conv', 'block', 'stage' or 'none'"),
     Mistake("data", "image_size", 3, "greater than or equal to 4, but got 3"),
     Mistake("data", "image_size", 513, "less than or equal to 512, but got 513"),
     Mistake("data", "channels", 2, "1 or 3, but got 2"),
@@ -115,7 +117,7 @@ WRONG_TYPE = [
     Mistake("training", "learning_rate", "fast", "a number"),
     Mistake("training", "lr_milestones", 0.5, "but got 0.5"),
     Mistake("network", "pred_conv", "perhaps", "true or false"),
-    Mistake("network", "granularity", 3, "'conv', 'block' or 'stage', but got 3"),
+    Mistake("network", "granularity", 3, "'conv', 'block', 'stage' or 'none', but got 3"),
     Mistake("data", "name", 7, "text in quotes, but got 7"),
     Mistake("space", "num_blocks", [[1, 2], ["a", 2]], "whole number"),
     Mistake("space", "num_blocks", [[1, 2], [1, 2, 3]], "at most 2 items"),

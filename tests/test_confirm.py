@@ -193,8 +193,8 @@ def test_each_accuracy_is_that_of_training_alone_with_that_seed(confirmed, mode)
             pass
         assert measured(confirm)[entry.name, mode, seed] == training.result().val_accuracy
         test = load_test(training.data)
-        heads = evaluate(training.cohort.trie, training.cohort.learners, test.batches())
-        assert read(confirm)[entry.name, mode, seed] == heads[training.hierarchy][-1]
+        last = evaluate(training.cohort.trie, training.cohort.learners, test.batches())
+        assert read(confirm)[entry.name, mode, seed] == last[training.hierarchy].objective
 
 
 def test_all_layerwise_networks_of_a_seed_are_one_trie_and_global_ones_share_nothing(study):

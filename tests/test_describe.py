@@ -44,6 +44,8 @@ def test_a_description_has_the_promised_fields():
         "num_parameters",
         "num_parameters_training",
         "num_local_losses",
+        "num_units",
+        "gradient_path",
         "flops",
         "shallow_scale",
         "stages",
@@ -130,6 +132,9 @@ def test_memory_is_that_of_training_one_network_either_way():
     for mode, network in zip(MODES, (local, whole), strict=True):
         assert memory[mode] == estimate_plans({network.hierarchy: network}, training)
     assert memory["local"].activations_bytes < memory["global"].activations_bytes
+    again = training.model_copy(update={"recompute": True})
+    assert memory["checkpointed"] == estimate_plans({whole.hierarchy: whole}, again)
+    assert memory["checkpointed"].activations_bytes < memory["global"].activations_bytes
     assert memory["local"].parameters_bytes > memory["global"].parameters_bytes  # the heads
     fields = memory_summary(memory)
     assert fields["local"]["total_bytes"] == memory["local"].total_bytes

@@ -9,9 +9,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet, vgg
 
-from dsaccel.config.study import NetworkConfig, TrainingConfig
+from dsaccel.config.study import NetworkConfig, RunConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan, find_family
+from dsaccel.nn.layers import build_units
+from dsaccel.nn.weights import named_tensors
 from dsaccel.parts import BUILTIN
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
@@ -86,6 +88,15 @@ def torchvision_vgg(config: list[int | str], num_features: int) -> nn.Module:
     return nn.Sequential(layers, nn.Flatten(), *hidden, nn.Linear(1024, 10))
 
 
+def leaky(module: nn.Module) -> nn.Module:
+    """The module with a leaky ReLU for each ReLU."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.ReLU):
+            setattr(module, name, nn.LeakyReLU(0.01))
+        leaky(child)
+    return module
+
+
 M = "M"
 OTHERS = {
     ("resnet18", "1-1-2-4"): lambda: torchvision_resnet(resnet.BasicBlock, (1, 1, 2, 4)),
@@ -119,6 +130,70 @@ def test_parameters_and_flops_are_those_of_torchvisions_network(family, name):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         other(x)
     assert network.flops == counter.get_total_flops()
+
+
+IMAGENET = NetworkConfig(stem="imagenet", hidden_widths=(4096, 4096), granularity="none")
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "make", "parameters", "norms"),
+    [
+        ("resnet18", "2-2-2-2", resnet.resnet18, 11_689_512, 0),
+        ("resnet50", "3-4-6-3", resnet.resnet50, 25_557_032, 0),
+        # whose fully connected units have no normalisation
+        ("vgg", "2-2-3-3-3", vgg.vgg16_bn, 138_365_992, 4 * 4096),
+    ],
+)
+def test_networks_for_imagenet_are_torchvisions(family, name, make, parameters, norms):
+    network = plan(family, name, IMAGENET, side=224, num_classes=1000)
+    assert network.num_parameters - norms == parameters
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        make().eval()(torch.zeros(1, 3, 224, 224))
+    assert network.flops == counter.get_total_flops()
+
+
+def test_the_imagenet_stem_computes_what_torchvisions_does():
+    network = NetworkConfig(stem="imagenet")
+    run = RunConfig(family="resnet18", hierarchy="1-1-2-1", network=network)
+    planned = plan("resnet18", "1-1-2-1", network, side=33)
+    units = [unit for segment in planned.segments for unit in build_units(segment, seed=1)]
+    tensors = {n: t for n, t in named_tensors(units, run).items() if not n.startswith("heads.")}
+    other = resnet.ResNet(resnet.BasicBlock, [1, 1, 2, 1], num_classes=10)
+    other.load_state_dict(tensors)
+    x, skip = torch.randn(2, 3, 33, 33, generator=torch.Generator().manual_seed(0)), None
+    h, expected = x, leaky(other.eval())
+    with torch.no_grad():
+        nn.init.normal_(other.fc.weight)
+        units[-1].head.classifier.weight.copy_(other.fc.weight)
+        for unit in units:
+            _, h, skip = unit.eval()(h, skip, None)
+        torch.testing.assert_close(units[-1].head.logits(h), expected(x))
+
+
+@pytest.mark.parametrize(
+    ("family", "downsampling", "sides"),
+    [
+        ("resnet18", "family", [29, 29, 15, 8]),
+        ("resnet18", "stride", [29, 29, 15, 8]),
+        ("resnet18", "max-pool", [29, 29, 14, 7]),
+        ("resnet50", "average-pool", [29, 29, 14, 7]),
+        ("vgg", "family", [29, 14, 7]),
+        ("vgg", "average-pool", [29, 14, 7]),
+        ("vgg", "stride", [29, 15, 8]),
+    ],
+)
+def test_stages_halve_the_side_by_stride_or_pool(family, downsampling, sides):
+    network = NetworkConfig(downsampling=downsampling, num_hidden=0)
+    planned = plan(family, "1-1-1", network, side=29)
+    assert [block.layers[-1].side for block in planned.blocks] == sides
+    kinds = {"max-pool": "max", "average-pool": "average", "stride": None}
+    own = "max" if family == "vgg" else None
+    pool = kinds.get(downsampling, own)
+    assert [b.pool for b in planned.blocks[-2:]] == [pool, pool]
+    assert [b.stride for b in planned.blocks[-2:]] == ([1, 1] if pool else [2, 2])
+    standard = plan(family, "1-1-1", NetworkConfig(num_hidden=0), side=29)
+    if family != "vgg":  # whose output layer reads the flattened maps
+        assert planned.num_parameters == standard.num_parameters
 
 
 def test_vgg8b_pools_each_map_to_2048_features_as_the_reference_does():
@@ -177,8 +252,10 @@ def test_a_max_pool_belongs_to_the_block_that_it_feeds():
     network = plan("vgg", "2-1-2", num_classes=10)
     pools = {(block.stage, block.index): block.pool for block in network.blocks}
     assert [position for position, pool in pools.items() if pool] == [(2, 1), (3, 1), (4, 1)]
+    assert network.output
     assert not network.output.pool  # the hidden unit (stage 4) has it
     bare = plan("vgg", "2-1-2", NetworkConfig(num_hidden=0))
+    assert bare.output
     assert bare.output.pool
     assert bare.output.num_features == 256 * 4 * 4
 
@@ -215,6 +292,7 @@ def test_a_bottleneck_strides_on_its_3x3_convolution():
 def test_the_output_weight_reaches_the_output_layer_alone():
     training = TrainingConfig(output_weight=0.01)
     network, usual = plan("resnet18", "1-1-1", training=training), plan("resnet18", "1-1-1")
+    assert network.output
     assert math.isclose(network.output.weight, 0.01)
     assert network.segments[:-1] == usual.segments[:-1]
 
@@ -231,7 +309,7 @@ def test_the_output_weight_reaches_the_output_layer_alone():
             "resnet18",
             "1-1-1",
             ("conv", "block"),
-            "each of the 3 stages, but got 2: conv, block",
+            "each of the 3 stages, or 4 with the stem's first, but got 2: conv, block",
         ),
     ],
 )

@@ -82,9 +82,8 @@ def test_a_network_that_goes_on_from_weights_starts_with_their_accuracy(changes)
     begun = Training(tiny_run(**changes))
     taken = begun.begin_with(WEIGHTS)
     assert all(count.taken == count.total for count in taken[2:])
-    heads = evaluate(begun.cohort.trie, begun.cohort.learners, begun.data.val_batches())[
-        begun.hierarchy
-    ]
+    read = evaluate(begun.cohort.trie, begun.cohort.learners, begun.data.val_batches())
+    heads = read[begun.hierarchy].heads
     assert list(heads) == before.result().head_accuracies[-1]
     assert heads[-1] != 0
 

@@ -98,6 +98,19 @@ def test_the_estimate_of_back_propagation_is_within_3_percent(family):
     assert estimate_plans(networks, training()).activations_bytes == pytest.approx(peak, rel=0.03)
 
 
+@pytest.mark.parametrize("mode", ["local", "global"])
+def test_what_is_computed_again_is_not_held(mode):
+    network = NETWORK.model_copy(update={"granularity": "stage"})
+    networks = {H("3-2-2"): plan("3-2-2", network=network, side=16, mode=mode)}
+    peak, _ = measured(networks, training(recompute=True))
+    counted, whole = (
+        estimate_plans(networks, training(recompute=recompute)).activations_bytes
+        for recompute in (True, False)
+    )
+    assert counted == pytest.approx(peak, rel=0.03)
+    assert counted < 0.6 * whole
+
+
 @pytest.mark.parametrize("family", ["resnet18", "resnet50", "vgg8b"])
 def test_parameters_statistics_and_optimizer_are_counted_exactly(family):
     networks = plans("1-2-1", "1-1-2", family=family)
@@ -269,20 +282,22 @@ def test_a_list_is_cut_into_the_fewest_runs_that_fit():
 
 
 @pytest.mark.parametrize(
-    ("family", "name", "mode", "width", "batch"),
+    ("family", "name", "mode", "width", "changes"),
     [
-        ("resnet18", "6-2-7", "global", 1 / 16, 16),
-        ("vgg", "6-2-7", "local", 1 / 16, 16),
+        ("resnet18", "6-2-7", "global", 1 / 16, {"batch_size": 16}),
+        ("resnet18", "6-2-7", "global", 1 / 16, {"batch_size": 16, "recompute": True}),
+        ("vgg", "6-2-7", "local", 1 / 16, {"batch_size": 16}),
         # the gradient below the average over a map is another than in the middle of the run
-        ("resnet18", "2-2-2-7", "global", 1, 128),
+        ("resnet18", "2-2-2-7", "global", 1, {}),
+        ("resnet18", "2-2-2-7", "global", 1, {"recompute": True}),
     ],
 )
 def test_equal_blocks_are_counted_as_if_each_were_there(
-    family, name, mode, width, batch, monkeypatch
+    family, name, mode, width, changes, monkeypatch
 ):
     network = NetworkConfig(width=width, dropout=0.0, granularity="stage")
     networks = {H(name): plan(name, family, network, side=32, mode=mode)}
-    settings = TrainingConfig(batch_size=batch)
+    settings = TrainingConfig(**changes)
     shown = estimate_plans(networks, settings)
     monkeypatch.setattr("dsaccel.training.repeats.KEPT", 100)
     segment_memory._count.cache_clear()

@@ -83,7 +83,7 @@ def test_a_loaded_network_repeats_the_accuracies_of_all_heads_on_raw_images(trai
     raw = images.pixels.permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         heads, logits = network.heads(raw), network(raw)
-    for out, accuracy in zip(heads, expected[training.hierarchy], strict=True):
+    for out, accuracy in zip(heads, expected[training.hierarchy].heads, strict=True):
         off = (out.argmax(dim=1) == images.labels).sum().item() - accuracy * len(images.labels)
         assert abs(off) <= num_undecided(out) + 1e-9 <= 5
     assert torch.equal(logits, heads[-1])

@@ -11,10 +11,14 @@ TRAINED = (
     "--data --data-dir --download --train-images --epochs --schedule --width --device --threads "
     "--seed --set --trust-part --json --quiet --verbose "
 )
-OF_NETWORKS = "--family --batch-size --learning-rate --granularity --loss --dropout --precision "
+OF_NETWORKS = (
+    "--family --batch-size --learning-rate --granularity --loss --dropout --precision --exit "
+)
 OPTIONS = {
     "search": TRAINED + OF_NETWORKS + "--space --n-trials --strategy --cohort-size --pruning "
     "--against --timeout --storage --confirm --no-confirm --study-name",
+    "list": "--json",
+    "predict": "--top --trust-part --json",
     "reproduce": "--scale --rows --seeds --protocol --data --data-dir --download --device "
     "--threads --memory-mib --json --quiet --verbose",
     "confirm": "--top --seeds --controls --no-controls --tuning-trials --resolution --download "
@@ -22,7 +26,7 @@ OPTIONS = {
     "train": TRAINED + OF_NETWORKS + "--study --mode --init --output --force --no-force",
     "evaluate": "--split --data --data-dir --download --device --threads --trust-part --json",
     "describe": "--family --channels --image-size --num-classes --granularity --loss --width "
-    "--batch-size --schedule --precision --set --trust-part --space --json",
+    "--exit --batch-size --schedule --precision --set --trust-part --space --json",
     "export": "--output --hierarchy --force --no-force",
     "report": "--output",
     "pareto": "--against --output --json",
@@ -54,7 +58,7 @@ def test_help_is_the_fields_docstring_with_its_default_and_its_words():
     text = shown("search", "--help")
     assert re.search(r"--epochs <int> Passes over the training images .*\[default: 400\]", text)
     assert re.search(r"--loss predsim\|pred\|sim\|mse Local loss of every unit", text)
-    assert re.search(r"--granularity conv\|block\|stage Where gradients are cut", text)
+    assert re.search(r"--granularity conv\|block\|stage\|none Where gradients are cut", text)
     assert "CPU threads; default: one a core." in text
     assert re.search(r"--confirm / --no-confirm .*\[default: no\]", text)
     assert "None" not in text

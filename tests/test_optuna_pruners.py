@@ -5,7 +5,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from helpers import H
+from helpers import H, read_as
 from optuna.trial import TrialState, create_trial
 from test_replay import NONE, SHORT, Oracle, Policy, course, synthetic
 from test_search import die_after
@@ -92,7 +92,7 @@ def test_what_optuna_does_not_have_is_one_clear_line(pruning, message):
     [
         ({"kind": "halvin"}, r"kind must be halving, percentile, none, or an Optuna pruner as Med"),
         ({"options": {"n_startup_trials": 4}}, "options must be left out unless kind is an Optuna"),
-        ({"by": "deepest"}, "by must be 'head' or 'output', but got 'deepest'"),
+        ({"by": "deepest"}, "by must be 'head', 'output' or 'ensemble', but got 'deepest'"),
     ],
 )
 def test_a_study_that_misnames_its_pruning_is_refused(pruning, message):
@@ -235,7 +235,8 @@ def test_pruning_by_the_output_layer_ranks_and_records_it(monkeypatch):
 
     def contrary(*args):
         """The output layer ranks against the head below it."""
-        return {name: (*heads[:-1], 1 - heads[-2]) for name, heads in real(*args).items()}
+        all_heads = {name: read.heads for name, read in real(*args).items()}
+        return {name: read_as((*h[:-1], 1 - h[-2])) for name, h in all_heads.items()}
 
     monkeypatch.setattr(descent, "evaluate", contrary)
     budget = BUDGET | {"cohort_size": 8}

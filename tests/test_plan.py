@@ -76,9 +76,11 @@ def num_trained(built: nn.Module) -> int:
 @pytest.mark.parametrize(("side", "channels"), [(8, 1), (8, 3), (9, 3), (28, 1), (32, 3), (64, 3)])
 def test_planned_sides_are_those_of_the_real_feature_maps(side, channels):
     for family, name in NETWORKS:
-        network = plan(name, family, SMALL, side=side, channels=channels)
-        planned = [layer.side for segment in network.segments for layer in segment.layers]
-        assert planned == sides_of_the_real_maps(network, channels), (family, name)
+        for change in ({}, {"downsampling": "max-pool"}, {"stem": "imagenet", "width": 1 / 32}):
+            config = SMALL.model_copy(update=change)
+            network = plan(name, family, config, side=side, channels=channels)
+            planned = [layer.side for segment in network.segments for layer in segment.layers]
+            assert planned == sides_of_the_real_maps(network, channels), (family, name)
 
 
 @pytest.mark.parametrize("family", ["resnet18", "resnet50", "vgg", "vgg8b"])
@@ -106,6 +108,10 @@ SETTINGS = {
     "first_loss": {"first_loss": 4},
     "no_hidden": {"num_hidden": 0},
     "two_hidden": {"num_hidden": 2},
+    "hidden_widths": {"hidden_widths": (24, 16)},
+    "imagenet": {"stem": "imagenet"},
+    "by_pool": {"downsampling": "average-pool"},
+    "by_stride": {"downsampling": "stride", "head": "tail"},
     "narrow_decoder": {"decoder_size": 300},
 }
 
@@ -243,11 +249,68 @@ def test_the_granularity_may_differ_by_stage():
     assert [len(segment.blocks) for segment in network.segments] == [3, 1, 1, 1, 1, 0]
 
 
+@pytest.mark.parametrize(
+    ("words", "blocks", "num_units"),
+    [
+        # K2 and K4 of a network of three stages, the stem's word first
+        ("none,none,stage,none", [4, 2], 2),
+        ("stage,stage,none,none", [1, 2, 3], 3),
+        ("none,stage,none", [4, 2], 2),
+        ("stage,none,block", [3, 2, 1, 0], 3),
+        ("stage,stage,none,block", [1, 2, 2, 1, 0], 4),
+        ("none,block,none,conv", [2, 1, 2, 1, 0], 6),
+        ("none,none,none,stage", [6, 0], 1),
+    ],
+)
+def test_a_unit_of_none_is_joined_to_the_next(words, blocks, num_units):
+    config = NETWORK.model_copy(update={"granularity": tuple(words.split(","))})
+    network = plan("2-1-2", network=config)
+    assert [len(segment.blocks) for segment in network.segments] == blocks
+    assert network.num_units == num_units
+    # only the last segment is trained by the output layer, and has no local head then
+    assert [s.output is None for s in network.segments] == [True] * (len(blocks) - 1) + [False]
+    assert not (network.segments[-1].heads and network.segments[-1].output)
+
+
+def test_without_any_cut_a_network_is_that_of_back_propagation():
+    for family, name in NETWORKS:
+        config = NETWORK.model_copy(update={"granularity": "none"})
+        local, whole = plan(name, family, config), plan(name, family, mode="global")
+        assert local.segments == whole.segments
+        assert local.fingerprint == whole.fingerprint
+        assert (local.num_units, local.gradient_path) == (1, 1.0)
+        words = ("none",) * (local.hierarchy.num_stages + 1)
+        config = NETWORK.model_copy(update={"granularity": words})
+        assert plan(name, family, config).segments == whole.segments
+
+
+def test_the_longest_gradient_path_counts_the_heads():
+    def path(granularity, **settings):
+        update = {"granularity": granularity, "loss": "pred", **settings}
+        return plan("1-1-2", network=NETWORK.model_copy(update=update)).gradient_path
+
+    # stem, four blocks of two convolutions, output layer
+    assert path("conv") == 2 / 10
+    assert path("block") == 3 / 10
+    assert path("stage") == 5 / 10  # the last stage's two blocks
+    assert path(("none", "none", "stage", "none")) == 6 / 10  # stem, two stages, a linear map
+    assert path("block", head="conv") == 4 / 10
+    assert path("conv", pred_conv=True) == 3 / 10
+    assert path("conv", loss="predsim") == 2 / 10
+    assert path("conv", head="mlp") == 6 / 10
+    assert path("block", head="tail") == 7 / 10  # in stage 1: block, two later ones, linear
+    assert path("block", head="tail", head_options={"depth": 1}) == 5 / 10
+
+
 def test_fully_connected_units_keep_their_own_losses_at_every_granularity():
     for granularity, in_stages in (("conv", 5), ("block", 5), ("stage", 3)):
         config = NETWORK.model_copy(update={"granularity": granularity, "num_hidden": 2})
         network = plan("1-2-2", "vgg", config)
         assert network.num_local_losses == in_stages + 2
+    # but for those that the output layer trains with the last stage
+    config = NETWORK.model_copy(update={"granularity": ("conv", "conv", "none"), "num_hidden": 2})
+    network = plan("1-2-2", "vgg", config)
+    assert (network.num_local_losses, len(network.segments[-1].blocks)) == (3, 4)
 
 
 @pytest.mark.parametrize("family", ["resnet18", "vgg"])

@@ -15,6 +15,11 @@ SETTINGS = {
     "block": {"granularity": "block"},
     "stage": {"granularity": "stage"},
     "by_stage": {"granularity": ("stage", "block", "conv")},
+    "K2": {"granularity": ("none", "none", "stage", "none")},
+    "K4": {"granularity": ("stage", "stage", "stage", "none")},
+    "joined": {"granularity": ("none", "block", "none", "block"), "head": "tail"},
+    "none": {"granularity": "none"},
+    "imagenet": {"stem": "imagenet", "downsampling": "max-pool"},
     "first_loss": {"first_loss": 3},
     "pred": {"loss": "pred"},
     "sim": {"loss": "sim"},
@@ -62,6 +67,7 @@ SEARCHED = {
     "width": (H("1-1-2 width=0.0625"), H("1-1-2 width=0.125")),
     "loss": (H("1-1-2 loss=pred"), H("1-1-2 loss=sim")),
     "granularity": (H("1-1-2 granularity=conv"), H("1-1-2 granularity=block")),
+    "cuts": (H("1-1-2 granularity=none,none,stage,none"), H("1-1-2 granularity=none")),
     "last_stage": (H("1-1-2 granularity=conv,conv,block"), H("1-1-2 granularity=conv,conv,conv")),
     "first_loss": (H("1-1-2 first_loss=1"), H("1-1-2 first_loss=3")),
     "beta": (H("1-1-2 beta=0.99"), H("1-1-2 beta=0.5")),
@@ -103,6 +109,7 @@ def test_only_what_trains_identically_is_shared():
     )
     # the stem has one layer: as a block or as a convolution it is the same
     assert shared(*SEARCHED["granularity"]) == 1
+    assert shared(H("1-1-2 granularity=none,conv,conv"), H("1-1-2 granularity=none,conv,none")) == 1
     for setting in SEARCHED.keys() - {"last_stage", "granularity", "counts"}:
         assert shared(*SEARCHED[setting]) == 0
     assert shared(*SEARCHED["counts"]) == 3
@@ -250,6 +257,28 @@ def test_a_harvested_network_is_the_one_that_asking_would_have_trained():
         alone = trained(plans(name))
         assert not differing(tensors(together, name), tensors(alone, name))
         assert together.head_accuracies(name) == alone.head_accuracies(name)
+
+
+@pytest.mark.parametrize("words", ["none,none,stage,block", "stage,none,none,conv", "none"])
+def test_harvest_keeps_to_the_cuts(words):
+    names = [f"{blocks} granularity={words}" for blocks in ("1-1-3", "1-1-1", "1-1-2", "1-2-1")]
+    together = trained(plans(names[0]), harvest=plans(*names[1:]))
+    # what the output layer trains is nobody else's
+    assert together.harvested == [] if words == "none" else [H(names[1]), H(names[2])]
+    for name in together.harvested:
+        alone = trained(plans(name))
+        assert not differing(tensors(together, name), tensors(alone, name))
+        assert together.head_accuracies(name) == alone.head_accuracies(name)
+
+
+@pytest.mark.parametrize("schedule", ["simultaneous", "sequential"])
+def test_no_cut_is_back_propagation_bit_for_bit(schedule):
+    training = TRAINING.model_copy(update={"schedule": schedule})
+    name = H("1-1-2 granularity=none")
+    local = trained(plans(name, "1-1-2 granularity=block"), training)
+    whole = trained(plans("1-1-2", mode="global"), training)
+    assert not differing(tensors(local, name), tensors(whole, H("1-1-2")))
+    assert local.head_accuracies(name) == whole.head_accuracies(H("1-1-2"))
 
 
 def test_another_seed_trains_another_network():

@@ -119,6 +119,7 @@ def test_label_smoothing_reaches_every_cross_entropy(loss):
         plan("1-1-1", network=network, training=training(label_smoothing=smoothing))
         for smoothing in (0.0, 0.2)
     ]
+    assert plans[1].output
     assert plans[1].output.label_smoothing == 0.2
     x = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     y_B = torch.arange(8) % 4

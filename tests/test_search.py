@@ -7,6 +7,7 @@ import json
 import optuna
 import pytest
 import tiny_study
+from helpers import read_as
 from optuna.trial import TrialState
 from optuna_dashboard import get_note
 from tiny_study import config, heads, rows, searched, searching
@@ -82,9 +83,9 @@ def test_even_the_worst_reference_goes_on_at_a_rung(monkeypatch):
     real = descent.evaluate
 
     def worst_reference(*args):
-        accuracies = real(*args)
+        read = real(*args)
         worst = Hierarchy((2, 1, 1))
-        return accuracies | {worst: tuple(0.0 for _ in accuracies[worst])}
+        return read | {worst: read_as(0.0 for _ in read[worst].heads)}
 
     monkeypatch.setattr(descent, "evaluate", worst_reference)
     search = searched("worst", budget={"n_trials": 3, "cohort_size": 3, "baseline": False})
@@ -124,8 +125,8 @@ def test_the_objective_is_the_last_epochs_accuracy_not_the_best(monkeypatch):
 
     def collapses_at_the_end(trie, learners, batches):
         factor = 0.5 if next(calls) % 4 == 0 else 1
-        accuracies = real(trie, learners, batches)
-        return {name: tuple(factor * a for a in heads) for name, heads in accuracies.items()}
+        read = real(trie, learners, batches)
+        return {name: read_as(factor * a for a in r.heads) for name, r in read.items()}
 
     monkeypatch.setattr(descent, "evaluate", collapses_at_the_end)
     search = searched("collapsed", budget={"n_trials": 1, "cohort_size": 1, "baseline": False})
@@ -214,7 +215,7 @@ def test_the_baseline_is_the_winner_trained_globally(finished):
     run = run_config(finished.config, best, None).model_copy(update={"mode": "global"})
     training = Training(run)
     *_, last = training.cohort.rungs()
-    assert baseline["val_accuracy"] == last.output(Hierarchy.parse(best))
+    assert baseline["val_accuracy"] == last.objective(Hierarchy.parse(best))
     assert training.plan.num_local_losses == 0
 
 
@@ -448,7 +449,7 @@ def test_a_network_read_outside_the_space_is_kept_beside_the_study_once():
     assert "1-1-1" not in [t.user_attrs["hierarchy"] for t in search.study.trials]
     training = Training(run_config(search.config, "1-1-1", None))
     *_, last = training.cohort.rungs()
-    assert float(row["val_accuracy"]) == last.output(training.hierarchy)
+    assert float(row["val_accuracy"]) == last.objective(training.hierarchy)
     assert float(row["head_accuracy"]) == last.deepest_head(training.hierarchy)
     assert int(row["num_parameters"]) == training.plan.num_parameters
     assert int(row["flops"]) == training.plan.flops
@@ -476,7 +477,7 @@ def test_what_was_pruned_away_under_a_harvested_network_is_said(monkeypatch):
     assert row["why"] == "not trained to the end: what it is a part of was pruned at epoch 3"
     training = Training(run_config(search.config, name, None))
     *_, rung = itertools.islice(training.cohort.rungs(), 3)
-    assert float(row["val_accuracy"]) == rung.output(training.hierarchy)
+    assert float(row["val_accuracy"]) == rung.objective(training.hierarchy)
     # the other one's was trained to the end, and is a trial
     (harvested,) = [t for t in search.study.trials if t.user_attrs.get("harvested")]
     assert harvested.state == TrialState.COMPLETE

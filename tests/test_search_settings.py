@@ -132,7 +132,7 @@ def test_all_settings_are_searched_at_once(schedule):
     run = run_config(search.config, trial.name, None)
     training = Training(run)
     *_, last = training.cohort.rungs()
-    assert last.output(training.hierarchy) == trial.value
+    assert last.objective(training.hierarchy) == trial.value
 
 
 def test_the_reference_has_the_study_s_own_settings_and_is_never_pruned(finished):

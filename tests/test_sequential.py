@@ -329,11 +329,9 @@ def test_a_cohort_resumed_after_a_stage_is_bit_identical(tmp_path, stop, precisi
 
 def test_a_rung_holds_the_heads_that_are_trained():
     result = trained(plans("1-2-1", "2-1-1"), TRAINING, harvest=plans("1-1-1"))
-    assert [(rung.step, rung.has_output) for rung in result.history] == [
-        (1, False),
-        (2, False),
-        (3, True),
-    ]
+    exits = [(rung.step, [*rung.read[H("1-2-1")].exits]) for rung in result.history]
+    early = ["head", "ensemble"]
+    assert exits == [(1, early), (2, early), (3, [*early, "layer"])]
     # the stem and two convolutions a block; at the end the output layer
     assert [len(heads) for heads in result.head_accuracies(H("1-2-1"))] == [3, 7, 10]
     assert [len(heads) for heads in result.head_accuracies(H("2-1-1"))] == [5, 7, 10]
@@ -341,8 +339,8 @@ def test_a_rung_holds_the_heads_that_are_trained():
     assert shallow.deepest_head(H("1-2-1")) == shallow.accuracies[H("1-2-1")][2]
     assert last.deepest_head(H("1-2-1")) == last.accuracies[H("1-2-1")][8]
     assert last.accuracies[H("1-2-1")][:3] == shallow.accuracies[H("1-2-1")]
-    with pytest.raises(ValueError, match=r"output layer of 1-2-1 is not trained yet at step 1"):
-        shallow.output(H("1-2-1"))
+    with pytest.raises(ValueError, match=r"the exit of 1-2-1 is not trained yet at step 1"):
+        shallow.objective(H("1-2-1"))
     assert result.epochs_trained(H("1-2-1")) == 2 * 10
     assert all(seconds > 0 for seconds in result.time_s.values())
 

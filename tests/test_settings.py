@@ -126,7 +126,7 @@ def test_a_value_that_no_network_can_have_is_refused_where_a_network_is_built():
         ("1-1-2 beta=1.5", "beta .* less than or equal to 1, but got 1.5"),
         ("1-1-2 decoder_size=0", "decoder_size .* greater than or equal to 1, but got 0"),
         ("1-1-2 sim_kernel=2", "sim_kernel must be 1 or 3, but got 2"),
-        ("1-1-2 granularity=conv,block", "each of the 3 stages, but got 2: conv, block"),
+        ("1-1-2 granularity=conv,block", "or 4 with the stem's first, but got 2: conv, block"),
     ]:
         with pytest.raises(ConfigError, match=message):
             build_plan(
@@ -178,7 +178,11 @@ def test_settings_replace_those_of_the_study_and_no_others():
         ),
         ({"loss": {"low": 0, "high": 1}}, "loss: must be text in quotes, but got 0.0"),
         ({"granularity": {"choices": ["conv", "unit"]}}, "but got 'unit'"),
-        ({"granularity": {"choices": [["conv", "conv"]]}}, "must have one word a choice"),
+        ({"granularity_per_stage": {"choices": [["conv", "conv"]]}}, "one word a choice"),
+        (
+            {"granularity": {"choices": ["conv", "none,stage"]}},
+            "must have 1, 3 or 4 words a choice, but got 2: none,stage",
+        ),
         ({"first_loss": {"low": 0, "high": 3}}, "greater than or equal to 1, but got 0"),
         ({"first_loss": {"low": 1, "high": 3.5}}, "must be a whole number"),
         ({"first_loss": {"low": 1, "high": 3, "step": 0.5}}, "must be a whole number"),
@@ -368,7 +372,7 @@ def test_granularities_are_as_many_as_are_searched():
     ]:
         assert reason in str(per_stage.violation(Hierarchy.parse(name)))
     one = make_space({"granularity": {"choices": ["conv", "block"]}})
-    reason = "granularity must be one word, but got 3"
+    reason = "granularity must be one of conv, block, but got conv,conv,conv"
     assert one.violation(Hierarchy.parse("1-1-2 granularity=conv,conv,conv")) == reason
 
 

@@ -19,7 +19,7 @@ from scipy import stats
 from dsaccel.analysis.landscape import Landscape
 from dsaccel.errors import ConfigError
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import RankedBy
+from dsaccel.spec.rung import EXIT_OF, RankedBy
 from dsaccel.statistics import Interval, resampled
 
 # S seeds, N hierarchies
@@ -172,18 +172,14 @@ class RankAgreement:
 
     def at(self, step: int, by: RankedBy) -> Vector | None:
         """(S, N) accuracies at a rung; None: not trained in all hierarchies by then."""
-        has_output = self.landscape.has_output(step)
-        if by == "output" and not has_output:
+        places = [(seed, h) for seed in self.seeds for h in self.hierarchies]
+        if any(step not in self.landscape.accuracies[seed][h] for seed, h in places):
             return None
-        # as `Rung.deepest_head`
-        index = -1 if by == "output" or not has_output else -2
-        if any(
-            step not in self.landscape.accuracies[s][h]
-            for s in self.seeds
-            for h in self.hierarchies
-        ):
+        read = {place: self.landscape.read(*place, step).exits for place in places}
+        exit = EXIT_OF[by]
+        if any(exit not in exits for exits in read.values()):
             return None
-        return self._read(lambda seed, h: self._heads(seed, h, step)[-2:][index])
+        return self._read(lambda seed, h: read[seed, h][exit])
 
     def _agreement(self, values: Vector) -> Agreement:
         final, num, half = self.final, self.num_top, math.ceil(len(self.hierarchies) / 2)

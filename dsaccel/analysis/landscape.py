@@ -4,9 +4,9 @@ Nothing is estimated or left out: every feasible hierarchy was trained to its en
 be replayed on the table (`replay.py`).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 
 from dsaccel.config.study import BudgetConfig, ConfirmConfig, PruningConfig, StudyConfig
@@ -17,6 +17,8 @@ from dsaccel.planner import Planner
 from dsaccel.schedules import Schedule
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.plan import Segment
+from dsaccel.spec.rung import Exit, Read
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import StudyRecord, TrialRecord
 
@@ -42,7 +44,9 @@ class Landscape:
     """Every feasible hierarchy, and the references."""
     accuracies: dict[int, dict[Hierarchy, dict[int, tuple[float, ...]]]]
     """Seed -> hierarchy -> step -> validation accuracy (0..1) of each trained head in order of
-    depth, the output layer's last."""
+    depth, an output layer's last."""
+    ensembles: dict[int, dict[Hierarchy, dict[int, float]]] = field(default_factory=dict)
+    """Likewise, of the ensemble of their last half; empty: it was not read."""
 
     @property
     def schedule(self) -> Schedule:
@@ -51,7 +55,7 @@ class Landscape:
 
     @property
     def num_steps(self) -> int:
-        """The last step, at which the output layer's accuracy is the objective."""
+        """The last step, at which the accuracy of the study's exit is the objective."""
         return self.schedule.num_steps(len(self.config.space.num_blocks))
 
     @cached_property
@@ -65,13 +69,39 @@ class Landscape:
         """The networks that were trained."""
         return Planner.of(self.config, self.num_classes)
 
-    def has_output(self, step: int) -> bool:
-        """Whether the last accuracy of a step is the output layer's."""
+    def has_end(self, step: int) -> bool:
+        """Whether networks are trained to their ends at a step, output layers too."""
         return self.schedule.has_output(step, len(self.config.space.num_blocks))
 
+    def read(self, seed: int, hierarchy: Hierarchy, step: int) -> Read:
+        """What was read of a network at a step."""
+        heads, exit = self.accuracies[seed][hierarchy][step], self.config.network.output
+        is_end = self.has_end(step)
+        last = self._end(hierarchy) if is_end else None
+        # an output layer that trains nothing below it stands above the last unit's own head
+        own = heads[-2] if last is not None and not last.blocks else heads[-1]
+        exits: dict[Exit, float] = {"head": own}
+        if last is not None and last.output is not None:
+            exits["layer"] = heads[-1]
+        ensembles = self.ensembles.get(seed, {}).get(hierarchy, {})
+        if step in ensembles:
+            exits["ensemble"] = ensembles[step]
+        return Read(heads, exits, exits[exit] if is_end else None)
+
+    @cached_property
+    def _end(self) -> Callable[[Hierarchy], Segment]:
+        """The last segment of a network, planned once."""
+        return cache(lambda hierarchy: self.plan(hierarchy).segments[-1])
+
+    def has_output(self, hierarchy: Hierarchy) -> bool:
+        """Whether the last head of a network is an output layer."""
+        return self._end(hierarchy).output is not None
+
     def objective(self, seed: int, hierarchy: Hierarchy) -> float:
-        """The output layer's accuracy after the last step."""
-        return self.accuracies[seed][hierarchy][self.num_steps][-1]
+        """The accuracy of the study's exit after the last step."""
+        objective = self.read(seed, hierarchy, self.num_steps).objective
+        assert objective is not None
+        return objective
 
     def objectives(self) -> dict[Hierarchy, dict[int, float]]:
         """Feasible hierarchy -> seed -> `objective`."""
@@ -139,6 +169,7 @@ def record_landscape(studies: Sequence[StudyRecord], *, is_sample: bool = False)
             is_feasible = landscape.space.violation(hierarchy) is None
             landscape.networks[hierarchy] = _network(trials[hierarchy], is_feasible)
         landscape.accuracies[study.config.seed] = {h: _heads(trials[h], study) for h in wanted}
+        landscape.ensembles[study.config.seed] = {h: _ensembles(trials[h]) for h in wanted}
     return landscape
 
 
@@ -165,6 +196,12 @@ def _heads(trial: TrialRecord, study: StudyRecord) -> dict[int, tuple[float, ...
         step: tuple(accuracy or 0.0 for accuracy in rung)
         for step, rung in zip(sorted(trial.by_step), rungs, strict=True)
     }
+
+
+def _ensembles(trial: TrialRecord) -> dict[int, float]:
+    """By step."""
+    rungs = zip(sorted(trial.by_step), trial.ensembles, strict=False)
+    return {step: accuracy or 0.0 for step, accuracy in rungs}
 
 
 def _check_comparable(studies: Sequence[StudyRecord]) -> None:

@@ -21,7 +21,7 @@ from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError
 from dsaccel.files import atomic_write, open_file
 
-FORMAT = 1
+FORMAT = 2
 MARK = "# dsaccel landscape "
 """Opens the first line of a CSV file; the metadata follow as JSON."""
 KEY = b"dsaccel_landscape"
@@ -44,8 +44,11 @@ COLUMNS: dict[str, Callable[[str], Any]] = {
     "flops": int,
     "shallow_scale": float,
     "is_feasible": _truth,
+    "ensemble": lambda text: float(text) if text else None,
 }
 """The columns in their order, and how each is read from text; explained in docs/landscape.md."""
+SINCE = {"ensemble": 2}
+"""Columns that an earlier format has not; its networks are read at their output layers."""
 
 
 def write_landscape(landscape: Landscape, path: Path) -> None:
@@ -113,7 +116,7 @@ def _parse_metadata(text: str) -> Metadata:
     tables = json.loads(text)
     if not isinstance(tables, dict):
         raise ValueError("its metadata are no JSON object")
-    if tables.get("format") != FORMAT:
+    if tables.get("format") not in range(1, FORMAT + 1):
         raise ValueError(f"its format is {tables.get('format')}, and this version reads {FORMAT}")
     return parse_config(Metadata, tables, "its metadata")
 
@@ -128,11 +131,13 @@ def _rows(landscape: Landscape) -> Iterable[tuple[Any, ...]]:
         for hierarchy, steps in hierarchies.items():
             network = landscape.networks[hierarchy]
             measures = (network.num_parameters, network.flops, network.shallow_scale)
+            ensembles = landscape.ensembles.get(seed, {}).get(hierarchy, {})
             for step, heads in steps.items():
+                has_output = "layer" in landscape.read(seed, hierarchy, step).exits
+                ends = (*measures, network.is_feasible, ensembles.get(step))
                 for head, accuracy in enumerate(heads, 1):
-                    is_output = head == len(heads) and landscape.has_output(step)
-                    figures = (seed, step, head, is_output, accuracy)
-                    yield (str(hierarchy), *figures, *measures, network.is_feasible)
+                    is_output = head == len(heads) and has_output
+                    yield (str(hierarchy), seed, step, head, is_output, accuracy, *ends)
 
 
 def _write_csv(landscape: Landscape, path: Path) -> None:
@@ -185,6 +190,8 @@ def _read_text(file: Iterable[str]) -> Table:
     rows = dict(zip(names, zip(*reader, strict=True), strict=True))
     return metadata, {
         name: [parse(text) for text in rows[_in_file(name, metadata.config)]]
+        if SINCE.get(name, 1) <= metadata.format
+        else [None] * len(rows["head"])
         for name, parse in COLUMNS.items()
     }
 
@@ -202,7 +209,12 @@ def _read_parquet(path: Path) -> Table:
         table = _pyarrow("pyarrow.parquet").read_table(file)
     metadata = _parse_metadata((table.schema.metadata or {})[KEY])
     columns = table.to_pydict()
-    return metadata, {name: columns[_in_file(name, metadata.config)] for name in COLUMNS}
+    return metadata, {
+        name: columns[_in_file(name, metadata.config)]
+        if SINCE.get(name, 1) <= metadata.format
+        else [None] * table.num_rows
+        for name in COLUMNS
+    }
 
 
 def _pyarrow(name: str) -> Any:

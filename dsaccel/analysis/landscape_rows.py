@@ -16,8 +16,9 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.families import check_hierarchy
 from dsaccel.spec.hierarchy import Hierarchy
 
-Heads = dict[int, tuple[float, bool]]
-"""By number, 1-based: the accuracy, and whether the head is the output layer."""
+Heads = dict[int, tuple[float, bool, float | None]]
+"""By number, 1-based: the accuracy, whether the head is an output layer, and what all heads of a
+step have in common: the accuracy of their ensemble."""
 
 
 class Metadata(Section):
@@ -41,7 +42,7 @@ def landscape_of(metadata: Metadata, rows: Iterable[Sequence[Any]]) -> Landscape
     networks: dict[Hierarchy, Network] = {}
     found: dict[int, dict[Hierarchy, dict[int, Heads]]] = {}
     read = functools.cache(_read)
-    for text, seed, step, head, is_output, accuracy, *figures in rows:
+    for text, seed, step, head, is_output, accuracy, *figures, ensemble in rows:
         hierarchy = read(text)
         network = networks.setdefault(hierarchy, Network(*figures))
         if network != Network(*figures):
@@ -51,9 +52,9 @@ def landscape_of(metadata: Metadata, rows: Iterable[Sequence[Any]]) -> Landscape
             raise ValueError(
                 f"it has two rows of {_place(config, hierarchy, seed, step)}, head {head}"
             )
-        if not 0 <= accuracy <= 1:
+        if not (0 <= accuracy <= 1 and 0 <= (ensemble or 0) <= 1):
             raise ValueError(f"the accuracy of {hierarchy} must be within 0..1, but is {accuracy}")
-        heads[head] = accuracy, is_output
+        heads[head] = accuracy, is_output, ensemble
     if not found:
         raise ValueError("it has no rows")
     networks = {h: networks[h] for h in sorted(networks)}
@@ -63,10 +64,22 @@ def landscape_of(metadata: Metadata, rows: Iterable[Sequence[Any]]) -> Landscape
         table = found[seed]
         landscape.accuracies[seed] = {
             hierarchy: _steps(
-                landscape, table[hierarchy], wanted[hierarchy], f"{hierarchy}, seed {seed}"
+                landscape,
+                hierarchy,
+                table[hierarchy],
+                wanted[hierarchy],
+                f"{hierarchy}, seed {seed}",
             )
             for hierarchy in wanted
             if hierarchy in table
+        }
+        landscape.ensembles[seed] = {
+            hierarchy: {
+                step: ensemble
+                for step, heads in steps.items()
+                if (ensemble := heads[1][2]) is not None
+            }
+            for hierarchy, steps in table.items()
         }
     if not any(network.is_feasible for network in networks.values()):
         raise ValueError("none of its hierarchies is feasible")
@@ -92,26 +105,33 @@ def _num_heads(landscape: Landscape, hierarchy: Hierarchy) -> dict[int, int]:
             f"{hierarchy} has {plan.num_parameters} parameters by its config, but "
             f"{network.num_parameters} in its rows"
         )
-    whole = plan.num_local_losses + 1
+    whole = sum(segment.num_units for segment in plan.segments)
     return {
-        step: whole if landscape.has_output(step) else plan.num_heads(step)
+        step: whole if landscape.has_end(step) else plan.num_heads(step)
         for step in range(1, landscape.num_steps + 1)
     }
 
 
 def _steps(
-    landscape: Landscape, steps: dict[int, Heads], wanted: dict[int, int], place: str
+    landscape: Landscape,
+    hierarchy: Hierarchy,
+    steps: dict[int, Heads],
+    wanted: dict[int, int],
+    place: str,
 ) -> dict[int, tuple[float, ...]]:
     """The accuracies of one training, by step and in order of depth."""
     word = landscape.config.training.step_name
+    has_output = landscape.has_output(hierarchy)
     if sorted(steps) != list(wanted):
         raise ValueError(f"{place} must have each {word} from 1 to {len(wanted)}, but has not")
     for step, num in wanted.items():
         if sorted(steps[step]) != list(range(1, num + 1)):
             raise ValueError(f"{place}, {word} {step} must have heads 1 to {num}, but has not")
-        outputs = [head for head, (_, is_output) in steps[step].items() if is_output]
-        if outputs != ([num] if landscape.has_output(step) else []):
+        outputs = [head for head, (_, is_output, _) in steps[step].items() if is_output]
+        if outputs != ([num] if has_output and landscape.has_end(step) else []):
             raise ValueError(f"{place}, {word} {step} has another output layer than its last head")
+        if len({ensemble for _, _, ensemble in steps[step].values()}) > 1:
+            raise ValueError(f"{place}, {word} {step} has several ensembles")
     return {
         step: tuple(steps[step][head][0] for head in range(1, num + 1))
         for step, num in wanted.items()

@@ -136,7 +136,8 @@ def simulate(ranks: RankAgreement, pruning: PruningConfig) -> SimulatedPruning:
     """Prune each seed's hierarchies, in one cohort, as a search would."""
     num, num_steps = len(ranks.hierarchies), ranks.landscape.num_steps
     rungs = _rungs(ranks, pruning)
-    values = {step: ranks.at(step, pruning.by) for step in rungs}
+    by = pruning.ranked_by(ranks.landscape.config.network.output)
+    values = {step: ranks.at(step, by) for step in rungs}
     loss, kept, going_on, work = [], [], [], []
     for s, final in enumerate(ranks.final):
         living = np.ones(num, dtype=bool)
@@ -177,7 +178,10 @@ def _foretells(ranks: RankAgreement, step: int, by: RankedBy) -> bool:
 
 
 def _rankings(ranks: RankAgreement) -> tuple[RankedBy, ...]:
-    return ranks.landscape.schedule.ranked_by
+    exit = ranks.landscape.config.network.output
+    if exit == "layer":
+        return ranks.landscape.schedule.ranked_by
+    return ("head", "ensemble") if exit == "ensemble" else ("head",)
 
 
 def _rungs(ranks: RankAgreement, pruning: PruningConfig) -> tuple[int, ...]:

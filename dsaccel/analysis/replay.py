@@ -240,7 +240,8 @@ class Replay:
         if self.policy.strategy == "beam" and step < self._stops[-1]:
             num_heads = self.oracle.plan(hierarchy).num_heads(step)
             return self._table[hierarchy][step + 1][num_heads]
-        return self._rungs[step].ranked(hierarchy, self.policy.pruning.by)
+        exit = self.oracle.landscape.config.network.output
+        return self._rungs[step].ranked(hierarchy, self.policy.pruning.ranked_by(exit))
 
     def _make_judge(self, hierarchies: list[Hierarchy]) -> OptunaJudge | None:
         if not self.policy.pruning.is_optunas:
@@ -275,7 +276,8 @@ class Replay:
             if pruned_at is None or step <= pruned_at
         }
         is_complete = pruned_at is None
-        value = self._table[hierarchy][self._stops[-1]][-1] if is_complete else values[pruned_at]
+        last = self._rungs[self._stops[-1]]
+        value = last.objective(hierarchy) if is_complete else values[pruned_at]
         trial = create_trial(
             state=TrialState.COMPLETE if is_complete else TrialState.PRUNED,
             value=value,
@@ -295,10 +297,6 @@ class Replay:
 def _rungs(landscape: Landscape, seed: int) -> dict[int, Rung]:
     table = landscape.accuracies[seed]
     return {
-        step: Rung(
-            step,
-            {h: heads[step] for h, heads in table.items() if step in heads},
-            landscape.has_output(step),
-        )
+        step: Rung(step, {h: landscape.read(seed, h, step) for h in table if step in table[h]})
         for step in range(1, landscape.num_steps + 1)
     }

@@ -1,12 +1,13 @@
 """The command line: which commands there are. `ending` says how they end."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from dsaccel import __version__
 from dsaccel.cli.calibrate import calibrate
 from dsaccel.cli.clean import clean
 from dsaccel.cli.confirm import confirm
@@ -15,8 +16,10 @@ from dsaccel.cli.ending import guarded
 from dsaccel.cli.evaluate import evaluate
 from dsaccel.cli.export import export
 from dsaccel.cli.landscape import landscape
+from dsaccel.cli.list import list as list_studies
 from dsaccel.cli.options import with_options
 from dsaccel.cli.pareto import pareto
+from dsaccel.cli.predict import predict
 from dsaccel.cli.replay import replay
 from dsaccel.cli.report import report
 from dsaccel.cli.reproduce import reproduce
@@ -38,6 +41,8 @@ COMMANDS = (
     landscape,
     replay,
     clean,
+    list_studies,
+    predict,
     reproduce,
 )
 
@@ -78,9 +83,27 @@ PLAIN: dict[str, Any] = {
 app = typer.Typer(
     cls=Outlines,
     no_args_is_help=True,
-    help="Search the hierarchy (blocks per stage) that learns best layer-wise.",
     **PLAIN,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"dsaccel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_version, help="Show it, and exit."),
+    ] = False,
+) -> None:
+    """Search the hierarchy (blocks per stage) that learns best layer-wise."""
+
+
 for command in COMMANDS:
     app.command()(_outline(command))
 

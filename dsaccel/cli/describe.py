@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @takes(
-    *("family", "network.granularity", "network.loss", "network.width"),
+    *("family", "network.granularity", "network.loss", "network.width", "network.output"),
     *(
         "training.batch_size",
         "training.schedule",

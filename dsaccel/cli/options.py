@@ -28,6 +28,7 @@ NAMES = {
     "budget.timeout_s": "timeout",
     "pruning.kind": "pruning",
     "pruning.by": "prune-by",
+    "network.output": "exit",
     "confirm.enabled": "confirm",
     "confirm.num_seeds": "seeds",
 }

@@ -16,7 +16,7 @@ def reproduce(
     experiment: Annotated[
         str,
         typer.Argument(
-            metavar="EXPERIMENT", help="table1 to table6, figure1, figure4 or figure5 of the paper."
+            metavar="EXPERIMENT", help="table1 to table6, figure1, figure4, figure5, separability."
         ),
     ],
     *,
@@ -49,14 +49,16 @@ def reproduce(
     from dsaccel.paper.scale import find_scale
     from dsaccel.paper.train import Reproduction
     from dsaccel.report.reproduction import Report
+    from dsaccel.report.separability import SeparabilityReport
     from dsaccel.study.folder import StudyDir
 
     chosen = rows_of(experiment, rows.split(",") if rows else ())
     settings = given.settings
     runtime = {k.removeprefix("runtime."): v for k, v in settings.items() if k.startswith("runt")}
+    is_layers, size = experiment == "separability", find_scale(scale)
     reproduction = Reproduction(
         chosen,
-        find_scale(scale),
+        size,
         directory=StudyDir(f"paper-{scale}"),
         num_seeds=seeds,
         data=settings.get("data.name"),
@@ -64,10 +66,15 @@ def reproduce(
         protocol=protocol,
         runtime=RuntimeConfig(**runtime),
         download=given.download,
+        measured_epochs=size.measured_epochs if is_layers else (),
     )
     output = given.output()
     output.run(reproduction.run())
-    report = Report(experiment, scale, reproduction)
+    report = (
+        SeparabilityReport(scale, reproduction)
+        if is_layers
+        else Report(experiment, scale, reproduction)
+    )
     files = report.write()
     if output.as_json:
         output.show_json(report.summary() | {"files": files})

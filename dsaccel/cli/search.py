@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     *("budget.n_trials", "budget.strategy", "budget.cohort_size", "pruning.kind"),
     *("budget.against", "budget.timeout_s", "training.epochs", "training.batch_size"),
     *("training.learning_rate", "training.schedule", "network.granularity", "network.loss"),
+    "network.output",
     *("network.width", "network.dropout", "runtime.device", "training.precision"),
     *("runtime.threads", "seed", "storage", "confirm.enabled"),
     *("--set", "--trust-part", "--json", "--quiet", "--verbose"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     *("mode", "family", "data.name", "data.dir", "--download", "data.train_images"),
     *("training.epochs", "training.batch_size", "training.learning_rate", "training.schedule"),
     *("network.granularity", "network.loss", "network.width", "network.dropout"),
+    "network.output",
     *("runtime.device", "training.precision", "runtime.threads", "seed"),
     *("--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )

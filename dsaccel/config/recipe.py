@@ -6,18 +6,22 @@ from pydantic import Field, field_validator
 
 from dsaccel.config.section import Section
 from dsaccel.parts import NamesPart, part_of
+from dsaccel.spec.rung import Exit
 
 MAX_CUDA_LANES = 32
 """As many streams as torch has of a kind."""
 
 
+Cut = Literal["conv", "block", "stage", "none"]
+
+
 class NetworkConfig(Section):
     width: float = Field(default=1.0, gt=0, le=64)
     """Multiplies the channels of every convolution, and the decoder size."""
-    granularity: (
-        Literal["conv", "block", "stage"] | tuple[Literal["conv", "block", "stage"], ...]
-    ) = "conv"
-    """Where gradients are cut: after every conv, block or stage; a list: stage by stage."""
+    granularity: Cut | tuple[Cut, ...] = "conv"
+    """Where gradients are cut: after every conv, block or stage, or not before the next stage
+    (`none`); a list: stage by stage, or the stem and each stage. A last `none`: the output layer
+    trains what no local loss does, all of the network if there is no other word."""
     first_loss: int = Field(default=1, ge=1)
     """The first unit (1-based) that carries a local loss; the units below learn from it."""
     loss: Annotated[str, NamesPart("loss")] = "predsim"
@@ -28,6 +32,10 @@ class NetworkConfig(Section):
     """What turns the features of a unit into logits."""
     head_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the head that are no settings of `[network]`."""
+    output: Exit = "layer"
+    """Where the network is read: at its output layer (the paper's), at the last unit's own head, or
+    at an ensemble: the mean of the probabilities of the last half of its heads. But for `layer` it
+    ends at its last unit, and the heads that are read count as its own."""
     beta: float = Field(default=0.99, ge=0, le=1)
     """predsim = (1 - beta) pred + beta sim."""
     decoder_size: int = Field(default=4096, ge=1)
@@ -40,8 +48,22 @@ class NetworkConfig(Section):
     """Options of the family that are no settings of `[network]`."""
     num_hidden: int = Field(default=1, ge=0)
     """Fully connected units of 1024 before the output layer of a VGG; a ResNet has none."""
+    hidden_widths: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Instead of these, units of these widths: `[4096, 4096]` is the original VGG."""
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    """A ResNet's: 3x3 at full resolution, or 7x7 of stride 2 and a 3x3 max-pool of stride 2."""
+    downsampling: Literal["family", "stride", "max-pool", "average-pool"] = "family"
+    """How stages halve the side. `family`: a ResNet by stride, a VGG by max-pool."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability that a channel is dropped on its way to the next unit."""
+
+    @field_validator("granularity", mode="before")
+    @classmethod
+    def _words(cls, words: Any) -> Any:
+        """A choice of a search, and an option, is one text."""
+        if isinstance(words, str):
+            return tuple(words.split(",")) if "," in words else words
+        return tuple(words) if isinstance(words, list) else words
 
 
 class TrainingConfig(Section):
@@ -82,6 +104,10 @@ class TrainingConfig(Section):
     """`adam` and `adamw`: epsilon."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16`: autocast of convolutions and linear layers; losses and statistics stay fp32."""
+    recompute: bool = False
+    """Keep of a unit that learns only the inputs of its blocks, and compute the rest again for the
+    gradient: less memory where units are of several blocks, for up to a third more time. Changes no
+    result."""
     feature_cache_mib: int = Field(default=1024, ge=0)
     """`sequential`: memory of the device, in MiB, for features of frozen units that would be
     computed again otherwise. Changes no result."""
@@ -102,7 +128,13 @@ class TrainingConfig(Section):
     @property
     def deciding(self) -> "TrainingConfig":
         """These settings with those at their defaults that change no result."""
-        free = ("feature_cache_mib", "feature_cache_host_mib", "cuda_graph", "cuda_lanes")
+        free = (
+            "recompute",
+            "feature_cache_mib",
+            "feature_cache_host_mib",
+            "cuda_graph",
+            "cuda_lanes",
+        )
         fields = type(self).model_fields
         return self.model_copy(update={name: fields[name].default for name in free})
 

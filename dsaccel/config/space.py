@@ -16,7 +16,7 @@ from pydantic import (
 from dsaccel.config.recipe import NetworkConfig, TrainingConfig
 from dsaccel.config.section import Searched, Section
 from dsaccel.parts import NamesPart
-from dsaccel.spec.hierarchy import MAX_BLOCKS, OPTIONS, SETTINGS, Value
+from dsaccel.spec.hierarchy import MAX_BLOCKS, OPTIONS, SETTINGS, Value, format_value
 
 
 class _SettingsConfig(Section):
@@ -44,6 +44,8 @@ class _SettingsConfig(Section):
             return searched
         name = str(info.field_name).removesuffix("_per_stage")
         values = tuple(checked_setting(name, value) for value in searched.ends)
+        if info.field_name == "granularity":  # a choice of Optuna's is one text
+            values = tuple(format_value(value) for value in values)
         if not all(isinstance(value, float | int | str) for value in values):
             raise ValueError(f"must have one word a choice, but got {list(searched.ends)}")
         if searched.choices is None and not _is_number(name):
@@ -153,3 +155,15 @@ class SpaceConfig(Section):
         if (most := sum(highest for _, highest in bounds)) > MAX_BLOCKS:
             raise ValueError(f"must allow at most {MAX_BLOCKS} blocks in all, but got {most}")
         return bounds
+
+    @model_validator(mode="after")
+    def _words_for_the_stages(self) -> Self:
+        searched, stages = self.settings.of("granularity"), len(self.num_blocks)
+        for choice in searched.ends if searched else ():
+            num = 1 + choice.count(",")
+            if num not in (1, stages, stages + 1):
+                raise ValueError(
+                    f"settings.granularity must have 1, {stages} or {stages + 1} words a choice, "
+                    f"but got {num}: {choice}"
+                )
+        return self

@@ -16,7 +16,7 @@ from dsaccel.config.space import SpaceConfig
 from dsaccel.imports import is_foreign
 from dsaccel.parts import BUILTIN, NamesPart, load_class
 from dsaccel.spec.hierarchy import SETTINGS, Hierarchy
-from dsaccel.spec.rung import RankedBy
+from dsaccel.spec.rung import Exit, RankedBy
 
 PRUNING_RULES = ("halving", "percentile", "none")
 MAX_THREADS = 1024
@@ -88,9 +88,10 @@ class PruningConfig(Section):
     which is asked for one hierarchy after another (`docs/pruning.md`)."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of an Optuna pruner, as `n_startup_trials`; for such a kind alone."""
-    by: RankedBy = "head"
-    """Whose accuracy is ranked and recorded at a rung: that of the deepest trained local head, or
-    of the output layer (not if `sequential`, which trains it last)."""
+    by: RankedBy | None = None
+    """Whose accuracy is ranked and recorded at a rung: that of the deepest trained head, of the
+    output layer (not if `sequential`, which trains it last), or of the ensemble so far; None: of
+    the ensemble if network.output is one, else of the head."""
     reduction_factor: float = Field(default=2.0, gt=1)
     """`halving`: one of this many hierarchies goes on."""
     percentile: float | None = Field(default=None, gt=0, lt=100)
@@ -100,6 +101,10 @@ class PruningConfig(Section):
     further rung is at reduction_factor times the epochs of the one before. Not for `sequential`:
     its rungs are the ends of all stages but the last. Optuna's pruners are asked after each epoch
     from this one on; None: the first."""
+
+    def ranked_by(self, exit: Exit) -> RankedBy:
+        """Whose accuracy is ranked where networks are read at an exit."""
+        return self.by or ("ensemble" if exit == "ensemble" else "head")
 
     @property
     def is_optunas(self) -> bool:
@@ -171,10 +176,34 @@ class StudyConfig(Section):
     def family(self) -> str:
         return self.space.family
 
+    @property
+    def ranked_by(self) -> RankedBy:
+        """Whose accuracy is ranked and recorded at a rung."""
+        return self.pruning.ranked_by(self.network.output)
+
     @field_validator("references")
     @classmethod
     def _canonical(cls, references: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(Hierarchy.parse(text)) for text in references)
+
+    @model_validator(mode="after")
+    def _exits_that_there_are(self) -> Self:
+        network, words = self.network, self.network.granularity
+        if self.pruning.by == "output" and network.output != "layer":
+            raise ValueError(
+                "pruning.by must be head or ensemble where networks have no output layer, as with "
+                f"network.output = {network.output}, but got output"
+            )
+        words = (words,) if isinstance(words, str) else words
+        is_searched = "granularity" in self.space.settings.names
+        if network.output != "layer" and not is_searched and words[-1] == "none":
+            only = set(words) == {"none"}
+            if network.output == "head" or only:
+                raise ValueError(
+                    "network.output must be layer where the output layer trains the last unit, as "
+                    f"with granularity = {','.join(words)}, but got {network.output}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _settings_that_matter(self) -> Self:

@@ -275,7 +275,7 @@ class Confirm:
                 tried = ([winner], "global", data, own)
                 memory = self.entrants.memory_limit(*tried)
                 *_, last = memory.retry(lambda: self.entrants.cohort(*tried, memory).rungs())
-                return last.output(winner.key)
+                return last.objective(winner.key)
 
             for done in tune(study, train, self._untuned, n_trials, seed=self.config.seed):
                 found, accuracy = GlobalSettings(**done.best.params), done.best.values[0]
@@ -342,7 +342,7 @@ class Confirm:
                 "name": entry.name,
                 "mode": job.mode,
                 "seed": job.seed,
-                "val_accuracy": cohort.history[-1].output(entry.key),
+                "val_accuracy": cohort.history[-1].objective(entry.key),
             }
             for entry in job.entries
         ]
@@ -381,7 +381,9 @@ class Confirm:
             test = self._load_test(data)
             accuracies = evaluate(cohort.trie, cohort.learners, test.batches())
             look = {"date": utc_now(), "command": self._command, "mode": mode, "seed": seed}
-            new = [look | {"name": e.name, "accuracy": accuracies[e.key][-1]} for e in entries]
+            new = [
+                look | {"name": e.name, "accuracy": accuracies[e.key].objective} for e in entries
+            ]
             add_readings(self.study, new)
             self.record["unread"].remove(networks)
             self.record["num_images"]["test"] = len(test.labels)

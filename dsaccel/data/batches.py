@@ -9,7 +9,7 @@ seed and the epoch alone, not on the device or on what else is trained.
 # N images, B batch, C channels, H = W side, P padded side
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -104,6 +104,13 @@ class Data:
     def num_steps(self) -> int:
         """Training batches an epoch; a last partial batch is dropped."""
         return self.num_train // self.batch_size
+
+    def train_as_they_are(self) -> EvalSplit:
+        """The training images without crops, flips and cutouts, in their order."""
+        padding = self.resolved.crop_padding or 0
+        inside = slice(padding, padding + self.side)
+        pixels_NHWC = self.train_pixels[:, inside, inside]
+        return replace(self.val, pixels=pixels_NHWC, labels=self.train_labels, fingerprint="")
 
     def train_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The augmented batches of an epoch: x (B, C, H, W) float32 and y (B,) int64."""

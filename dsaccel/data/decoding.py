@@ -59,6 +59,15 @@ class Files:
         return _cached(key, lambda: _decode_all(self.paths, side, channels))
 
 
+def decode_images(paths: Sequence[Path], side: int, channels: int) -> np.ndarray:
+    """Single files, (N, H, W, C) uint8, as the images of a folder are decoded; not cached.
+
+    Raises:
+        ConfigError: files that are no images, a line each.
+    """
+    return _decode_all(paths, side, channels)
+
+
 def _median_side(paths: Sequence[Path]) -> np.ndarray:
     median = np.median(list(_in_threads(_shorter_side, paths)))
     return np.asarray(median.clip(SMALLEST_SIDE, LARGEST_SIDE).astype(int))

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dsaccel.config.own_settings import learning_rate_of, network_of
@@ -18,13 +19,15 @@ from dsaccel.errors import ConfigError
 from dsaccel.parts import load_class, part_of
 from dsaccel.spec.hierarchy import Blocks, Hierarchy
 from dsaccel.spec.local import Head, UnitShape
-from dsaccel.spec.plan import Block, Layer, Output, Plan, split
+from dsaccel.spec.plan import Block, Layer, Output, Plan, Pool, split
+from dsaccel.spec.rung import Exit
 
 if TYPE_CHECKING:
     from dsaccel.heads import Head as HeadPart
     from dsaccel.losses import LocalLoss
 
 Mode = Literal["local", "global"]
+Downsampling = Literal["family", "stride", "max-pool", "average-pool"]
 MODES: tuple[Mode, Mode] = ("local", "global")
 
 
@@ -55,7 +58,7 @@ class Family(Section, ABC):
     def output(self, last: Block, num_classes: int) -> Output:
         """The output layer after the last block."""
 
-    def stem(self, channels: int, side: int) -> tuple[Block, ...]:
+    def begin(self, channels: int, side: int) -> tuple[Block, ...]:
         """What comes before the first stage, as block 1 of stage 0."""
         return ()
 
@@ -78,6 +81,12 @@ class Family(Section, ABC):
     def scaled(self, width: int) -> int:
         """Channels where there are so many at width 1."""
         return max(1, round(width * self.width))
+
+
+def halving(by: Downsampling) -> tuple[int, Pool | None]:
+    """How a first block halves the side: stride of its first 3x3, and what comes before it."""
+    pools: dict[Downsampling, Pool] = {"max-pool": "max", "average-pool": "average"}
+    return (1, pools[by]) if by in pools else (2, None)
 
 
 def find_family(name: str) -> type[Family]:
@@ -136,18 +145,20 @@ def build_plan(
     output = replace(
         family.output(last, num_classes), weight=training.output_weight, label_smoothing=smoothing
     )
+    exit: Exit = "layer"
     if mode == "local":
+        exit = network.output
         unit = UnitShape(0, 0, 0, None, num_classes, smoothing)
         blocks = _with_heads(blocks, family, hierarchy.num_stages, network, unit)
     smallest = _blocks(family, (1,) * hierarchy.num_stages, channels, side)
     num_convs = sum(len(block.layers) for block in smallest)
-    segments = split(tuple(blocks), output, learning_rate_of(hierarchy))
-    return Plan(name, hierarchy, side, num_convs, segments)
+    segments = split(tuple(blocks), output, learning_rate_of(hierarchy), exit=exit)
+    return Plan(name, hierarchy, side, num_convs, segments, exit)
 
 
 def _blocks(family: Family, num_blocks: Blocks, channels: int, side: int) -> list[Block]:
     """Stem and stages, without heads."""
-    blocks = list(family.stem(channels, side))
+    blocks = list(family.begin(channels, side))
     for stage, num in enumerate(num_blocks, 1):
         for index in range(1, num + 1):
             if blocks:
@@ -161,26 +172,26 @@ def _with_heads(
     blocks: list[Block], family: Family, num_stages: int, network: NetworkConfig, unit: UnitShape
 ) -> list[Block]:
     """Put a local loss on the last layer of every unit, from the first that carries one on."""
-    granularity = _granularity(network.granularity, num_stages)
+    cuts = _cuts(network.granularity, num_stages)
     num_units = 0
     with_heads: list[Block] = []
-    for position, block in enumerate(blocks):
-        per = granularity[block.stage]
-        following = blocks[position + 1] if position + 1 < len(blocks) else None
-        ends_unit = per != "stage" or following is None or _stage_ends(block, following)
+    for block, following in zip_longest(blocks, blocks[1:]):
+        cut = cuts[block.stage]
+        ends_stage = following is None or following.stage != block.stage
         layers = list(block.layers)
         for i, layer in enumerate(layers):
-            is_last = i == len(layers) - 1
-            if (is_last and ends_unit) or per == "conv":
+            ends_block = i == len(layers) - 1
+            ends_unit = cut == "block" or (cut == "stage" and ends_stage)
+            if cut == "conv" or (ends_block and ends_unit):
                 num_units += 1
                 if num_units >= network.first_loss:
                     later = partial(_later, family, num_stages, block.stage, layer)
                     of_layer = replace(unit, later=later)
                     layers[i] = replace(layer, head=_head(block, layer, network, of_layer))
         with_heads.append(replace(block, layers=tuple(layers)))
-    if num_units < network.first_loss:
+    if network.first_loss > max(1, num_units):
         raise ConfigError(
-            f"first_loss must be within 1..{num_units}, the units of this network, "
+            f"first_loss must be within 1..{max(1, num_units)}, the local losses of this network, "
             f"but got {network.first_loss}; for back-propagation use mode global"
         )
     return with_heads
@@ -198,21 +209,21 @@ def _later(
     return tuple(blocks)
 
 
-def _stage_ends(block: Block, following: Block) -> bool:
-    """Whether a stage ends between two blocks; the stem counts to the first stage."""
-    return max(block.stage, 1) != max(following.stage, 1)
+def _cuts(granularity: str | Sequence[str], num_stages: int) -> list[str]:
+    """The granularity of the stem, of each stage, and of the fully connected units.
 
-
-def _granularity(setting: str | Sequence[str], num_stages: int) -> list[str]:
-    """The granularity of the stem, each stage, and the fully connected units."""
-    if isinstance(setting, str):
-        return [setting] * (num_stages + 1) + ["conv"]
-    if len(setting) != num_stages:
+    A stem without a word of its own belongs to the first stage. Fully connected units have losses
+    of their own, but for those of a segment that the output layer trains.
+    """
+    words = (granularity,) * num_stages if isinstance(granularity, str) else tuple(granularity)
+    if len(words) not in (num_stages, num_stages + 1):
         raise ConfigError(
-            f"granularity must be one word or one for each of the {num_stages} stages, "
-            f"but got {len(setting)}: {', '.join(setting)}"
+            f"granularity must be one word, or one for each of the {num_stages} stages, or "
+            f"{num_stages + 1} with the stem's first, but got {len(words)}: {', '.join(words)}"
         )
-    return [setting[0], *setting, "conv"]
+    if len(words) == num_stages:
+        words = ("none" if words[0] == "stage" else words[0], *words)
+    return [*words, "none" if words[-1] == "none" else "conv"]
 
 
 def _head(block: Block, layer: Layer, network: NetworkConfig, unit: UnitShape) -> Head:

@@ -1,9 +1,9 @@
 """Residual networks: a 3x3 stem, then blocks whose input is added to their output."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from dsaccel.families import Family
+from dsaccel.families import Downsampling, Family, halving
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Block, Layer, Output, Shortcut
 
@@ -15,19 +15,28 @@ class ResNet(Family):
 
     expansion: ClassVar[int] = 1
     """Channels of a block's end over those of its stage."""
+    stem: Literal["cifar", "imagenet"]
+    downsampling: Downsampling
 
-    def stem(self, channels: int, side: int) -> tuple[Block, ...]:
-        stem = self.scaled(WIDTHS[0])
-        layer = Layer("conv", channels, stem, side, kernel=3, dropout=self.dropout)
+    def begin(self, channels: int, side: int) -> tuple[Block, ...]:
+        stem, kernel, stride = self.scaled(WIDTHS[0]), 3, 1
+        if self.stem == "imagenet":
+            kernel, stride, side = 7, 2, _half(side)
+        layer = self.conv(channels, stem, side, kernel=kernel, stride=stride)
         return (Block(0, 1, (layer,)),)
 
     def block(self, stage: int, index: int, channels: int, side: int) -> Block:
-        stride = 2 if stage > 1 and index == 1 and side > 1 else 1
+        stride, pool = 1, None
+        if stage > 1 and index == 1 and side > 1:
+            stride, pool = halving(self.downsampling)
+            side = side // 2 if pool else side
+        elif (stage, index, self.stem) == (1, 1, "imagenet"):
+            pool, side = "overlapping", _half(side)
         width = self.scaled(WIDTHS[stage - 1])
         end = self.expansion * width
         layers = self.layers(channels, width, end, side, stride)
         shortcut: Shortcut = "identity" if channels == end and stride == 1 else "projection"
-        return Block(stage, index, layers, shortcut)
+        return Block(stage, index, layers, shortcut, pool)
 
     def layers(
         self, channels: int, width: int, end: int, side: int, stride: int
@@ -55,6 +64,11 @@ class ResNet(Family):
                     "norm": f"{place}bn{number}",
                     "shortcut": f"{place}downsample",
                 }.__getitem__
+
+
+def _half(side: int) -> int:
+    """What a stride, or a pool of overlapping windows, leaves."""
+    return -(-side // 2)
 
 
 class ResNet18(ResNet):

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
-from dsaccel.families import Family
+from dsaccel.families import Downsampling, Family, halving
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.plan import Block, Layer, Output
+from dsaccel.spec.plan import Block, Layer, Output, Pool
 
 NUM_HIDDEN_FEATURES = 1024
 
@@ -17,32 +17,55 @@ class VGG(Family):
     widths: ClassVar[tuple[tuple[int, ...], ...]] = ((64,), (128,), (256,), (512,), (512,))
     """Channels at width 1 of each stage's first, second, ... block; the last one repeats."""
     num_hidden: int
+    hidden_widths: tuple[int, ...] | None
+    downsampling: Downsampling
 
     def block(self, stage: int, index: int, channels: int, side: int) -> Block:
-        pool = stage > 1 and index == 1 and side > 1
-        widths = self.widths[stage - 1]
+        widths, stride, pool = self.widths[stage - 1], 1, None
         width = self.scaled(widths[min(index, len(widths)) - 1])
-        side = side // 2 if pool else side  # a 2x2 max-pool rounds down
-        layer = Layer("conv", channels, width, side, kernel=3, bias=True, dropout=self.dropout)
+        if stage > 1 and index == 1 and side > 1:
+            stride, pool = halving(self._downsampling)
+            side = side // 2 if pool else -(-side // 2)
+        layer = Layer(
+            *("conv", channels, width, side),
+            kernel=3,
+            stride=stride,
+            bias=True,
+            dropout=self.dropout,
+        )
         return Block(stage, index, (layer,), pool=pool)
 
     def end(self, stage: int, last: Block) -> tuple[Block, ...]:
-        """Units of 1024; the first flattens the maps, after a last max-pool."""
-        num_features, pool = _flattened(last)
+        """The first unit flattens the maps, after a last pool."""
+        num_features, pool = self._flattened(last)
         blocks: list[Block] = []
-        for index in range(1, self.num_hidden + 1):
-            layer = Layer(
-                "linear", num_features, NUM_HIDDEN_FEATURES, 1, bias=True, dropout=self.dropout
-            )
-            blocks.append(Block(stage, index, (layer,), pool=pool and index == 1))
-            num_features = NUM_HIDDEN_FEATURES
+        for index, width in enumerate(self._hidden, 1):
+            layer = Layer("linear", num_features, width, 1, bias=True, dropout=self.dropout)
+            blocks.append(Block(stage, index, (layer,), pool=pool))
+            num_features, pool = width, None
         return tuple(blocks)
 
     def output(self, last: Block, num_classes: int) -> Output:
-        if self.num_hidden:
-            return Output(NUM_HIDDEN_FEATURES, num_classes, average=False)
-        num_features, pool = _flattened(last)
+        if self._hidden:
+            return Output(self._hidden[-1], num_classes, average=False)
+        num_features, pool = self._flattened(last)
         return Output(num_features, num_classes, average=False, pool=pool)
+
+    @property
+    def _downsampling(self) -> Downsampling:
+        return "max-pool" if self.downsampling == "family" else self.downsampling
+
+    @property
+    def _hidden(self) -> tuple[int, ...]:
+        if self.hidden_widths is not None:
+            return self.hidden_widths
+        return (NUM_HIDDEN_FEATURES,) * self.num_hidden
+
+    def _flattened(self, last: Block) -> tuple[int, Pool | None]:
+        """Features of the flattened maps, and what comes before, where a stride has no place."""
+        side = last.layers[-1].side
+        pool = halving(self._downsampling)[1] or "max"
+        return last.out_channels * max(1, side // 2) ** 2, pool if side > 1 else None
 
     def names(self, blocks: Sequence[Block]) -> Iterator[Callable[[str], str]]:
         """Places in torchvision's `Sequential`s: max-pool, convolution, normalisation, ReLU.
@@ -52,7 +75,7 @@ class VGG(Family):
         feature = hidden = 0
         for block in blocks:
             if block.layers[0].kind == "conv":
-                feature += block.pool
+                feature += block.pool is not None
                 names = {"weight": f"features.{feature}", "norm": f"features.{feature + 1}"}
                 feature += 3
             else:
@@ -61,7 +84,7 @@ class VGG(Family):
             yield names.__getitem__
 
     def output_name(self) -> str:
-        return f"classifier.{4 * self.num_hidden}"
+        return f"classifier.{4 * len(self._hidden)}"
 
 
 class VGG8b(VGG):
@@ -69,9 +92,3 @@ class VGG8b(VGG):
 
     standard: ClassVar = Hierarchy((2, 2, 1, 1))
     widths: ClassVar = ((128, 256), (256, 512), (512,), (512,))
-
-
-def _flattened(last: Block) -> tuple[int, bool]:
-    """Features of the flattened maps, and whether a max-pool comes before."""
-    side = last.layers[-1].side
-    return last.out_channels * max(1, side // 2) ** 2, side > 1

@@ -31,6 +31,10 @@ class ConvPlan(GapPlan):
     def flops(self) -> int:
         return 2 * 9 * self.channels**2 * self.side**2 + super().flops
 
+    @property
+    def depth(self) -> int:
+        return 1 + super().depth
+
     def build(self, draw: Draw) -> "dict[str, nn.Module]":
         from dsaccel.nn.winograd import Conv2d
 

@@ -56,6 +56,10 @@ class LinearPlan(HeadPlan):
         conv = 9 * self.channels**2 * (self.side or 1) ** 2
         return 2 * (self.num_features * self.num_classes + self.conv * conv)
 
+    @property
+    def depth(self) -> int:
+        return 1 + self.conv
+
     def build(self, draw: Draw) -> "dict[str, nn.Module]":
         from torch import nn
 

@@ -42,6 +42,10 @@ class MlpPlan(HeadPlan):
         convs = NUM_CONVS * self.channels**2 * self.pooled**2
         return 2 * (convs + (READ**2 * self.channels + self.num_classes) * self.channels)
 
+    @property
+    def depth(self) -> int:
+        return NUM_CONVS + 2
+
     def build(self, draw: Draw) -> "dict[str, nn.Module]":
         from torch import nn
 

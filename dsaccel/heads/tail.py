@@ -46,6 +46,10 @@ class TailPlan(GapPlan):
     def flops(self) -> int:
         return sum(block.flops for block in self.blocks) + super().flops
 
+    @property
+    def depth(self) -> int:
+        return sum(len(block.layers) for block in self.blocks) + super().depth
+
     def build(self, draw: Draw) -> "dict[str, nn.Module]":
         from torch import nn
 

@@ -5,13 +5,16 @@ dropped channel comes from a generator that is named by position, never from the
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from dsaccel.errors import ConfigError
 from dsaccel.nn.similarity import exact
@@ -19,7 +22,7 @@ from dsaccel.nn.winograd import Conv2d
 from dsaccel.seeds import derive
 from dsaccel.spec import local
 from dsaccel.spec.local import Head
-from dsaccel.spec.plan import Block, Layer, Output, Segment
+from dsaccel.spec.plan import Block, Layer, Output, Pool, Segment
 
 NEGATIVE_SLOPE = 0.01
 
@@ -55,7 +58,7 @@ class LayerModule(nn.Module):
         self.block = block
         self.position = Position(block.stage, block.index, number + 1)
         self.opens_block = number == 0
-        self.pool = block.pool and self.opens_block
+        self.pool: Pool | None = block.pool if self.opens_block else None
         self.adds_shortcut = number == len(block.layers) - 1 and block.shortcut != "none"
         self.dropout = layer.dropout
         self.is_map = layer.kind == "conv"
@@ -78,8 +81,7 @@ class LayerModule(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(B, C, H, W) or (B, F), and the open block's input -> the features, and that input."""
-        if self.pool:
-            x = F.max_pool2d(x, 2)
+        x = _pooled(x, self.pool)
         if self.opens_block:
             skip = x
         if not self.is_map:
@@ -90,16 +92,27 @@ class LayerModule(nn.Module):
             z = z + (skip if self.shortcut is None else self.shortcut(skip))
         return F.leaky_relu(z, NEGATIVE_SLOPE, inplace=True), skip
 
-    def drop(self, h: Tensor, generator: torch.Generator | None) -> Tensor:
+    def drop(
+        self,
+        h: Tensor,
+        generator: torch.Generator | None,
+        drawn: dict[Position, Tensor] | None = None,
+    ) -> Tensor:
         """Drop whole channels of each sample with probability `dropout`, scale up the others.
 
         Without a generator by torch's global one, which only those do who use a network elsewhere.
+        What is in `drawn` is taken again.
         """
         if self.dropout == 0:
             return h
-        shape = (*h.shape[:2], *([1] * (h.ndim - 2)))
-        keep = torch.empty(shape, dtype=h.dtype, device=h.device)
-        return h * keep.bernoulli_(1 - self.dropout, generator=generator).div_(1 - self.dropout)
+        keep = drawn.get(self.position) if drawn else None
+        if keep is None:
+            shape = (*h.shape[:2], *([1] * (h.ndim - 2)))
+            keep = torch.empty(shape, dtype=h.dtype, device=h.device)
+            keep.bernoulli_(1 - self.dropout, generator=generator).div_(1 - self.dropout)
+        if drawn is not None:
+            drawn[self.position] = keep
+        return h * keep
 
 
 class Projection(nn.Conv2d):
@@ -162,8 +175,7 @@ class OutputLayer(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Features -> (B, K)."""
-        if self.spec.pool:
-            x = F.max_pool2d(x, 2)
+        x = _pooled(x, self.spec.pool)
         if self.spec.average:
             x = x.mean(dim=(2, 3))
         return self.classifier(x.flatten(1))
@@ -180,6 +192,8 @@ class Unit(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.head = head
+        self.recomputes = False
+        """Whether a gradient computes each block again, of which then only the input is kept."""
 
     def forward(
         self,
@@ -191,11 +205,20 @@ class Unit(nn.Module):
 
         Channels are dropped where `generators` are given.
         """
-        h = x
-        for layer in self.layers:
-            assert isinstance(layer, LayerModule)
-            h, skip = layer(x, skip)
-            x = layer.drop(h, generators[layer.position]) if generators else h
+        layers, h = cast("list[LayerModule]", [*self.layers]), x
+        if self.recomputes and torch.is_grad_enabled():
+            for block in _blocks(layers):
+                run = partial(_run, block, generators=generators, drawn={})
+                h, x, skip = checkpoint(
+                    run,
+                    x,
+                    skip,
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                    context_fn=lambda block=block: (nullcontext(), _statistics_kept(block)),
+                )  # pyright: ignore[reportGeneralTypeIssues]
+        elif layers:
+            h, x, skip = _run(layers, x, skip, generators)
         return (x if isinstance(self.head, OutputLayer) else h), x, skip
 
     def loss(self, h: Tensor, y_B: Tensor, x: Tensor) -> Tensor:
@@ -203,6 +226,47 @@ class Unit(nn.Module):
         if isinstance(self.head, LocalHead) and self.head.spec.loss.reads:
             return self.head.loss(h, y_B, previous=x)
         return self.head.loss(h, y_B)
+
+
+def _run(
+    layers: Sequence[LayerModule],
+    x: Tensor,
+    skip: Tensor | None,
+    generators: Mapping[Position, torch.Generator | None] | None,
+    drawn: dict[Position, Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As `Unit.forward`, for some layers."""
+    h = x
+    for layer in layers:
+        h, skip = layer(x, skip)
+        x = layer.drop(h, generators[layer.position], drawn) if generators else h
+    return h, x, skip
+
+
+def _blocks(layers: Sequence[LayerModule]) -> Iterator[list[LayerModule]]:
+    """The layers of a unit, block by block; the first block may have been opened below."""
+    block: list[LayerModule] = []
+    for layer in layers:
+        if layer.opens_block and block:
+            yield block
+            block = []
+        block.append(layer)
+    if block:
+        yield block
+
+
+@contextmanager
+def _statistics_kept(layers: Sequence[nn.Module]) -> Iterator[None]:
+    """What is computed again counts to running statistics that are thrown away."""
+    modules = [module for layer in layers for module in layer.modules()]
+    kept = [(m, name, b) for m in modules for name, b in m.named_buffers(recurse=False)]
+    try:
+        for module, name, buffer in kept:
+            setattr(module, name, buffer.clone())
+        yield
+    finally:
+        for module, name, buffer in kept:
+            setattr(module, name, buffer)
 
 
 def build_units(segment: Segment, seed: int) -> list[Unit]:
@@ -231,12 +295,31 @@ def build_block(block: Block, draw: local.Draw) -> list[LayerModule]:
     return layers
 
 
+def layer_outputs(units: Iterable[Unit], x: Tensor) -> list[Tensor]:
+    """What each layer makes of normalised images, (B, C, H, W) or (B, F); no channel is dropped."""
+    skip: Tensor | None = None
+    outputs: list[Tensor] = []
+    for unit in units:
+        for layer in unit.layers:
+            x, skip = layer(x, skip)
+            outputs.append(x)
+    return outputs
+
+
 def positions(units: list[Unit]) -> Iterator[Position]:
     """Where the layers of some units stand."""
     for unit in units:
         for layer in unit.layers:
             assert isinstance(layer, LayerModule)
             yield layer.position
+
+
+def _pooled(x: Tensor, pool: Pool | None) -> Tensor:
+    if pool == "max":
+        return F.max_pool2d(x, 2)
+    if pool == "average":
+        return F.avg_pool2d(x, 2)
+    return F.max_pool2d(x, 3, stride=2, padding=1) if pool == "overlapping" else x
 
 
 def _weights(layer: Layer, draw: local.Draw) -> nn.Conv2d | nn.Linear:

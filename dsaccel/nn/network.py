@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError
-from dsaccel.nn.layers import Unit, build_units, positions
+from dsaccel.nn.layers import Unit, build_units, layer_outputs, positions
 from dsaccel.nn.weights import ImageFacts, load_weights, read_config, read_facts
 from dsaccel.planner import Planner
 from dsaccel.spec.hierarchy import Hierarchy
@@ -31,8 +31,10 @@ class Network(nn.Module):
 
     def __init__(self, units: Iterable[Unit], facts: ImageFacts, plan: Plan) -> None:
         super().__init__()
-        self._shape = (plan.blocks[0].in_channels, plan.side, plan.side)
+        self.shape = (plan.blocks[0].in_channels, plan.side, plan.side)
+        """Of one image: (C, H, W)."""
         self._is_trained = bool(facts.fingerprint)
+        self._num_read = len(plan.exit_heads)
         self.units = nn.ModuleList(units)
         self.class_names = facts.class_names
         """In the order of the logits."""
@@ -40,11 +42,18 @@ class Network(nn.Module):
             self.register_buffer(name, torch.tensor(levels)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images -> the logits of the output layer (B, K)."""
-        return self._units()[-1].head.logits(self.features(images)[-1])
+        """Images -> the logits of the network's exit (B, K); of an ensemble, which has none, the
+        logarithm of its probabilities.
+        """
+        features, units = self.features(images), self._units()
+        if self._num_read == 1:
+            return units[-1].head.logits(features[-1])
+        read = zip(units[-self._num_read :], features[-self._num_read :], strict=True)
+        probabilities = [unit.head.logits(h).softmax(dim=1) for unit, h in read]
+        return torch.stack(probabilities).mean(dim=0).log()
 
     def heads(self, images: Tensor) -> list[Tensor]:
-        """Images -> the logits (B, K) of each unit, in order of depth, the output layer's last."""
+        """Images -> the logits (B, K) of each unit, in order of depth, an output layer's last."""
         read = zip(self._units(), self.features(images), strict=True)
         return [unit.head.logits(h) for unit, h in read]
 
@@ -61,10 +70,18 @@ class Network(nn.Module):
             read.append(h)
         return read
 
+    def layers(self, images: Tensor) -> list[Tensor]:
+        """Images -> what each convolution and each fully connected layer makes of them, whether a
+        head reads it or not; so globally trained networks can be looked at layer by layer, too.
+        No channel is dropped. `dsaccel.spec.unit_names.layer_names` has their names.
+        """
+        self._check(images)
+        return layer_outputs(self._units(), (images - self.mean) / self.std)
+
     def _check(self, images: Tensor) -> None:
         """Refuse what would fail deep inside, or give logits that mean nothing."""
         dtype, found = self.mean.dtype, getattr(images, "dtype", type(images).__name__)
-        is_shaped = isinstance(images, Tensor) and images.shape[1:] == self._shape
+        is_shaped = isinstance(images, Tensor) and images.shape[1:] == self.shape
         is_cast = is_shaped and torch.is_autocast_enabled(images.device.type)
         is_typed = is_shaped and (images.dtype == dtype or is_cast)
         got = f"{found} {tuple(getattr(images, 'shape', ()))}"
@@ -75,7 +92,7 @@ class Network(nn.Module):
         if not is_typed:
             levels = " within 0..1" if self._is_trained else ""
             raise ConfigError(
-                f"images must be a batch of {dtype} {('B', *self._shape)}{levels}, but got {got}"
+                f"images must be a batch of {dtype} {('B', *self.shape)}{levels}, but got {got}"
             )
 
     def _units(self) -> list[Unit]:

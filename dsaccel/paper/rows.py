@@ -17,7 +17,9 @@ CURVES = {
     "figure5": ("VI", ("ResNet18", "ResNet18_r4", "ResNet50", "ResNet50_r2")),
 }
 """Figures of test errors over the epochs: the table and the rows that they show."""
-EXPERIMENTS = (*TABLES, "figure1", *CURVES)
+LOOKED_INTO = ("ResNet18", "ResNet18_r1", "ResNet18_r4")
+"""The rows of Table V whose layers are measured unless others are named."""
+EXPERIMENTS = (*TABLES, "figure1", *CURVES, "separability")
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
@@ -80,6 +82,8 @@ def rows_of(experiment: str, models: Sequence[str] = ()) -> list[Row]:
             f"rows must be of {experiment}, which has {', '.join(dict.fromkeys(known))}, but got "
             f"{', '.join(unknown)}"
         )
+    if experiment == "separability" and not models:
+        models = LOOKED_INTO
     return [row for row in rows if not models or row.model in models]
 
 
@@ -89,6 +93,8 @@ def _is_in(row: Row, experiment: str) -> bool:
     if experiment in CURVES:
         table, models = CURVES[experiment]
         return row.table == table and row.model in models
+    if experiment == "separability":
+        return row.table == "V"
     if experiment == "figure1":  # the networks of the literature, on both data sets
         return row.table in ("I", "II", "III", "IV") and row.is_standard
     raise ConfigError(f"experiment must be one of {', '.join(EXPERIMENTS)}, but got {experiment!r}")

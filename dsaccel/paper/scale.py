@@ -44,6 +44,12 @@ class Scale:
             runtime=runtime,
         )
 
+    @property
+    def measured_epochs(self) -> tuple[int, ...]:
+        """After which layers are measured: early, while they change fast, and at the end."""
+        shares = (self.epochs * share // 20 for share in (1, 2, 5, 10, 20))
+        return tuple(sorted({max(1, epoch) for epoch in shares}))
+
     def __str__(self) -> str:
         images = "all images" if self.train_images is None else f"{self.train_images:,} images"
         side = self.image_size

@@ -6,11 +6,13 @@ tables that share a network share its training, and what was cut off goes on whe
 
 import hashlib
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+
+import torch
 
 from dsaccel.config.study import DataConfig, RunConfig, RuntimeConfig
 from dsaccel.data.images import fingerprint
@@ -18,16 +20,20 @@ from dsaccel.data.source import DataSource, open_source, read_images
 from dsaccel.errors import ConfigError
 from dsaccel.families import MODES, Mode
 from dsaccel.files import make_folder, write_text
+from dsaccel.nn.layers import Unit
 from dsaccel.paper.rows import NUM_CLASSES, Row
 from dsaccel.paper.scale import Held, PaperProtocol, Protocol, Scale
+from dsaccel.paper.separability import Measured, measure
+from dsaccel.planner import Planner
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.unit_names import head_names
+from dsaccel.spec.unit_names import head_names, layer_names
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.lease import folder_lock
 from dsaccel.training.checkpoint import Checkpoints, remove_checkpoint
+from dsaccel.training.cohort import Cohort
 from dsaccel.training.device import resolve_runtime, running
 from dsaccel.training.memory_limit import MemoryLimit
-from dsaccel.training.workbench import Bench
+from dsaccel.training.workbench import Bench, read_data
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class Reproduction:
         protocol: Protocol = "ours",
         runtime: RuntimeConfig | None = None,
         download: bool = False,
+        measured_epochs: Collection[int] = (),
     ) -> None:
         """Read the images; trains nothing.
 
@@ -107,12 +114,14 @@ class Reproduction:
             protocol: what is read, see `Protocol`.
             runtime: device, threads and memory.
             download: whether a torchvision data set may be fetched.
+            measured_epochs: after which the layers of every network are measured.
 
         Raises:
             ConfigError: if the images cannot be read, or have not as many classes as a row's.
         """
         self.rows, self.scale, self.directory = list(rows), scale, directory
         self.seeds, self.protocol = range(1, num_seeds + 1), protocol
+        self.measured_epochs = sorted(measured_epochs)
         self._data, self._data_dir = data, data_dir
         self._runtime = resolve_runtime(runtime or RuntimeConfig())
         self._sources = {
@@ -131,7 +140,7 @@ class Reproduction:
         jobs: list[Job] = []
         for seed in self.seeds:
             for mode in MODES:
-                left = [row for row in self.rows if self.trained(row, mode, seed) is None]
+                left = [row for row in self.rows if not self._is_done(self._file(row, mode, seed))]
                 together = partial(_settings, alone=mode == "global")
                 for _, same in groupby(sorted(left, key=together), together):
                     group = list(same)
@@ -157,8 +166,33 @@ class Reproduction:
 
     def trained(self, row: Row, mode: Mode, seed: int) -> Trained | None:
         """What a row's network has reached; None: it is not trained yet."""
-        path = self._path(self._config(row, seed), row.dataset, mode, row.hierarchy)
+        path = self._file(row, mode, seed)
         return Trained(**json.loads(path.read_text())) if path.is_file() else None
+
+    def layer_names(self, row: Row) -> tuple[str, ...]:
+        """The names of a network's layers, in order of depth."""
+        config, source = self._config(row, self.seeds[0]), self._sources[row.dataset]
+        resolved = read_data(config, torch.device("cpu"), source=source).resolved
+        planner = Planner.of(config.model_copy(update={"data": resolved}), NUM_CLASSES[row.dataset])
+        return layer_names(planner(row.hierarchy))
+
+    def measured(self, row: Row, mode: Mode, seed: int) -> dict[int, Measured]:
+        """The layers of a row's network, by epoch, as far as they are measured."""
+        path = self._file(row, mode, seed)
+        files = {epoch: _layers_path(path, epoch) for epoch in self.measured_epochs}
+        return {
+            epoch: Measured(**json.loads(file.read_text()))
+            for epoch, file in files.items()
+            if file.is_file()
+        }
+
+    def _is_done(self, path: Path) -> bool:
+        """Whether a network is trained, and its layers are measured."""
+        layers = (_layers_path(path, epoch) for epoch in self.measured_epochs)
+        return path.is_file() and all(file.is_file() for file in layers)
+
+    def _file(self, row: Row, mode: Mode, seed: int) -> Path:
+        return self._path(self._config(row, seed), row.dataset, mode, row.hierarchy)
 
     def _train(self, job: Job) -> Iterator[tuple[int, Sequence[Hierarchy]]]:
         config = job.config
@@ -173,7 +207,8 @@ class Reproduction:
         self, job: Job, bench: Bench[RunConfig], memory: MemoryLimit
     ) -> Iterator[tuple[int, Sequence[Hierarchy]]]:
         paths = {h: self._path(job.config, job.dataset, job.mode, h) for h in job.hierarchies}
-        left = {h: bench.plan(h, job.mode) for h, path in paths.items() if not path.is_file()}
+        make_folder(self.directory.path / "networks")
+        left = {h: bench.plan(h, job.mode) for h, p in paths.items() if not self._is_done(p)}
         training, data = job.config.training, bench.data
         checkpoint = self.directory.checkpoint
         for part in memory.parts(left, training):
@@ -183,11 +218,14 @@ class Reproduction:
             for rung in cohort.rungs():
                 if rung.step < cohort.num_steps:
                     checkpoints.save()
+                if rung.step in self.measured_epochs:
+                    for h in part:
+                        found = measure(units_of(cohort, h), data)
+                        write_text(_layers_path(paths[h], rung.step), json.dumps(asdict(found)))
                 yield rung.step, part
             for h, plan in plans.items():
                 accuracies, names = cohort.head_accuracies(h), list(head_names(plan))
                 trained = Trained(names, accuracies, data.num_val, cohort.time_s[h])
-                make_folder(paths[h].parent)
                 write_text(paths[h], json.dumps(asdict(trained)) + "\n")
             remove_checkpoint(checkpoint)
 
@@ -218,6 +256,17 @@ class Reproduction:
                 f"{config.name} has {num_classes}"
             )
         return source
+
+
+def units_of(cohort: Cohort, hierarchy: Hierarchy) -> list[Unit]:
+    """A network of a cohort, from its first unit to its last."""
+    path = cohort.trie.path(hierarchy)
+    return [unit for node in path for unit in cohort.learners[node].units]
+
+
+def _layers_path(path: Path, epoch: int) -> Path:
+    """Beside a network's file: what was measured of its layers after an epoch."""
+    return path.with_name(f"{path.stem}-epoch{epoch}.layers")
 
 
 def _fingerprint(source: DataSource) -> str:

@@ -7,7 +7,11 @@ from dsaccel.report.table import interval_text
 from dsaccel.search.pruners import rung_steps
 from dsaccel.spec.rung import RankedBy
 
-NAMES: dict[RankedBy, str] = {"head": "the deepest local head", "output": "the output layer"}
+NAMES: dict[RankedBy, str] = {
+    "head": "the deepest local head",
+    "output": "the output layer",
+    "ensemble": "the ensemble of heads",
+}
 
 
 def verdict(result: Calibrated) -> list[str]:

@@ -9,7 +9,6 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from dsaccel.config.study import TrainingConfig
-from dsaccel.families import Mode
 from dsaccel.parts import part_of
 from dsaccel.spec.plan import Block, Plan
 from dsaccel.text import amount
@@ -24,6 +23,8 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "num_parameters": plan.num_parameters,
         "num_parameters_training": plan.num_parameters_training,
         "num_local_losses": plan.num_local_losses,
+        "num_units": plan.num_units,
+        "gradient_path": plan.gradient_path,
         "flops": plan.flops,
         "shallow_scale": plan.shallow_scale,
         "stages": [
@@ -44,9 +45,11 @@ def description_table(plan: Plan) -> Table:
         title=f"{plan.family} {plan.hierarchy}",
         caption=(
             "↓ downsampling; losses: local ones; parameters and FLOPs (forward, an image): "
-            "without heads\n"
+            f"without heads{_read_at(plan)}\n"
             f"shallow scale {plan.shallow_scale:.3f}: mean side of the first "
-            f"{plan.shallow_convs} convolutions' maps over the input's (eq. 8)"
+            f"{plan.shallow_convs} convolutions' maps over the input's (eq. 8)\n"
+            f"{plan.num_units} units; the longest gradient path is {plan.gradient_path:.2f} of the "
+            "depth, heads counted (1: back-propagation)"
         ),
         show_footer=True,
         box=SIMPLE_HEAD,
@@ -69,9 +72,9 @@ def description_table(plan: Plan) -> Table:
         )
     for row in _rows(plan):
         table.add_row(*row)
-    output = plan.output
-    size = amount(output.num_parameters)
-    table.add_row("output", "", str(output.num_classes), "", "", size, size, amount(output.flops))
+    if (output := plan.output) is not None:
+        size, flops = amount(output.num_parameters), amount(output.flops)
+        table.add_row("output", "", str(output.num_classes), "", "", size, size, flops)
     return table
 
 
@@ -94,15 +97,19 @@ def _rows(plan: Plan) -> Iterator[tuple[str, ...]]:
         )
 
 
-def training_memory(local: Plan, whole: Plan, training: TrainingConfig) -> dict[Mode, Estimate]:
-    """What training a network takes on a CPU, layer-wise and by back-propagation (estimates)."""
+def training_memory(local: Plan, whole: Plan, training: TrainingConfig) -> dict[str, Estimate]:
+    """What training a network takes on a CPU (estimates): layer-wise, by back-propagation, and by
+    back-propagation that computes each block again.
+    """
+    plain, again = (training.model_copy(update={"recompute": r}) for r in (False, True))
     return {
         "local": estimate_plans({local.hierarchy: local}, training),
-        "global": estimate_plans({whole.hierarchy: whole}, training),
+        "global": estimate_plans({whole.hierarchy: whole}, plain),
+        "checkpointed": estimate_plans({whole.hierarchy: whole}, again),
     }
 
 
-def memory_summary(memory: Mapping[Mode, Estimate]) -> dict[str, Any]:
+def memory_summary(memory: Mapping[str, Estimate]) -> dict[str, Any]:
     """The bytes, for `--json`."""
     shown: dict[str, Any] = {}
     for mode, held in memory.items():
@@ -111,7 +118,7 @@ def memory_summary(memory: Mapping[Mode, Estimate]) -> dict[str, Any]:
     return shown
 
 
-def memory_table(memory: Mapping[Mode, Estimate], training: TrainingConfig) -> Table:
+def memory_table(memory: Mapping[str, Estimate], training: TrainingConfig) -> Table:
     """A row a way of training: what it holds at its peak."""
     table = Table(
         title=f"memory of training on a CPU, {training.precision}, batches of "
@@ -123,7 +130,11 @@ def memory_table(memory: Mapping[Mode, Estimate], training: TrainingConfig) -> T
     table.add_column("")
     for name in ("weights", "Adam", "activations, gradients", "total"):
         table.add_column(name, justify="right")
-    names = {"local": "layer-wise", "global": "back-propagation"}
+    names = {
+        "local": "layer-wise, recomputed" if training.recompute else "layer-wise",
+        "global": "back-propagation",
+        "checkpointed": "  checkpointed",
+    }
     for mode, held in memory.items():
         sizes = (
             held.parameters_bytes,
@@ -137,6 +148,15 @@ def memory_table(memory: Mapping[Mode, Estimate], training: TrainingConfig) -> T
 
 def _stages(plan: Plan) -> list[tuple[int, list[Block]]]:
     return [(stage, list(blocks)) for stage, blocks in groupby(plan.blocks, lambda b: b.stage)]
+
+
+def _read_at(plan: Plan) -> str:
+    num = len(plan.exit_heads)
+    return {
+        "layer": "",
+        "head": ", in all with the last one, which is read",
+        "ensemble": f", in all with the last {num}, which are read",
+    }[plan.exit]
 
 
 def _name(plan: Plan, stage: int) -> str:

@@ -127,11 +127,11 @@ def _cells(result: RowResult) -> tuple[str, ...]:
     for mode in MODES:
         published, here = result.row.published[mode], result.summary(mode)
         difference = "-" if here is None else f"{100 * (here.mean - published):+.2f}"
-        cells += [f"{100 * published:.2f}", _hundreds(here), difference]
-    return (*cells, f"{100 * result.published_gap:.2f}", _hundreds(result.gap))
+        cells += [f"{100 * published:.2f}", in_hundreds(here), difference]
+    return (*cells, f"{100 * result.published_gap:.2f}", in_hundreds(result.gap))
 
 
-def _hundreds(summary: Summary | Paired | None) -> str:
+def in_hundreds(summary: Summary | Paired | None) -> str:
     """`86.94 ± 0.31`, of fractions."""
     if summary is None:
         return "-"

@@ -1,12 +1,16 @@
 """What a command leaves behind when it is done: files, a summary, a table."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
 from rich.table import Table
+from rich.text import Text
 
 from dsaccel.config.toml import write_toml
 from dsaccel.report.study_page import write_report
+from dsaccel.report.study_table import exits_text
 from dsaccel.search.engine import Search
 from dsaccel.study.export import trial_config
 from dsaccel.study.folder import StudyDir
@@ -58,6 +62,7 @@ def search_summary(searching: Search) -> dict[str, Any]:
         and {
             "hierarchy": best.name,
             "val_accuracy": best.value,
+            "exits": best.exits,
             "num_parameters": best.figure("num_parameters"),
         },
         "baseline": baseline
@@ -73,7 +78,10 @@ def result_table(result: TrainResult) -> Table:
     table.add_row("mode", result.mode)
     table.add_row("validation accuracy", percent(result.val_accuracy))
     heads = "  ".join(percent(accuracy) for accuracy in result.head_accuracies[-1])
-    table.add_row("by head, output last", heads)
+    table.add_row("by head, last one last", heads)
+    table.add_row("by exit", exits_text(result.exits))
+    if result.val_accuracy < (first := result.head_accuracies[-1][0]):
+        table.add_row("warning", f"below its first head with {percent(first)}: depth does not help")
     table.add_row("parameters", amount(result.num_parameters))
     table.add_row("time", duration(result.time_s))
     table.add_row("peak memory", f"{result.peak_memory_bytes / 2**20:.0f} MiB")
@@ -87,6 +95,16 @@ def reading_table(reading: Reading) -> Table:
     table.add_row("hierarchy", reading.hierarchy)
     table.add_row("mode", reading.mode)
     table.add_row(f"{split} accuracy", percent(reading.accuracy))
-    table.add_row("by head, output last", "  ".join(map(percent, reading.head_accuracies)))
+    table.add_row("by head, last one last", "  ".join(map(percent, reading.head_accuracies)))
+    table.add_row("by exit", exits_text(reading.exits))
     table.add_row("images", f"{reading.num_images:,}")
+    return table
+
+
+def prediction_table(predictions: Mapping[Path, Mapping[str, float]]) -> Table:
+    """The classes of each image, the most probable first."""
+    table = Table("image", "classes")
+    for path, classes in predictions.items():
+        shown = "  ".join(f"{name} {percent(share)}" for name, share in classes.items())
+        table.add_row(Text(str(path)), Text(shown))
     return table

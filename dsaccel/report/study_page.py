@@ -9,7 +9,12 @@ from markupsafe import Markup
 
 from dsaccel.report.figures import FIGURES
 from dsaccel.report.page import Section, Tile, write_page
-from dsaccel.report.study_table import accuracy_and_state
+from dsaccel.report.study_table import (
+    EXITS,
+    accuracy_and_state,
+    exits_text,
+    first_head_warning,
+)
 from dsaccel.report.table import Table
 from dsaccel.spec.hierarchy import format_value
 from dsaccel.study.record import StudyRecord
@@ -69,6 +74,7 @@ def _settings(study: StudyRecord) -> dict[str, str]:
         "constraint": _text(space.get("constraint")),
         "data": _text(data.get("name")) + _text(data.get("train_images"), ", {} images"),
         "local loss": " ".join(part for part in learning if part),
+        "read at": EXITS[study.exit],
         "training": _text(training.get("epochs"), "{} epochs, ") + _text(training.get("schedule")),
         "references": _text(study.setting("references")),
         "seed": _text(study.setting("seed")),
@@ -97,7 +103,7 @@ def _tiles(study: StudyRecord, rows: list[Row]) -> list[Tile]:
         note = f"{amount(best.num_parameters)} parameters, trial {best.number}"
         tiles.append(Tile("best hierarchy", best.hierarchy, note))
         error = standard_error(study, best.accuracy)
-        note = f"standard error {100 * error:.2f} points" if error else "output layer, last epoch"
+        note = f"standard error {100 * error:.2f} points" if error else EXITS[study.exit]
         tiles.append(Tile("validation accuracy", percent(best.accuracy), note))
     if baseline:
         note = f"on {baseline.hierarchy}"
@@ -161,10 +167,21 @@ def _caveats(study: StudyRecord, rows: list[Row]) -> list[str]:
             "A lead below one standard error, the root of p (1 − p) / n for accuracy p on n "
             "images, is noise; how many validation images there were is not recorded in this study."
         )
+    if best and best.trial.exits:
+        caveats.append(
+            f"Networks are read at the {EXITS[study.exit]}. The best one at all its exits: "
+            f"{exits_text(best.trial.exits)}."
+        )
+    if warning := first_head_warning(best, study.exit):
+        caveats.append(f"{warning}.")
     if any(row.kind == "pruned" for row in rows):
-        by_output = study.ranked_by == "output layer"
-        at = "its output layer's" if by_output else "its deepest local head's"
-        what = "" if by_output else "another classifier, "
+        at = {
+            "output layer": "its output layer's",
+            "ensemble": "its ensemble's",
+            "deepest head": "its deepest local head's",
+        }[study.ranked_by]
+        is_exit = study.ranked_by in EXITS[study.exit]
+        what = "" if is_exit else "another classifier, "
         caveats.append(
             f"A pruned trial is shown at {at} accuracy when it was pruned: {what}trained less far. "
             "Do not compare it with a complete one."

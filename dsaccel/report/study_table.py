@@ -1,6 +1,9 @@
 """What a terminal shows of a study: its best trials as a table, and the outcome in a few lines."""
 
+from collections.abc import Mapping
+
 from dsaccel.report.table import RowStyle, Table
+from dsaccel.spec.rung import Exit
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import Row, best_row, read_rows
 from dsaccel.text import amount, duration, percent, points
@@ -49,6 +52,29 @@ def accuracy_and_state(row: Row, study: StudyRecord) -> tuple[str, str]:
     return percent(None), row.state + read
 
 
+EXITS: Mapping[Exit, str] = {
+    "layer": "output layer",
+    "head": "last head",
+    "ensemble": "ensemble of the last half of the heads",
+}
+
+
+def exits_text(exits: Mapping[Exit, float | None]) -> str:
+    """`output layer 36.2 %, last head 41.9 %`."""
+    return ", ".join(f"{EXITS[exit]} {percent(accuracy)}" for exit, accuracy in exits.items())
+
+
+def first_head_warning(row: Row | None, exit: Exit) -> str:
+    """That a network is worse than its own first head, if it is."""
+    if row is None or row.first_head is None:
+        return ""
+    return (
+        f"{row.hierarchy} is read at its {EXITS[exit]} with {percent(row.accuracy)}, below its "
+        f"first head with {percent(row.first_head)}: what lies above that does not help; "
+        "set network.output or network.head to others"
+    )
+
+
 def headline(study: StudyRecord) -> str:
     """The outcome in a few lines: best, baseline, blocks trained, time."""
     best, baseline = best_row(read_rows(study)), study.baseline
@@ -66,6 +92,10 @@ def headline(study: StudyRecord) -> str:
             f"baseline  {baseline.hierarchy}  {percent(baseline.accuracy)}  "
             f"global back-propagation{lead}"
         )
+    if best and (exits := exits_text(best.trial.exits)):
+        lines.append(f"exits     {exits}")
+    if warning := first_head_warning(best, study.exit):
+        lines.append(f"warning   {warning}")
     blocks = blocks_saved(study)
     if blocks:
         lines.append(f"blocks    {blocks}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from dsaccel.confirm.result import Against, Comparison, Confirmation, Result, Role, Split
+from dsaccel.confirm.result import Against, Comparison, Confirmation, Result, Role
 from dsaccel.statistics import Summary, seeds_needed
 from dsaccel.text import amount
 

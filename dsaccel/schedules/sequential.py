@@ -61,10 +61,10 @@ class Sequential(Schedule):
         """The end of each stage but the last, after which only the output layer would be left to
         save.
         """
-        if pruning.by not in self.ranked_by:
+        if pruning.by == "output":
             raise ConfigError(
-                f"pruning.by must be head with the {training.schedule} schedule, which trains the "
-                f"output layer last, but got {pruning.by}; leave it out"
+                f"pruning.by must be head or ensemble with the {training.schedule} schedule, which "
+                f"trains the output layer last, but got {pruning.by}; leave it out"
             )
         if pruning.grace_epochs is not None:
             raise ConfigError(
@@ -145,14 +145,9 @@ def sequential(
         if looks_ahead and stage < num_stages:
             wave = set(_ready(trie.roots, learners, stage + 1))
             _train_wave(wave, trie, learners, data, epochs, cache)
-        if trained := {node for node in trie.nodes() if learners[node].num_frozen}:
-            accuracies = evaluate(trie, learners, data.val_batches(), trained)
-            # of a node of which only some units are trained, the other heads are read, too
-            accuracies = {
-                h: heads[: sum(learners[node].num_frozen for node in trie.path(h))]
-                for h, heads in accuracies.items()
-            }
-            yield Rung(stage, accuracies, has_output=stage == num_stages)
+        trained = {node: learners[node].num_frozen for node in trie.nodes()}
+        if trained := {node: num for node, num in trained.items() if num}:
+            yield Rung(stage, evaluate(trie, learners, data.val_batches(), trained))
 
 
 def _train_wave(

@@ -56,7 +56,9 @@ class Baselines:
         )
         for rung in cohort.rungs():
             if rung.step == cohort.num_steps:
-                write_baseline(self._study, plan, rung.output(hierarchy), cohort.time_s[hierarchy])
+                write_baseline(
+                    self._study, plan, rung.objective(hierarchy), cohort.time_s[hierarchy]
+                )
             yield cohort
 
     def train_winner(self, winner: Hierarchy, memory: MemoryLimit) -> Iterator[Cohort]:

@@ -60,8 +60,8 @@ def beam_config(config: StudyConfig) -> StudyConfig:
     granularity, searched = config.network.granularity, config.space.settings
     may_be = {granularity} if isinstance(granularity, str) else {*granularity}
     for choices in (searched.of("granularity"), searched.of("granularity_per_stage")):
-        may_be |= {*choices.ends} if choices else set()
-    if "stage" in may_be:
+        may_be |= {*",".join(choices.ends).split(",")} if choices else set()
+    if may_be & {"stage", "none"}:
         raise ConfigError(
             "strategy beam compares the first unit of a stage, so network.granularity must be conv "
             f"or block, but got {', '.join(sorted(may_be))}"

@@ -63,7 +63,7 @@ class Search:
             self._schedule = ahead_of(self._schedule)
         self._cost = COSTS[config.budget.against] if config.budget.against else None
         self.ledger = Ledger(
-            study, directory, self.space, self.plan, config.pruning.by, self._measured_costs
+            study, directory, self.space, self.plan, config.ranked_by, self._measured_costs
         )
         self.baselines = Baselines(study, bench)
         self.started = time.perf_counter()
@@ -165,7 +165,7 @@ class Search:
         cohort = self._make_cohort(hierarchies, self._identities(told), memory)
         fingerprint = study_fingerprint(self.config, self.data.fingerprint)
         checkpoints = Checkpoints(self.directory.checkpoint, fingerprint, cohort)
-        by, judge = self.config.pruning.by, self._judge(hierarchies, told)
+        by, judge = self.config.ranked_by, self._judge(hierarchies, told)
         for rung in cohort.history:
             values = {h: rung.ranked(h, by) for h in rung.accuracies}
             self.ledger.report(rung.step, values)
@@ -293,7 +293,7 @@ class Search:
             peak = training_peak_bytes(plan, cohort.training, self.data, device=self.device)
             return {COSTS[against].attribute: peak}
         if against == "gap" and (reached := self.baselines.reached(hierarchy)):
-            gap = reached.accuracy - cohort.history[-1].output(hierarchy)
+            gap = reached.accuracy - cohort.history[-1].objective(hierarchy)
             return {COSTS[against].attribute: gap}
         return {}
 

@@ -37,7 +37,7 @@ def open_search(
 
 
 def resolve(config: StudyConfig, space: SearchSpace, *, is_new: bool) -> StudyConfig:
-    """Choose what a study leaves open of its budget, and refuse what does not go together.
+    """Choose what a study leaves open, and refuse what does not go together.
 
     Raises:
         ConfigError: of a new study, a strategy that cannot do what its name says; of any, a beam
@@ -49,4 +49,7 @@ def resolve(config: StudyConfig, space: SearchSpace, *, is_new: bool) -> StudyCo
         make_pruner(config.pruning)
     if is_new:
         check_strategy(config.budget, space)
-    return config.model_copy(update={"budget": resolve_budget(config.budget, space)})
+    by = config.pruning.ranked_by(config.network.output)
+    pruning = config.pruning.model_copy(update={"by": by})
+    budget = resolve_budget(config.budget, space)
+    return config.model_copy(update={"budget": budget, "pruning": pruning})

@@ -62,6 +62,8 @@ class Dimensions:
         params: dict[str, Any] = dict(settings)
         if self._stages:
             params |= zip(self._stages, params["granularity"], strict=True)
+        elif "granularity" in params:
+            params["granularity"] = format_value(params["granularity"])
         return {name: params[name] for name in self._dimensions}
 
     def from_params(self, params: Mapping[str, Any]) -> Settings:
@@ -69,6 +71,8 @@ class Dimensions:
         settings = {name: params[name] for name in self._dimensions}
         if self._stages:
             settings["granularity"] = tuple(settings.pop(name) for name in self._stages)
+        elif "granularity" in settings:
+            settings["granularity"] = SETTINGS["granularity"].read(settings["granularity"])
         return settings
 
     def rounded(self, settings: Mapping[str, Value]) -> Settings:
@@ -89,8 +93,8 @@ class Dimensions:
             return
         words = settings.get("granularity")
         num_words = len(words) if isinstance(words, tuple) else 0
-        if num_words != len(self._stages):
-            expected = f"{len(self._stages)} words" if self._stages else "one word"
+        if self._stages and num_words != len(self._stages):
+            expected = f"{len(self._stages)} words"
             yield f"granularity must be {expected}, but got {num_words or 'one word'}"
             return
         for name, value in self.to_params(settings).items():

@@ -47,6 +47,8 @@ SETTINGS = {
     "loss": Setting(str, "heads"),
     "granularity": Setting(_words, "shape"),
     "first_loss": Setting(int, "shape"),
+    "stem": Setting(str, "shape"),
+    "downsampling": Setting(str, "shape"),
     "beta": Setting(float, "heads"),
     "decoder_size": Setting(int, "heads"),
     "pred_conv": Setting(_truth, "heads"),
@@ -138,8 +140,9 @@ class Hierarchy:
 
     def beginning(self, num_stages: int) -> "Hierarchy":
         """The first stages, with the settings as far as they concern these."""
-        # a tuple has a value for each stage
-        cut = ((n, v[:num_stages] if isinstance(v, tuple) else v) for n, v in self.settings)
+        # a tuple has a value for each stage, and one for the stem before them or none
+        rest = self.num_stages - num_stages
+        cut = ((n, v[: len(v) - rest] if isinstance(v, tuple) else v) for n, v in self.settings)
         return Hierarchy(self.blocks[:num_stages], tuple(cut))
 
 

@@ -66,6 +66,11 @@ class Counted:
         """Forward FLOPs an image: 2 a multiply-add of the linear maps and convolutions."""
         return 0
 
+    @property
+    def depth(self) -> int:
+        """Layers with weights that a gradient passes, one after another."""
+        return 1
+
     def build(self, draw: Draw) -> "Mapping[str, nn.Module]":
         """The layers by name, as weights are saved under; on the CPU, in fp32."""
         return {}
@@ -119,3 +124,8 @@ class Head:
     @property
     def flops(self) -> int:
         return self.classifier.flops + self.loss.flops
+
+    @property
+    def depth(self) -> int:
+        """Layers with weights on its longer branch."""
+        return max(self.classifier.depth, self.loss.depth)

@@ -11,12 +11,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.local import Draw, Head
+from dsaccel.spec.local import Draw, Head, HeadPlan
+from dsaccel.spec.rung import Exit, num_in_ensemble
 
 if TYPE_CHECKING:
     from dsaccel.nn.layers import LayerModule
 
 Shortcut = Literal["none", "identity", "projection"]
+Pool = Literal["max", "average", "overlapping"]
+"""Of maps to half of their side: 2x2 windows, which round it down, or 3x3 ones of the greatest
+value, a pixel around the map, which round it up.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ class Block:
     """1-based, within the stage."""
     layers: tuple[Layer, ...]
     shortcut: Shortcut = "none"
-    pool: bool = False
-    """A 2x2 max-pool comes before: it belongs to the block that it feeds."""
+    pool: Pool | None = None
+    """What comes before: it belongs to the block that it feeds."""
 
     def build(self, number: int, draw: Draw) -> "LayerModule | None":
         """A layer (0-based) as a torch module, on the CPU in fp32; None: the usual one, which is
@@ -115,8 +120,8 @@ class Output:
     num_classes: int
     average: bool
     """Average over the feature map first (ResNet); otherwise flatten (VGG)."""
-    pool: bool = False
-    """A 2x2 max-pool comes before."""
+    pool: Pool | None = None
+    """What comes before."""
     weight: float = 1.0
     """Factor of its loss."""
     label_smoothing: float = 0.0
@@ -149,8 +154,26 @@ class Segment:
 
     @property
     def num_units(self) -> int:
-        """What is trained by one loss each: the output layer's is the last."""
+        """What is trained by one loss each: an output layer's is the last."""
         return len(self.heads) + (self.output is not None)
+
+    @property
+    def gradient_paths(self) -> tuple[int, ...]:
+        """Of each unit that has layers, how many with weights its gradient passes, its head's or
+        the output layer's counted.
+        """
+        paths, num_layers = [], 0
+        for layer in self.layers:
+            num_layers += 1
+            if layer.head is not None:
+                paths.append(num_layers + layer.head.depth)
+                num_layers = 0
+        return (*paths, num_layers + 1) if num_layers else tuple(paths)
+
+    @property
+    def num_read(self) -> int:
+        """Heads of units that have layers; an output layer on detached features is none of them."""
+        return len(self.gradient_paths)
 
     @cached_property
     def flops(self) -> int:
@@ -170,20 +193,48 @@ class Plan:
     shallow_convs: int
     """How many first convolutions `shallow_scale` looks at."""
     segments: tuple[Segment, ...]
+    exit: Exit = "layer"
+    """Where it is read."""
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         return tuple(block for segment in self.segments for block in segment.blocks)
 
     @property
-    def output(self) -> Output:
-        output = self.segments[-1].output
-        assert output is not None
-        return output
+    def output(self) -> Output | None:
+        """None: the network ends at its last block, for it is read at its heads."""
+        return self.segments[-1].output
+
+    @property
+    def exit_heads(self) -> tuple[HeadPlan | Output, ...]:
+        """What its exit takes beside the blocks: the output layer, or the classifiers of heads."""
+        last = self.segments[-1]
+        if self.exit == "layer":
+            assert last.output is not None
+            return (last.output,)
+        heads: list[HeadPlan | Output] = [h.classifier for s in self.segments for h in s.heads]
+        if last.output is not None:  # which trains the blocks below it
+            heads.append(last.output)
+        return tuple(heads[-(1 if self.exit == "head" else num_in_ensemble(len(heads))) :])
 
     @property
     def num_local_losses(self) -> int:
         return sum(len(segment.heads) for segment in self.segments)
+
+    @property
+    def num_units(self) -> int:
+        """Parts between which no gradient passes (K of the literature): 1 is back-propagation. An
+        output layer alone is none.
+        """
+        return sum(len(segment.gradient_paths) for segment in self.segments)
+
+    @property
+    def gradient_path(self) -> float:
+        """Layers with weights on the longest path of a gradient, over those from image to output;
+        a deep head may make it more than 1.
+        """
+        longest = max(path for segment in self.segments for path in segment.gradient_paths)
+        return longest / (sum(len(block.layers) for block in self.blocks) + 1)
 
     @property
     def head_stages(self) -> tuple[int, ...]:
@@ -206,19 +257,20 @@ class Plan:
 
     @cached_property
     def num_parameters(self) -> int:
-        """Weights of the network itself: local heads not counted, the output layer counted."""
-        return sum(block.num_parameters for block in self.blocks) + self.output.num_parameters
+        """Weights of the network itself: what its exit reads is counted, and no other head."""
+        return sum(part.num_parameters for part in (*self.blocks, *self.exit_heads))
 
     @cached_property
     def num_parameters_training(self) -> int:
-        """Weights that training holds: local heads counted."""
-        heads = (head for segment in self.segments for head in segment.heads)
-        return self.num_parameters + sum(head.num_parameters for head in heads)
+        """Weights that training holds: all heads counted."""
+        heads: list[Head | Output] = [head for s in self.segments for head in s.heads]
+        heads += [] if self.output is None else [self.output]
+        return sum(part.num_parameters for part in (*self.blocks, *heads))
 
     @cached_property
     def flops(self) -> int:
-        """Forward FLOPs an image (2 a multiply-add), local heads not counted."""
-        return sum(block.flops for block in self.blocks) + self.output.flops
+        """Forward FLOPs an image (2 a multiply-add); heads as in `num_parameters`."""
+        return sum(part.flops for part in (*self.blocks, *self.exit_heads))
 
     @cached_property
     def shallow_scale(self) -> float:
@@ -231,12 +283,17 @@ class Plan:
 
 
 def split(
-    blocks: tuple[Block, ...], output: Output, learning_rate: float | None = None
+    blocks: tuple[Block, ...],
+    output: Output,
+    learning_rate: float | None = None,
+    *,
+    exit: Exit = "layer",
 ) -> tuple[Segment, ...]:
     """Cut a network after every block that ends in a local loss.
 
-    The output layer is a segment of its own after such a block; otherwise it trains what is left
-    below it: the whole network, where nothing carries a local loss (the global baseline).
+    The output layer is a segment of its own after such a block, if it is the exit; otherwise it
+    trains what is left below it: the whole network, where nothing carries a local loss (the global
+    baseline).
     """
     segments: list[Segment] = []
     run: list[Block] = []
@@ -245,4 +302,6 @@ def split(
         if block.has_head:
             segments.append(Segment(tuple(run), None, learning_rate))
             run = []
+    if exit != "layer" and not run:
+        return tuple(segments)
     return (*segments, Segment(tuple(run), output, learning_rate))

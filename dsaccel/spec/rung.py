@@ -1,12 +1,23 @@
 """A rung: what a schedule has read when every living network has come equally far."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
 
-RankedBy = Literal["head", "output"]
-"""What pruning ranks by: the deepest trained local head, or the output layer."""
+Exit = Literal["layer", "head", "ensemble"]
+"""Where a network is read: at its output layer, at its last unit's own head, or at the last half of
+its heads (see `num_in_ensemble`) by the mean of their probabilities. A unit that the output layer
+trains has that as its own head."""
+RankedBy = Literal["head", "output", "ensemble"]
+"""What pruning ranks by: the deepest trained head, the output layer, or the ensemble so far."""
+EXIT_OF: Mapping[RankedBy, Exit] = {"head": "head", "output": "layer", "ensemble": "ensemble"}
+
+
+def num_in_ensemble(num_heads: int) -> int:
+    """How many of a network's heads, the deepest ones, its ensemble is made of."""
+    return -(-num_heads // 2)
 
 
 @dataclass(frozen=True)
@@ -22,31 +33,41 @@ class Divergence:
 
 
 @dataclass(frozen=True)
+class Read:
+    """What was read of a network: validation accuracies, 0..1."""
+
+    heads: tuple[float, ...]
+    """Of its trained heads in order of depth, an output layer's last."""
+    exits: Mapping[Exit, float]
+    """Of each exit that it has so far."""
+    objective: float | None = None
+    """Of the exit that the study reads; None: it is not trained yet."""
+
+
+@dataclass(frozen=True)
 class Rung:
     step: int
     """How far (Optuna's `step`, 1-based): passes over the training images under `simultaneous`,
     stages trained under `sequential`."""
-    accuracies: dict[Hierarchy, tuple[float, ...]]
-    """Validation accuracy (0..1) of each living network's trained heads in order of depth, the
-    output layer's last. A network none of whose heads is trained yet is not in it."""
-    has_output: bool = True
-    """Whether the output layers are trained (all along) and read; if not, heads are local ones."""
+    read: dict[Hierarchy, Read]
+    """Of each living network. One none of whose heads is trained yet is not in it."""
+
+    @property
+    def accuracies(self) -> dict[Hierarchy, tuple[float, ...]]:
+        """Of the trained heads of each network."""
+        return {hierarchy: read.heads for hierarchy, read in self.read.items()}
+
+    def objective(self, hierarchy: Hierarchy) -> float:
+        """The accuracy of the exit that the study reads: at the last rung, the objective."""
+        objective = self.read[hierarchy].objective
+        if objective is None:
+            raise ValueError(f"the exit of {hierarchy} is not trained yet at step {self.step}")
+        return objective
 
     def deepest_head(self, hierarchy: Hierarchy) -> float:
-        """The deepest trained local head's accuracy; globally trained networks have only the
-        output layer's.
-        """
-        heads = self.accuracies[hierarchy]
-        return heads[-2:][0] if self.has_output else heads[-1]
+        """The accuracy of the last trained unit's own head."""
+        return self.read[hierarchy].exits["head"]
 
     def ranked(self, hierarchy: Hierarchy, by: RankedBy) -> float:
         """What pruning ranks by, as the study asks."""
-        return self.output(hierarchy) if by == "output" else self.deepest_head(hierarchy)
-
-    def output(self, hierarchy: Hierarchy) -> float:
-        """The output layer's accuracy: at the last rung, the objective."""
-        if not self.has_output:
-            raise ValueError(
-                f"the output layer of {hierarchy} is not trained yet at step {self.step}"
-            )
-        return self.accuracies[hierarchy][-1]
+        return self.read[hierarchy].exits[EXIT_OF[by]]

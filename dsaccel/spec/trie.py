@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan, Segment
+from dsaccel.spec.rung import Exit
 
 
 @dataclass(eq=False)
@@ -47,6 +48,9 @@ class Trie:
     """A cohort's networks, by hierarchy, with their shared prefixes merged."""
 
     def __init__(self, plans: Mapping[Hierarchy, Plan]) -> None:
+        exits: list[Exit] = [plan.exit for plan in plans.values()]
+        self.exit: Exit = exits[0] if exits else "layer"
+        """Where all of them are read."""
         self.roots: list[Node] = []
         self._ends: dict[Hierarchy, Node] = {}
         self._num_nodes = 0
@@ -81,7 +85,7 @@ class Trie:
             stack += node.children[::-1]
 
     def path(self, hierarchy: Hierarchy) -> list[Node]:
-        """A network's nodes from the first segment to the output layer."""
+        """A network's nodes from the first segment to the last."""
         path: list[Node] = []
         node: Node | None = self._ends[hierarchy]
         while node is not None:
@@ -90,12 +94,13 @@ class Trie:
         return path[::-1]
 
     def add_harvest(self, hierarchy: Hierarchy, plan: Plan) -> bool:
-        """Read one more network off the trie, if all of it but the output layer is there anyway."""
+        """Read one more network off the trie, if all of it but an output layer is there anyway."""
         *prefix, last = plan.segments
-        parent = self._find(prefix)
-        if parent is None or last.blocks or hierarchy in self._ends:
+        is_end = last.output is None
+        found = self._find([*prefix, last] if is_end else prefix)
+        if found is None or hierarchy in self._ends or (last.blocks and not is_end):
             return False
-        node = self._child(parent, last)
+        node = found if is_end else self._child(found, last)
         node.harvested.add(hierarchy)
         self._ends[hierarchy] = node
         return True
@@ -149,7 +154,8 @@ def _alive(nodes: list[Node]) -> list[Node]:
     """The nodes that a living network needs, their children pruned likewise."""
     living = []
     for node in nodes:
-        needed_by_harvest = node.harvested and node.parent and node.parent.asked
+        is_output = not node.segment.blocks
+        needed_by_harvest = is_output and node.harvested and node.parent and node.parent.asked
         if node.asked or needed_by_harvest:
             node.children = _alive(node.children)
             living.append(node)

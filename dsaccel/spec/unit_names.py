@@ -1,23 +1,29 @@
-"""What the heads of a network are called in tables and files."""
+"""What the layers and the heads of a network are called in tables and files."""
 
 from collections.abc import Iterator
 
-from dsaccel.spec.plan import Block, Plan
+from dsaccel.spec.plan import Block, Layer, Plan
 
 
 def head_names(plan: Plan) -> tuple[str, ...]:
     """A name for each head in order of depth: `stem`, `s2.1 conv 2`, `fc 1`, and `output`, last."""
-    last = plan.hierarchy.num_stages
-    return (*(name for block in plan.blocks for name in _names(block, last)), "output")
+    named = _named(plan)
+    return (*(name for name, layer in named if layer.head is not None), "output")
 
 
-def _names(block: Block, num_stages: int) -> Iterator[str]:
+def layer_names(plan: Plan) -> tuple[str, ...]:
+    """A name for each convolution and each fully connected layer, whether it has a head or not."""
+    return tuple(name for name, _ in _named(plan))
+
+
+def _named(plan: Plan) -> Iterator[tuple[str, Layer]]:
+    for block in plan.blocks:
+        place = _place(block, plan.hierarchy.num_stages)
+        for number, layer in enumerate(block.layers, 1):
+            yield place if len(block.layers) == 1 else f"{place} conv {number}", layer
+
+
+def _place(block: Block, num_stages: int) -> str:
     if block.stage == 0:
-        place = "stem"
-    else:
-        place = (
-            f"s{block.stage}.{block.index}" if block.stage <= num_stages else f"fc {block.index}"
-        )
-    for number, layer in enumerate(block.layers, 1):
-        if layer.head is not None:
-            yield place if len(block.layers) == 1 else f"{place} conv {number}"
+        return "stem"
+    return f"s{block.stage}.{block.index}" if block.stage <= num_stages else f"fc {block.index}"

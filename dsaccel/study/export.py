@@ -29,7 +29,7 @@ def run_config(config: StudyConfig, hierarchy: str, result: dict[str, Any] | Non
 def trial_config(config: StudyConfig, study_name: str, trial: TrialRecord) -> RunConfig:
     """A trial's hierarchy as a config that `dsaccel train` reads, with where it is from."""
     if trial.is_complete:
-        reached = {"val_accuracy": trial.value}
+        reached = {"val_accuracy": trial.value, "exits": trial.exits}
     else:  # the last value is what pruning ranked by: mostly a local head's
         last = max(trial.by_step)
         step = f"{config.training.step_name} {last}"

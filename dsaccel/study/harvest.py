@@ -23,9 +23,9 @@ class Harvest:
     epochs: int
     """Trained so far; of a sequential schedule the sum over its units."""
     val_accuracy: float | None
-    """The output layer's after these epochs; None: that was not trained."""
+    """Of the study's exit after these epochs; None: it was not trained."""
     head_accuracy: float | None
-    """The deepest local head's; None: none was trained."""
+    """The deepest head's; None: none was trained."""
     num_parameters: int
     flops: int
     why: str
@@ -44,7 +44,7 @@ def read_harvest(
         violation: why it is outside the space; None: it is inside.
     """
     rung, why = cohort.history[-1], violation
-    is_read = hierarchy in rung.accuracies
+    read = rung.read.get(hierarchy)
     if rung.step < cohort.num_steps:
         step = f"{cohort.training.step_name} {rung.step}"
         cut = f"not trained to the end: what it is a part of was pruned at {step}"
@@ -52,8 +52,8 @@ def read_harvest(
     return Harvest(
         hierarchy=str(hierarchy),
         epochs=cohort.epochs_trained(hierarchy),
-        val_accuracy=rung.output(hierarchy) if is_read and rung.has_output else None,
-        head_accuracy=rung.deepest_head(hierarchy) if is_read else None,
+        val_accuracy=read and read.objective,
+        head_accuracy=read and read.exits["head"],
         num_parameters=plan.num_parameters,
         flops=plan.flops,
         why=why or "",

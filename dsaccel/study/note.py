@@ -9,16 +9,19 @@ def write_note(study: optuna.Study, config: StudyConfig) -> None:
     """Leave a note for whoever opens the study in optuna-dashboard."""
     from optuna_dashboard import save_note
 
-    step, by = config.training.step_name, config.pruning.by
-    head = "output layer" if by == "output" else "deepest trained local head"
+    step = config.training.step_name
+    exits = {"head": "last head", "ensemble": "ensemble of its last heads"}
+    exit = exits.get(config.network.output, "output layer")
+    heads = {"output": "output layer", "ensemble": "ensemble of the last trained heads"}
+    ranked = heads.get(config.ranked_by, "deepest trained local head")
     save_note(
         study,
         f"""Hierarchies of {config.space.family}, trained layer-wise by dsaccel.
 
 - A trial is a hierarchy: `num_blocks_s1` blocks in the first stage, and so on. The user attribute
   `hierarchy` is its name.
-- The **value** of a complete trial is the validation accuracy of its output layer at the end.
-- An **intermediate value** is that of the {head}, after each {step}. Pruned trials are shown at
+- The **value** of a complete trial is the validation accuracy of its {exit} at the end.
+- An **intermediate value** is that of the {ranked}, after each {step}. Pruned trials are shown at
   their last one: it is not to be compared with the value of a complete trial.
 - References outside the constraint have `feasible: false`. Optuna knows them by a constraint; this
   dashboard does not, and may show one as the best trial. The best hierarchy is in `best.toml` and

@@ -23,7 +23,7 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.parts import BUILTIN, load_class
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import Divergence
+from dsaccel.spec.rung import Divergence, Exit
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.heads import read_heads
 
@@ -111,15 +111,31 @@ class TrialRecord:
         """A number that was measured or counted: one of `Figures`, or a cost."""
         return number(self._attributes.get(name))
 
-    @cached_property
+    @property
     def head_accuracies(self) -> list[list[float | None]]:
-        """Rungs x heads in order of depth, the output layer last; after a stage (sequential
+        """Rungs x heads in order of depth, an output layer last; after a stage (sequential
         schedule) the heads trained so far. Empty if the file is lost or damaged.
         """
         rungs = self._attributes.get("head_accuracies")  # of schema 1
-        if rungs is None and self.folder is not None:
-            rungs = read_heads(self.folder, self.order, self._attributes.get("heads_sha256"))
-        return [[number(accuracy) for accuracy in rung] for rung in rungs or []]
+        rungs = self._heads.get("heads", []) if rungs is None else rungs
+        return [[number(accuracy) for accuracy in rung] for rung in rungs]
+
+    @property
+    def ensembles(self) -> list[float | None]:
+        """Of the last half of these heads, likewise; empty where none was read."""
+        return [number(accuracy) for accuracy in self._heads.get("ensemble", [])]
+
+    @property
+    def exits(self) -> dict[Exit, float | None]:
+        """The accuracy of each exit at the last rung; empty if it is not recorded."""
+        exits = self._attributes.get("exits") or {}
+        return {exit: number(accuracy) for exit, accuracy in exits.items()}
+
+    @cached_property
+    def _heads(self) -> dict[str, list[Any]]:
+        if self.folder is None:
+            return {}
+        return read_heads(self.folder, self.order, self._attributes.get("heads_sha256"))
 
     @property
     def head_stages(self) -> tuple[int, ...]:
@@ -311,9 +327,17 @@ class StudyRecord:
         return load_class("schedule", str(name)).step_name if shipped else "epoch"
 
     @property
-    def ranked_by(self) -> Literal["output layer", "deepest head"]:
+    def ranked_by(self) -> Literal["output layer", "deepest head", "ensemble"]:
         """What the last value of a trial that is not complete was read from."""
-        return "output layer" if self.section("pruning").get("by") == "output" else "deepest head"
+        by = self.section("pruning").get("by")
+        if by == "output":
+            return "output layer"
+        return "ensemble" if by == "ensemble" else "deepest head"
+
+    @property
+    def exit(self) -> Exit:
+        """Where its networks are read."""
+        return self.section("network").get("output") or "layer"
 
     def setting(self, name: str) -> Any:
         """Of the settings, as they are stored; None if they are not recorded."""

@@ -26,7 +26,7 @@ class Row:
     hierarchy: str
     kind: Kind
     accuracy: float | None
-    """Complete: the output layer's after the last epoch; else the deepest local head's, last."""
+    """Complete: of the study's exit after the last epoch; else what pruning ranks by, last."""
     step: int | None
     """The last rung that was read."""
     step_name: str
@@ -53,8 +53,18 @@ class Row:
 
     @property
     def has_output(self) -> bool:
-        """Whether the last of `head_accuracies` is the output layer's."""
+        """Whether the last of `head_accuracies` is an output layer's."""
+        if self.trial.exits:  # networks that are read at their heads have none
+            return "layer" in self.trial.exits
         return self.is_complete or self.trial.has_output
+
+    @property
+    def first_head(self) -> float | None:
+        """The accuracy of the first head, if the exit's is below it: depth does not help."""
+        heads = self.head_accuracies[-1] if self.head_accuracies else []
+        first = heads[0] if len(heads) > 1 else None
+        is_below = self.accuracy is not None and first is not None and self.accuracy < first
+        return first if self.is_complete and is_below else None
 
     @property
     def may_be_best(self) -> bool:

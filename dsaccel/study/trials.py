@@ -117,7 +117,7 @@ class Ledger:
             return
         trial, order = self._open.pop(hierarchy)
         attributes = self._reached(cohort, hierarchy, order)
-        value = None if state == TrialState.PRUNED else cohort.history[-1].output(hierarchy)
+        value = None if state == TrialState.PRUNED else cohort.history[-1].objective(hierarchy)
         self._outbox.put(partial(self._close, trial, attributes, state, value))
 
     def _close(
@@ -156,7 +156,7 @@ class Ledger:
         attributes |= self._reached(cohort, hierarchy, (number, place))
         self.study.add_trial(
             optuna.create_trial(
-                value=cohort.history[-1].output(hierarchy),
+                value=cohort.history[-1].objective(hierarchy),
                 params=self._space.to_params(hierarchy),
                 distributions=dict(self._space.distributions()),
                 user_attrs=attributes,
@@ -186,6 +186,6 @@ class Ledger:
         self, cohort: Cohort, hierarchy: Hierarchy, order: tuple[int, int]
     ) -> dict[str, Any]:
         """A trial's attributes when it ends, its file written."""
-        heads = write_heads(self._directory.heads, order, cohort.head_accuracies(hierarchy))
+        heads = write_heads(self._directory.heads, order, cohort.reads(hierarchy))
         costs = self._costs(cohort, hierarchy)
         return reached(cohort, hierarchy, self._plan(hierarchy)) | heads | costs

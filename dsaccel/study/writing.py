@@ -83,17 +83,20 @@ def begun(
 
 def reached(cohort: Cohort, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
     """A trial's attributes when it ends, but for its heads."""
-    rung = cohort.history[-1]
-    # a sequential trial that is pruned has no output layer yet
-    output = {"val_accuracy": rung.output(hierarchy)} if rung.has_output else {}
+    read = cohort.history[-1].read.get(hierarchy)
+    # a sequential trial that is pruned has not been trained to its exit
+    objective = None if read is None else read.objective
     diverged = cohort.diverged(hierarchy)
     return {
-        **output,
+        **({} if objective is None else {"val_accuracy": objective}),
+        **({} if read is None else {"exits": dict(read.exits)}),
         **({} if diverged is None else {"diverged": asdict(diverged)}),
         "head_stages": plan.head_stages,
         "num_parameters": plan.num_parameters,
         "flops": plan.flops,
         "num_local_losses": plan.num_local_losses,
+        "num_units": plan.num_units,
+        "gradient_path": plan.gradient_path,
         "shallow_scale": plan.shallow_scale,
         "time_s": cohort.time_s[hierarchy],
         "epochs_trained": cohort.epochs_trained(hierarchy),

@@ -5,6 +5,7 @@ A cohort can be saved at any rung and goes on from there bit for bit.
 
 import time
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import astuple
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from dsaccel.config.study import TrainingConfig
 from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Divergence, Rung
+from dsaccel.spec.rung import Divergence, Read, Rung
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.descent import Batches, drop_retired
 from dsaccel.training.learner import Learner
@@ -102,17 +103,16 @@ class Cohort:
         blocks = self._blocks_learned
         return int(blocks) if blocks.denominator == 1 else float(blocks)
 
-    def head_accuracies(self, hierarchy: Hierarchy) -> list[list[float]]:
-        """A network's accuracies (0..1): rungs x heads in order of depth, the output's last.
+    def reads(self, hierarchy: Hierarchy) -> list[Read]:
+        """What was read of a network, rung by rung."""
+        return [rung.read[hierarchy] for rung in self.history if hierarchy in rung.read]
 
-        Ragged if the schedule is sequential: a rung has the heads trained so far, the last one has
-        the output layer.
+    def head_accuracies(self, hierarchy: Hierarchy) -> list[list[float]]:
+        """A network's accuracies (0..1): rungs x heads in order of depth, an output layer's last.
+
+        Ragged if the schedule is sequential: a rung has the heads trained so far.
         """
-        return [
-            list(rung.accuracies[hierarchy])
-            for rung in self.history
-            if hierarchy in rung.accuracies
-        ]
+        return [list(read.heads) for read in self.reads(hierarchy)]
 
     def prefixes(self) -> dict[Hierarchy, int]:
         """The number of each network's last node that is trained so far: equal for those who share
@@ -154,11 +154,7 @@ class Cohort:
         return {
             "living": [str(h) for h in self.trie.living],
             "history": [
-                (
-                    rung.step,
-                    {str(h): heads for h, heads in rung.accuracies.items()},
-                    rung.has_output,
-                )
+                (rung.step, {str(h): astuple(read) for h, read in rung.read.items()})
                 for rung in self.history
             ],
             "time_s": {str(h): time_s for h, time_s in self.time_s.items()},
@@ -175,8 +171,8 @@ class Cohort:
         of_text = {str(h): h for h in self.trie.living}
         self.trie.retire(set(self.trie.asked) - {of_text[text] for text in state["living"]})
         self.history = [
-            Rung(step, {of_text[text]: heads for text, heads in accuracies.items()}, has_output)
-            for step, accuracies, has_output in state["history"]
+            Rung(step, {of_text[text]: Read(*values) for text, values in read.items()})
+            for step, read in state["history"]
         ]
         self.time_s = {of_text[text]: time_s for text, time_s in state["time_s"].items()}
         self._blocks_learned = Fraction(state["blocks_learned"])
@@ -206,7 +202,8 @@ class Cohort:
 
     def _share_time(self, seconds: float, shares: Mapping[Node, Fraction]) -> None:
         flops = {node: float(node.segment.flops * share) for node, share in shares.items()}
-        per_flop = seconds / sum(flops.values())
+        # none, where no unit ends in a stage
+        per_flop = seconds / (sum(flops.values()) or 1)
         for node in shares:
             for h in node.asked:
                 self.time_s[h] += per_flop * flops[node] / len(node.asked)

@@ -1,12 +1,14 @@
 """Go down a trie with a batch, depth first: to train its units, and to read their heads."""
 
-from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from dsaccel.nn.similarity import exact
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.rung import Exit, Read, num_in_ensemble
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.cuda_streams import ONE_LANE, Lanes
 from dsaccel.training.learner import Learner
@@ -32,15 +34,16 @@ def evaluate(
     trie: Trie,
     learners: Mapping[Node, Learner],
     batches: Iterator[tuple[Tensor, Tensor]],
-    trained: Collection[Node] | None = None,
-) -> dict[Hierarchy, tuple[float, ...]]:
-    """Accuracy (0..1) of all heads of each living network, the output layer's last.
+    trained: Mapping[Node, int] | None = None,
+) -> dict[Hierarchy, Read]:
+    """The accuracies of all heads and exits of each living network.
 
-    One descent reads all heads of all networks; the device is asked for figures once, at the end.
-    Given the nodes that are trained so far, only their heads are read, and networks that have none
-    are left out.
+    One descent reads all of all networks; the device is asked for figures once, at the end. Given
+    how many units of each node are trained so far, only their heads are read, and networks that
+    have none are left out.
     """
-    trained = set(trie.nodes()) if trained is None else trained
+    if trained is None:
+        trained = {node: node.segment.num_units for node in trie.nodes()}
     for learner in learners.values():
         learner.start_evaluation()
     correct: dict[Node, Tensor] = {}
@@ -48,17 +51,32 @@ def evaluate(
     for x, y in batches:
         _count_correct(trie.roots, learners, trained, x, y, correct)
         num_images += len(y)
-    nodes = list(correct)
-    counts = torch.cat([correct[node] for node in nodes]).tolist()
-    accuracies: dict[Node, tuple[float, ...]] = {}
-    for node in nodes:
-        num_heads = len(correct[node])
-        accuracies[node] = tuple(count / num_images for count in counts[:num_heads])
-        counts = counts[num_heads:]
-    of_all = {
-        h: tuple(a for node in trie.path(h) for a in accuracies.get(node, ())) for h in trie.living
-    }
-    return {h: heads for h, heads in of_all.items() if heads}
+    counts = torch.cat(list(correct.values())).tolist()
+    accuracies: dict[Node, list[float]] = {}
+    for node, counted in correct.items():
+        accuracies[node] = [count / num_images for count in counts[: len(counted)]]
+        counts = counts[len(counted) :]
+    read = {h: _read(trie, h, accuracies) for h in trie.living}
+    return {h: found for h, found in read.items() if found is not None}
+
+
+def _read(
+    trie: Trie, hierarchy: Hierarchy, accuracies: Mapping[Node, Sequence[float]]
+) -> Read | None:
+    """Of one network; the last value of each node is that of the ensemble up to there."""
+    whole = trie.path(hierarchy)
+    path = [node for node in whole if node in accuracies]
+    if not path:
+        return None
+    heads = [a for node in path for a in accuracies[node][:-1]]
+    own = [a for node in path for a in accuracies[node][:-1][: node.segment.num_read]]
+    exits: dict[Exit, float] = {"head": own[-1], "ensemble": accuracies[path[-1]][-1]}
+    end = whole[-1]
+    if end not in accuracies or len(accuracies[end]) <= end.segment.num_units:
+        return Read(tuple(heads), exits)
+    if end.segment.output is not None:
+        exits["layer"] = heads[-1]
+    return Read(tuple(heads), exits, exits[trie.exit])
 
 
 def train_batch(
@@ -90,17 +108,23 @@ def _is_right(logits_BK: Tensor, y_B: Tensor) -> Tensor:
 def _count_correct(
     roots: list[Node],
     learners: Mapping[Node, Learner],
-    trained: Collection[Node],
+    trained: Mapping[Node, int],
     x: Tensor,
     y: Tensor,
     correct: dict[Node, Tensor],
 ) -> None:
-    """Add the number of right answers of each head to `correct`, down the trie."""
-    stack = [(node, x) for node in reversed(roots) if node in trained]
+    """Add the number of right answers of each head to `correct`, down the trie, and last of each
+    node that of the ensemble of the heads up to there.
+    """
+    stack = [(node, x, ()) for node in reversed(roots) if node in trained]
     del x
     while stack:
-        node, features = stack.pop()
+        node, features, below = stack.pop()
         features, logits = learners[node].evaluate(features)
-        right = torch.stack([_is_right(out, y).sum() for out in logits])
+        logits = logits[: trained[node]]
+        own = [exact(out).softmax(dim=1) for out in logits[: node.segment.num_read]]
+        heads: tuple[Tensor, ...] = (*below, *own)
+        ensemble = torch.stack(heads[-num_in_ensemble(len(heads)) :]).mean(dim=0)
+        right = torch.stack([_is_right(out, y).sum() for out in (*logits, ensemble)])
         correct[node] = correct[node] + right if node in correct else right
-        stack += [(child, features) for child in reversed(node.children) if child in trained]
+        stack += [(child, features, heads) for child in reversed(node.children) if child in trained]

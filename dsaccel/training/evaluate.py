@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.files import check_writable, write_csv
 from dsaccel.nn.network import plan_of
 from dsaccel.nn.weights import SUFFIX, ImageFacts, load_weights, read_facts, weights_hash
+from dsaccel.spec.rung import Exit
 from dsaccel.spec.trie import Trie
 from dsaccel.text import utc_now
 from dsaccel.training.descent import evaluate
@@ -39,9 +41,11 @@ class Reading:
     split: Literal["val", "test"]
     num_images: int
     accuracy: float
-    """Of the output layer, 0..1."""
+    """Of the network's exit, 0..1."""
     head_accuracies: list[float]
-    """In order of depth, the output layer's last."""
+    """In order of depth, an output layer's last."""
+    exits: Mapping[Exit, float]
+    """Of each exit that the network has; of readings of an earlier version, none."""
 
 
 def read_accuracy(
@@ -90,7 +94,8 @@ def read_accuracy(
     }
     units = [unit for learner in learners.values() for unit in learner.units]
     load_weights(path, units, run)
-    heads = evaluate(trie, learners, images.batches())[plan.hierarchy]
+    read = evaluate(trie, learners, images.batches())[plan.hierarchy]
+    assert read.objective is not None
     reading = Reading(
         date=utc_now(),
         command=command,
@@ -101,8 +106,9 @@ def read_accuracy(
         seed=run.seed,
         split=split,
         num_images=len(images.labels),
-        accuracy=heads[-1],
-        head_accuracies=list(heads),
+        accuracy=read.objective,
+        head_accuracies=list(read.heads),
+        exits=dict(read.exits),
     )
     if split == "test":
         write_csv(readings_path(path), list(map(_to_row, [*recorded, reading])))
@@ -159,7 +165,8 @@ def weights_path(target: str) -> Path:
 
 
 def _to_row(reading: Reading) -> dict[str, Any]:
-    return asdict(reading) | {"head_accuracies": json.dumps(reading.head_accuracies)}
+    lists = {name: json.dumps(getattr(reading, name)) for name in ("head_accuracies", "exits")}
+    return asdict(reading) | lists
 
 
 def _from_row(row: dict[str, str]) -> Reading:
@@ -178,4 +185,5 @@ def _from_row(row: dict[str, str]) -> Reading:
         num_images=int(row["num_images"]),
         accuracy=float(row["accuracy"]),
         head_accuracies=json.loads(row["head_accuracies"]),
+        exits=json.loads(row.get("exits") or "{}"),
     )

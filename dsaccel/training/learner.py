@@ -41,6 +41,7 @@ class Learner:
         self.device = device
         self.units = build_units(segment, seed)
         for unit in self.units:
+            unit.recomputes = training.recompute
             _place(unit, device, dtype)
         optimizer: Optimizer = part_of(training, "optimizer")
         # on CUDA a tensor: a step that is recorded once must find each epoch's there

@@ -19,7 +19,7 @@ from dsaccel.config.study import TrainingConfig
 from dsaccel.files import atomic_write, make_folder
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Rung
+from dsaccel.spec.rung import Read, Rung
 from dsaccel.spec.trie import Node
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.descent import Batches
@@ -124,8 +124,7 @@ class SplitCohort(Cohort):
     def _advance(self) -> Iterator[Rung]:
         """Train all parts to the same rung."""
         last: int | None = None
-        merged: dict[int, dict[Hierarchy, tuple[float, ...]]] = {}
-        has_output: dict[int, bool] = {}
+        merged: dict[int, dict[Hierarchy, Read]] = {}
         # not yet in place of what waits: another part may begin with the same learners
         trained: dict[int, Any] = {}
         for number, hierarchies in enumerate(self.parts()):
@@ -135,8 +134,7 @@ class SplitCohort(Cohort):
             with closing(part.rungs()) as rungs:
                 for rung in rungs:
                     if last is None or rung.step <= last:
-                        merged.setdefault(rung.step, {}).update(rung.accuracies)
-                        has_output[rung.step] = rung.has_output
+                        merged.setdefault(rung.step, {}).update(rung.read)
                     is_late = time.perf_counter() - started > STRIDE_S
                     if last is None and (is_late or rung.step in self._stops):
                         last = rung.step
@@ -150,7 +148,7 @@ class SplitCohort(Cohort):
         self._waiting = trained
         self._waiting_step = last
         for step in sorted(merged):
-            yield Rung(step, merged[step], has_output[step])
+            yield Rung(step, merged[step])
 
     def _open(self, hierarchies: Sequence[Hierarchy]) -> Cohort:
         """A part as it was left."""

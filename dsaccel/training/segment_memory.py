@@ -65,6 +65,7 @@ def count_segment(
 ) -> SegmentMemory:
     """What a segment holds while its units learn from a batch."""
     same = {"schedule": "simultaneous", "epochs": 1, "learning_rate": 1e-3}
+    same["recompute"] = training.recompute
     alike = training.deciding.model_copy(update=same)
     return _count(_nameless(segment), maps, alike, machine)  # pyright: ignore[reportArgumentType]
 

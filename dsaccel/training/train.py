@@ -1,6 +1,6 @@
 """Train one network, layer-wise or by back-propagation: a cohort of one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from dsaccel.nn.initial_weights import Taken, take_weights
 from dsaccel.nn.layers import Unit
 from dsaccel.nn.weights import ImageFacts, read_config, read_facts
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import Rung
+from dsaccel.spec.rung import Exit, Rung
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.device import running
 from dsaccel.training.device_memory import peak_memory_bytes
@@ -25,10 +25,12 @@ class TrainResult:
     hierarchy: str
     mode: str
     val_accuracy: float
-    """Of the output layer after the last epoch, 0..1."""
+    """Of the network's exit after the last epoch, 0..1."""
     head_accuracies: list[list[float]]
-    """Rungs (epochs; stages if sequential) x heads in order of depth, the output layer last; at a
+    """Rungs (epochs; stages if sequential) x heads in order of depth, an output layer last; at a
     stage's end the heads trained so far."""
+    exits: Mapping[Exit, float]
+    """Of each exit after the last epoch."""
     num_parameters: int
     """Local heads not counted."""
     time_s: float
@@ -117,8 +119,9 @@ class Training:
         return TrainResult(
             self.run.hierarchy,
             self.run.mode,
-            self.cohort.history[-1].output(self.hierarchy),
+            self.cohort.history[-1].objective(self.hierarchy),
             self.cohort.head_accuracies(self.hierarchy),
+            self.cohort.history[-1].read[self.hierarchy].exits,
             self.plan.num_parameters,
             self.cohort.time_s[self.hierarchy],
             peak_memory_bytes(self.device),

@@ -10,7 +10,7 @@ from dsaccel.report.figures.style import BLUE, GREEN, VERMILION, blank_figure, w
 from dsaccel.spec.rung import RankedBy
 from dsaccel.statistics import Interval
 
-COLORS: dict[RankedBy, str] = {"head": BLUE, "output": VERMILION}
+COLORS: dict[RankedBy, str] = {"head": BLUE, "output": VERMILION, "ensemble": GREEN}
 
 
 def rungs_figure(result: Calibrated) -> go.Figure:

@@ -64,7 +64,7 @@ def stage_borders(head_stages: Sequence[int]) -> list[int]:
 DEPTH = StudyFigure(
     "depth",
     "Accuracy by depth",
-    "Each head at the end of training. A large dot is the last head of a stage, the star the "
-    "output layer.",
+    "Each head at the end of training. A large dot is the last head of a stage, the star the last "
+    "one of all, mostly the output layer.",
     depth_figure,
 )

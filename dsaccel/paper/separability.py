@@ -1,0 +1,112 @@
+"""How well the classes can be told apart at each layer, by means that training has not seen.
+
+The paper's part III looks at the local heads, which exist layer-wise alone, learn along and see
+features that are pooled to different sizes. Here every layer of a network, whether it was trained
+layer-wise or by back-propagation, is reduced to vectors of one dimension; a linear probe is fitted
+to those of some training images and read on validation images.
+"""
+
+# N images, F features, D dimension of the probes, K classes
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+from torch.nn import functional as F
+
+from dsaccel.data.batches import Data, EvalSplit
+from dsaccel.nn.layers import Unit, layer_outputs
+
+Array = NDArray[np.float64]
+
+DIMENSION = 64
+"""Of the vectors that a probe reads, at every layer; less where a network has fewer features."""
+SIDE = 4
+"""Feature maps are averaged to at most this side before they are reduced."""
+NUM_PROBED = 2000
+"""Images of each split that are looked at, at most."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The layers of a network at one epoch, in order of depth."""
+
+    probe: list[float]
+    """Validation accuracy (0..1) of a linear probe."""
+    scatter: list[float]
+    """Between-class over within-class scatter of the validation images (traces, as Fisher's)."""
+
+
+def measure(units: Sequence[Unit], data: Data) -> Measured:
+    """Probe all layers of a network in evaluation mode.
+
+    Args:
+        units: of the network, from the first one on.
+        data: the images that it is trained on.
+    """
+    train, val = _vectors(units, data.train_as_they_are()), _vectors(units, data.val)
+    dimension = min(DIMENSION, *(layer.shape[1] for layer in train.layers), len(train.labels))
+    probe, scatter = [], []
+    for train_NF, val_NF in zip(train.layers, val.layers, strict=True):
+        reduce = PCA(dimension, svd_solver="covariance_eigh").fit(train_NF)
+        scale = StandardScaler().fit(reduce.transform(train_NF))
+        train_ND, val_ND = (
+            np.asarray(scale.transform(reduce.transform(x))) for x in (train_NF, val_NF)
+        )
+        classifier = LogisticRegression(C=0.1, max_iter=200).fit(train_ND, train.labels)
+        probe.append(float(classifier.score(val_ND, val.labels)))
+        scatter.append(scatter_ratio(val_ND, val.labels))
+    return Measured(probe, scatter)
+
+
+def scatter_ratio(x_ND: Array, y_N: NDArray[np.int64]) -> float:
+    """Scatter of the class means around the mean over that of the images around their class's."""
+    classes, y_N = np.unique(y_N, return_inverse=True)
+    counts_K = np.bincount(y_N)
+    sums_KD = np.zeros((len(classes), x_ND.shape[1]))
+    np.add.at(sums_KD, y_N, x_ND)
+    means_KD = sums_KD / counts_K[:, None]
+    between = float(counts_K @ ((means_KD - x_ND.mean(axis=0)) ** 2).sum(axis=1))
+    within = float(((x_ND - means_KD[y_N]) ** 2).sum())
+    return between / within if within else 0.0
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    layers: list[Array]
+    """(N, F) each."""
+    labels: NDArray[np.int64]
+
+
+@torch.no_grad()
+def _vectors(units: Sequence[Unit], split: EvalSplit) -> _Vectors:
+    """What each layer makes of some images, pooled and flat."""
+    parts: list[list[Tensor]] = []
+    labels: list[Tensor] = []
+    for x, y in _first(split, NUM_PROBED):
+        parts.append([_pooled(h).cpu() for h in layer_outputs(units, x)])
+        labels.append(y.cpu())
+    layers = [torch.cat(layer).double().numpy() for layer in zip(*parts, strict=True)]
+    return _Vectors(layers, torch.cat(labels).numpy())
+
+
+def _first(split: EvalSplit, num_images: int) -> Iterable[tuple[Tensor, Tensor]]:
+    """Images spread evenly over a split, which may be in the order of the classes."""
+    every = max(1, len(split.labels) // num_images)
+    some = slice(None, every * num_images, every)
+    chosen = EvalSplit(
+        split.pixels[some], split.labels[some], split.mean, split.std, "", split.batch_size
+    )
+    return chosen.batches()
+
+
+def _pooled(h: Tensor) -> Tensor:
+    if h.dim() == 4 and h.shape[-1] > SIDE:
+        h = F.adaptive_avg_pool2d(h, SIDE)
+    return h.flatten(1).nan_to_num()

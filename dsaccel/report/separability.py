@@ -1,0 +1,181 @@
+"""Separability by layer: on a terminal, as a page and in files."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from dsaccel.families import MODES
+from dsaccel.files import make_folder, write_csv, write_text
+from dsaccel.paper.layers import LayersOfRow, layers_of
+from dsaccel.paper.separability import DIMENSION, NUM_PROBED
+from dsaccel.paper.train import Reproduction
+from dsaccel.report.figures.separability import probe_figure, scatter_figure, time_figure
+from dsaccel.report.page import Section, write_page
+from dsaccel.report.reproduction import SPLITS, in_hundreds
+from dsaccel.report.table import Table
+
+HEADINGS = ("network", "hierarchy", "layer", "layer-wise", "global", "difference", "95 % interval")
+CAPTION = "validation accuracy of a linear probe, in %; differences in points, paired by seed"
+
+
+class SeparabilityReport:
+    """What is shown of the layers of some rows.
+
+    Args:
+        scale: the name of the scale.
+        reproduction: what was trained and measured.
+    """
+
+    def __init__(self, scale: str, reproduction: Reproduction) -> None:
+        self._reproduction = reproduction
+        self.rows = layers_of(reproduction)
+        self.title = f"Separability at scale {scale}: {reproduction.scale}"
+
+    @property
+    def about(self) -> str:
+        """What was measured, and how."""
+        seeds = len(self._reproduction.seeds)
+        return (
+            f"Images of {self._reproduction.data_names}. Each layer of a network, trained "
+            "layer-wise (predsim after each convolution) or by back-propagation with the same "
+            f"settings, is reduced to {DIMENSION} principal components (fewer in tiny networks); "
+            f"a logistic regression is fitted to {NUM_PROBED:,} training images at most and read "
+            f"on as many {SPLITS[self._reproduction.protocol]}. Mean and standard deviation over "
+            f"{seeds} {'seed' if seeds == 1 else 'seeds'}. A probe tells what is there, not what "
+            "the layers above make of it."
+        )
+
+    def table(self) -> Table:
+        """The first, the middle and the last layer of each row."""
+        rows = [
+            _cells(row, layer)
+            for row in self.rows
+            for layer in sorted({0, len(row.layers) // 2, len(row.layers) - 1})
+        ]
+        return Table(HEADINGS, rows, words=(0, 1, 2), caption=CAPTION)
+
+    def sentences(self) -> list[str]:
+        """Where layer-wise training is ahead, and where it falls behind."""
+        return [_sentence(row) for row in self.rows]
+
+    def summary(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {
+            "experiment": "separability",
+            "title": self.title,
+            "protocol": self._reproduction.protocol,
+            "data": self._reproduction.data_names,
+            "seeds": list(self._reproduction.seeds),
+            "rows": [_record(row) for row in self.rows],
+            "sentences": self.sentences(),
+        }
+
+    def write(self) -> dict[str, str]:
+        """Write the page and the files beside it; their paths."""
+        folder = self._reproduction.directory.path
+        make_folder(folder)
+        page, as_json, as_csv = (
+            folder / f"separability.{suffix}" for suffix in ("html", "json", "csv")
+        )
+        choices = [(n, f"{r.row.model} {r.row.hierarchy}") for n, r in enumerate(self.rows)]
+        sections = [
+            Section(lines=self.sentences()),
+            Section(table=self.table()),
+            Section(
+                "By depth",
+                "A linear probe of each layer after the last epoch.",
+                figure=probe_figure(self.rows),
+                name="probes",
+                choices=choices,
+            ),
+            Section(
+                "Over depth and time",
+                "The same after several epochs.",
+                figure=time_figure(self.rows),
+                name="time",
+                choices=choices,
+            ),
+            Section(
+                "Scatter",
+                "How far the classes lie apart, over how far each is spread.",
+                figure=scatter_figure(self.rows),
+                name="scatter",
+                choices=choices,
+            ),
+        ]
+        write_page(page, self.title, sections, about=self.about)
+        write_text(as_json, json.dumps(self.summary(), indent=1) + "\n")
+        write_csv(as_csv, [line for row in self.rows for line in _lines(row)])
+        paths = {"page": page, "json": as_json, "layers": as_csv}
+        return {label: path.as_posix() for label, path in paths.items()}
+
+
+def _cells(row: LayersOfRow, layer: int) -> tuple[str, ...]:
+    last, difference = row.epochs[-1], row.difference(layer)
+    probes = (in_hundreds(row.by_layer(mode, last, "probe")[layer]) for mode in MODES)
+    ends = "-"
+    if difference is not None and difference.low is not None and difference.high is not None:
+        ends = f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
+    return (
+        row.row.model,
+        str(row.row.hierarchy),
+        row.layers[layer],
+        *probes,
+        in_hundreds(difference),
+        ends,
+    )
+
+
+def _sentence(row: LayersOfRow) -> str:
+    name = f"{row.row.model} {row.row.hierarchy}"
+    first, last = row.difference(0), row.difference(len(row.layers) - 1)
+    if first is None or last is None:
+        return f"{name}: not measured in both modes with one seed"
+    where = (
+        "at no layer up to the last"
+        if row.lost == len(row.layers)
+        else f"from {row.layers[row.lost]} on"
+    )
+    return (
+        f"{name}: layer-wise probes lead back-propagation's by {100 * first.mean:+.2f} points at "
+        f"the first layer and {100 * last.mean:+.2f} at the last (mean of {last.n}); they stay "
+        f"behind {where}"
+    )
+
+
+def _record(row: LayersOfRow) -> dict[str, Any]:
+    last = row.epochs[-1]
+    return {
+        "model": row.row.model,
+        "hierarchy": str(row.row.hierarchy),
+        "epochs": list(row.epochs),
+        "layers": [
+            {
+                "layer": name,
+                "probe": {m: asdict(row.by_layer(m, last, "probe")[i]) for m in MODES},
+                "scatter": {m: asdict(row.by_layer(m, last, "scatter")[i]) for m in MODES},
+                "difference": (d := row.difference(i)) and asdict(d),
+            }
+            for i, name in enumerate(row.layers)
+        ],
+    }
+
+
+def _lines(row: LayersOfRow) -> list[dict[str, Any]]:
+    return [
+        {
+            "table": row.row.table,
+            "model": row.row.model,
+            "hierarchy": str(row.row.hierarchy),
+            "mode": mode,
+            "seed": seed,
+            "epoch": epoch,
+            "layer": layer,
+            "probe": probe,
+            "scatter": scatter,
+        }
+        for mode in MODES
+        for seed, by_epoch in row.measured[mode].items()
+        for epoch, found in by_epoch.items()
+        for layer, probe, scatter in zip(row.layers, found.probe, found.scatter, strict=True)
+    ]
