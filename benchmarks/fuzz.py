@@ -9,6 +9,7 @@ within ten seconds. Cases are told by kind, seed and number, so that each can be
 
 import argparse
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -18,6 +19,7 @@ import signal
 import sys
 import tempfile
 import time
+import tomllib
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -32,17 +34,23 @@ from dsaccel.cli.app import in_full
 from dsaccel.config.own_settings import with_own_settings
 from dsaccel.config.study import RunConfig, StudyConfig
 from dsaccel.config.toml import parse_config, read_toml
-from dsaccel.errors import UserError
+from dsaccel.errors import ConfigError, UserError
 from dsaccel.nn.network import load_network
 from dsaccel.planner import Planner
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import find_study
+from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
+from dsaccel.training.cohort import Cohort
+from dsaccel.training.workbench import Workbench
 
 ROOT = Path(__file__).parents[1]
 LIMIT_S = 10.0
 GOOD: dict[str, bytes] = {}
 """Files that are made before the first case."""
+BENCH: list[Workbench] = []
+STATE: list[str] = []
+"""Of the checkpoint."""
 ODD = (
     *("", "0", "-1", "1e999", "nan", "inf", "1" * 400, "1_0", "0x10", "true", "[]", "{}", "[[]]"),
     *(
@@ -178,6 +186,16 @@ def weights(rng: random.Random) -> None:
     load_network("x.safetensors")
 
 
+def checkpoint(rng: random.Random) -> None:
+    """Damaged ones are passed over, or hold what was written."""
+    Path("x.pt").write_bytes(damaged(GOOD["checkpoint"], rng))
+    fresh = small_cohort()
+    if load_checkpoint(Path("x.pt"), checkpoint_key("", small_cohort()), fresh):
+        assert state_hash(fresh) == STATE[0], "another state was read"
+    else:
+        raise ConfigError("passed over")
+
+
 def landscape(rng: random.Random) -> None:
     Path("x.csv").write_bytes(damaged_text(GOOD["landscape"].decode(), rng))
     read = read_landscape(Path("x.csv"))
@@ -193,7 +211,7 @@ def command(name: str, words: list[str]) -> None:
 
 KINDS: dict[str, Callable[[random.Random], None]] = {
     function.__name__: function
-    for function in (study, space, run, hierarchy, options, weights, landscape)
+    for function in (study, space, run, hierarchy, options, weights, checkpoint, landscape)
 }
 
 
@@ -213,6 +231,37 @@ def make_weights() -> bytes:
     facts = ImageFacts((0.5,), (0.2,), tuple("0123456789"), "hash")
     save_weights(Path("x.safetensors"), units, config, facts)
     return Path("x.safetensors").read_bytes()
+
+
+def small_cohort() -> Cohort:
+    """Of two networks, not trained yet."""
+    if not BENCH:
+        config = parse_config(StudyConfig, tomllib.loads(STUDY), "a study")
+        few = config.data.model_copy(update={"train_images": 40})
+        BENCH.append(Workbench.open(config.model_copy(update={"data": few})))
+    bench = BENCH[0]
+    plans = {h: bench.plan(h) for h in map(Hierarchy.parse, ("1-1-1", "1-1-2"))}
+    settings = bench.config.training, bench.data
+    return Cohort(plans, *settings, seed=1, device=torch.device(bench.device))
+
+
+def state_hash(cohort: Cohort) -> str:
+    """Of all that a cohort has learned."""
+    file = io.BytesIO()
+    torch.save(cohort.state_dict(), file)
+    return hashlib.sha256(file.getvalue()).hexdigest()
+
+
+def make_checkpoint() -> bytes:
+    """A cohort's after its first epoch."""
+    cohort = small_cohort()
+    key = checkpoint_key("", cohort)
+    next(cohort.rungs())
+    save_checkpoint(Path("x.pt"), key, cohort)
+    read = small_cohort()
+    assert load_checkpoint(Path("x.pt"), key, read)
+    STATE.append(state_hash(read))
+    return Path("x.pt").read_bytes()
 
 
 def make_landscape() -> bytes:
@@ -269,6 +318,7 @@ def main() -> None:
         inside.mkdir()
         os.chdir(inside)
         GOOD.update(weights=make_weights(), landscape=make_landscape())
+        GOOD.update(checkpoint=make_checkpoint())
         with contextlib.redirect_stdout(io.StringIO()):
             command(
                 "describe", ["1-1-1"]

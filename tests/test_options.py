@@ -21,8 +21,8 @@ OPTIONS = {
     "predict": "--top --trust-part --json",
     "reproduce": "--scale --rows --seeds --protocol --data --data-dir --download --device "
     "--threads --memory-mib --json --quiet --verbose",
-    "confirm": "--top --seeds --controls --no-controls --tuning-trials --resolution --download "
-    "--trust-part --json --quiet",
+    "confirm": "--top --seeds --controls --no-controls --tuning-trials --margin --resolution "
+    "--download --trust-part --json --quiet",
     "train": TRAINED + OF_NETWORKS + "--study --mode --init --output --force --no-force",
     "evaluate": "--split --data --data-dir --download --device --threads --trust-part --json",
     "describe": "--family --channels --image-size --num-classes --granularity --loss --width "

@@ -290,3 +290,39 @@ def test_a_terminal_shows_what_a_confirmation_is_doing():
     shown = " ".join(console.file.getvalue().split())
     assert shown == "confirm: global 7 of 12 step 5 of 6 networks 1-1-1"
     assert progress_line(progress) == "confirm global 7/12  step 5/6  1-1-1"
+
+
+MARGIN = {"points": 1.0, "pilot": [], "std": 0.002, "seeds": 5}
+
+
+@pytest.mark.parametrize(
+    ("local", "points", "is_shown"), [(0.936, 1.0, True), (0.936, 0.5, False), (0.9, 1.0, False)]
+)
+def test_not_inferior_is_said_of_the_lower_limit_alone(local, points, is_shown):
+    means = MEANS | {"1-1-3": (["finalist"], local, 0.940)}
+    made = confirmation(means, margin=MARGIN | {"points": points})
+    difference = made.against_global("test")
+    assert difference is not None
+    assert difference.low is not None
+    assert (100 * difference.low > -points) is is_shown
+    limit = f"(lower 95 % limit {100 * difference.low:+.2f} points at 5 seeds that were no pilot"
+    verdict = f"not inferior by a margin of {points:g} points"
+    text = said(made)
+    assert f"{verdict} {limit}" in text if is_shown else f"{verdict} is not shown {limit}" in text
+    assert ("does not say that it is inferior" in text) is not is_shown
+
+
+def test_the_seeds_of_a_pilot_are_no_part_of_the_test_that_they_planned():
+    means = MEANS | {"1-1-3": (["finalist"], 0.936, 0.940)}
+    pilot = confirmation(means)
+    plan = pilot.planned(1.0)
+    assert plan["pilot"] == [0, 1, 2, 3, 4]
+    assert plan["seeds"] == seeds_needed(plan["std"], 0.01)
+    after = confirmation(means, margin=plan | {"pilot": [0, 1]})
+    difference = after.against_global("val")
+    assert difference is not None
+    assert difference.n == 3
+    assert "3 seeds that were no pilot, of 4 planned" in said(
+        confirmation(means, margin=plan | {"pilot": [0, 1], "seeds": 4})
+    )
+    assert "nothing can be said of a margin" in said(confirmation(means, margin=plan))

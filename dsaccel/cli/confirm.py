@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 @takes(
     *("confirm.top", "confirm.num_seeds", "confirm.controls", "confirm.tuning_trials"),
+    "confirm.margin",
     *("--trust-part", "--download", "--json", "--quiet"),
 )
 def confirm(

@@ -149,6 +149,10 @@ class ConfirmConfig(Section):
     controls: bool = True
     """Train controls too: the best with at most the reference's parameters, with at most its local
     losses, and the reference widened to the winner's parameters and FLOPs."""
+    margin: float | None = Field(default=None, gt=0, lt=100)
+    """Points by which the best finalist may trail global back-propagation on the same network and
+    still be called not inferior. Seeds that are trained before it is set are a pilot, which tells
+    how many more are needed; None: that is not asked."""
     tuning_trials: int | None = Field(default=None, ge=1)
     """Settings (learning rate, dropout) tried for global back-propagation, the study's own first;
     None: as many as the search tried layer-wise."""

@@ -60,7 +60,7 @@ def write_toml(path: Path, config: Section) -> None:
 
 def _filled(tables: dict[str, Any]) -> dict[str, Any]:
     filled = {k: _filled(v) if isinstance(v, dict) else v for k, v in tables.items()}
-    return {key: value for key, value in filled.items() if value != {}}
+    return {key: value for key, value in filled.items() if value is not None and value != {}}
 
 
 def parse_config(model: type[Config], tables: dict[str, Any], source: str) -> Config:

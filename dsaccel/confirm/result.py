@@ -12,7 +12,7 @@ from typing import Any, Literal
 from dsaccel.analysis.variance import Components, variance_components
 from dsaccel.families import MODES, Mode
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.statistics import ALPHA, Paired, Summary, holm, paired, summarise
+from dsaccel.statistics import ALPHA, Paired, Summary, holm, paired, seeds_needed, summarise
 from dsaccel.study.record import StudyRecord
 
 Split = Literal["val", "test"]
@@ -105,6 +105,30 @@ class Confirmation:
     num_images: Mapping[Split, int]
     val_is_given: bool
     """Whether validation is on the images that the finalists were chosen by, at every seed."""
+    margin: Mapping[str, Any] | None = None
+    """What `planned` said when a margin was set; None: none is."""
+
+    def planned(self, margin: float) -> dict[str, Any]:
+        """A test for non-inferiority by a margin (points), with what is measured as its pilot."""
+        name = self.best or self.best_finalist()
+        local, whole = (self.series("val", name, mode) for mode in MODES)
+        pilot = paired(local, whole)
+        std = pilot and pilot.std
+        num = std and seeds_needed(std, margin / 100)
+        return {"points": margin, "pilot": sorted({*local} | {*whole}), "std": std, "seeds": num}
+
+    def against_global(self, split: Split) -> Paired | None:
+        """How far the best finalist leads back-propagation, at seeds that were no pilot."""
+        pilot = () if self.margin is None else self.margin["pilot"]
+        local, whole = (
+            {
+                seed: a
+                for seed, a in self.series(split, self.best, mode).items()
+                if seed not in pilot
+            }
+            for mode in MODES
+        )
+        return paired(local, whole)
 
     def series(self, split: Split, name: str | None, mode: Mode) -> Mapping[int, float]:
         """Seed -> accuracy; empty if nothing is measured."""
@@ -190,6 +214,20 @@ class Confirmation:
         return paired(self.series(split, name, mode), self.series(split, *other))
 
 
+def plan_text(margin: Mapping[str, Any]) -> str:
+    """How many seeds a test for non-inferiority takes, told before they are trained."""
+    points, pilot, num = margin["points"], len(margin["pilot"]), margin["seeds"]
+    if num is None:
+        return (
+            f"margin of {points:g} points: no pilot tells how many seeds are needed; confirm with "
+            "a few seeds and without a margin first"
+        )
+    return (
+        f"margin of {points:g} points: {num} seeds beside the pilot's {pilot} find a network that "
+        f"is as good as back-propagation not inferior in 80 % of such tests (--seeds {pilot + num})"
+    )
+
+
 def read_confirmation(study: StudyRecord) -> Confirmation | None:
     """The confirmation of a study as far as it has come; None if there is none."""
     if study.confirmation is None:
@@ -220,6 +258,7 @@ def confirmation_of(
         tuning=record["tuning"],
         num_images=record["num_images"],
         val_is_given=record.get("val_is_given", False),  # recorded since images can be given
+        margin=record.get("margin"),
     )
 
 

@@ -27,6 +27,7 @@ from dsaccel.confirm.result import (
     Entry,
     confirmation_of,
     entry_record,
+    plan_text,
 )
 from dsaccel.confirm.tuning import layerwise_settings, tune
 from dsaccel.data.batches import Data, EvalSplit
@@ -146,6 +147,8 @@ class Confirm:
         elif not self.entrants.has_test:
             fresh = ", and no image is fresh" if self.entrants.val_is_given else ""
             yield f"no test split: the confirmation is on validation alone{fresh}"
+        if plan := self.record.get("margin"):
+            yield plan_text(plan)
 
     def run(self) -> Generator[ConfirmProgress]:
         """Tune, train what is missing, decide, and read the test split of what was trained.
@@ -226,6 +229,13 @@ class Confirm:
         )
         entries = merge_entries([*self.result.entries, *chosen])
         self.record["entries"] = [entry_record(entry) for entry in entries]
+        if self.confirm.margin is not None:
+            known = self.record.setdefault("margin", self.result.planned(self.confirm.margin))
+            if known["points"] != self.confirm.margin:
+                raise ConfigError(
+                    f"margin must stay {known['points']:g} points, which this confirmation was "
+                    f"planned for, but got {self.confirm.margin:g}; leave it out"
+                )
         self._forget_lost()
         return self.record
 

@@ -1,7 +1,7 @@
 """Learning rate and dropout for global back-propagation, tuned as much as the layer-wise side was.
 
 A comparison is unfair if one side was tuned and the other takes its settings over. The tuning is
-an Optuna study of its own, NAME-global, in the study's storage: it can be continued and looked at.
+an Optuna study of its own, NAME:global, in the study's storage: it can be continued and looked at.
 """
 
 from collections.abc import Callable, Iterable, Iterator

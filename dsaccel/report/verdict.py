@@ -40,6 +40,7 @@ def sentences(confirmation: Confirmation, resolution: float) -> list[str]:
         *_against_finalists(best, rows),
         *_against_reference(confirmation, best, rows),
         *_against_global(best),
+        *_not_inferior(confirmation, best),
         *_unjudged(confirmation),
         *_how_fine(best, rows, resolution),
         *_how_tuned(confirmation),
@@ -124,6 +125,30 @@ def _against_reference(
 def _against_global(best: Result) -> Iterator[str]:
     network = "global back-propagation on the same network"
     yield from _told(best, "global", f"Layer-wise, {best.entry.name}", network)
+
+
+def _not_inferior(confirmation: Confirmation, best: Result) -> Iterator[str]:
+    """The one primary comparison, if a margin was set."""
+    if confirmation.margin is None:
+        return
+    points, planned = confirmation.margin["points"], confirmation.margin["seeds"]
+    split: Split = "test" if "test" in best.accuracies else "val"
+    d = confirmation.against_global(split)
+    name = f"{best.entry.name} against global back-propagation, {SPLIT_NAMES[split]}"
+    if d is None or d.low is None:
+        yield f"{name}: nothing can be said of a margin of {points:g} points yet."
+        return
+    too_few = planned is not None and d.n < planned
+    found = f"lower 95 % limit {_points(d.low)} points at {d.n} seeds that were no pilot"
+    if too_few:
+        found += f", of {planned} planned"
+    if 100 * d.low > -points and not too_few:
+        yield f"{name}: not inferior by a margin of {points:g} points ({found})."
+    else:
+        yield (
+            f"{name}: that it is not inferior by a margin of {points:g} points is not shown "
+            f"({found}), which does not say that it is inferior."
+        )
 
 
 def _unjudged(confirmation: Confirmation) -> Iterator[str]:

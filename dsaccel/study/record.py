@@ -21,11 +21,11 @@ from optuna.trial import FrozenTrial
 
 from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
-from dsaccel.parts import BUILTIN, load_class
+from dsaccel.parts import BUILTIN, PartRef, load_class
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Exit
 from dsaccel.study.folder import StudyDir
-from dsaccel.study.trial_record import TrialRecord, finished_in_order, number
+from dsaccel.study.trial_record import TrialRecord, finished_in_order, number, written_by_us
 
 SCHEMA = 2
 """Of the attributes that are written; 1, which had no number, knows no cohorts of trials."""
@@ -116,6 +116,12 @@ class StudyRecord:
         return [record for record in self.finished if record.cohort < end]
 
     @cached_property
+    def parts(self) -> tuple[PartRef, ...]:
+        """Those that are not shipped."""
+        with written_by_us("parts"):
+            return tuple(PartRef(**part) for part in self.attributes.get("parts") or ())
+
+    @cached_property
     def config(self) -> StudyConfig:
         """The settings.
 
@@ -135,13 +141,13 @@ class StudyRecord:
         if not isinstance(stored, Mapping):
             blocks = (number(self.attributes.get(f"blocks_{k}")) for k in ("trained", "separate"))
             return CohortRecord(0, (), True, *(num or 0 for num in blocks))
-        return CohortRecord(
-            stored["number"],
-            tuple(map(Hierarchy.parse, stored["asked"])),
-            stored["is_finished"],
-            stored["blocks_trained"],
-            stored["blocks_separate"],
-        )
+        with written_by_us("cohort"):
+            return CohortRecord(
+                int(stored["number"]),
+                tuple(map(Hierarchy.parse, stored["asked"])),
+                bool(stored["is_finished"]),
+                *(_finite(stored[f"blocks_{kind}"]) for kind in ("trained", "separate")),
+            )
 
     @property
     def blocks_trained(self) -> float | None:
@@ -181,18 +187,26 @@ class StudyRecord:
 
     def trained_globally(self, hierarchy: Hierarchy) -> Baseline | None:
         """What back-propagation has reached with a hierarchy."""
-        stored = (self.attributes.get("global") or {}).get(str(hierarchy))
+        every = self.attributes.get("global")
+        stored = every.get(str(hierarchy)) if isinstance(every, Mapping) else None
         return _baseline(stored, str(hierarchy)) if isinstance(stored, Mapping) else None
 
     @property
     def confirmation(self) -> dict[str, Any] | None:
         """As `Confirm` keeps it."""
-        return self.attributes.get("confirmation")
+        stored = self.attributes.get("confirmation")
+        if stored is None:
+            return None
+        with written_by_us("confirmation"):
+            for key in ("entries", "results", "decisions", "unread"):
+                list(stored[key])
+        return stored
 
     @property
     def test_readings(self) -> list[dict[str, Any]]:
         """Every look at the test split, oldest first."""
-        return self.attributes.get("test_readings") or []
+        with written_by_us("test_readings"):
+            return [dict(reading) for reading in self.attributes.get("test_readings") or []]
 
     @property
     def step_name(self) -> Literal["epoch", "stage"]:
@@ -235,6 +249,13 @@ def _baseline(stored: Mapping[str, Any], hierarchy: Any) -> Baseline | None:
         return None
     sizes = (number(stored.get(name)) for name in ("num_parameters", "time_s"))
     return Baseline(str(hierarchy), accuracy, *sizes)
+
+
+def _finite(value: Any) -> float:
+    found = number(value)
+    if found is None:
+        raise TypeError(f"{value!r} is no number")
+    return found
 
 
 def _whole(value: Any) -> int | None:

@@ -6,12 +6,13 @@ from typing import NamedTuple
 import optuna
 
 from dsaccel.config.study import ConfirmConfig, StudyConfig
-from dsaccel.config.toml import differences, parse_config, write_toml
+from dsaccel.config.toml import differences, write_toml
 from dsaccel.data.batches import Data
 from dsaccel.errors import MismatchError, StorageError
 from dsaccel.parts import PartRef, foreign_parts, refuse_changed
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.note import write_note
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.storage import beginning, stored_attributes
 from dsaccel.study.urls import redact
 from dsaccel.study.writing import write_beginning
@@ -40,9 +41,8 @@ def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
         asked = asked.model_copy(update={"storage": local.storage})
     attributes = stored_attributes(directory, asked) or {}
     if "config" in attributes:
-        config = parse_config(StudyConfig, attributes["config"], f"study {directory.name}")
-        parts = tuple(PartRef(**part) for part in attributes.get("parts", ()))
-        return Recorded(config, attributes.get("fingerprint"), parts)
+        record = StudyRecord(directory.name, (), attributes)
+        return Recorded(record.config, record.fingerprint, record.parts)
     if local is None:
         return None
     if asked.storage != local.storage:

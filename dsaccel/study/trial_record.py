@@ -1,7 +1,8 @@
 """The record of one trial: what Optuna keeps of it, by name."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from dsaccel.errors import StorageError
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Divergence, Exit
 from dsaccel.study.heads import read_heads
@@ -89,7 +91,8 @@ class TrialRecord:
     def diverged(self) -> Divergence | None:
         """Where its training left the finite numbers; such a trial is never the best."""
         stored = self._attributes.get("diverged")
-        return Divergence(**stored) if isinstance(stored, Mapping) else None
+        with written_by_us("diverged"):
+            return Divergence(**stored) if isinstance(stored, Mapping) else None
 
     def figure(self, name: str) -> float | None:
         """A number that was measured or counted: one of `Figures`, or a cost."""
@@ -124,7 +127,8 @@ class TrialRecord:
     @property
     def head_stages(self) -> tuple[int, ...]:
         """The stage of each local head, as in `Plan`; empty if it is not recorded."""
-        return tuple(self._attributes.get("head_stages") or ())
+        with written_by_us("head_stages"):
+            return tuple(map(int, self._attributes.get("head_stages") or ()))
 
     @property
     def has_output(self) -> bool:
@@ -142,6 +146,18 @@ def finished_in_order(
     """Those trained to their end or pruned, in the order of cohorts."""
     records = (TrialRecord(trial, folder) for trial in trials)
     return sorted((r for r in records if r.is_finished), key=lambda record: record.order)
+
+
+@contextmanager
+def written_by_us(name: str) -> Iterator[None]:
+    """Refuse what someone else has put in the place of an attribute."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageError(
+            f"attribute {name} of a study or a trial must be as dsaccel has written it, but: "
+            f"{error!r}; put a copy of the storage in its place"
+        ) from None
 
 
 def number(value: Any) -> float | None:

@@ -19,7 +19,7 @@ def parameters_figure(study: StudyRecord) -> go.Figure:
     """Complete trials: accuracy against parameters, coloured by shallow scale (eq. 8)."""
     trials = read_rows(study)
     rows = [row for row in trials if row.is_complete and row.accuracy is not None]
-    rows = [row for row in rows if row.num_parameters is not None]
+    rows = [r for r in rows if r.num_parameters is not None and r.shallow_scale is not None]
     figure = blank_figure("parameters", "validation accuracy", height=420)
     figure.update_yaxes(**PERCENT)
     figure.update_xaxes(tickformat=".3~s")

@@ -1,0 +1,111 @@
+"""A study whose networks are read at another exit: search, page, export, evaluation, landscape."""
+
+import json
+
+import pytest
+from helpers import read_as
+from tiny_study import searched, tiny_run, write_study
+from typer.testing import CliRunner
+
+from dsaccel.analysis.landscape import record_landscape
+from dsaccel.analysis.landscape_files import read_landscape, write_landscape
+from dsaccel.cli.app import app
+from dsaccel.config.toml import write_toml
+from dsaccel.errors import ConfigError
+from dsaccel.report.study_page import write_report
+from dsaccel.report.study_table import headline
+from dsaccel.training import descent
+from dsaccel.training.train import Training
+
+SMALL = {
+    "references": (),
+    "budget": {"n_trials": 8, "cohort_size": 8, "baseline": True},
+    "training": {"epochs": 2},
+    "pruning": {"kind": "none"},
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("exit", ["head", "ensemble"])
+def test_a_study_follows_its_exit(exit, tmp_path):
+    network = {"output": exit, "granularity": "block", "head": "gap", "loss": "pred"}
+    search = searched("tiny", network=network, **SMALL)
+    record = search.ledger.record()
+    for trial in record.finished:
+        assert trial.value == trial.exits[exit]
+        assert set(trial.exits) == {"head", "ensemble"}
+        assert trial.by_step[2] == trial.value  # pruning follows it
+        assert trial.ensembles[-1] == trial.exits["ensemble"]
+    assert record.baseline is not None
+    assert search.config.pruning.by == exit
+    assert "exits     last head" in headline(record)
+    write_report(record, tmp_path / "report.html")
+    assert "Networks are read at the" in (tmp_path / "report.html").read_text()
+    # a landscape keeps what an ensemble cannot be computed from
+    landscape = record_landscape([record])
+    write_landscape(landscape, tmp_path / "tiny.csv")
+    again = read_landscape(tmp_path / "tiny.csv")
+    assert again == landscape
+    for trial in record.finished:
+        assert again.objective(1, trial.hierarchy) == trial.value
+    best = max(record.finished, key=lambda trial: trial.value or 0)
+    # the network alone, exported and read again
+    own = tiny_run()
+    run = tiny_run(
+        hierarchy=best.name,
+        seed=1,
+        network={**own.network.model_dump(mode="json"), **network},
+        training={**own.training.model_dump(mode="json"), "epochs": 2},
+    )
+    training = Training(run)
+    for _ in training.rungs():
+        pass
+    assert training.result().val_accuracy == best.value
+    write_toml(tmp_path / "run.toml", run)
+    shown = CliRunner().invoke(app, ["train", "run.toml", "--output", "w.safetensors", "--json"])
+    assert shown.exit_code == 0, shown.output
+    read = CliRunner().invoke(app, ["evaluate", "w.safetensors", "--split", "val", "--json"])
+    assert read.exit_code == 0, read.output
+    assert json.loads(read.stdout)["accuracy"] == best.value
+
+
+def test_a_network_below_its_first_head_is_a_warning(monkeypatch):
+    monkeypatch.setattr(descent, "_read", lambda trie, h, accuracies: read_as((0.9, 0.5, 0.4, 0.3)))
+    search = searched("worse", **SMALL | {"budget": {"n_trials": 1, "baseline": False}})
+    assert "below its first head with 90.00" in headline(search.ledger.record())
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"network": {"output": "head"}, "pruning": {"by": "output"}},
+            "pruning.by must be head or ensemble where networks have no output layer",
+        ),
+        (
+            {"network": {"output": "head", "granularity": ["stage", "stage", "none"]}},
+            "network.output must be layer where the output layer trains the last unit",
+        ),
+        (
+            {"network": {"output": "ensemble", "granularity": "none"}},
+            "network.output must be layer where the output layer trains the last unit",
+        ),
+        ({"network": {"output": "best"}}, "output must be 'layer', 'head' or 'ensemble'"),
+        (
+            {"training": {"optimizer_options": {"momentum": 0.9}}},
+            "momentum",
+        ),
+        ({"confirm": {"margin": -0.5}}, "confirm.margin must be greater than 0, but got -0.5"),
+        ({"network": {"head": "tail", "head_options": {"ratio": 2.0}}}, "ratio"),
+    ],
+)
+def test_an_exit_or_an_option_that_there_is_not_is_refused(sections, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        searched("odd", **SMALL | sections)
+    write_study(tmp_path / "odd.toml", **SMALL | sections)
+    refused = CliRunner().invoke(app, ["search", "odd.toml"])
+    assert refused.exit_code == 2
