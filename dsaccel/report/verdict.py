@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from dsaccel.confirm.result import Against, Comparison, Confirmation, Result, Role
+from dsaccel.confirm.result import Against, Comparison, Confirmation, Result, Role, Split
 from dsaccel.statistics import Summary, seeds_needed
 from dsaccel.text import amount
 
@@ -22,6 +22,7 @@ VAL_IMAGES = {
     True: "the validation images that the search chose by, the same for every seed",
 }
 """By whether they are given."""
+SPLIT_NAMES: dict[Split, str] = {"val": "validation", "test": "test"}
 
 
 def sentences(confirmation: Confirmation, resolution: float) -> list[str]:
