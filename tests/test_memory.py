@@ -172,7 +172,7 @@ def test_as_many_units_learn_at_the_same_time_as_there_are_lanes():
         for num in (1, 2, 3)
     }
     # a graph keeps what it needs, beside what the first steps and evaluation need
-    plain = estimate_plans(networks, training(), machine=GPU)
+    plain = estimate_plans(networks, training(cuda_graph=False), machine=GPU)
     assert held[1].activations_bytes == 2 * plain.activations_bytes
     expected = plain.activations_bytes + features + peaks[-1] + peaks[-2]
     assert held[2].activations_bytes == expected
@@ -232,7 +232,7 @@ def test_the_estimate_is_within_15_percent_on_a_gpu(precision):
     device, batch = torch.device("cuda"), 128
     network = NetworkConfig(dropout=0.3)
     networks = plans("1-1-1-2", "1-1-2-1", network=network, side=32)
-    settings = TrainingConfig(batch_size=batch, precision=precision)
+    settings = TrainingConfig(batch_size=batch, precision=precision, cuda_graph=False)
     cohort = Cohort(networks, settings, Batches(), seed=1, device=device)
     for learner in cohort.learners.values():
         learner.start_epoch(1)
@@ -255,7 +255,7 @@ def test_convolutions_by_tiles_are_estimated_within_3_percent(mode, batch):
     pytest.importorskip("dsaccel.nn.winograd")
     network = NetworkConfig(width=1 / 2)
     networks = {H("1-1-1-2"): plan("1-1-1-2", network=network, side=32, mode=mode)}
-    settings = TrainingConfig(batch_size=batch)
+    settings = TrainingConfig(batch_size=batch, cuda_graph=False)
     cohort = Cohort(networks, settings, Batches(), seed=1, device=CPU)
     for learner in cohort.learners.values():
         learner.start_epoch(1)

@@ -341,6 +341,7 @@ def test_bad_arguments_of_train_output_and_evaluate_exit_2(config_file):
         (["train", "best.toml", "-o", "there.safetensors"], "exists already"),
         (["evaluate", "best.toml"], "dsaccel train best.toml --output best.safetensors"),
         (["evaluate", "best.pt"], "expected weights"),
+        (["evaluate", "/"], "expected weights"),
         (["evaluate", "no.safetensors"], "is not there"),
         (["evaluate", "there.safetensors"], "must hold weights"),
         (["evaluate", "best.toml", "--split", "train"], "split must be test or val"),

@@ -153,9 +153,9 @@ def weights_path(target: str) -> Path:
     path = Path(target)
     if path.suffix == SUFFIX:
         return path
-    beside = path.with_suffix(SUFFIX)
     if path.suffix != ".toml":
         raise ConfigError(f"expected weights ({SUFFIX}) or a config (.toml), but got {target!r}")
+    beside = path.with_suffix(SUFFIX)
     if not beside.is_file():
         raise ConfigError(
             f"{path} must have its weights beside it, but {beside} is not there; train them with: "
