@@ -552,7 +552,7 @@ def test_time_out_stops_at_a_rung_and_the_search_goes_on_later():
         ({"budget": {"cohort_size": 2}}, "budget.cohort_size: 3 in the study, 2 asked for"),
         ({"budget": {"strategy": "tpe"}}, "budget.strategy: random in the study, tpe asked for"),
         ({"space": {"constraint": "total"}}, "space.constraint: none in the study, total asked"),
-        ({"data": {"val_fraction": 0.3}}, "data.val_fraction: 0.05 in the study, 0.3 asked for"),
+        ({"data": {"val_fraction": 0.3}}, "data.val_fraction: 0.2 in the study, 0.3 asked for"),
     ],
 )
 def test_other_settings_on_an_existing_study_are_refused(sections, difference):

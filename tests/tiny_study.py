@@ -14,7 +14,7 @@ from dsaccel.study.record import StudyRecord
 TABLES: dict[str, Any] = {
     "space": {"family": "resnet18", "num_blocks": [[1, 2], [1, 2], [1, 2]], "constraint": "none"},
     "references": ["2-1-1"],
-    "data": {"name": "digits", "val_fraction": 0.05, "train_images": 64},
+    "data": {"name": "digits", "val_fraction": 0.2, "train_images": 64},
     "network": {"width": 1 / 16, "dropout": 0.0},
     "training": {"epochs": 4, "batch_size": 16, "learning_rate": 2e-2},
     "budget": {"n_trials": 6, "cohort_size": 3},
