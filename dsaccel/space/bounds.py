@@ -23,10 +23,15 @@ class Measures:
     """Mean side of the first feature maps over the input's, in (0, 1] (eq. 8)."""
     fingerprint: str | None = None
     """The plan's; None: no two hierarchies are one network."""
+    step_flops: int = 0
+    """Of a training step an image, all heads counted."""
+    training_mib: float = 0.0
+    """Estimated peak memory of training the network alone, where that is bounded."""
 
     @classmethod
-    def of(cls, plan: Plan) -> "Measures":
-        return cls(plan.num_parameters, plan.flops, plan.shallow_scale, plan.fingerprint)
+    def of(cls, plan: Plan, training_mib: float = 0.0) -> "Measures":
+        costs = plan.num_parameters, plan.flops, plan.shallow_scale
+        return cls(*costs, plan.fingerprint, plan.step_flops, training_mib)
 
 
 class MeasuredBounds:
@@ -51,6 +56,8 @@ class MeasuredBounds:
         bounds = [
             ("num_parameters", config.min_parameters, config.max_parameters),
             ("flops", config.min_flops, config.max_flops),
+            ("step_flops", None, config.max_step_flops),
+            ("training_mib", None, config.max_training_mib),
             ("shallow_scale", None, config.max_shallow_scale),
         ]
         self.bounds: list[tuple[str, float | None, float | None]] = [

@@ -80,9 +80,19 @@ class SearchSpace:
         config: SpaceConfig,
         plan: Callable[[Hierarchy], Plan],
         references: Sequence[Hierarchy] = (),
+        *,
+        memory: Callable[[Plan], int],
     ) -> "SearchSpace":
-        """A space whose hierarchies cost what their plans say."""
-        return cls(config, lambda hierarchy: Measures.of(plan(hierarchy)), references)
+        """A space whose hierarchies cost what their plans say; `memory`: estimated peak bytes of
+        training one, which is asked for only if it is bounded.
+        """
+
+        def measure(hierarchy: Hierarchy) -> Measures:
+            made = plan(hierarchy)
+            bytes_ = 0 if config.max_training_mib is None else memory(made)
+            return Measures.of(made, round(bytes_ / 2**20, 1))
+
+        return cls(config, measure, references)
 
     @property
     def size(self) -> int | None:

@@ -21,6 +21,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.device import device_note, resolve_runtime
 from dsaccel.training.device_memory import free_memory_bytes, total_memory_bytes
+from dsaccel.training.memory import training_bytes
 from dsaccel.training.memory_limit import MemoryLimit
 
 WIDEST = 256
@@ -90,7 +91,8 @@ class Workbench(Bench[StudyConfig]):
         look_at_test(bench.data)
         references = [with_own_settings(Hierarchy.parse(t), config) for t in config.references]
         named = bench.config.model_copy(update={"references": tuple(map(str, references))})
-        space = SearchSpace.planned(config.space, bench.plan, references)
+        memory = training_bytes(config.training)
+        space = SearchSpace.planned(config.space, bench.plan, references, memory=memory)
         return cls(named, bench.data, bench.device, bench.planner, space)
 
     def with_config(self, config: StudyConfig) -> "Workbench":
