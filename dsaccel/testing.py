@@ -26,7 +26,8 @@ from dsaccel.parts import BUILTIN, Kind, load_part, part_of
 from dsaccel.search.proposals import propose
 from dsaccel.search.pruners import Pruner
 from dsaccel.search.strategies import Strategy
-from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.space.bounds import Measures
+from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Node, Trie

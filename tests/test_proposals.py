@@ -16,7 +16,8 @@ from dsaccel.search import proposals, suggestions
 from dsaccel.search.proposals import next_cohort, propose, shared_blocks
 from dsaccel.search.strategies.gp import Gp
 from dsaccel.search.strategies.tpe import Tpe
-from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.space.bounds import Measures
+from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import COSTS
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie

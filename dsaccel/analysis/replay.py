@@ -23,7 +23,8 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan, Segment
 from dsaccel.spec.rung import RankedBy, Read, Rung
 from dsaccel.spec.trie import Trie
-from dsaccel.study.record import NO_COHORT, CohortRecord, TrialRecord
+from dsaccel.study.record import NO_COHORT, CohortRecord
+from dsaccel.study.trial_record import TrialRecord
 from dsaccel.training.run import Run
 
 

@@ -19,7 +19,8 @@ from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import COSTS
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.study.record import CohortRecord, TrialRecord
+from dsaccel.study.record import CohortRecord
+from dsaccel.study.trial_record import TrialRecord
 from dsaccel.training.run import Executor, Run
 
 

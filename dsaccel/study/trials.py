@@ -16,8 +16,9 @@ from dsaccel.study.folder import StudyDir
 from dsaccel.study.harvest import Harvest, add_harvest, read_harvest
 from dsaccel.study.heads import write_heads
 from dsaccel.study.outage import Outbox
-from dsaccel.study.record import CohortRecord, StudyRecord, TrialRecord
+from dsaccel.study.record import CohortRecord, StudyRecord
 from dsaccel.study.storage import storage_of
+from dsaccel.study.trial_record import TrialRecord
 from dsaccel.study.writing import begun, has_diverged, reached, write_cohort
 from dsaccel.training.run import Run
 
