@@ -1,8 +1,10 @@
 # Set-up and daily commands. Only Python 3.11+ and make are needed; everything goes into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# the files that have such tests: others import what a bare machine has not
+GPU_TESTS := tests/test_gpu.py tests/test_memory.py
 
-.PHONY: search test test-gpu bench check format clean
+.PHONY: search test test-gpu gpu-bundle bench check format clean
 
 search: .venv/installed  ## search the best hierarchy for handwritten digits
 	$(BIN)/dsaccel search
@@ -11,7 +13,10 @@ test: .venv/tested  ## the fast tests
 	$(BIN)/python -m pytest -n logical --dist loadfile
 
 test-gpu: .venv/tested  ## tests that need CUDA; skipped without it
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest -m gpu $(GPU_TESTS)
+
+gpu-bundle: .venv/tested  ## all that a bare GPU machine needs, in gpu-bundle.tar; docs/gpu.md
+	$(BIN)/python benchmarks/gpu_bundle.py
 
 bench: .venv/installed  ## all benchmarks, quickly; figures into benchmarks/results/
 	$(BIN)/python benchmarks/startup.py --rounds 20

@@ -25,7 +25,6 @@ from PIL import Image
 from rich.console import Console
 from step import CHANNELS, NUM_CLASSES, SIDE, recipe
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
 from dsaccel.config.study import DataConfig, NetworkConfig, TrainingConfig
 from dsaccel.data.batches import Data, EvalSplit
@@ -213,6 +212,8 @@ class Pictures(Dataset[Any]):
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray) -> None:
         self.pixels, self.labels = pixels, labels
+        from torchvision import transforms
+
         self.transform = transforms.Compose(
             [
                 transforms.RandomCrop(SIDE, padding=PADDING),

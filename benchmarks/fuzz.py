@@ -42,6 +42,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import find_study
 from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.memory import training_bytes
 from dsaccel.training.workbench import Workbench
 
 ROOT = Path(__file__).parents[1]
@@ -153,7 +154,9 @@ def study(rng: random.Random) -> None:
     filled = config.data.model_copy(update={"image_size": 8, "channels": 1})
     plan = Planner.of(config.model_copy(update={"data": filled}), 10)
     references = [with_own_settings(Hierarchy.parse(text), config) for text in config.references]
-    space = SearchSpace.planned(config.space, plan, references)
+    space = SearchSpace.planned(
+        config.space, plan, references, memory=training_bytes(config.training)
+    )
     space.feasible()
 
 

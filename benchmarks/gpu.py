@@ -1,14 +1,16 @@
-"""All that is to be known of a GPU, in one go of at most eight minutes and without a network.
+"""All that is to be known of a GPU, in one go of at most seven minutes and without a network.
 
     python benchmarks/gpu.py --reference CHECKOUT
 
-Kernels are those that give the same bits each time, as `dsaccel` has them, unless it says so.
-Measured one after the other: the peak of bf16 matrix products; ResNet18 2-2-2-2 under `predsim` on
-every convolution, bf16, batch 128, a step and an epoch of 50,000 images of CIFAR's shape, against
-the reference's own step and loop; peak memory layer-wise against back-propagation; a trie against
-alone, bit by bit; and the space of all 256 hierarchies 4x(1..4), some batches of it. Steps are
-measured as they are, recorded as one CUDA graph (`training.cuda_graph`), and with units learning at
-the same time in it (`training.cuda_lanes`). Two leads are decided for siblings and for one unit:
+Kernels are those that give the same bits each time, as `dsaccel` has them, unless it says so. Each
+section is a process of its own with a time limit, and the figures are written after each. Measured
+one after the other, exactness first: a trie against alone and recorded steps against steps as they
+are, bit by bit; the peak of bf16 matrix products; ResNet18 2-2-2-2 under `predsim` on every
+convolution, bf16, batch 128, a step and an epoch of 50,000 images of CIFAR's shape, against the
+reference's own step and loop; the space of all 256 hierarchies 4x(1..4), some batches of it; and
+peak memory layer-wise against back-propagation. Steps are measured as they are, recorded as one
+CUDA graph (`training.cuda_graph`), and with units learning at the same time in it
+(`training.cuda_lanes`). Two leads are decided for siblings and for one unit:
 grouped convolutions and compilation. What does not fit into the time is "not reached"; without CUDA
 nothing is measured, which is said, and the exit code is 0.
 
@@ -21,6 +23,7 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +37,7 @@ import measure
 import torch
 from cohort import make_images, our_data, reference_loader
 from flops import extrapolate, share_of_peak, training_flops, trie_flops
-from guard import NOT_REACHED, Guard, Section, interleave, run_sections
+from guard import NOT_REACHED, Guard, Section, interleave, run_processes, run_section
 from leads import compiled, lanes_on, recorder_on, siblings
 from rich.console import Console
 from rich.table import Table
@@ -44,11 +47,12 @@ from torch import Tensor
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.data.batches import Data
 from dsaccel.families import build_plan, find_family
+from dsaccel.files import atomic_write
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.cuda_graphs import NUM_EAGER, RecordedStep, Step
-from dsaccel.training.descent import train_batch
+from dsaccel.training.descent import learning
 from dsaccel.training.device import repeat_bits
 from dsaccel.training.learner import Learner
 
@@ -58,6 +62,10 @@ PRODUCTS = 10
 """Matrix products of a round."""
 NEEDS_CUDA = {"status": "needs CUDA"}
 EPOCH_TARGET_S, SPACE_TARGET_S = 1.2, 50.0
+ENVIRONMENT = "environment"
+"""The first process: nothing but it and the sections touches the device."""
+STARTS_S = 15.0
+"""Beyond a section's own time, before its process is killed: to import torch and to start CUDA."""
 LANES = (1, 4, 16, 32)
 """How many units may learn at the same time in a recorded step."""
 
@@ -105,18 +113,24 @@ class Bench:
     def sections(self) -> dict[str, Section]:
         """In the order of their worth: what is last is what may not be reached."""
         return {
-            "matmul": Section(self.matmul, least_s=5, most_s=20),
-            "step": Section(self.step, least_s=20, most_s=60),
-            "epoch": Section(self.epoch, least_s=20, most_s=50),
-            "step, graph": Section(self.graph_step, least_s=15, most_s=40),
-            "epoch, graph": Section(partial(self.epoch, recorded=True), least_s=15, most_s=40),
-            "space": Section(self.space, least_s=60, most_s=120),
+            "exactness": Section(self.exactness, least_s=10, most_s=50),
             "exactness, graph": Section(self.graph_exactness, least_s=10, most_s=30),
+            "matmul": Section(self.matmul, least_s=5, most_s=15),
+            "step": Section(self.step, least_s=15, most_s=40),
+            "step, graph": Section(self.graph_step, least_s=15, most_s=40),
+            "epoch": Section(self.epoch, least_s=15, most_s=40),
+            "epoch, graph": Section(partial(self.epoch, recorded=True), least_s=15, most_s=30),
+            "space": Section(self.space, least_s=30, most_s=80),
+            "memory": Section(self.memory, least_s=10, most_s=40),
             "siblings": Section(self.siblings, least_s=10, most_s=20),
-            "memory": Section(self.memory, least_s=20, most_s=50),
-            "exactness": Section(self.exactness, least_s=20, most_s=50),
-            "compile": Section(self.compile, least_s=40, most_s=60),
+            "compile": Section(self.compile, least_s=20, most_s=80),
         }
+
+    def recall(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take over what earlier sections have measured for later ones."""
+        self.lanes = records.get("step, graph", {}).get("fastest_lanes", self.lanes)
+        if (peak := records.get("matmul", {}).get("peak_tflop_per_s")) is not None:
+            self.peak_flops = peak * 1e12
 
     def matmul(self, guard: Guard) -> dict[str, Any]:
         """The highest rate of square bf16 products, of three sizes."""
@@ -393,9 +407,7 @@ class Bench:
         """A training step of all networks of a trie; recorded if a number of lanes is given."""
         used = lanes_on(self.device, lanes or 1)
 
-        def step(x: Tensor, y: Tensor) -> None:
-            train_batch(trie.roots, learners, x, y, used)
-
+        step = learning(trie.roots, learners, used)
         if lanes is None:
             return step
         generators = (g for learner in learners.values() for g in learner.generators.values())
@@ -597,33 +609,60 @@ def main() -> int:
     if options.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device: not measured")
         return 0
-    repeat_bits()
+    is_rehearsal = options.tiny or options.device != "cuda"
+    name = options.out or ("gpu-rehearsal" if is_rehearsal else "gpu")
+    file = options.out_dir / f"{name}.json"
+    if options.section:
+        print(json.dumps(section(options, file), default=dataclasses.asdict))
+        return 0
+    options.out_dir.mkdir(parents=True, exist_ok=True)
+    records: dict[str, dict[str, Any]] = {}
+    sections = Bench(torch.device("cpu"), TINY, None).sections
+    chosen = {n: s.most_s for n, s in sections.items() if not options.only or n in options.only}
     # in small each section ends by itself: on a busy machine a rehearsal, too, is to reach them all
-    clock = (lambda: 0.0) if options.tiny else time.perf_counter
-    guard = Guard.lasting(options.seconds, clock)
+    more_s = 600.0 if options.tiny else STARTS_S
+    limits = {ENVIRONMENT: 60.0, **{n: most_s + more_s for n, most_s in chosen.items()}}
+
+    def save(records: dict[str, dict[str, Any]]) -> None:
+        last = list(records)[-1]
+        print(f"{last}: {records[last]['status']}", file=sys.stderr, flush=True)
+        others = {n: record for n, record in records.items() if n != ENVIRONMENT}
+        head = {"rehearsal": is_rehearsal, **records[ENVIRONMENT], "sections": others}
+        with atomic_write(file) as temporary:
+            temporary.write_text(json.dumps(head, indent=2) + "\n", encoding="utf-8")
+
+    def command(name: str) -> list[str]:
+        return [sys.executable, *sys.argv, "--section", name]
+
+    guard = Guard.lasting(1e6 if options.tiny else options.seconds)
+    records = run_processes(limits, command, guard, save)
+    del records[ENVIRONMENT]
+    Console().print(
+        table(records, "REHEARSAL: no figure means anything" if is_rehearsal else "GPU")
+    )
+    print(file)
+    return int(any(record["status"].startswith("failed") for record in records.values()))
+
+
+def section(options: argparse.Namespace, file: Path) -> dict[str, Any]:
+    """One section, in this process, after those whose records are in the file."""
+    repeat_bits()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     checkout = local_loss.read_checkout(options.reference) if options.reference else None
     size = TINY if options.tiny else FULL
-    is_rehearsal = options.tiny or device.type != "cuda"
-    head = {
-        "rehearsal": is_rehearsal,
-        "size": dataclasses.asdict(size),
-        "reference": checkout.record if checkout else None,
-        "environment": gpu_environment(device),
-    }
-    name = options.out or ("gpu-rehearsal" if is_rehearsal else "gpu")
-
-    def save(records: dict[str, dict[str, Any]]) -> Path:
-        last = list(records)[-1]
-        print(f"{last}: {records[last]['status']}", file=sys.stderr, flush=True)
-        return measure.write(name, head | {"sections": records})
-
-    records = run_sections(Bench(device, size, checkout).sections, guard, save)
-    what = "REHEARSAL: no figure means anything" if is_rehearsal else head["environment"]["gpu"]
-    Console().print(table(records, what))
-    print(measure.RESULTS / f"{name}.json")
-    return int(any(record["status"].startswith("failed") for record in records.values()))
+    if options.section == ENVIRONMENT:
+        return {
+            "status": "measured",
+            "size": dataclasses.asdict(size),
+            "reference": checkout.record if checkout else None,
+            "environment": gpu_environment(device),
+        }
+    bench = Bench(device, size, checkout)
+    bench.recall(json.loads(file.read_text(encoding="utf-8"))["sections"])
+    own = bench.sections[options.section]
+    clock = (lambda: 0.0) if options.tiny else time.perf_counter
+    return run_section(own, Guard.lasting(own.most_s, clock))
 
 
 def parse() -> argparse.Namespace:
@@ -633,9 +672,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--reference", type=Path, help="a clone of anokland/local-loss")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--tiny", action="store_true", help="a rehearsal in small")
-    parser.add_argument("--seconds", type=float, default=460, help="for all sections together")
+    parser.add_argument("--seconds", type=float, default=400, help="for all sections together")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", help="name of the file in results/, without its ending")
+    parser.add_argument("--out-dir", type=Path, default=measure.RESULTS, help="where figures go")
+    parser.add_argument("--out", help="name of their file, without its ending")
+    parser.add_argument("--only", nargs="+", help="sections")
+    parser.add_argument("--section", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

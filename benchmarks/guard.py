@@ -1,5 +1,7 @@
 """Sections of measuring under a time limit: one after the other, and what does not fit is said."""
 
+import json
+import subprocess
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -53,24 +55,47 @@ class Section:
     """The time that it may use."""
 
 
-def run_sections(
-    sections: Mapping[str, Section],
+def run_processes(
+    limits: Mapping[str, float],
+    command: Callable[[str], list[str]],
     guard: Guard,
     save: Callable[[dict[str, dict[str, Any]]], object],
 ) -> dict[str, dict[str, Any]]:
-    """Run all sections in order and save after each; one that fails does not stop the others.
+    """Run sections in order, each in a process of its own, and save after each.
 
-    Returns a record each: its `status` is "measured", "not reached", or says how it failed.
+    What one breaks, as a device that answers nothing any more, does not stop the others; one that
+    takes longer than its limit is killed.
+
+    Args:
+        limits: of each section, in seconds.
+        command: of a section; it writes its record, JSON, to the standard output.
+        guard: of all.
+        save: is given the records so far.
     """
     records: dict[str, dict[str, Any]] = {}
-    for name, section in sections.items():
-        records[name] = _run(section, guard)
+    for name, limit_s in limits.items():
+        records[name] = {"status": NOT_REACHED}
+        if (left_s := min(limit_s, guard.left_s)) > 0:
+            started = guard.clock()
+            records[name] = _in_process(command(name), left_s)
+            records[name]["took_s"] = round(guard.clock() - started, 3)
         save(records)
     return records
 
 
-def _run(section: Section, guard: Guard) -> dict[str, Any]:
-    started = guard.clock()
+def _in_process(command: list[str], limit_s: float) -> dict[str, Any]:
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=limit_s, check=False)
+    except subprocess.TimeoutExpired:
+        return {"status": f"failed: killed after {limit_s:.0f} s"}
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        return {"status": f"failed: its process ended with {done.returncode}"}
+
+
+def run_section(section: Section, guard: Guard) -> dict[str, Any]:
+    """A record: its `status` is "measured", "not reached", or says how it failed."""
     if guard.left_s < section.least_s:
         return {"status": NOT_REACHED}
     try:
@@ -82,7 +107,7 @@ def _run(section: Section, guard: Guard) -> dict[str, Any]:
     except Exception as error:  # the device may not be at hand again for the other sections
         traceback.print_exc()
         record = {"status": f"failed: {type(error).__name__}: {error}"}
-    return record | {"took_s": round(guard.clock() - started, 3)}
+    return record
 
 
 def interleave(

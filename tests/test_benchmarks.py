@@ -79,51 +79,57 @@ def section(run, least_s=0.0, most_s=100.0):
 
 
 def test_a_section_that_does_not_fit_is_not_reached():
-    clock, limits = Clock(), []
-
-    def slow(limit):
-        limits.append(limit.left_s)
-        clock.now += 8
-        return {"figure": 1}
+    clock = Clock()
 
     def out_of_time(limit):
         clock.now += 3
         limit.check()
         return {}
 
-    sections = {
-        "slow": section(slow, most_s=5),
-        "late": section(lambda _: {}, least_s=3),
-        "cut": section(out_of_time),
-    }
-    saved = []
-    limit = guard.Guard.lasting(10, clock)
-    records = guard.run_sections(sections, limit, lambda done: saved.append(list(done)))
-    assert limits == [5]
-    assert [record["status"] for record in records.values()] == [
-        "measured",
-        "not reached",
-        "not reached",
-    ]
-    assert records["slow"]["figure"] == 1
-    assert saved == [["slow"], ["slow", "late"], ["slow", "late", "cut"]]
+    limit = guard.Guard.lasting(2, clock)
+    for late in (section(lambda _: {}, least_s=3), section(out_of_time)):
+        assert guard.run_section(late, limit) == {"status": "not reached"}
 
 
-def test_a_section_that_fails_does_not_stop_the_next(capsys):
+def test_a_section_says_how_it_failed(capsys):
     def broken(_):
         raise ValueError("no")
 
     def too_large(_):
         raise torch.OutOfMemoryError
 
-    sections = {"a": section(broken), "b": section(too_large), "c": section(lambda _: {})}
-    records = guard.run_sections(sections, guard.Guard.lasting(10, Clock()), lambda _: None)
-    assert [record["status"] for record in records.values()] == [
-        "failed: ValueError: no",
-        "failed: out of memory",
-        "measured",
+    statuses = [
+        guard.run_section(section(run), guard.Guard.lasting(10, Clock()))["status"]
+        for run in (broken, too_large, lambda _: {})
     ]
+    assert statuses == ["failed: ValueError: no", "failed: out of memory", "measured"]
     assert "ValueError" in capsys.readouterr().err
+
+
+def test_a_process_that_dies_or_takes_too_long_does_not_stop_the_next():
+    programs = {
+        "dies": "import os; os.abort()",
+        "hangs": "import time; time.sleep(60)",
+        "works": 'print(\'{"status": "measured", "figure": 1}\')',
+        "late": "",
+    }
+    limits = {"dies": 20.0, "hangs": 0.5, "works": 20.0, "late": 0.0}
+    saved = []
+    records = guard.run_processes(
+        limits,
+        lambda name: [sys.executable, "-c", programs[name]],
+        guard.Guard.lasting(100),
+        lambda done: saved.append(list(done)),
+    )
+    assert [record["status"] for record in records.values()] == [
+        "failed: its process ended with -6",
+        "failed: killed after 0 s",
+        "measured",
+        "not reached",
+    ]
+    assert records["works"]["figure"] == 1
+    assert saved[-1] == list(limits)
+    assert len(saved) == 4
 
 
 def test_rounds_end_with_the_time_and_sides_have_as_many():
@@ -167,15 +173,22 @@ def test_without_cuda_nothing_is_measured(monkeypatch, capsys):
 
 
 def test_the_gpu_list_can_be_rehearsed_on_a_cpu(tmp_path):
-    file = tmp_path / "figures"
     command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--device", "cpu", "--tiny"]
-    subprocess.run([*command, "--out", str(file)], check=True, stdout=subprocess.DEVNULL)
-    record = json.loads(file.with_suffix(".json").read_text())
+    only = ["exactness", "exactness, graph", "matmul", "epoch, graph"]
+    subprocess.run(
+        [*command, "--out-dir", str(tmp_path), "--only", *only],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    record = json.loads((tmp_path / "gpu-rehearsal.json").read_text())
     assert record["rehearsal"]
     sections = record["sections"]
+    assert list(sections) == only
     assert {section["status"] for section in sections.values()} == {"measured"}
     assert sections["exactness"]["fp32 deterministic"]["trie against alone"] == 0
     assert sections["exactness, graph"]["fp32"] == {"lanes 1": 0, "lanes 16": 0}
+    # a share of the peak that another process has measured
+    assert sections["epoch, graph"]["share_of_peak"] is not None
 
 
 FACTS = {

@@ -3,6 +3,7 @@
 import math
 import os
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from dsaccel.training import host_memory, memory_limit
 from dsaccel.training.device import device_note, resolve_runtime, start_runtime
 from dsaccel.training.device_memory import free_memory_bytes, is_out_of_memory
 from dsaccel.training.memory_limit import SHARE, MemoryLimit
+from dsaccel.training.workbench import eval_batch_size
 
 CUDA = torch.device("cuda")
 GIB = 2**30
@@ -226,3 +228,9 @@ def test_it_does_not_wait_for_ever(shared, monkeypatch):
     monkeypatch.setattr(memory_limit, "WAIT_S", 0.0)
     with pytest.raises(NoMemoryError, match="memory must be at least"):
         MemoryLimit(None, CUDA, 48).check(plans("1-1-1"), TrainingConfig(batch_size=16))
+
+
+@pytest.mark.parametrize(("gib", "side", "size"), [(24, 32, 512), (8, 32, 16), (80, 128, 16)])
+def test_a_gpu_evaluates_512_images_at_a_time_where_they_take_little_of_it(gib, side, size):
+    data: Any = SimpleNamespace(side=side, val=SimpleNamespace(batch_size=16))
+    assert eval_batch_size(data, 1.0, gib * GIB) == size

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from helpers import read_as
-from tiny_study import searched, tiny_run, write_study
+from tiny_study import TABLES, searched, searching, tiny_run, write_study
 from typer.testing import CliRunner
 
 from dsaccel.analysis.landscape import record_landscape
@@ -14,7 +14,9 @@ from dsaccel.config.toml import write_toml
 from dsaccel.errors import ConfigError
 from dsaccel.report.study_page import write_report
 from dsaccel.report.study_table import headline
+from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training import descent
+from dsaccel.training.memory import training_bytes
 from dsaccel.training.train import Training
 
 SMALL = {
@@ -71,6 +73,30 @@ def test_a_study_follows_its_exit(exit, tmp_path):
     read = CliRunner().invoke(app, ["evaluate", "w.safetensors", "--split", "val", "--json"])
     assert read.exit_code == 0, read.output
     assert json.loads(read.stdout)["accuracy"] == best.value
+
+
+def test_a_space_is_bounded_by_what_training_takes():
+    bounded, bench = {}, searching("free", **SMALL).bench
+    plans = {h: bench.plan(h) for h in bench.space.feasible() or []}
+    steps = sorted(plan.step_flops for plan in plans.values())
+    bounded["max_step_flops"] = steps[len(steps) // 2]
+    memory = {h: training_bytes(bench.config.training)(plan) for h, plan in plans.items()}
+    bounded["max_training_mib"] = round(min(memory.values()) / 2**20, 1)
+    for name, most in bounded.items():
+        space = {**TABLES["space"], name: most}
+        found = searching(name, **SMALL | {"space": space}).space.feasible()
+        costs = (
+            {h: p.step_flops for h, p in plans.items()}
+            if "step" in name
+            else {h: round(num / 2**20, 1) for h, num in memory.items()}
+        )
+        assert found == [h for h in plans if costs[h] <= most]
+        assert 0 < len(found) < len(plans)
+    # heads are counted: their branches are most of what is to be saved
+    plan = plans[Hierarchy((1, 1, 1))]
+    assert plan.step_flops == 3 * sum(segment.flops for segment in plan.segments) > 3 * plan.flops
+    with pytest.raises(ConfigError, match=r"training_mib .*at most 0\.1, but they have"):
+        searching("none", **SMALL | {"space": {**TABLES["space"], "max_training_mib": 0.1}})
 
 
 def test_a_network_below_its_first_head_is_a_warning(monkeypatch):

@@ -4,9 +4,11 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from helpers import CPU, TRAINING, Batches, plans
+from helpers import CPU, TRAINING, Batches, cohort, plans
 
+from dsaccel.nn.labels import SimilarLabels
 from dsaccel.nn.layers import LocalHead, Unit
+from dsaccel.schedules.simultaneous import simultaneous
 from dsaccel.spec.trie import Trie
 from dsaccel.training.cuda_streams import CudaLanes
 from dsaccel.training.descent import train_batch
@@ -79,15 +81,15 @@ class Watched:
         self.losses: list[dict[int, int]] = []
         self.ends: list[dict[int, int]] = []
         self.kept: list[tuple[int, int]] = []
-        forward, loss, end = Unit.forward, LocalHead.loss, torch.optim.Adam.step
+        forward, loss, end = Unit.forward, LocalHead.gradients, torch.optim.Adam.step
 
         def unit_forward(unit, x, skip, generators):
             self.forwards.append((FakeStream.current.number, FakeStream.current.operate()))
             return forward(unit, x, skip, generators)
 
-        def head_loss(head, h, y_B):
+        def head_loss(head, h, labels):
             self.losses.append(FakeStream.current.operate())
-            return loss(head, h, y_B)
+            return loss(head, h, labels)
 
         def adam_step(adam):
             self.ends.append(FakeStream.current.operate())
@@ -97,7 +99,7 @@ class Watched:
             self.kept.append((tensor.data_ptr(), stream.number))
 
         monkeypatch.setattr(Unit, "forward", unit_forward)
-        monkeypatch.setattr(LocalHead, "loss", head_loss)
+        monkeypatch.setattr(LocalHead, "gradients", head_loss)
         monkeypatch.setattr(torch.optim.Adam, "step", adam_step)
         monkeypatch.setattr(torch.Tensor, "record_stream", record_stream)
 
@@ -193,3 +195,20 @@ def test_what_is_read_in_another_lane_is_kept_until_that_lane_is_done(outside, m
     for lane, tensors in list(zip(lanes, read, strict=True))[1:]:
         assert {(tensor, lane) for tensor in tensors} <= set(watched.kept)
     assert any(len(tensors) == 2 for tensors in read)  # a block's input, too
+
+
+def test_what_is_made_of_labels_is_there_before_the_lanes(outside, monkeypatch):
+    """Once a step: units in all lanes read it."""
+    Watched(monkeypatch)
+    made: list[int] = []
+    make = SimilarLabels.__call__
+
+    def seen(target, y_B):
+        made.append(FakeStream.current.number)
+        return make(target, y_B)
+
+    monkeypatch.setattr(SimilarLabels, "__call__", seen)
+    whole, data = cohort(plans("1-1-2", "1-2-1")), Batches(num_images=64)
+    lanes = CudaLanes(CPU, NUM_LANES)
+    next(simultaneous(whole.trie, whole.learners, data, 1, lanes=lanes))
+    assert made == [outside.number] * sum(1 for _ in data.train_batches(1))

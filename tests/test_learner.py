@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
+from dsaccel.nn.labels import Labels
 from dsaccel.nn.layers import LayerModule, LocalHead, Unit
 from dsaccel.nn.similarity import label_similarity, similarity_loss
 from dsaccel.spec.plan import Plan, Segment
@@ -66,7 +67,10 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 
 
 def replace_loss(unit: Unit, loss: Any) -> None:
-    unit.head.loss = loss  # pyright: ignore[reportAttributeAccessIssue]
+    def gradients(h: Tensor, labels: Labels) -> list[tuple[Tensor, None]]:
+        return [(loss(h, labels.y_B), None)]
+
+    unit.head.gradients = gradients  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def silence(unit: Unit) -> None:

@@ -14,11 +14,15 @@ from torch.nn import functional as F
 
 from dsaccel.config.study import NetworkConfig
 from dsaccel.losses.mse import MsePlan
+from dsaccel.losses.pred import PredPlan
+from dsaccel.nn.labels import Labels, SimilarLabels
 from dsaccel.nn.layers import LocalHead, Position
+from dsaccel.nn.placement import as_on_gpu
 from dsaccel.nn.similarity import (
     SpatialStd,
     label_similarity,
     similarity_features,
+    similarity_gradient,
     similarity_loss,
     similarity_matrix,
 )
@@ -267,3 +271,64 @@ def test_losses_are_computed_in_single_precision_under_autocast():
     similarity = similarity_by_hand(similar.double(), y_B)
     expected = (1 - BETA) * prediction + BETA * similarity
     assert math.isclose(loss.item(), expected.item(), rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["pred", "sim", "predsim"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_gradients_without_a_value_are_those_of_the_value_bit_for_bit(loss, smoothing):
+    network = NetworkConfig(loss=loss, beta=BETA, decoder_size=40)
+    unit = UnitShape(1, 1, 6, 5, K, label_smoothing=smoothing, only_reads=loss == "sim")
+    parts = (part_of(network, kind).plan(unit) for kind in ("head", "loss"))
+    module = LocalHead(Head(*parts), Position(1, 1, 1), seed=1)
+    torch.nn.init.normal_(module.classifier.weight, generator=torch.Generator().manual_seed(2))
+    h, y_B = normal(6, 6, 5, 5, dtype=torch.float32).requires_grad_(), labels(6)
+    read = (h, *module.parameters())
+    expected = torch.autograd.grad(module.loss(h, y_B), read)
+    tensors, gradients = zip(*module.gradients(h, Labels(y_B)), strict=True)
+    found = torch.autograd.grad(tensors, read, gradients)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(9, 6, 8, 8), (9, 5, 2, 2), (9, 6, 1, 1), (9, 3, 4, 4), (9, 7)])
+def test_a_gpu_goes_another_way_to_the_same_gradient(shape):
+    s = normal(*shape).add_(2).requires_grad_()
+    target_BB = label_similarity(labels(9), K, torch.float64)
+    expected = torch.autograd.grad(0.3 * similarity_loss(s, target_BB), s)
+    with as_on_gpu():
+        end, gradient = similarity_gradient(s, target_BB, 0.3)
+        found = torch.autograd.grad(end, s, gradient)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_a_gpu_reads_bf16_maps_as_they_are():
+    s = normal(9, 6, 8, 8, dtype=torch.float32).add_(1).bfloat16()
+    s[0, 0] = 3.0  # a constant channel
+    target_BB = label_similarity(labels(9), K, torch.float32)
+    exact = s.double().requires_grad_()
+    (expected,) = torch.autograd.grad(similarity_loss(exact, target_BB.double()), exact)
+    with as_on_gpu():
+        end, gradient = similarity_gradient(s.requires_grad_(), target_BB)
+        assert end.dtype == torch.float32
+        (found,) = torch.autograd.grad(end, s, gradient)
+    assert found.dtype == torch.bfloat16
+    assert not found[0, 0].any()
+    torch.testing.assert_close(found.double(), expected, rtol=0.005, atol=1e-6)
+
+
+def test_a_loss_derived_from_another_does_not_inherit_its_gradients():
+    class Own(PredPlan):
+        def loss(self, h, logits, y_B, layers, **read):
+            return 2 * super().loss(h, logits, y_B, layers)
+
+    h, y_B = normal(6, K).requires_grad_(), labels(6)
+    ((loss, gradient),) = Own().gradients(h, lambda h: h, Labels(y_B), None)
+    assert gradient is None
+    assert torch.equal(loss, 2 * F.cross_entropy(h, y_B))
+
+
+def test_what_is_made_of_labels_is_made_anew_of_the_next_batch():
+    made = Labels(labels(6))
+    first = made[SimilarLabels(K)]
+    assert made[SimilarLabels(K)] is first
+    made.follow(labels(6).flip(0))
+    assert torch.equal(made[SimilarLabels(K)], first.flip(0, 1))

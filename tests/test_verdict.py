@@ -51,6 +51,7 @@ def record(means, best="1-1-3", noises=None, **changes):
         "entries": entries,
         "results": results,
         "decisions": [{"best": best}],
+        "unread": [],
         "reference": "2-2-2",
         "tuning": TUNING,
         "num_images": {"val": 500, "test": 1000},

@@ -20,7 +20,9 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Segment
 from dsaccel.spec.rung import Exit, Read
 from dsaccel.study.folder import StudyDir
-from dsaccel.study.record import StudyRecord, TrialRecord
+from dsaccel.study.record import StudyRecord
+from dsaccel.study.trial_record import TrialRecord
+from dsaccel.training.memory import training_bytes
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ class Landscape:
     def space(self) -> SearchSpace:
         references = [Hierarchy.parse(text) for text in self.config.references]
         # planned only where it is measured: a landscape need not say what its images were
-        return SearchSpace.planned(self.config.space, lambda h: self.plan(h), references)
+        memory = training_bytes(self.config.training)
+        space = self.config.space
+        return SearchSpace.planned(space, lambda h: self.plan(h), references, memory=memory)
 
     @property
     def plan(self) -> Planner:

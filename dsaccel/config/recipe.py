@@ -113,9 +113,10 @@ class TrainingConfig(Section):
     computed again otherwise. Changes no result."""
     feature_cache_host_mib: int = Field(default=2048, ge=0)
     """The same in host memory, used when the device's share is full. Changes no result."""
-    cuda_graph: bool = False
+    cuda_graph: bool | Literal["auto"] = "auto"
     """On CUDA, `simultaneous`: launch a step of all networks as one recorded graph, if the
-    optimizer can be recorded. Off, because it has not run on a GPU yet. Changes no result."""
+    optimizer can be recorded; `auto`: if steps of one network, recorded, also give the bits of
+    steps as they are, which is tried at the start. Changes no result."""
     cuda_lanes: int = Field(default=1, ge=1, le=MAX_CUDA_LANES)
     """With `cuda_graph`: how many units may learn at the same time. Takes the more memory the more
     there are. Changes no result."""

@@ -139,6 +139,10 @@ class SpaceConfig(Section):
     min_flops: int | None = Field(default=None, ge=1)
     """Forward FLOPs an image (2 a multiply-add), local heads not counted."""
     max_flops: int | None = Field(default=None, ge=1)
+    max_step_flops: int | None = Field(default=None, ge=1)
+    """FLOPs of a training step an image: three forward passes, all heads counted."""
+    max_training_mib: float | None = Field(default=None, gt=0)
+    """Estimated peak memory of training the network alone on a CPU, in MiB, everything counted."""
     max_shallow_scale: float | None = Field(default=None, gt=0, le=1)
     """Mean side of the feature maps of the first convolutions over the input's (eq. 8)."""
     settings: SettingsConfig = SettingsConfig()

@@ -20,7 +20,7 @@ from dsaccel.data.source import DataSource
 from dsaccel.seeds import derive
 
 EVAL_BATCH_SIZE = 512
-"""At most; no more than a training step's, so that evaluation needs less memory than training."""
+"""At most; on a CPU no more than a training step's: evaluation then needs less memory than that."""
 
 
 @dataclass(frozen=True, eq=False)

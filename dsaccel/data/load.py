@@ -103,7 +103,7 @@ def load_test(data: Data) -> EvalSplit:
     """
     test = _read_test(data.source, data.resolved, data.class_names)
     stay = data.train_pixels.device != data.device
-    return _eval_split(test, data.mean, data.std, data.device, data.batch_size, stay=stay)
+    return _eval_split(test, data.mean, data.std, data.device, data.val.batch_size, stay=stay)
 
 
 def load_test_alone(

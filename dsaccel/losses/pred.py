@@ -10,6 +10,8 @@ from dsaccel.spec.local import LossPlan, UnitShape
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dsaccel.nn.labels import Labels
+
 
 class Pred(LocalLoss):
     """The cross-entropy of the unit's head."""
@@ -33,3 +35,15 @@ class PredPlan(LossPlan):
         from torch.nn import functional as F
 
         return F.cross_entropy(logits(h), y_B, label_smoothing=self.label_smoothing)
+
+    def gradients(
+        self,
+        h: "Tensor",
+        logits: "Callable[[Tensor], Tensor]",
+        labels: "Labels",
+        layers: Any,
+        **read: "Tensor",
+    ) -> "list[tuple[Tensor, Tensor | None]]":
+        from dsaccel.nn.labels import cross_entropy_gradient
+
+        return [cross_entropy_gradient(logits(h), labels, self.label_smoothing)]

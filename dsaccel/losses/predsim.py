@@ -11,6 +11,8 @@ from dsaccel.spec.local import UnitShape
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dsaccel.nn.labels import Labels
+
 
 class PredSim(LocalLoss):
     """(1 - beta) times the cross-entropy of the head + beta times the similarity."""
@@ -38,3 +40,14 @@ class PredSimPlan(SimPlan):
 
         prediction = F.cross_entropy(logits(h), y_B, label_smoothing=self.label_smoothing)
         return (1 - self.beta) * prediction + self.beta * self.similarity(h, y_B, layers)
+
+    def gradients(
+        self,
+        h: "Tensor",
+        logits: "Callable[[Tensor], Tensor]",
+        labels: "Labels",
+        layers: Any,
+        **read: "Tensor",
+    ) -> "list[tuple[Tensor, Tensor | None]]":
+        prediction = self.reading(logits(h), labels, 1 - self.beta)
+        return [prediction, self.similar(h, labels, layers, self.beta)]

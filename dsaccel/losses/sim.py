@@ -10,6 +10,8 @@ from dsaccel.spec.local import Draw, LossPlan, UnitShape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from dsaccel.nn.labels import Labels
+
 
 class Sim(LocalLoss):
     """Similarity alone. The head only reads the features, so that the unit has an accuracy."""
@@ -80,3 +82,36 @@ class SimPlan(LossPlan):
         s = exact(layers.similarity(h))
         with torch.autocast(h.device.type, enabled=False):
             return similarity_loss(s, label_similarity(y_B, self.num_classes, s.dtype))
+
+    def gradients(
+        self,
+        h: "Tensor",
+        logits: "Callable[[Tensor], Tensor]",
+        labels: "Labels",
+        layers: Any,
+        **read: "Tensor",
+    ) -> "list[tuple[Tensor, Tensor | None]]":
+        reading = self.reading(logits(h.detach()), labels)
+        return [reading, self.similar(h, labels, layers)]
+
+    def reading(
+        self, logits_BK: "Tensor", labels: "Labels", weight: float = 1.0
+    ) -> "tuple[Tensor, Tensor]":
+        """The gradient of the weighted cross-entropy."""
+        from dsaccel.nn.labels import cross_entropy_gradient
+
+        return cross_entropy_gradient(logits_BK, labels, self.label_smoothing, weight)
+
+    def similar(
+        self, h: "Tensor", labels: "Labels", layers: Any, weight: float = 1.0
+    ) -> "tuple[Tensor, Tensor]":
+        """The gradient of the weighted similarity."""
+        import torch
+
+        from dsaccel.nn.labels import SimilarLabels
+        from dsaccel.nn.similarity import similarity_gradient
+
+        s = layers.similarity(h)
+        dtype = torch.float64 if s.dtype == torch.float64 else torch.float32
+        with torch.autocast(h.device.type, enabled=False):
+            return similarity_gradient(s, labels[SimilarLabels(self.num_classes, dtype)], weight)

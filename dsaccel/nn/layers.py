@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from dsaccel.errors import ConfigError
+from dsaccel.nn.labels import Labels, cross_entropy_gradient
 from dsaccel.nn.similarity import exact
 from dsaccel.nn.winograd import Conv2d
 from dsaccel.seeds import derive
@@ -158,6 +159,12 @@ class LocalHead(nn.Module):
         """The local loss, a scalar."""
         return self.spec.loss.loss(h, self._exact_logits, y_B, self, **read)
 
+    def gradients(
+        self, h: Tensor, labels: Labels, **read: Tensor
+    ) -> list[tuple[Tensor, Tensor | None]]:
+        """Where its gradient begins, without its value."""
+        return self.spec.loss.gradients(h, self._exact_logits, labels, self, **read)
+
     def _exact_logits(self, h: Tensor) -> Tensor:
         return exact(self.logits(h))
 
@@ -183,6 +190,10 @@ class OutputLayer(nn.Module):
     def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
         logits_BK, smoothing = exact(self.logits(x)), self.spec.label_smoothing
         return self.spec.weight * F.cross_entropy(logits_BK, y_B, label_smoothing=smoothing)
+
+    def gradients(self, x: Tensor, labels: Labels) -> list[tuple[Tensor, Tensor | None]]:
+        logits_BK, smoothing = exact(self.logits(x)), self.spec.label_smoothing
+        return [cross_entropy_gradient(logits_BK, labels, smoothing, self.spec.weight)]
 
 
 class Unit(nn.Module):
@@ -226,6 +237,12 @@ class Unit(nn.Module):
         if isinstance(self.head, LocalHead) and self.head.spec.loss.reads:
             return self.head.loss(h, y_B, previous=x)
         return self.head.loss(h, y_B)
+
+    def gradients(self, h: Tensor, labels: Labels, x: Tensor) -> list[tuple[Tensor, Tensor | None]]:
+        """Where the gradient of the loss begins, as of `loss`."""
+        if isinstance(self.head, LocalHead) and self.head.spec.loss.reads:
+            return self.head.gradients(h, labels, previous=x)
+        return self.head.gradients(h, labels)
 
 
 def _run(

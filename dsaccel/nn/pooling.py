@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dsaccel.nn.placement import is_on_gpu
+
 
 def average_pool(h: Tensor, kernel: tuple[int, int]) -> Tensor:
     """Means over windows of `kernel`, smaller at the far edges: (B, C, H, W) -> (B, C, H', W')."""
-    if h.shape[2] % kernel[0] or h.shape[3] % kernel[1]:
+    if is_on_gpu(h) or h.shape[2] % kernel[0] or h.shape[3] % kernel[1]:
         return F.avg_pool2d(h, kernel, ceil_mode=True)
     return AveragePool.apply(h, kernel)  # pyright: ignore[reportReturnType]
 

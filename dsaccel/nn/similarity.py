@@ -5,6 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from dsaccel.nn.placement import is_on_gpu
 
 EPSILON = 1e-8
 TINY = 1e-30
@@ -12,14 +15,15 @@ TINY = 1e-30
 
 
 def similarity_features(h: Tensor) -> Tensor:
-    """What the similarity loss compares of each sample: (B, C, H, W) or (B, F) -> (B, F).
+    """What the similarity loss compares of each sample: (B, C, H, W) or (B, F) -> (B, F), in fp32.
 
     The standard deviation over space of each channel; maps of one pixel or of at most 3 channels
     are flattened instead.
     """
     if h.ndim == 4 and h.shape[1] > 3 and h.shape[2] > 1:
-        return SpatialStd.apply(h)  # pyright: ignore[reportReturnType]
-    return h.flatten(1)
+        kind = SpatialStdOnGpu if is_on_gpu(h) else SpatialStd
+        return kind.apply(h if is_on_gpu(h) else exact(h))  # pyright: ignore[reportReturnType]
+    return exact(h.flatten(1))
 
 
 class SpatialStd(torch.autograd.Function):
@@ -43,6 +47,36 @@ class SpatialStd(torch.autograd.Function):
         freedom = h.shape[2] * h.shape[3] - 1
         factor_BC = (gradients[0] / (std_BC * freedom)).masked_fill(std_BC == 0, 0)
         return (h - mean_BC11).mul_(factor_BC[:, :, None, None])
+
+
+class SpatialStdOnGpu(torch.autograd.Function):
+    """The same in few passes over the map, which may be bf16; what is computed is fp32."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor) -> Tensor:
+        freedom = h.shape[2] * h.shape[3] - 1
+        over = {"dim": (2, 3), "keepdim": True}
+        if h.dtype == torch.bfloat16:
+            # read as it is: the cast that `var_mean` needs moves more, and the map was rounded
+            # far more coarsely than what cancels here
+            mean_BC11 = h.mean(**over, dtype=torch.float32)
+            norm_BC11 = torch.linalg.vector_norm(h, **over, dtype=torch.float32)
+            squares_BC11 = norm_BC11.square_().addcmul_(mean_BC11, mean_BC11, value=-1 - freedom)
+            var_BC11 = squares_BC11.clamp_(min=0).div_(freedom)
+        else:
+            var_BC11, mean_BC11 = torch.var_mean(h, **over)
+        std_BC = var_BC11.sqrt_().flatten(1)
+        ctx.save_for_backward(h, mean_BC11, std_BC)
+        return std_BC
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        h, mean_BC11, std_BC = ctx.saved_tensors
+        freedom = h.shape[2] * h.shape[3] - 1
+        less_BC = (gradients[0] / (std_BC * -freedom)).masked_fill_(std_BC == 0, 0)
+        less_BC11 = less_BC[:, :, None, None]
+        # rounded to the map's type as it is written
+        return torch.addcmul(mean_BC11 * less_BC11, h, less_BC11, value=-1, out=torch.empty_like(h))
 
 
 def similarity_matrix(x_BF: Tensor) -> Tensor:
@@ -78,28 +112,51 @@ def similarity_loss(h: Tensor, target_BB: Tensor) -> Tensor:
 
 
 class SimilarityLoss(torch.autograd.Function):
-    """(B, F), target (B, B) -> scalar; its gradient in fewer and smaller operations than
-    autograd's: there are many units, and to a GPU these are all too small.
-    """
+    """(B, F), target (B, B) -> scalar."""
 
     @staticmethod
     def forward(ctx: Any, x_BF: Tensor, target_BB: Tensor) -> Tensor:
-        unit_BF, norm_B1 = _unit_vectors(x_BF)
-        difference_BB = (unit_BF @ unit_BF.T).clamp_(-1, 1).sub_(target_BB)
-        ctx.save_for_backward(unit_BF, norm_B1, difference_BB)
+        difference_BB = similarity_matrix(x_BF).sub_(target_BB)
+        ctx.save_for_backward(x_BF, target_BB)
         return difference_BB.square().mean()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        unit_BF, norm_B1, difference_BB = ctx.saved_tensors
-        # both factors of the product are the same vectors, and the difference is symmetric
-        to_unit_BF = (difference_BB @ unit_BF).mul_(gradients[0] * (4 / len(unit_BF) ** 2))
-        # what would only lengthen a vector is lost in the division by its norm
-        longer_B1 = norm_B1 + EPSILON
-        along_B1 = (to_unit_BF * unit_BF).sum(dim=1, keepdim=True)
-        along_B1.mul_(longer_B1).div_(norm_B1.clamp(min=TINY))
-        # unit vectors are centred, and so is any sum of them: centring changes nothing of it
-        return to_unit_BF.addcmul_(unit_BF, along_B1, value=-1).div_(longer_B1), None
+        x_BF, target_BB = ctx.saved_tensors
+        return _feature_gradient(x_BF, target_BB, gradients[0]), None
+
+
+def similarity_gradient(s: Tensor, target_BB: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
+    """What depends on `s`, and the gradient of `weight` times its similarity loss with respect to
+    that, in fewer and smaller operations than autograd's: there are many units, and to a GPU these
+    are all too small.
+    """
+    x_BF = similarity_features(s)
+    if not is_on_gpu(s):
+        with torch.no_grad():
+            return x_BF, _feature_gradient(x_BF, target_BB, x_BF.new_tensor(weight))
+    batch, num_features = x_BF.shape
+    # centred, and of a norm of sqrt(F)
+    vector_BF = F.layer_norm(x_BF, (num_features,), eps=EPSILON**2 / num_features)
+    with torch.no_grad():
+        difference_BB = torch.addmm(
+            target_BB, vector_BF, vector_BF.T, beta=-1, alpha=1 / num_features
+        )
+        scale = 4 * weight / (batch**2 * num_features)
+        return vector_BF, torch.addmm(vector_BF, difference_BB, vector_BF, beta=0, alpha=scale)
+
+
+def _feature_gradient(x_BF: Tensor, target_BB: Tensor, weight: Tensor) -> Tensor:
+    unit_BF, norm_B1 = _unit_vectors(x_BF)
+    difference_BB = (unit_BF @ unit_BF.T).clamp_(-1, 1).sub_(target_BB)
+    # both factors of the product are the same vectors, and the difference is symmetric
+    to_unit_BF = (difference_BB @ unit_BF).mul_(weight * (4 / len(unit_BF) ** 2))
+    # what would only lengthen a vector is lost in the division by its norm
+    longer_B1 = norm_B1 + EPSILON
+    along_B1 = (to_unit_BF * unit_BF).sum(dim=1, keepdim=True)
+    along_B1.mul_(longer_B1).div_(norm_B1.clamp(min=TINY))
+    # unit vectors are centred, and so is any sum of them: centring changes nothing of it
+    return to_unit_BF.addcmul_(unit_BF, along_B1, value=-1).div_(longer_B1)
 
 
 def exact(x: Tensor) -> Tensor:

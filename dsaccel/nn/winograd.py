@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dsaccel.nn.hollow import Hollow
+from dsaccel.nn.placement import is_on_gpu
 from dsaccel.spec.tiling import TILE, WINDOW, parts, suits
 
 # points 0, 1, -1, 2, -2 and infinity
@@ -49,12 +50,9 @@ _OUTPUT = (
 class Conv2d(nn.Conv2d):
     """A convolution that takes the shorter way where there is one."""
 
-    by_tiles = True
-    """Whether it may."""
-
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, H', W')."""
-        if not (self.by_tiles and pays(self, input)):
+        if not pays(self, input):
             return super().forward(input)
         y = Convolve.apply(input, self.weight)
         return y if self.bias is None else y + self.bias[:, None, None]
@@ -63,7 +61,7 @@ class Conv2d(nn.Conv2d):
 def pays(conv: nn.Conv2d, x: Tensor) -> bool:
     """Whether to convolve by tiles: decided by the layer and its input's shape alone."""
     return (
-        x.device.type == "cpu"
+        not is_on_gpu(x)
         and x.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
         and conv.kernel_size == (3, 3)

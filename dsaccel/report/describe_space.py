@@ -12,7 +12,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.trie import Trie
 from dsaccel.text import amount
-from dsaccel.training.memory import Estimate, estimate
+from dsaccel.training.memory import Estimate, estimate, training_bytes
 
 MAX_PLANNED = 5_000
 """Networks that are planned to be described; some 1 ms each."""
@@ -45,7 +45,7 @@ def describe_space(
     Raises:
         ConfigError: if nothing is.
     """
-    space = SearchSpace.planned(config, plan)
+    space = SearchSpace.planned(config, plan, memory=training_bytes(training))
     feasible = space.feasible()
     known = (space.counts.num(), space.dimensions.size is not None)
     if feasible is None or len(feasible) > MAX_PLANNED:

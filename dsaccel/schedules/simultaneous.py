@@ -2,7 +2,8 @@
 
 from collections.abc import Hashable, Iterable, Iterator, MutableMapping
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
 
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
@@ -13,8 +14,6 @@ from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node, Trie
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from dsaccel.training.cuda_graphs import Recorder
     from dsaccel.training.cuda_streams import Lanes
     from dsaccel.training.descent import Batches
@@ -28,7 +27,7 @@ class Simultaneous(Schedule):
     all_at_once = True
     ranked_by = ("head", "output")
 
-    cuda_graph: bool
+    cuda_graph: bool | Literal["auto"]
     cuda_lanes: int
 
     def num_steps(self, num_stages: int) -> int:
@@ -78,17 +77,18 @@ class Simultaneous(Schedule):
         *,
         start: int,
     ) -> Iterator[Rung]:
-        recorder, lanes = self._recording(learners)
+        recorder, lanes = self._recording(trie, learners, data)
         return simultaneous(
             trie, learners, data, self.epochs, start=start, recorder=recorder, lanes=lanes
         )
 
     def _recording(
-        self, learners: "MutableMapping[Node, Learner]"
+        self, trie: Trie, learners: "MutableMapping[Node, Learner]", data: "Batches"
     ) -> "tuple[Recorder | None, Lanes | None]":
         """What records a step on CUDA, and where its units learn."""
         from dsaccel.training.cuda_graphs import CudaGraphs
-        from dsaccel.training.cuda_streams import CudaLanes
+        from dsaccel.training.cuda_streams import ONE_LANE, CudaLanes
+        from dsaccel.training.self_check import may_record
 
         learner = next(iter(learners.values()))
         device = learner.device
@@ -96,6 +96,11 @@ class Simultaneous(Schedule):
         if not (self.cuda_graph and device.type == "cuda" and records):
             return None, None
         lanes = CudaLanes(device, self.cuda_lanes) if self.cuda_lanes > 1 else None
+        if self.cuda_graph == "auto":
+            batches = islice(data.train_batches(1), 1)
+            trial = CudaGraphs(device), lanes or ONE_LANE
+            if not all(may_record(trie, learners, *trial, batch) for batch in batches):
+                return None, None
         return CudaGraphs(device), lanes
 
 
@@ -122,10 +127,7 @@ def simultaneous(
     """
     from dsaccel.training.cuda_graphs import RecordedStep
     from dsaccel.training.cuda_streams import ONE_LANE
-    from dsaccel.training.descent import drop_retired, evaluate, train_batch
-
-    def train(x: "Tensor", y: "Tensor") -> None:
-        train_batch(trie.roots, learners, x, y, lanes or ONE_LANE)
+    from dsaccel.training.descent import drop_retired, evaluate, learning
 
     step = None
     for epoch in range(start + 1, epochs + 1):
@@ -135,7 +137,9 @@ def simultaneous(
             return
         if step is None:
             generators = (g for learner in learners.values() for g in learner.generators.values())
-            step = train if recorder is None else RecordedStep(train, generators, recorder)
+            step = learning(trie.roots, learners, lanes or ONE_LANE)
+            if recorder is not None:
+                step = RecordedStep(step, generators, recorder)
         for learner in learners.values():
             learner.start_epoch(epoch)
         for x, y in data.train_batches(epoch):

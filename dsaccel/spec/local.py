@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from dsaccel.nn.labels import Labels
+
 
 class Draw(Protocol):
     """Makes a layer whose weights are drawn from random numbers named by the unit's position and a
@@ -108,6 +110,26 @@ class LossPlan(Counted, ABC):
             layers: has what was built as attributes.
             read: what it `reads`, by name.
         """
+
+    def gradients(
+        self,
+        h: "Tensor",
+        logits: "Callable[[Tensor], Tensor]",
+        labels: "Labels",
+        layers: Any,
+        **read: "Tensor",
+    ) -> "list[tuple[Tensor, Tensor | None]]":
+        """Tensors and the gradient of the loss with respect to each, from which autograd goes on.
+
+        A loss that knows these need not compute its value, which nobody reads; any other one is a
+        scalar itself. Arguments as of `loss`.
+        """
+        return [(self.loss(h, logits, labels.y_B, layers, **read), None)]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "loss" in vars(cls) and "gradients" not in vars(cls):  # those of another loss
+            cls.gradients = LossPlan.gradients
 
 
 @dataclass(frozen=True)

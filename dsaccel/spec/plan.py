@@ -273,6 +273,13 @@ class Plan:
         return sum(part.flops for part in (*self.blocks, *self.exit_heads))
 
     @cached_property
+    def step_flops(self) -> int:
+        """FLOPs of a training step an image, all heads counted: the gradients of inputs and of
+        weights take about as many each as the forward pass.
+        """
+        return 3 * sum(segment.flops for segment in self.segments)
+
+    @cached_property
     def shallow_scale(self) -> float:
         """Mean side of the first convolutions' feature maps over the input's side (eq. 8)."""
         sides = [

@@ -65,6 +65,11 @@ class RecordedStep:
         self._replay: Callable[[], None] | None = None
         self._batch: tuple[Tensor, Tensor] | None = None
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether steps are replayed."""
+        return self._replay is not None
+
     def __call__(self, x: Tensor, y: Tensor) -> None:
         """Train on a batch."""
         if self._recorder is None:

@@ -1,11 +1,12 @@
 """Go down a trie with a batch, depth first: to train its units, and to read their heads."""
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from dsaccel.nn.labels import Labels
 from dsaccel.nn.similarity import exact
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Exit, Read, num_in_ensemble
@@ -79,22 +80,37 @@ def _read(
     return Read(tuple(heads), exits, exits[trie.exit])
 
 
+def learning(
+    roots: list[Node], learners: Mapping[Node, Learner], lanes: Lanes = ONE_LANE
+) -> Callable[[Tensor, Tensor], None]:
+    """A step on images and labels, to be taken for batch after batch."""
+    labels = Labels(torch.empty(0))
+
+    def step(x: Tensor, y: Tensor) -> None:
+        labels.follow(y)
+        # what is made of labels must be there before the lanes: the first step shows what it is
+        train_batch(roots, learners, x, labels, lanes if labels else ONE_LANE)
+
+    return step
+
+
 def train_batch(
     roots: list[Node],
     learners: Mapping[Node, Learner],
     x: Tensor,
-    y: Tensor,
+    y: Tensor | Labels,
     lanes: Lanes = ONE_LANE,
 ) -> None:
     """One batch, depth first. Features live until the last child has read them, no longer: memory
     grows with the branches that are open, not with depth.
     """
+    labels = y if isinstance(y, Labels) else Labels(y)  # once for all units
     stack = [(node, x) for node in reversed(roots)]
     del x
     with lanes.step():
         while stack:
             node, features = stack.pop()
-            features = learners[node].step(features, y, lanes)
+            features = learners[node].step(features, labels, lanes)
             stack += [(child, features) for child in reversed(node.children)]
 
 

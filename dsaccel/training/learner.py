@@ -1,17 +1,20 @@
 """Train one segment. The learner is the only caller of `backward` and of an optimizer's `step`."""
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from dsaccel.config.study import TrainingConfig
+from dsaccel.nn.labels import Labels
 from dsaccel.nn.layers import Features, build_units, positions
 from dsaccel.parts import part_of
 from dsaccel.seeds import derive
 from dsaccel.spec.plan import Segment
 from dsaccel.training.cuda_streams import ONE_LANE, Lanes
+from dsaccel.training.half_weights import cast_by_autocast, half_weights
 
 if TYPE_CHECKING:
     from dsaccel.optimizers import Optimizer
@@ -54,6 +57,7 @@ class Learner:
             optimizer.make(_groups(unit, training.weight_decay), rate)
             for unit, rate in zip(self.units, self._rates, strict=True)
         ]
+        self._cast = [cast_by_autocast(unit) for unit in self.units]
         self.num_frozen = 0
         """The first units, which have finished learning."""
         self.generators = {position: torch.Generator(device) for position in positions(self.units)}
@@ -82,18 +86,19 @@ class Learner:
         for unit in self.units:
             unit.eval()
 
-    def step(self, x: Tensor, y_B: Tensor, lanes: Lanes = ONE_LANE) -> Tensor:
+    def step(self, x: Tensor, y_B: Tensor | Labels, lanes: Lanes = ONE_LANE) -> Tensor:
         """Learn from a batch; returns the detached features that the next segment gets."""
+        labels = y_B if isinstance(y_B, Labels) else Labels(y_B)
         features = Features(x, None)
         for index in range(len(self.units)):
-            features = self._learn(index, features, y_B, lanes)
+            features = self._learn(index, features, labels, lanes)
         return features.x
 
     def learn(self, features: Features, y_B: Tensor) -> Features:
         """Train the first unit that is not frozen on a batch of what the unit below passes on;
         returns what it passes on itself.
         """
-        return self._learn(self.num_frozen, features, y_B, ONE_LANE)
+        return self._learn(self.num_frozen, features, Labels(y_B), ONE_LANE)
 
     def freeze(self) -> None:
         """End the learning of the first unit that is not frozen, and free its optimizer."""
@@ -152,17 +157,19 @@ class Learner:
                 if "capturable" in group:
                     group["capturable"] = isinstance(rate, Tensor)
 
-    def _learn(self, index: int, features: Features, y_B: Tensor, lanes: Lanes) -> Features:
+    def _learn(self, index: int, features: Features, labels: Labels, lanes: Lanes) -> Features:
         """Train a unit on a batch; returns what it passes on, detached."""
         unit, optimizer = self.units[index], self.optimizers[index]
         with lanes.unit(features):
-            # one autocast context a unit: a longer one would reuse weights cast before the step
-            with self._autocast():
-                h, x, skip = unit(*features, self.generators)
-                passed_on = Features(x.detach(), None if skip is None else skip.detach())
-                lanes.ready(passed_on)
-                loss = unit.loss(h, y_B, features.x)
-            loss.backward()
+            with self._half_weights(index):
+                # one autocast context a unit: a longer one would reuse weights cast before the step
+                with self._autocast():
+                    h, x, skip = unit(*features, self.generators)
+                    passed_on = Features(x.detach(), None if skip is None else skip.detach())
+                    lanes.ready(passed_on)
+                    pairs = unit.gradients(h, labels, features.x)
+                ends, gradients = zip(*pairs, strict=True)
+                torch.autograd.backward(ends, gradients)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return passed_on
@@ -170,6 +177,10 @@ class Learner:
     def _set_frozen(self) -> None:
         for unit in self.units[: self.num_frozen]:
             unit.eval()
+
+    def _half_weights(self, index: int) -> AbstractContextManager[object]:
+        is_bf16 = self.training.precision == "bf16"
+        return half_weights(self._cast[index]) if is_bf16 else nullcontext()
 
     def _autocast(self) -> torch.autocast:
         enabled = self.training.precision == "bf16"

@@ -101,6 +101,11 @@ def estimate_plans(
     return estimate(Trie(plans), training, num_images=num_images, machine=machine)
 
 
+def training_bytes(training: TrainingConfig) -> Callable[[Plan], int]:
+    """The estimated peak of training a network alone, on a CPU, without feature caches."""
+    return lambda plan: estimate_plans({plan.hierarchy: plan}, training).total_bytes
+
+
 def split_to_fit(items: Sequence[T], fits: Callable[[Sequence[T]], bool]) -> list[tuple[T, ...]]:
     """Cut a list into the fewest runs that fit, each as long as it can be; the first may be all.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.nn.layers import Features
-from dsaccel.nn.winograd import Conv2d
+from dsaccel.nn.placement import as_on_gpu
 from dsaccel.spec.plan import Block, Layer, Segment
 from dsaccel.training.learner import Learner
 from dsaccel.training.meter import Counter, HollowMeter, Machine
@@ -75,16 +75,11 @@ def _count(
     segment: Segment, maps: Maps, training: TrainingConfig, machine: Machine
 ) -> SegmentMemory:
     counter = Counter(machine)
-    times: Times = {}
-    if not training.recompute:  # a block that is computed again begins twice
-        segment, times = shorten(segment)
-    with HollowMeter(counter):
+    segment, times = shorten(segment)
+    with HollowMeter(counter), as_on_gpu(machine.device == "cuda"):
         features = Features(maps.empty(), None)
         labels_B = torch.zeros(maps.shape[0], dtype=torch.long)
         learner = Learner(segment, training, seed=0, device=CPU)
-        for module in (module for unit in learner.units for module in unit.modules()):
-            if isinstance(module, Conv2d):
-                module.by_tiles = machine.device == "cpu"
         held = [_make_averages(learner, index, times) for index in range(len(learner.units))]
         learner.start_epoch(1)
         start = counter.level

@@ -11,7 +11,7 @@ import torch
 
 from dsaccel.config.own_settings import with_own_settings
 from dsaccel.config.study import RunConfig, StudyConfig
-from dsaccel.data.batches import Data
+from dsaccel.data.batches import EVAL_BATCH_SIZE, Data
 from dsaccel.data.load import load_data, look_at_test
 from dsaccel.data.source import DataSource
 from dsaccel.families import Mode, check_hierarchy
@@ -20,8 +20,12 @@ from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.device import device_note, resolve_runtime
-from dsaccel.training.device_memory import free_memory_bytes
+from dsaccel.training.device_memory import free_memory_bytes, total_memory_bytes
+from dsaccel.training.memory import training_bytes
 from dsaccel.training.memory_limit import MemoryLimit
+
+WIDEST = 256
+"""Channels of the largest maps at width 1: a bottleneck's of the first stage."""
 
 Config = TypeVar("Config", StudyConfig, RunConfig)
 
@@ -87,7 +91,8 @@ class Workbench(Bench[StudyConfig]):
         look_at_test(bench.data)
         references = [with_own_settings(Hierarchy.parse(t), config) for t in config.references]
         named = bench.config.model_copy(update={"references": tuple(map(str, references))})
-        space = SearchSpace.planned(config.space, bench.plan, references)
+        memory = training_bytes(config.training)
+        space = SearchSpace.planned(config.space, bench.plan, references, memory=memory)
         return cls(named, bench.data, bench.device, bench.planner, space)
 
     def with_config(self, config: StudyConfig) -> "Workbench":
@@ -109,7 +114,7 @@ def read_data(
     Raises:
         ConfigError: as `load_data`.
     """
-    return load_data(
+    data = load_data(
         config.data,
         seed=config.seed if seed is None else seed,
         batch_size=config.training.batch_size,
@@ -118,3 +123,17 @@ def read_data(
         source=source,
         room_bytes=free_memory_bytes(device) if device.type == "cuda" else None,
     )
+    if device.type != "cuda":
+        return data
+    size = eval_batch_size(data, config.network.width, total_memory_bytes(device))
+    return replace(data, val=replace(data.val, batch_size=size))
+
+
+def eval_batch_size(data: Data, width: float, total_bytes: int) -> int:
+    """Images that a GPU looks at at a time: many take fewer launches, if their maps take little.
+
+    All of its memory decides, not what is free: the same run reads the same bits each time.
+    """
+    map_bytes = 4 * round(WIDEST * width) * data.side**2
+    takes_little = EVAL_BATCH_SIZE * 2 * map_bytes <= total_bytes / 16
+    return EVAL_BATCH_SIZE if takes_little else data.val.batch_size
