@@ -1,5 +1,7 @@
 """A checkpoint is taken up by the cohort that it was saved of, and by no other."""
 
+import zipfile
+
 import pytest
 import torch
 from helpers import NETWORK, TRAINING, H, cohort, plans
@@ -156,3 +158,12 @@ def test_a_checkpoint_is_mapped_and_copied_to_the_device_piece_by_piece(tmp_path
     averages = [t for adam in adams for state in adam.state.values() for t in state.values()]
     # beside the file that is mapped only what stays
     assert peak - path.stat().st_size <= 1.05 * (weights + sum(t.nbytes for t in averages))
+
+
+def test_a_file_whose_names_are_damaged_is_not_whole(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("\u00e4.pkl", b"state")
+    assert is_whole(path)
+    path.write_bytes(path.read_bytes().replace("\u00e4".encode(), b"\xff\xfe"))
+    assert not is_whole(path)
