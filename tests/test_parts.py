@@ -341,7 +341,7 @@ def test_a_network_whose_weights_alone_do_not_fit_is_the_same_error(monkeypatch)
 
 
 def test_training_that_cannot_fit_is_refused_before_anything_is_allocated(monkeypatch):
-    monkeypatch.setattr(Cohort, "_make_learners", lambda self: pytest.fail("allocated"))
+    monkeypatch.setattr(Cohort, "_make_learner", lambda self, node: pytest.fail("allocated"))
     monkeypatch.setattr(MemoryLimit, "_needed", lambda self, plans, training: 3 * 2**20)
     with pytest.raises(NoMemoryError, match="at least 3 MiB to train 1-2-1, but 2 MiB"):
         next(one_network(memory_mib=2).rungs())

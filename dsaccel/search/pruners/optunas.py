@@ -9,7 +9,7 @@ from the stored trials: a search that was cut off judges as it would have, and s
 import inspect
 import warnings
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -86,7 +86,7 @@ class Optunas(Pruner):
 class OptunaJudge:
     """Asks a pruner about one cohort, rung by rung."""
 
-    sees_all = True
+    sees_all: ClassVar[bool] = True
 
     def __init__(self, pruner: BasePruner, race: Race) -> None:
         self._race = race
