@@ -223,13 +223,26 @@ class SearchSpace:
                     num += self.counts.num(begin)
                 if num > MAX_ENUMERATED or num_looked > most_looked:
                     return None
-        return tuple(
-            self.distinct(
-                Hierarchy(counts).with_settings(settings)
-                for settings, begin in found
-                for counts in self.counts.listed(begin)
-            )
-        )
+        listed = [
+            Hierarchy(counts).with_settings(settings)
+            for settings, begin in found
+            for counts in self.counts.listed(begin)
+        ]
+        is_distinct = not self._may_repeat or self._settings_differ()
+        return tuple(listed if is_distinct else self.distinct(listed))
+
+    def _settings_differ(self) -> bool:
+        """Whether each combination of settings makes the smallest network another one: the blocks
+        of that are in every larger one, so that no two of those are the same either.
+        """
+        fewest = Hierarchy(tuple(low for low, _ in self.config.num_blocks))
+        smallest = [fewest.with_settings(own) for own in self.dimensions.combinations()]
+        try:
+            if any(self._measured(h).fingerprint is None for h in smallest):
+                return False
+        except ConfigError:  # there is no such network
+            return False
+        return len(self.distinct(smallest)) == len(smallest)
 
     @property
     def _num_unmeasured(self) -> int | None:
