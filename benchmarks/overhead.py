@@ -27,7 +27,8 @@ from rich.table import Table
 from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.families import build_plan
-from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.space.bounds import Measures
+from dsaccel.space.space import SearchSpace
 from dsaccel.study.folder import StudyDir, find_study
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial

@@ -22,7 +22,8 @@ from optuna.trial import create_trial
 
 from dsaccel.config.study import SpaceConfig
 from dsaccel.search.proposals import next_cohort
-from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.space.bounds import Measures
+from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 
 NUM_EVALUATIONS = 40

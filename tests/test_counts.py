@@ -14,8 +14,9 @@ from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan, find_family
 from dsaccel.parts import BUILTIN
 from dsaccel.space import space as space_module
+from dsaccel.space.bounds import Measures
 from dsaccel.space.counts import Counts
-from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 
 RULES = {

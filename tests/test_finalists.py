@@ -16,8 +16,8 @@ from dsaccel.confirm.tuning import layerwise_settings, tune
 from dsaccel.errors import NoResultError
 from dsaccel.families import build_plan
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.study.record import TrialRecord
 from dsaccel.study.rows import Kind, Row
+from dsaccel.study.trial_record import TrialRecord
 
 CONFIG = config(references=["2-2-2"], network={"width": 0.25})
 

@@ -14,7 +14,8 @@ from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan
 from dsaccel.search import proposals, suggestions
 from dsaccel.search.proposals import next_cohort, propose, shared_blocks
-from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.space.bounds import Measures
+from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import COSTS
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie

@@ -14,7 +14,8 @@ from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan
 from dsaccel.search.proposals import next_cohort, propose
 from dsaccel.search.strategy import check_strategy
-from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.space.bounds import Measures
+from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 
 PER_STAGE: dict[str, Any] = {"granularity_per_stage": {"choices": ["block", "stage"]}}

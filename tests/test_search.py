@@ -22,9 +22,9 @@ from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.export import run_config, trial_config
 from dsaccel.study.folder import StudyDir
-from dsaccel.study.record import TrialRecord
 from dsaccel.study.resume import Recorded, check_same, study_fingerprint
 from dsaccel.study.rows import best_trial, read_rows
+from dsaccel.study.trial_record import TrialRecord
 from dsaccel.study.trials import CONSTRAINT, FINITE, Ledger
 from dsaccel.training import descent
 from dsaccel.training.train import Training

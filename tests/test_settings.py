@@ -17,8 +17,9 @@ from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan
 from dsaccel.search.proposals import propose
+from dsaccel.space.bounds import Measures
 from dsaccel.space.dimensions import Dimensions
-from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 
 RATE = {"low": 1e-4, "high": 1e-2, "log": True}

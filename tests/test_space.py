@@ -9,7 +9,8 @@ import pytest
 from dsaccel.config.study import SpaceConfig, StudyConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError
-from dsaccel.space.space import Measures, SearchSpace
+from dsaccel.space.bounds import Measures
+from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 
 ROOT = Path(__file__).parent.parent

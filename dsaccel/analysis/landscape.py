@@ -20,7 +20,8 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Segment
 from dsaccel.spec.rung import Exit, Read
 from dsaccel.study.folder import StudyDir
-from dsaccel.study.record import StudyRecord, TrialRecord
+from dsaccel.study.record import StudyRecord
+from dsaccel.study.trial_record import TrialRecord
 from dsaccel.training.memory import training_bytes
 
 

@@ -24,7 +24,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan, Segment
 from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node, Trie
-from dsaccel.study.record import TrialRecord
+from dsaccel.study.trial_record import TrialRecord
 
 
 @dataclass(frozen=True)

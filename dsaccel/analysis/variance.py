@@ -8,6 +8,18 @@ with independent effects: P of prefix g, H of suffix i after it, S of the seed o
 alike (the data split above all), PS of the seed on what shares a prefix (in a trie the prefix is
 trained once, so its luck is shared), E of the seed on the suffix. A difference of two hierarchies
 within one seed is free of S; of two that share their prefix, free of PS as well.
+
+The components are estimated by the method of moments. Sums of squares are set equal to their
+expectations. Every hierarchy has every seed; prefixes may have unequal numbers of hierarchies
+(n0 = (N - sum n_g^2 / N) / (G - 1) stands for their common size, as in one-way ANOVA, Searle,
+Casella and McCulloch 1992, section 3.6):
+
+    mean square of  divided by       expectation
+    suffix x seed   (N - G)(r - 1)   E
+    prefix x seed   (G - 1)(r - 1)   E + n0 PS
+    suffix          N - G            E + r H
+    prefix          G - 1            E + r H + n0 (PS + r P)
+    seed            r - 1            E + sum n_g^2 / N PS + N S
 """
 
 import math
@@ -70,17 +82,6 @@ def variance_components(
 ) -> Components | None:
     """Estimate the components by the method of moments (nested random-effects ANOVA).
 
-    Sums of squares are set equal to their expectations. Every hierarchy has every seed; prefixes
-    may have unequal numbers of hierarchies (n0 = (N - sum n_g^2 / N) / (G - 1) stands for their
-    common size, as in one-way ANOVA, Searle, Casella and McCulloch 1992, section 3.6):
-
-        mean square of  divided by       expectation
-        suffix x seed   (N - G)(r - 1)   E
-        prefix x seed   (G - 1)(r - 1)   E + n0 PS
-        suffix          N - G            E + r H
-        prefix          G - 1            E + r H + n0 (PS + r P)
-        seed            r - 1            E + sum n_g^2 / N PS + N S
-
     Estimates may come out negative where a component is small; they are reported as 0.
 
     Args:
@@ -99,24 +100,7 @@ def variance_components(
         return None
     sum_n2 = sum(len(members) ** 2 for members in groups.values())
     n0 = (N - sum_n2 / N) / (G - 1)
-
-    of_all = _columns([row for members in groups.values() for row in members])
-    overall = _mean(of_all)
-    squares: dict[str, float] = defaultdict(float)
-    for members in groups.values():
-        of_group = _columns(members)
-        center = _mean(of_group)
-        squares["prefix"] += r * len(members) * (center - overall) ** 2
-        squares["prefix_seed"] += len(members) * sum(
-            (at - center - seed_mean + overall) ** 2
-            for at, seed_mean in zip(of_group, of_all, strict=True)
-        )
-        for row in members:
-            squares["suffix"] += r * (_mean(row) - center) ** 2
-            squares["suffix_seed"] += sum(
-                (y - _mean(row) - at + center) ** 2 for y, at in zip(row, of_group, strict=True)
-            )
-    squares["seed"] = N * sum((seed_mean - overall) ** 2 for seed_mean in of_all)
+    squares = _sums_of_squares(list(groups.values()))
 
     E = squares["suffix_seed"] / ((N - G) * (r - 1))
     PS = (squares["prefix_seed"] / ((G - 1) * (r - 1)) - E) / n0
@@ -135,6 +119,29 @@ def variance_components(
         num_seeds=r,
         truncated=tuple(name for name, estimate in estimates.items() if estimate < 0),
     )
+
+
+def _sums_of_squares(groups: list[list[list[float]]]) -> dict[str, float]:
+    """By component; `groups`: prefixes x their hierarchies x seeds."""
+    rows = [row for members in groups for row in members]
+    of_all = _columns(rows)
+    overall = _mean(of_all)
+    squares: dict[str, float] = defaultdict(float)
+    for members in groups:
+        of_group = _columns(members)
+        center = _mean(of_group)
+        squares["prefix"] += len(of_all) * len(members) * (center - overall) ** 2
+        squares["prefix_seed"] += len(members) * sum(
+            (at - center - seed_mean + overall) ** 2
+            for at, seed_mean in zip(of_group, of_all, strict=True)
+        )
+        for row in members:
+            squares["suffix"] += len(row) * (_mean(row) - center) ** 2
+            squares["suffix_seed"] += sum(
+                (y - _mean(row) - at + center) ** 2 for y, at in zip(row, of_group, strict=True)
+            )
+    squares["seed"] = len(rows) * sum((seed_mean - overall) ** 2 for seed_mean in of_all)
+    return squares
 
 
 def _columns(rows: list[list[float]]) -> list[float]:

@@ -4,8 +4,10 @@ More blocks deep in a network are more parameters too (the paper's 1-1-2-4 has 1
 2-2-2-2). The controls ask whether the winner leads for its hierarchy or for its size.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import islice
 from typing import Literal
 
 from dsaccel.config.own_settings import network_of, with_own_settings
@@ -53,14 +55,26 @@ def choose_entries(
     ranked = list(dict.fromkeys(row.hierarchy for row in rows if row.may_be_best))
     if not ranked:
         raise NoResultError("a confirmation needs a finished hierarchy within the constraint")
+    entries = _Entries(config, plan)
+    references = reference_hierarchies(config)
+    chosen = [entries.make(hierarchy, "finalist") for hierarchy in ranked[:top]]
+    chosen += [entries.make(hierarchy, "reference") for hierarchy in references]
+    if controls:
+        others = [hierarchy for hierarchy in ranked if hierarchy not in references]
+        chosen += entries.smaller(others, references[0])
+        chosen += entries.widened(references[0], chosen[0])
+    return merge_entries(chosen)
 
-    def width_of(hierarchy: str) -> float:
-        return network_of(Hierarchy.parse(hierarchy), config.network).width
 
-    def entry(hierarchy: str, role: Role, at_width: float | None = None) -> Entry:
-        own = width_of(hierarchy)
+@dataclass(frozen=True)
+class _Entries:
+    config: StudyConfig
+    plan: PlanAt
+
+    def make(self, hierarchy: str, role: Role, at_width: float | None = None) -> Entry:
+        own = self.width_of(hierarchy)
         width = own if at_width is None else at_width
-        made = plan(hierarchy, width)
+        made = self.plan(hierarchy, width)
         name, settings = hierarchy, {}
         if width != own and Hierarchy.parse(hierarchy).settings:
             name = hierarchy = _at_width(hierarchy, width)
@@ -76,29 +90,26 @@ def choose_entries(
             num_local_losses=made.num_local_losses,
         )
 
-    references = reference_hierarchies(config)
-    entries = [entry(hierarchy, "finalist") for hierarchy in ranked[:top]]
-    winner = entries[0]
-    entries += [entry(hierarchy, "reference") for hierarchy in references]
-    if controls:
-        reference = entry(references[0], "reference")
-        others = [h for h in ranked if h not in references]
+    def width_of(self, hierarchy: str) -> float:
+        return network_of(Hierarchy.parse(hierarchy), self.config.network).width
+
+    def smaller(self, ranked: list[str], reference: str) -> Iterator[Entry]:
+        """The best of those that have no more of something than the reference."""
+        limits = self.make(reference, "reference")
         for role, measure in AT_MOST:
-            allowed = (entry(hierarchy, role) for hierarchy in others)
-            most = getattr(reference, measure)
-            best = next((e for e in allowed if getattr(e, measure) <= most), None)
-            entries += [] if best is None else [best]
-        if winner.hierarchy != reference.hierarchy:
-            for role, measure in WIDENED:
-                width = matching_width(
-                    lambda w: plan(reference.hierarchy, w),
-                    measure,
-                    getattr(winner, measure),
-                    width_of(reference.hierarchy),
-                    width_of(winner.hierarchy),
-                )
-                entries.append(entry(reference.hierarchy, role, width))
-    return merge_entries(entries)
+            most = getattr(limits, measure)
+            entries = (self.make(hierarchy, role) for hierarchy in ranked)
+            yield from islice((e for e in entries if getattr(e, measure) <= most), 1)
+
+    def widened(self, reference: str, winner: Entry) -> Iterator[Entry]:
+        """The reference, as wide as it takes to have as much as the winner."""
+        if winner.hierarchy == reference:
+            return
+        widths = self.width_of(reference), self.width_of(winner.hierarchy)
+        for role, measure in WIDENED:
+            target = getattr(winner, measure)
+            width = matching_width(partial(self.plan, reference), measure, target, *widths)
+            yield self.make(reference, role, width)
 
 
 def reference_hierarchies(config: StudyConfig) -> tuple[str, ...]:
@@ -139,6 +150,7 @@ def matching_width(
         widths: where to start, and others to prefer.
     """
 
+    @cache
     def count(w: float) -> int:
         return getattr(plan(w), measure)
 
@@ -147,7 +159,7 @@ def matching_width(
         low /= 2
     while count(high) < target and high < MAX_WIDTH:
         high = min(2 * high, MAX_WIDTH)
-    for _ in range(60):
+    while high - low > 1e-9 * high:
         middle = (low + high) / 2
         if count(middle) <= target:
             low = middle

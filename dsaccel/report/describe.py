@@ -1,6 +1,6 @@
 """A plan in figures and words, stage by stage."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any
@@ -70,13 +70,22 @@ def description_table(plan: Plan) -> Table:
         table.add_column(
             name, footer, justify="left" if text else "right", no_wrap=name != "widths"
         )
+    for row in _rows(plan):
+        table.add_row(*row)
+    if (output := plan.output) is not None:
+        size, flops = amount(output.num_parameters), amount(output.flops)
+        table.add_row("output", "", str(output.num_classes), "", "", size, size, flops)
+    return table
+
+
+def _rows(plan: Plan) -> Iterator[tuple[str, ...]]:
     side = plan.side
     for stage, members in _stages(plan):
         before, side = side, members[-1].layers[-1].side
         is_counted = 1 <= stage <= plan.hierarchy.num_stages
         heads = [layer.head for block in members for layer in block.layers if layer.head]
         num_parameters = sum(block.num_parameters for block in members)
-        table.add_row(
+        yield (
             _name(plan, stage),
             f"{side}x{side}" if before == side else f"{side}x{side} ↓",
             _widths(members),
@@ -86,10 +95,6 @@ def description_table(plan: Plan) -> Table:
             amount(num_parameters + sum(head.num_parameters for head in heads)),
             amount(sum(block.flops for block in members)),
         )
-    if (output := plan.output) is not None:
-        size, flops = amount(output.num_parameters), amount(output.flops)
-        table.add_row("output", "", str(output.num_classes), "", "", size, size, flops)
-    return table
 
 
 def training_memory(local: Plan, whole: Plan, training: TrainingConfig) -> dict[str, Estimate]:

@@ -27,9 +27,10 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.harvest import Harvest, add_harvest, read_harvest
-from dsaccel.study.record import CohortRecord, TrialRecord
+from dsaccel.study.record import CohortRecord
 from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.storage import driving
+from dsaccel.study.trial_record import TrialRecord
 from dsaccel.study.trials import Ledger
 from dsaccel.study.writing import add_time, write_cohort
 from dsaccel.training.checkpoint import Checkpoints, remove_checkpoint

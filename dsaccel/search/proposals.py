@@ -22,7 +22,7 @@ from dsaccel.seeds import derive
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import Cost
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.study.record import finished_in_order
+from dsaccel.study.trial_record import finished_in_order
 
 POOL = 2
 """Suggestions asked for each place in a cohort; those that share most are taken. On the shipped

@@ -22,7 +22,7 @@ from dsaccel.seeds import derive
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import Cost
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.study.record import TrialRecord
+from dsaccel.study.trial_record import TrialRecord
 
 NUM_STARTUP = 10
 """Distinct trained hierarchies below which proposals are uniform; a generation of `nsga2`."""

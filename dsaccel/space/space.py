@@ -12,15 +12,19 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsaccel.config.study import SpaceConfig
 from dsaccel.errors import ConfigError
+from dsaccel.space.bounds import MeasuredBounds, Measures, must_be, told_by_plan
 from dsaccel.space.counts import Counts
 from dsaccel.space.dimensions import Dimensions, Settings
-from dsaccel.spec.hierarchy import Blocks, Hierarchy, setting_of
+from dsaccel.space.empty import (
+    check_totals,
+    constraint_excludes_all,
+    measured_bounds_exclude_all,
+)
+from dsaccel.spec.hierarchy import Blocks, Hierarchy
 from dsaccel.spec.plan import Plan
 
 if TYPE_CHECKING:
@@ -31,29 +35,6 @@ MAX_ENUMERATED = 100_000
 MAX_LOOKED_INTO = 1_000
 """Beginnings of hierarchies that are measured to find those few that measured bounds leave of more
 than `MAX_ENUMERATED`: some 1 ms each. A space that takes more is not listed either."""
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What a hierarchy costs, known without training it."""
-
-    num_parameters: int
-    """Weights of the network, local heads not counted."""
-    flops: int
-    """Forward FLOPs an image (2 a multiply-add), local heads not counted."""
-    shallow_scale: float
-    """Mean side of the first feature maps over the input's, in (0, 1] (eq. 8)."""
-    fingerprint: str | None = None
-    """The plan's; None: no two hierarchies are one network."""
-    step_flops: int = 0
-    """Of a training step an image, all heads counted."""
-    training_mib: float = 0.0
-    """Estimated peak memory of training the network alone, where that is bounded."""
-
-    @classmethod
-    def of(cls, plan: Plan, training_mib: float = 0.0) -> "Measures":
-        costs = plan.num_parameters, plan.flops, plan.shallow_scale
-        return cls(*costs, plan.fingerprint, plan.step_flops, training_mib)
 
 
 class SearchSpace:
@@ -82,11 +63,16 @@ class SearchSpace:
         self.references = tuple(references)
         self.dimensions = Dimensions(config.settings, self.num_stages)
         # a loss stands in every head: on its own it makes no two hierarchies one network
-        self._may_repeat = any(_told_by_plan(n) for n in self.dimensions.names if n != "loss")
-        self._measure = functools.cache(measure)
+        self._may_repeat = any(told_by_plan(n) for n in self.dimensions.names if n != "loss")
+        may_be_none = "first_loss" in self.dimensions.names
+        self._bounds = MeasuredBounds(config, measure, may_be_none=may_be_none)
         self._check_stages()
         self.counts = Counts(config, self.num_shallow)
-        self._check_not_empty()
+        check_totals(config)
+        if not self.counts.num():
+            raise ConfigError(constraint_excludes_all(config, self.num_shallow))
+        if self.size == 0 or self._excludes_its_ends():
+            raise ConfigError(self._why_empty())
 
     @classmethod
     def planned(
@@ -116,7 +102,7 @@ class SearchSpace:
     @property
     def is_measured(self) -> bool:
         """Whether parameters, FLOPs or shallow scale are bounded."""
-        return bool(self._measured_bounds())
+        return bool(self._bounds.bounds)
 
     def feasible(self) -> list[Hierarchy] | None:
         """Every feasible hierarchy in lexicographic order, and of those that are one network the
@@ -129,12 +115,12 @@ class SearchSpace:
         if not self._may_repeat:
             return hierarchy
         try:
-            measures = self._measured(hierarchy)
+            measures = self._bounds.of(hierarchy)
         except ConfigError:  # there is no such network
             return hierarchy
         if measures.fingerprint is None:
             return hierarchy
-        others = {n: v for n, v in hierarchy.settings if not _told_by_plan(n)}
+        others = {n: v for n, v in hierarchy.settings if not told_by_plan(n)}
         return measures.fingerprint, hierarchy.with_settings(others)
 
     def distinct(self, hierarchies: Iterable[Hierarchy]) -> list[Hierarchy]:
@@ -168,8 +154,8 @@ class SearchSpace:
                 self._outside_bounds(hierarchy),
                 self.dimensions.outside(dict(hierarchy.settings)),
                 self._against_constraint(hierarchy),
-                self._too_small(hierarchy),
-                self._too_large(hierarchy),
+                self._bounds.too_small(hierarchy),
+                self._bounds.too_large(hierarchy),
             ),
             None,
         )
@@ -260,12 +246,12 @@ class SearchSpace:
             smallest, largest = (
                 Hierarchy(counts).with_settings(settings) for counts in self.counts.ends(longer)
             )
-            if any(self._too_large(smallest)):
+            if any(self._bounds.too_large(smallest)):
                 yield None
                 break  # the smallest of the next one is no smaller
-            if any(self._too_small(largest)):
+            if any(self._bounds.too_small(largest)):
                 yield None
-            elif any(self._too_small(smallest)) or any(self._too_large(largest)):
+            elif any(self._bounds.too_small(smallest)) or any(self._bounds.too_large(largest)):
                 yield None
                 yield from self._look_into(longer, settings)
             else:
@@ -285,7 +271,7 @@ class SearchSpace:
         lowest, highest = self.config.min_total_blocks, self.config.max_total_blocks
         total = hierarchy.num_blocks
         if not (lowest or 0) <= total <= (highest or total):
-            yield _must_be("total blocks", lowest, highest, hierarchy, total)
+            yield must_be("total blocks", lowest, highest, hierarchy, total)
 
     def _against_constraint(self, hierarchy: Hierarchy) -> Iterator[str]:
         if _satisfies(self.config.constraint, hierarchy.blocks, self.num_shallow):
@@ -299,51 +285,6 @@ class SearchSpace:
             f"constraint {self.config.constraint}: {rule} "
             f"(shallow: the first {self.num_shallow}), but got {hierarchy}"
         )
-
-    def _too_small(self, hierarchy: Hierarchy) -> Iterator[str]:
-        """For a measured bound, or to be a network at all."""
-        try:
-            values = self._bounded_values(hierarchy)
-        except ConfigError as error:  # a first loss beyond the last unit
-            yield str(error)
-            return
-        for name, value, lowest, highest in values:
-            if lowest is not None and value < lowest:
-                yield _must_be(name, lowest, highest, hierarchy, value)
-
-    def _too_large(self, hierarchy: Hierarchy) -> Iterator[str]:
-        """For a measured bound."""
-        with suppress(ConfigError):
-            for name, value, lowest, highest in self._bounded_values(hierarchy):
-                if highest is not None and value > highest:
-                    yield _must_be(name, lowest, highest, hierarchy, value)
-
-    def _bounded_values(
-        self, hierarchy: Hierarchy
-    ) -> list[tuple[str, float, float | None, float | None]]:
-        """What the config bounds of the measures: name, value, lowest and highest."""
-        bounds = self._measured_bounds()
-        if not bounds and "first_loss" not in self.dimensions.names:
-            return []
-        measures = self._measured(hierarchy)
-        return [(name, getattr(measures, name), low, high) for name, low, high in bounds]
-
-    def _measured(self, hierarchy: Hierarchy) -> Measures:
-        """Once for all settings that change nothing of it."""
-        settings = {n: v for n, v in hierarchy.settings if _told_by_plan(n)}
-        return self._measure(hierarchy.with_settings(settings))
-
-    def _measured_bounds(self) -> list[tuple[str, float | None, float | None]]:
-        """Name in `Measures`, lowest and highest value, of those that the config bounds."""
-        config = self.config
-        bounds = [
-            ("num_parameters", config.min_parameters, config.max_parameters),
-            ("flops", config.min_flops, config.max_flops),
-            ("step_flops", None, config.max_step_flops),
-            ("training_mib", None, config.max_training_mib),
-            ("shallow_scale", None, config.max_shallow_scale),
-        ]
-        return [(name, low, high) for name, low, high in bounds if (low, high) != (None, None)]
 
     def _check_stages(self) -> None:
         if not 1 <= self.num_shallow < self.num_stages:
@@ -364,76 +305,25 @@ class SearchSpace:
                     f"{reference}; change it, space.settings or references"
                 )
 
-    def _check_not_empty(self) -> None:
-        bounds = self.config.num_blocks
-        fewest, most = (sum(column) for column in zip(*bounds, strict=True))
-        lowest = max(fewest, self.config.min_total_blocks or fewest)
-        highest = min(most, self.config.max_total_blocks or most)
-        if lowest > highest:
-            raise ConfigError(
-                f"no hierarchy satisfies the bounds: num_blocks allow {fewest}..{most} blocks in "
-                f"all, but got min_total_blocks = {self.config.min_total_blocks} and "
-                f"max_total_blocks = {self.config.max_total_blocks}; widen one of them"
-            )
-        if not self.counts.num():
-            raise ConfigError(self._excludes_all())
-        if self.size == 0 or self._excludes_its_ends():
-            raise ConfigError(self._why_empty())
-
     def _excludes_its_ends(self) -> bool:
         """Whether the measured bounds leave nothing of the counts, whatever else is searched."""
-        if not self._measured_bounds() or "width" in self.dimensions.names:
+        if not self.is_measured or "width" in self.dimensions.names:
             return False
         smallest, largest = map(Hierarchy, self.counts.ends(()))
-        return any(self._too_large(smallest)) or any(self._too_small(largest))
+        return any(self._bounds.too_large(smallest)) or any(self._bounds.too_small(largest))
 
     def _why_empty(self) -> str:
         """Which of the measured bounds leave nothing, and the way out."""
-        is_short = self.counts.num() * (self.dimensions.size or 1) <= MAX_ENUMERATED
+        num = self.counts.num() * (self.dimensions.size or 1)
+        is_short = num <= MAX_ENUMERATED
         # where there is no end of settings, none of them changes what is measured
         listed = [{}] if self.dimensions.size is None else self.dimensions.combinations()
-        candidates = [
+        candidates = (
             Hierarchy(counts).with_settings(settings)
             for settings in listed
             for counts in (self.counts.listed() if is_short else self.counts.ends(()))
-        ]
-        measures: list[Measures] = []
-        for hierarchy in candidates:
-            with suppress(ConfigError):
-                measures.append(self._measured(hierarchy))
-        if not measures:
-            return f"no hierarchy is possible: {self.violation(candidates[-1])}"
-        num = len(measures) if is_short else self.counts.num() * (self.dimensions.size or 1)
-        measured = []
-        for name, lowest, highest in self._measured_bounds():
-            values = [getattr(measure, name) for measure in measures]
-            measured.append(
-                f"{name} {_range(lowest, highest)}, but they have {min(values)}..{max(values)}"
-            )
-        return (
-            f"none of the {num} hierarchies within num_blocks and constraint satisfies "
-            f"the measured bounds: must have {'; must have '.join(measured)}; widen one of them"
         )
-
-    def _excludes_all(self) -> str:
-        ranges = ", ".join(f"{low}..{high}" for low, high in self.config.num_blocks)
-        return (
-            f"constraint {self.config.constraint} with {self.num_shallow} shallow stages "
-            f"excludes every hierarchy within num_blocks {ranges}{self._total_bounds()}; allow "
-            "fewer blocks in shallow stages, more in deep ones, or set constraint = 'none'"
-        )
-
-    def _total_bounds(self) -> str:
-        lowest, highest = self.config.min_total_blocks, self.config.max_total_blocks
-        if lowest is None and highest is None:
-            return ""
-        return f" with {_range(lowest, highest)} blocks in all"
-
-
-def _told_by_plan(name: str) -> bool:
-    """Whether only the plan tells if two values of a setting are one network."""
-    setting = setting_of(name)
-    return setting is not None and setting.concerns != "layers"
+        return measured_bounds_exclude_all(self._bounds, candidates, None if is_short else num)
 
 
 def _satisfies(constraint: str, blocks: Blocks, num_shallow: int) -> bool:
@@ -446,18 +336,6 @@ def _satisfies(constraint: str, blocks: Blocks, num_shallow: int) -> bool:
         case "total":
             return sum(deep) >= sum(shallow)
     return True
-
-
-def _must_be(
-    name: str, lowest: float | None, highest: float | None, hierarchy: Hierarchy, value: float
-) -> str:
-    return f"{name} must be {_range(lowest, highest)}, but {hierarchy} has {value}"
-
-
-def _range(lowest: float | None, highest: float | None) -> str:
-    if lowest is None:
-        return f"at most {highest}"
-    return f"at least {lowest}" if highest is None else f"within {lowest}..{highest}"
 
 
 def _parameter(stage: int) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from dsaccel.config.own_settings import network_of, training_of
 from dsaccel.config.study import RunConfig, StudyConfig
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.study.record import TrialRecord
+from dsaccel.study.trial_record import TrialRecord
 
 
 def run_config(config: StudyConfig, hierarchy: str, result: dict[str, Any] | None) -> RunConfig:

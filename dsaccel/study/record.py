@@ -1,4 +1,5 @@
-"""The record of a study: the only place that knows the keys of what Optuna keeps of it.
+"""The record of a study: with `trial_record.py` the only place that knows the keys of what Optuna
+keeps of it.
 
 A study is a list of cohorts. The last one is named, with all that it holds, before it is trained,
 and marked as finished by the last thing that is written of it. Whoever proposes or prunes looks at
@@ -9,151 +10,25 @@ What is not recorded (yet), or is no finite number where there must be one, is N
 read at any moment.
 """
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from optuna import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
-from dsaccel.errors import StorageError
 from dsaccel.parts import BUILTIN, PartRef, load_class
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import Divergence, Exit
+from dsaccel.spec.rung import Exit
 from dsaccel.study.folder import StudyDir
-from dsaccel.study.heads import read_heads
+from dsaccel.study.trial_record import TrialRecord, finished_in_order, number, written_by_us
 
 SCHEMA = 2
 """Of the attributes that are written; 1, which had no number, knows no cohorts of trials."""
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """What is known of one trial."""
-
-    trial: FrozenTrial
-    folder: Path | None = None
-    """Of the files of heads; None: they are not needed."""
-
-    @property
-    def number(self) -> int:
-        return self.trial.number
-
-    @property
-    def name(self) -> str:
-        """The hierarchy as it is stored; a running trial knows its parameters before that."""
-        return str(self._attributes.get("hierarchy") or _blocks_of(self.trial.params))
-
-    @cached_property
-    def hierarchy(self) -> Hierarchy:
-        return Hierarchy.parse(self.name)
-
-    @property
-    def state(self) -> TrialState:
-        return self.trial.state
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether it was trained to its end or pruned."""
-        return self.trial.state in FINISHED
-
-    @property
-    def is_complete(self) -> bool:
-        return self.trial.state == TrialState.COMPLETE
-
-    @property
-    def value(self) -> float | None:
-        """Of a complete trial: the output layer's accuracy at the end."""
-        return number(self.trial.value) if self.is_complete else None
-
-    @property
-    def by_step(self) -> dict[int, float]:
-        """What pruning ranks by, at each rung."""
-        values = self.trial.intermediate_values.items()
-        return {step: value for step, value in values if number(value) is not None}
-
-    @property
-    def is_harvested(self) -> bool:
-        """Whether it was read on the way to others."""
-        return bool(self._attributes.get("harvested"))
-
-    @property
-    def is_reference(self) -> bool:
-        return bool(self._attributes.get("reference"))
-
-    @property
-    def is_feasible(self) -> bool:
-        return self._attributes.get("feasible") is not False
-
-    @property
-    def cohort(self) -> int:
-        """The number of its cohort; 0: not recorded."""
-        return int(number(self._attributes.get("cohort")) or 0)
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """Its cohort and its place in it: the same whenever a search was cut off."""
-        place = number(self._attributes.get("place"))
-        return self.cohort, self.number if place is None else int(place)
-
-    @property
-    def diverged(self) -> Divergence | None:
-        """Where its training left the finite numbers; such a trial is never the best."""
-        stored = self._attributes.get("diverged")
-        with _written_by_us("diverged"):
-            return Divergence(**stored) if isinstance(stored, Mapping) else None
-
-    def figure(self, name: str) -> float | None:
-        """A number that was measured or counted: one of `Figures`, or a cost."""
-        return number(self._attributes.get(name))
-
-    @property
-    def head_accuracies(self) -> list[list[float | None]]:
-        """Rungs x heads in order of depth, an output layer last; after a stage (sequential
-        schedule) the heads trained so far. Empty if the file is lost or damaged.
-        """
-        rungs = self._attributes.get("head_accuracies")  # of schema 1
-        rungs = self._heads.get("heads", []) if rungs is None else rungs
-        return [[number(accuracy) for accuracy in rung] for rung in rungs]
-
-    @property
-    def ensembles(self) -> list[float | None]:
-        """Of the last half of these heads, likewise; empty where none was read."""
-        return [number(accuracy) for accuracy in self._heads.get("ensemble", [])]
-
-    @property
-    def exits(self) -> dict[Exit, float | None]:
-        """The accuracy of each exit at the last rung; empty if it is not recorded."""
-        exits = self._attributes.get("exits") or {}
-        return {exit: number(accuracy) for exit, accuracy in exits.items()}
-
-    @cached_property
-    def _heads(self) -> dict[str, list[Any]]:
-        if self.folder is None:
-            return {}
-        return read_heads(self.folder, self.order, self._attributes.get("heads_sha256"))
-
-    @property
-    def head_stages(self) -> tuple[int, ...]:
-        """The stage of each local head, as in `Plan`; empty if it is not recorded."""
-        with _written_by_us("head_stages"):
-            return tuple(map(int, self._attributes.get("head_stages") or ()))
-
-    @property
-    def has_output(self) -> bool:
-        """Whether the output layer was trained: under some schedules it is the last to be."""
-        return "val_accuracy" in self._attributes
-
-    @property
-    def _attributes(self) -> dict[str, Any]:
-        return self.trial.user_attrs
 
 
 @dataclass(frozen=True)
@@ -243,7 +118,7 @@ class StudyRecord:
     @cached_property
     def parts(self) -> tuple[PartRef, ...]:
         """Those that are not shipped."""
-        with _written_by_us("parts"):
+        with written_by_us("parts"):
             return tuple(PartRef(**part) for part in self.attributes.get("parts") or ())
 
     @cached_property
@@ -266,7 +141,7 @@ class StudyRecord:
         if not isinstance(stored, Mapping):
             blocks = (number(self.attributes.get(f"blocks_{k}")) for k in ("trained", "separate"))
             return CohortRecord(0, (), True, *(num or 0 for num in blocks))
-        with _written_by_us("cohort"):
+        with written_by_us("cohort"):
             return CohortRecord(
                 int(stored["number"]),
                 tuple(map(Hierarchy.parse, stored["asked"])),
@@ -322,7 +197,7 @@ class StudyRecord:
         stored = self.attributes.get("confirmation")
         if stored is None:
             return None
-        with _written_by_us("confirmation"):
+        with written_by_us("confirmation"):
             for key in ("entries", "results", "decisions", "unread"):
                 list(stored[key])
         return stored
@@ -330,7 +205,7 @@ class StudyRecord:
     @property
     def test_readings(self) -> list[dict[str, Any]]:
         """Every look at the test split, oldest first."""
-        with _written_by_us("test_readings"):
+        with written_by_us("test_readings"):
             return [dict(reading) for reading in self.attributes.get("test_readings") or []]
 
     @property
@@ -368,44 +243,12 @@ class StudyRecord:
         return section if isinstance(section, Mapping) else {}
 
 
-def finished_in_order(
-    trials: Iterable[FrozenTrial], folder: Path | None = None
-) -> list[TrialRecord]:
-    """Those trained to their end or pruned, in the order of cohorts."""
-    records = (TrialRecord(trial, folder) for trial in trials)
-    return sorted((r for r in records if r.is_finished), key=lambda record: record.order)
-
-
-@contextmanager
-def _written_by_us(name: str) -> Iterator[None]:
-    """Refuse what someone else has put in the place of an attribute."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise StorageError(
-            f"attribute {name} of a study or a trial must be as dsaccel has written it, but: "
-            f"{error!r}; put a copy of the storage in its place"
-        ) from None
-
-
-def number(value: Any) -> float | None:
-    """The value if it is a finite number."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and math.isfinite(value) else None
-
-
 def _baseline(stored: Mapping[str, Any], hierarchy: Any) -> Baseline | None:
     accuracy = number(stored.get("val_accuracy"))
     if accuracy is None:
         return None
     sizes = (number(stored.get(name)) for name in ("num_parameters", "time_s"))
     return Baseline(str(hierarchy), accuracy, *sizes)
-
-
-def _blocks_of(params: Mapping[str, Any]) -> str:
-    prefix = "num_blocks_s"
-    stages = {int(name[len(prefix) :]): params[name] for name in params if name.startswith(prefix)}
-    return "-".join(str(stages[stage]) for stage in sorted(stages)) or "?"
 
 
 def _finite(value: Any) -> float:

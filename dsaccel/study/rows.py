@@ -11,7 +11,8 @@ from typing import Literal
 from optuna.trial import TrialState
 
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.study.record import StudyRecord, TrialRecord
+from dsaccel.study.record import StudyRecord
+from dsaccel.study.trial_record import TrialRecord
 
 Kind = Literal[
     "complete", "harvested", "reference", "infeasible", "pruned", "running", "waiting", "failed"

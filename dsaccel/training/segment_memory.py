@@ -75,9 +75,7 @@ def _count(
     segment: Segment, maps: Maps, training: TrainingConfig, machine: Machine
 ) -> SegmentMemory:
     counter = Counter(machine)
-    times: Times = {}
-    if not training.recompute:  # a block that is computed again begins twice
-        segment, times = shorten(segment)
+    segment, times = shorten(segment)
     with HollowMeter(counter), as_on_gpu(machine.device == "cuda"):
         features = Features(maps.empty(), None)
         labels_B = torch.zeros(maps.shape[0], dtype=torch.long)
