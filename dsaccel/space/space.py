@@ -224,7 +224,7 @@ class SearchSpace:
         fewest = Hierarchy(tuple(low for low, _ in self.config.num_blocks))
         smallest = [fewest.with_settings(own) for own in self.dimensions.combinations()]
         try:
-            if any(self._measured(h).fingerprint is None for h in smallest):
+            if any(self._bounds.of(h).fingerprint is None for h in smallest):
                 return False
         except ConfigError:  # there is no such network
             return False
