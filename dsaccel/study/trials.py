@@ -179,8 +179,9 @@ class Ledger:
             self.study.tell(trial.number, state=TrialState.FAIL)
 
     def hurry(self) -> None:
-        """Wait no more for a storage that is away: the process ends."""
+        """Wait no more for a storage that is away, and forget what it lacks: the process ends."""
         self._patience.end()
+        self._outbox.clear()
 
     def _reached(
         self, cohort: Cohort, hierarchy: Hierarchy, order: tuple[int, int]
