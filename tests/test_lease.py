@@ -71,6 +71,7 @@ def test_a_driver_that_slept_writes_nothing_after_another_one_took_over(shared, 
     ):
         for _ in run:
             pass
+    assert first.ledger.record().finished, "what another one wrote is still read"
     assert rows(second) == told
     finished = [row for row in told if row[0] != "FAIL"]
     assert finished == rows(searched("alone", **SHORT))

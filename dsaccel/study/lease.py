@@ -72,7 +72,7 @@ def folder_lock(directory: StudyDir) -> Iterator[None]:
         write_text(directory.driver, f"{_who(directory)}, since {utc_now()}")
         yield
         directory.driver.unlink(missing_ok=True)
-    except Exception:
+    except BaseException:
         directory.driver.unlink(missing_ok=True)
         if is_new:
             _leave_no_trace(directory)
