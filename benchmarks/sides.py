@@ -140,6 +140,8 @@ def read_attributes(trial: FrozenTrial, folder: Path) -> Iterator[tuple[str, str
     if rungs is None:
         cohort, place = (trial.user_attrs[name] for name in ("cohort", "place"))
         rungs = json.loads((folder / "heads" / f"{cohort}-{place}.json").read_text("utf-8"))
+    if isinstance(rungs, dict):  # with those of the ensemble beside them
+        rungs = rungs["heads"]
     for step, heads in enumerate(rungs, 1):
         yield f"heads {step}", repr(tuple(heads))
 

@@ -31,6 +31,8 @@ KINDS: dict[Kind, str] = {
     "optimizer": "dsaccel.optimizers:Optimizer",
     "lr_schedule": "dsaccel.lr_schedules:LRSchedule",
     "schedule": "dsaccel.schedules:Schedule",
+    "strategy": "dsaccel.search.strategies:Strategy",
+    "pruner": "dsaccel.search.pruners:Pruner",
     "data": "dsaccel.data.source:DataSource",
 }
 """The class that every part of a kind derives from, as `module:Class`."""
@@ -71,6 +73,19 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "simultaneous": "dsaccel.schedules.simultaneous:Simultaneous",
         "sequential": "dsaccel.schedules.sequential:Sequential",
     },
+    "pruner": {
+        "halving": "dsaccel.search.pruners.halving:Halving",
+        "percentile": "dsaccel.search.pruners.percentile:Percentile",
+        "none": "dsaccel.search.pruners.none:Nobody",
+    },
+    "strategy": {
+        "exhaustive": "dsaccel.search.strategies.exhaustive:Exhaustive",
+        "tpe": "dsaccel.search.strategies.tpe:Tpe",
+        "gp": "dsaccel.search.strategies.gp:Gp",
+        "nsga2": "dsaccel.search.strategies.nsga2:Nsga2",
+        "random": "dsaccel.search.strategies.random:Random",
+        "beam": "dsaccel.search.strategies.beam:Beam",
+    },
     "data": {
         "digits": "dsaccel.data.sources.digits:Digits",
         **dict.fromkeys(
@@ -108,13 +123,13 @@ class NamesPart:
 
         return no_info_after_validator_function(self.check, handler(source))
 
-    def check(self, name: str) -> str:
-        """The name, if there may be such a part; nothing is imported.
+    def check(self, name: str | None) -> str | None:
+        """The name, if there may be such a part or none is named; nothing is imported.
 
         Raises:
             ValueError: if there is none.
         """
-        if self.or_else is None and not self.is_part(name):
+        if name is not None and self.or_else is None and not self.is_part(name):
             known = ", ".join(BUILTIN[self.kind])
             raise ValueError(f"must be one of {known}, or an import path as ./mine.py:Mine")
         return name
@@ -145,11 +160,11 @@ def load_class(kind: Kind, name: str) -> type[Any]:
     path = BUILTIN[kind].get(name)
     if path is None:
         try:
-            path = NamesPart(kind).check(name)
+            NamesPart(kind).check(name)
         except ValueError as error:
             raise ConfigError(f"{kind} {error}, but got {name!r}") from None
         _refuse_untrusted(kind, name)
-    base, part = import_attribute(KINDS[kind]), _imported(kind, path)
+    base, part = import_attribute(KINDS[kind]), _imported(kind, path or name)
     if not (isinstance(part, type) and issubclass(part, base)):
         expected = KINDS[kind].replace(":", ".")
         raise ConfigError(f"{kind} {name} must be a class derived from {expected}, but is {part!r}")
@@ -172,7 +187,7 @@ def part_of(section: "BaseModel", kind: Kind, name: str | None = None) -> Any:
         ConfigError: as `load_part`.
     """
     chosen: str = name or getattr(section, kind)
-    table = "lr_options" if kind == "lr_schedule" else f"{kind}_options"
+    table = {"lr_schedule": "lr_options", "pruner": "options"}.get(kind, f"{kind}_options")
     part, options = load_class(kind, chosen), dict(getattr(section, table))
     for option in sorted(part.model_fields.keys() & type(section).model_fields.keys()):
         if option in options:

@@ -1,5 +1,7 @@
 """A checkpoint is taken up by the cohort that it was saved of, and by no other."""
 
+import zipfile
+
 import pytest
 import torch
 from helpers import NETWORK, TRAINING, H, cohort, plans
@@ -12,6 +14,7 @@ from dsaccel.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from dsaccel.training.learner import Learner
 
 NAMES = (H("1-1-2"), H("1-2-1"))
 
@@ -49,7 +52,7 @@ def test_a_file_that_is_none_is_not_read(tmp_path, content):
     torch.save(content, path)
     fresh = cohort(plans(*NAMES))
     assert not load_checkpoint(path, key(), fresh)
-    assert fresh.step == 0
+    assert fresh.at_rest
 
 
 def test_another_cohorts_is_not_read(tmp_path):
@@ -60,7 +63,7 @@ def test_another_cohorts_is_not_read(tmp_path):
     save_checkpoint(path, mine, saved)
     assert not load_checkpoint(path, checkpoint_key("study", other), other)
     assert load_checkpoint(path, checkpoint_key("study", fresh), fresh)
-    assert (fresh.step, other.step) == (1, 0)
+    assert len(list(fresh.rungs())) == len(list(other.rungs())) == TRAINING.epochs
 
 
 def damage(path):
@@ -73,8 +76,12 @@ def damage(path):
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_then_to_the_beginning(
-    tmp_path, caplog
+    tmp_path, caplog, monkeypatch
 ):
+    begin, epochs = Learner.start_epoch, []
+    monkeypatch.setattr(
+        Learner, "start_epoch", lambda self, epoch: (epochs.append(epoch), begin(self, epoch))[1]
+    )
     path, saved = tmp_path / "checkpoint.pt", cohort(plans(*NAMES))
     mine = checkpoint_key("study", saved)
     expected = []
@@ -85,9 +92,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_then_to_the_beginn
     for start in (2, 1, 0):
         resumed = cohort(plans(*NAMES))
         assert load_checkpoint(path, mine, resumed) == (start > 0)
-        assert resumed.step == start
-        list(resumed.rungs())
-        assert resumed.history == expected
+        epochs.clear()
+        assert list(resumed.rungs()) == expected
+        assert min(epochs) == start + 1
         assert len(caplog.records) == {2: 0, 1: 1, 0: 3}[start]
         if start:
             damage({2: path, 1: tmp_path / "checkpoint-before.pt"}[start])
@@ -96,16 +103,35 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_then_to_the_beginn
 
 def test_a_cohort_is_saved_when_it_is_time(tmp_path, monkeypatch):
     path, training = tmp_path / "checkpoint.pt", cohort(plans(*NAMES))
-    checkpoints = Checkpoints(path, "study", training)
-    next(training.rungs())
-    checkpoints.save()
+    training.save(now=True)  # nobody keeps it
+    Checkpoints(path, "study", training)
+    rungs = training.rungs()
+    next(rungs)
+    next(rungs)
     assert not path.exists()
-    checkpoints.save(now=True)
+    training.save(now=True)
     assert is_whole(path)
     path.unlink()
     monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0.0)
-    Checkpoints(path, "study", cohort(plans(*NAMES))).save()
-    assert is_whole(path)
+    often = cohort(plans(*NAMES))
+    Checkpoints(path, "study", often)
+    saved = [path.exists() for _ in often.rungs()]
+    assert saved == [False, True, True]
+
+
+def test_going_on_makes_no_learner_of_what_was_retired_and_yields_the_rungs_again(tmp_path):
+    path, saved, resumed = tmp_path / "checkpoint.pt", *(cohort(plans(*NAMES)) for _ in range(2))
+    rungs = saved.rungs()
+    first = next(rungs)
+    saved.retire({NAMES[0]})
+    save_checkpoint(path, "key", saved)
+    assert load_checkpoint(path, "key", resumed)
+    again = resumed.rungs()
+    assert next(again) == first
+    resumed.retire({NAMES[0]})
+    assert list(again) == list(rungs)
+    assert set(resumed.learners) == set(resumed.trie.nodes())
+    assert resumed.blocks == saved.blocks
 
 
 def test_a_checkpoint_is_mapped_and_copied_to_the_device_piece_by_piece(tmp_path, monkeypatch):
@@ -118,9 +144,26 @@ def test_a_checkpoint_is_mapped_and_copied_to_the_device_piece_by_piece(tmp_path
     monkeypatch.setattr(
         torch, "load", lambda *args, **way: (ways.append(way), load(*args, **way))[1]
     )
-    peak = profiled_peak_bytes(lambda: load_checkpoint(path, mine, fresh))
+    assert load_checkpoint(path, mine, fresh)
+    next(fresh.rungs())
+    weights = sum(
+        t.nbytes
+        for each in saved.learners.values()
+        for u in each.units
+        for t in u.state_dict().values()
+    )
+    peak = profiled_peak_bytes(lambda: fresh.learners)
     assert ways == [{"map_location": "cpu", "weights_only": True, "mmap": True}]
     adams = [adam for learner in fresh.learners.values() for adam in learner.optimizers]
     averages = [t for adam in adams for state in adam.state.values() for t in state.values()]
     # beside the file that is mapped only what stays
-    assert peak - path.stat().st_size <= 1.05 * sum(t.nbytes for t in averages)
+    assert peak - path.stat().st_size <= 1.05 * (weights + sum(t.nbytes for t in averages))
+
+
+def test_a_file_whose_names_are_damaged_is_not_whole(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("\u00e4.pkl", b"state")
+    assert is_whole(path)
+    path.write_bytes(path.read_bytes().replace("\u00e4".encode(), b"\xff\xfe"))
+    assert not is_whole(path)

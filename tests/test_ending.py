@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import tomli_w
+import torch
+from safetensors.torch import load_file
 from test_cli import dsaccel, run, states_of
 from tiny_study import write_study
 
@@ -18,8 +20,23 @@ from dsaccel.config.toml import parse_override, read_toml
 from dsaccel.errors import ConfigError
 from dsaccel.study.folder import StudyDir
 from dsaccel.text import printable, redacted
+from dsaccel.training.checkpoint import is_whole
 
 URL = "postgresql+psycopg://me:CANARY@host/db"
+TRAINED = (
+    "--data",
+    "digits",
+    "--train-images",
+    "200",
+    "--epochs",
+    "4",
+    "--batch-size",
+    "32",
+    "--width",
+    "0.125",
+    "--threads",
+    "1",
+)
 LONG = ("--set", "training.epochs=500", "--study-name", "long")
 
 
@@ -50,6 +67,30 @@ def test_a_terminal_that_hangs_up_ends_a_search_as_sigterm_does():
     assert process.returncode == 129
     assert "stopped; continue with: dsaccel search tiny" in err
     assert set(states_of("long")) == {"FAIL"}
+    # it is saved every minute, and was younger
+    assert is_whole(StudyDir("long").checkpoint)
+
+
+def test_a_training_that_was_terminated_goes_on_where_it_was_and_comes_to_the_same():
+    def train(name, stop_after=None):
+        args = ["1-1-1", *TRAINED, "-o", f"{name}.safetensors", "--schedule", "sequential"]
+        with subprocess.Popen(
+            dsaccel("train", *args), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            if stop_after:
+                assert process.stderr is not None
+                assert any(stop_after in line for line in process.stderr)
+                process.send_signal(signal.SIGTERM)
+            process.communicate()
+        return process.returncode
+
+    assert train("whole") == 0
+    assert train("cut", stop_after="stage 1/") == 143
+    assert is_whole(Path("cut.checkpoint.pt"))
+    assert train("cut") == 0
+    assert not Path("cut.checkpoint.pt").exists()
+    weights, others = (load_file(f"{name}.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
 def test_signals_that_follow_the_first_end_the_process_at_once_and_without_a_traceback():

@@ -98,7 +98,7 @@ def test_a_harvested_network_without_an_output_layer_goes_with_its_last_block():
     assert made.harvested == [H("1-1-1")]
     rungs = made.rungs()
     next(rungs)
-    made.trie.retire({H("1-1-2")})
+    made.retire({H("1-1-2")})
     # its last block would be trained for nobody who asked
     assert made.trie.living == [H("1-2-1")]
     next(rungs)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tiny_study import searched
 
 from dsaccel import imports
 from dsaccel.testing import check_part
@@ -16,6 +17,8 @@ PARTS = {
     "preact.py": ("family", "PreAct", {}),
     "rms.py": ("optimizer", "RMS", {"alpha": 0.9}),
     "halving.py": ("lr_schedule", "Halving", {"every": 1}),
+    "climb.py": ("strategy", "Climb", {"most": 6}),
+    "margin.py": ("pruner", "Margin", {"points": 0.05}),
 }
 
 
@@ -30,3 +33,21 @@ def test_an_example_is_complete_and_keeps_the_contract(file, tmp_path, monkeypat
     Path(file).write_text(EXAMPLES[file])
     kind, name, options = PARTS[file]
     check_part(kind, f"./{file}:{name}", options)
+
+
+def test_a_search_by_a_strategy_and_a_pruner_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(imports, "_trusted", {})
+    for file in ("climb.py", "margin.py"):
+        Path(file).write_text(EXAMPLES[file])
+    imports.trust(["./climb.py:Climb", "./margin.py:Margin"], tmp_path)
+    budget = {"n_trials": 8, "cohort_size": 2, "baseline": False, "strategy": "./climb.py:Climb"}
+    pruning = {"kind": "./margin.py:Margin", "options": {"points": 1e-9}, "grace_epochs": 1}
+    found = searched("own", budget=budget, pruning=pruning)
+    assert {t.state.name for t in found.ledger.record().trained} == {"COMPLETE", "PRUNED"}
+    parts = found.study.user_attrs["parts"]
+    assert [(p["kind"], p["name"]) for p in parts] == [
+        ("strategy", "./climb.py:Climb"),
+        ("pruner", "./margin.py:Margin"),
+    ]
+    assert all(len(p["sha256"]) == 64 for p in parts)

@@ -43,7 +43,7 @@ def test_a_graph_trains_as_single_launches_do(precision):
         cohort = Cohort(networks, training, data, seed=1, device=torch.device("cuda"))
         rungs = cohort.rungs()
         next(rungs)
-        cohort.trie.retire({H("2-1-1")})
+        cohort.retire({H("2-1-1")})
         *_, last = rungs
         ends.append((last.accuracies, tensors(cohort, H("1-1-2")), tensors(cohort, H("1-2-1"))))
     (accuracies, *plain), *others = ends

@@ -73,7 +73,7 @@ def test_a_cohort_learns_from_recorded_steps_what_it_learns_anyway(precision):
         whole = cohort(plans("1-1-2", "1-2-1", "2-1-1"), training, data=data)
         rungs = simultaneous(whole.trie, whole.learners, data, 3, recorder=used)
         next(rungs)
-        whole.trie.retire({H("2-1-1")})
+        whole.retire({H("2-1-1")})
         *_, last = rungs
         state = [
             value

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import NamedTuple
 
 import optuna
 import pytest
@@ -18,8 +19,8 @@ from dsaccel.analysis.replay_policies import policies
 from dsaccel.cli.app import app
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
-from dsaccel.search.optuna_pruners import OptunaJudge, make_pruner, pruner_names
-from dsaccel.search.pruners import prefixes_at, rung_steps
+from dsaccel.search.pruners import Judge, Race, find_pruner, prefixes_at, rung_steps
+from dsaccel.search.pruners.optunas import make_pruner, pruner_names
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training import descent
@@ -46,15 +47,17 @@ def finished(hierarchy, values, state=TrialState.COMPLETE):
 
 
 def judge(pruning, earlier=(), names=NAMES, training=TRAINING, references=()):
-    return OptunaJudge(
-        pruning,
-        earlier,
-        names,
-        SPACE.distributions(),
-        training=training,
-        prune_at=rung_steps(pruning, training, 3),
-        references=references,
-    )
+    stops = rung_steps(pruning, training, 3)
+    race = Race(names, earlier, SPACE.distributions(), training, stops, references)
+    return Judged(find_pruner(pruning).judge(race), training)
+
+
+class Judged(NamedTuple):
+    judge: Judge
+    training: TrainingConfig
+
+    def losers(self, step, values):
+        return self.judge.losers(step, values, prefixes_at(step, values, self.training))
 
 
 def test_every_pruner_of_optuna_that_stands_alone_can_be_named():
@@ -62,9 +65,9 @@ def test_every_pruner_of_optuna_that_stands_alone_can_be_named():
         *("HyperbandPruner", "MedianPruner", "NopPruner", "PercentilePruner"),
         *("SuccessiveHalvingPruner", "ThresholdPruner", "WilcoxonPruner"),
     }
-    pruner = make_pruner(optunas("MedianPruner", n_startup_trials=4))
+    pruner = make_pruner("MedianPruner", {"n_startup_trials": 4})
     assert isinstance(pruner, optuna.pruners.MedianPruner)
-    make_pruner(optunas("WilcoxonPruner"))  # experimental, without a warning
+    make_pruner("WilcoxonPruner", {})  # experimental, without a warning
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,7 @@ def test_every_pruner_of_optuna_that_stands_alone_can_be_named():
 )
 def test_what_optuna_does_not_have_is_one_clear_line(pruning, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        make_pruner(pruning)
+        find_pruner(pruning)
     assert "\n" not in str(caught.value)
 
 

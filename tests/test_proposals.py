@@ -14,6 +14,8 @@ from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan
 from dsaccel.search import proposals, suggestions
 from dsaccel.search.proposals import next_cohort, propose, shared_blocks
+from dsaccel.search.strategies.gp import Gp
+from dsaccel.search.strategies.tpe import Tpe
 from dsaccel.space.bounds import Measures
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import COSTS
@@ -72,7 +74,7 @@ def test_an_exhausted_space_proposes_nothing():
 
 
 def test_all_that_is_left_is_taken_in_order_without_a_sampler(monkeypatch):
-    monkeypatch.setattr(suggestions, "SAMPLERS", {"tpe": None})
+    monkeypatch.setattr(Tpe, "sampler", None)
     space = make_space()
     feasible = space.feasible() or []
     trials = [make_trial(space, h, n) for n, h in enumerate(feasible[20:])]
@@ -147,7 +149,7 @@ def test_a_sampler_that_only_repeats_itself_falls_back_to_unseen_ones(monkeypatc
             Stuck.num_asked += 1
             return 1
 
-    monkeypatch.setattr(suggestions, "SAMPLERS", {"tpe": lambda seed: Stuck(seed=seed)})
+    monkeypatch.setattr(Tpe, "sampler", lambda self, seed: Stuck(seed=seed))
     space = make_space()
     trials = [make_trial(space, h, n) for n, h in enumerate((space.feasible() or [])[:10])]
     cohort = propose(space, trials, 3, seed=1)
@@ -231,7 +233,7 @@ def test_optuna_is_silent_and_its_verbosity_is_the_user_s():
 
 def test_an_unknown_strategy_is_refused():
     known = "exhaustive, tpe, gp, nsga2, random, beam"
-    with pytest.raises(ConfigError, match=f"strategy must be one of {known}, but got 'grid'"):
+    with pytest.raises(ConfigError, match=f"strategy must be one of {known}, or an import"):
         propose(make_space(), [], 1, seed=1, strategy="grid")
 
 
@@ -280,7 +282,7 @@ def test_gp_goes_uphill_from_complete_and_pruned_trials(state):
 def test_gp_knows_what_of_a_cohort_is_running_already():
     space = make_space(((1, 6),) * 3)
     trials = search(space, 12, 12, strategy="random")
-    study = suggestions._replay(space, trials, suggestions.SAMPLERS["gp"](1))
+    study = suggestions._replay(space, trials, Gp().sampler(1))
     first = next(suggestions._nearest_suggestions(study, space, {Hierarchy((3, 3, 3))}))
     asked, running = study.get_trials(deepcopy=False)[12:]
     assert (asked.state, running.state) == (TrialState.FAIL, TrialState.RUNNING)

@@ -429,7 +429,7 @@ def test_the_strategy_proposes_and_is_kept_when_the_study_is_continued(monkeypat
 
 
 def proposed(search):
-    return list(map(str, search._next_cohort().asked))
+    return list(map(str, search.loop.next().asked))
 
 
 def read_harvest(search):

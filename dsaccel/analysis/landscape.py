@@ -12,7 +12,7 @@ from pathlib import Path
 from dsaccel.config.study import BudgetConfig, ConfirmConfig, PruningConfig, StudyConfig
 from dsaccel.config.toml import differences
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
-from dsaccel.parts import part_of
+from dsaccel.parts import load_class, part_of
 from dsaccel.planner import Planner
 from dsaccel.schedules import Schedule
 from dsaccel.space.space import SearchSpace
@@ -247,7 +247,9 @@ def _check_exhaustive(
         return
     shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
     options = ["--n-trials", str(len(wanted))]
-    if config.pruning.kind != "none" or config.budget.strategy == "beam":
+    strategy = config.budget.strategy
+    decides = strategy is not None and load_class("strategy", strategy).decides
+    if config.pruning.kind != "none" or decides:
         # neither can be changed within a study
         options += ["--strategy", "exhaustive", "--cohort-size", str(len(wanted)), "--no-confirm"]
         options += ["--set", _no_pruning(config), "--study-name", f"{study.name}-landscape"]

@@ -26,7 +26,7 @@ from dsaccel.analysis.agreement import (
     share_of_best,
 )
 from dsaccel.config.study import PruningConfig
-from dsaccel.search.pruners import losers, prefixes_at, rung_steps
+from dsaccel.search.pruners import find_pruner, prefixes_at, rung_steps
 from dsaccel.spec.rung import RankedBy
 from dsaccel.statistics import Interval, resampled
 
@@ -168,7 +168,8 @@ def _prune(
     """Take the losers of a rung out of `living` (N,), in place."""
     left = [h for h, lives in zip(ranks.hierarchies, living, strict=True) if lives]
     prefixes = prefixes_at(step, left, ranks.landscape.config.training)
-    stopped = set(losers(dict(zip(left, values[living], strict=True)), pruning, prefixes))
+    read = dict(zip(left, values[living], strict=True))
+    stopped = set(find_pruner(pruning).losers(step, read, prefixes))
     living &= [h not in stopped for h in ranks.hierarchies]
 
 

@@ -1,30 +1,31 @@
-"""Replay a search on a landscape: the rules of the real one, with a table in place of training.
+"""Replay a search on a landscape: the search's own loop, with a table in place of training.
 
-Cohorts, pruning, harvest and sharing are those of `search`, by the same functions (`next_cohort`,
-`losers`, `rung_steps`, `Trie`), so a replay makes the proposals and reads the values of a real
-search of the same settings. What it costs is counted in blocks trained.
+So a replay makes the proposals and reads the values of a real search of the same settings. What it
+costs is counted in blocks trained.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dsaccel.analysis.landscape import Landscape
-from dsaccel.config.study import PruningConfig
+from dsaccel.config.study import BudgetConfig, PruningConfig
 from dsaccel.errors import ConfigError
-from dsaccel.search.beam import beam_config, beam_losers
-from dsaccel.search.optuna_pruners import OptunaJudge, make_pruner
-from dsaccel.search.proposals import STRATEGIES, next_cohort
-from dsaccel.search.pruners import losers, rung_steps
+from dsaccel.parts import load_class, part_of
+from dsaccel.schedules import Schedule
+from dsaccel.search.loop import Loop
+from dsaccel.search.pruners import find_pruner
+from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan, Segment
-from dsaccel.spec.rung import Rung
-from dsaccel.spec.trie import Node, Trie
+from dsaccel.spec.rung import RankedBy, Read, Rung
+from dsaccel.spec.trie import Trie
+from dsaccel.study.record import NO_COHORT, CohortRecord
 from dsaccel.study.trial_record import TrialRecord
+from dsaccel.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,11 @@ class Oracle:
                     f"{landscape.config.training.step_name}, but seed {seed} lacks {len(missing)} "
                     f"({', '.join(missing[:3])}); write it again with: dsaccel landscape STUDY"
                 )
-        self.rungs = {seed: _rungs(landscape, seed) for seed in self.seeds}
-        """Of all networks at once, by seed and step."""
+        self.rungs = {
+            ahead: {seed: _rungs(landscape, seed, looks_ahead=ahead) for seed in self.seeds}
+            for ahead in {False, not landscape.schedule.all_at_once}
+        }
+        """Of all networks at once, as a beam reads them or not, by seed and step."""
         self.optimum = {seed: landscape.optimum(seed) for seed in self.seeds}
         self.num_blocks = Trie({h: self.plan(h) for h in feasible}).blocks_trained
         """Blocks of all feasible hierarchies in one trie."""
@@ -99,204 +103,170 @@ class Replay:
         Raises:
             ConfigError: an unknown strategy, or too few trials.
         """
-        if policy.strategy not in STRATEGIES:
-            known = ", ".join(STRATEGIES)
-            raise ConfigError(f"strategy must be one of {known}, but got {policy.strategy!r}")
-        if policy.pruning.is_optunas:
-            make_pruner(policy.pruning)
+        strategy = load_class("strategy", policy.strategy)
+        find_pruner(policy.pruning)
         landscape, space = oracle.landscape, oracle.space
-        if policy.strategy == "beam" and landscape.schedule.all_at_once:
+        if strategy.decides and landscape.schedule.all_at_once:
             raise ConfigError(
-                "strategy beam builds on finished stages, so the landscape must be of a study with "
-                f"the sequential schedule, but it is {landscape.config.training.schedule}; choose "
-                "another landscape or strategy"
+                f"strategy {policy.strategy} builds on finished stages, so the landscape must be "
+                "of a study with the sequential schedule, but it is "
+                f"{landscape.config.training.schedule}; choose another landscape or strategy"
             )
-        if policy.strategy == "beam":
-            beam_config(landscape.config.model_copy(update={"pruning": policy.pruning}))
         num_outside = sum(space.violation(h) is not None for h in space.references)
         if policy.n_trials <= num_outside or policy.cohort_size < 1:
             raise ConfigError(
                 f"n_trials must be more than the {num_outside} references outside the constraint, "
                 f"and cohort_size at least 1, but got {policy.n_trials} and {policy.cohort_size}"
             )
-        self.oracle = oracle
-        self.policy = policy
-        self.seed = seed
-        self.trials: list[FrozenTrial] = []
-        """As a real search stores them, without what is not read by it."""
+        self.oracle, self.policy = oracle, policy
         self._table_seed = oracle.table_seed(seed)
-        self._table = landscape.accuracies[self._table_seed]
-        self._rungs = oracle.rungs[self._table_seed]
-        self._distributions = space.distributions()
-        num_stages = len(landscape.config.space.num_blocks)
-        prune_at = rung_steps(policy.pruning, landscape.config.training, num_stages)
-        if policy.strategy == "beam":
-            prune_at = tuple(range(1, num_stages))
-        self._stops = (*prune_at, landscape.num_steps)
-        self._block_steps: float = 0
-        self._ahead: dict[int, float] = {}
-        """Blocks of nodes (by number) whose first unit a beam has trained ahead of their stage."""
+        self._table = Table(oracle.rungs[strategy.decides][self._table_seed])
+        self.notes = Notes(space, policy.pruning.ranked_by(landscape.config.network.output))
+        chosen = {name: getattr(policy, name) for name in ("strategy", "cohort_size", "n_trials")}
+        if policy.beam_width is not None:
+            chosen["beam_width"] = policy.beam_width
+        budget = BudgetConfig().model_copy(update=chosen)
+        searched = {"budget": budget, "pruning": policy.pruning, "seed": seed}
+        config = landscape.config.model_copy(update=searched)
+        config = part_of(budget, "strategy").prepared(config)
+        self._loop = Loop(config, space, oracle.plan, self.notes)
 
     def marks(self) -> Iterator[Mark]:
         """Search on, a cohort at a time, until the budget is spent or the space is exhausted."""
-        while cohort := next_cohort(
-            self.oracle.space,
-            self.trials,
-            cohort_size=self.policy.cohort_size,
-            n_trials=self.policy.n_trials,
-            seed=self.seed,
-            strategy=self.policy.strategy,
-        ):
-            self._train(cohort)
-            yield Mark(self._blocks, self._regret, self._num_trained)
+        while (cohort := self._loop.next()).asked:
+            *_, run = self._loop.train(cohort.asked, self._table)
+            self.notes.finish(cohort, run)
+            yield Mark(self.notes.cohort.blocks_trained, self._regret, self._num_trained)
 
     @property
-    def _blocks(self) -> float:
-        training = self.oracle.landscape.config.training
-        return self._block_steps / (
-            training.epochs if self.oracle.landscape.schedule.all_at_once else 1
-        )
+    def trials(self) -> list[FrozenTrial]:
+        """As Optuna has them."""
+        return [record.trial for record in self.notes.told]
 
     @property
     def _regret(self) -> float:
-        networks, space = self.oracle.landscape.networks, self.oracle.space
-        values = (
-            trial.value
-            for trial in self.trials
-            if trial.state == TrialState.COMPLETE
-            and networks[space.from_params(trial.params)].is_feasible
-        )
+        networks = self.oracle.landscape.networks
+        values = (trial.value for trial in self.notes.told if networks[trial.hierarchy].is_feasible)
         best = max((value for value in values if value is not None), default=math.nan)
         return self.oracle.optimum[self._table_seed] - best
 
     @property
     def _num_trained(self) -> int:
-        return sum(not TrialRecord(trial).is_harvested for trial in self.trials)
+        return sum(not trial.is_harvested for trial in self.notes.told)
 
-    def _train(self, hierarchies: list[Hierarchy]) -> None:
-        """Read a cohort's rungs off the table, prune at them, and keep its trials."""
-        plan, space = self.oracle.plan, self.oracle.space
-        known = {space.from_params(trial.params) for trial in self.trials}
-        trie = Trie({h: plan(h) for h in hierarchies})
-        harvested = [
-            h
-            for h in space.harvestable(hierarchies)
-            if h not in known and trie.add_harvest(h, plan(h))
-        ]
-        pruned: dict[Hierarchy, int] = {}
-        self._judge = self._make_judge(hierarchies)
-        for before, step in itertools.pairwise((0, *self._stops)):
-            self._count(trie, before, step)
-            if step < self._stops[-1]:
-                stopped = self._losers(trie, before, step)
-                pruned |= dict.fromkeys(stopped, step)
-                trie.retire(set(stopped))
-        living = set(trie.living)
-        for h in hierarchies:
-            self._tell(h, pruned.get(h), harvested=False)
-        for h in harvested:
+
+class Notes:
+    """The trials of a replay, as a real search stores them but for what it does not read."""
+
+    def __init__(self, space: SearchSpace, by: RankedBy) -> None:
+        self._space = space
+        self._by: RankedBy = by
+        self._distributions = space.distributions()
+        self.told: list[TrialRecord] = []
+        self.wanted: list[Hierarchy] = []
+        self.cohort: CohortRecord = NO_COHORT
+        self._read: dict[Hierarchy, dict[int, float]] = {}
+        """What the cohort's hierarchies were ranked by, at each rung."""
+        self._pruned: set[Hierarchy] = set()
+
+    def report(self, step: int, values: Mapping[Hierarchy, float]) -> None:
+        for h, value in values.items():
+            self._read.setdefault(h, {})[step] = value
+
+    def retire(self, run: Run, pruned: Collection[Hierarchy]) -> None:
+        self._pruned |= set(pruned)
+        run.retire(pruned)
+
+    def finish(self, record: CohortRecord, run: Run) -> None:
+        """Note what a cohort has come to."""
+        last = run.history[-1]
+        for h in record.asked:
+            if h in self._pruned:
+                self._tell(h, None, self._read[h])
+            else:
+                self._tell(h, last.objective(h), self._read[h])
+        living = set(run.trie.living)
+        for h in run.harvested:
             if h in living:
-                self._tell(h, None, harvested=True)
+                read = {r.step: r.ranked(h, self._by) for r in run.history if h in r.accuracies}
+                self._tell(h, last.objective(h), read, harvested=True)
+        self._read, self._pruned = {}, set()
+        self.cohort = record.finished(run.blocks_trained, run.trie.blocks_separate)
 
-    def _count(self, trie: Trie, before: int, step: int) -> None:
-        """Add the blocks that learn from one rung to the next."""
-        if self._is_sequential:
-            nodes = [node for node in trie.nodes() if before < node.stage <= step]
-            self._block_steps += sum(n.num_blocks - self._ahead.pop(n.number, 0) for n in nodes)
-            if self.policy.strategy == "beam":
-                self._look_ahead(trie, step)
-        else:
-            self._block_steps += sum(n.num_blocks for n in trie.nodes()) * (step - before)
-
-    def _look_ahead(self, trie: Trie, step: int) -> None:
-        """Count the first unit after each beginning."""
-        for node in trie.nodes():
-            is_first = node.stage == step + 1 and node.parent and node.parent.stage == step
-            # the output layer has no blocks, and no local heads
-            if is_first and node.num_blocks:
-                self._ahead[node.number] = node.num_blocks / len(node.segment.heads)
-                self._block_steps += self._ahead[node.number]
-
-    def _losers(self, trie: Trie, before: int, step: int) -> list[Hierarchy]:
-        """As the search: references are never pruned, nor is who has no trained head yet."""
-        if self._judge is not None:
-            for rung in range(before + 1, step):
-                self._judge.losers(rung, self._values(trie, rung))
-            return self._judge.losers(step, self._values(trie, step))
-        references = self.oracle.space.references
-        if self.policy.beam_width is not None:
-            networks = self.oracle.landscape.networks
-            firsts = {h: self._value(h, step) for h in trie.asked if networks[h].is_feasible}
-            stopped = beam_losers(firsts, step, self.policy.beam_width)
-            return [h for h in stopped if h not in references]
-        values = {h: v for h, v in self._values(trie, step).items() if h not in references}
-        return losers(values, self.policy.pruning, self._prefixes(trie, step))
-
-    def _values(self, trie: Trie, step: int) -> dict[Hierarchy, float]:
-        return {h: self._value(h, step) for h in trie.asked if step in self._table[h]}
-
-    def _value(self, hierarchy: Hierarchy, step: int) -> float:
-        """What is ranked and recorded: of a beam, the first unit after the stages so far."""
-        if self.policy.strategy == "beam" and step < self._stops[-1]:
-            num_heads = self.oracle.plan(hierarchy).num_heads(step)
-            return self._table[hierarchy][step + 1][num_heads]
-        exit = self.oracle.landscape.config.network.output
-        return self._rungs[step].ranked(hierarchy, self.policy.pruning.ranked_by(exit))
-
-    def _make_judge(self, hierarchies: list[Hierarchy]) -> OptunaJudge | None:
-        if not self.policy.pruning.is_optunas:
-            return None
-        config = self.oracle.landscape.config
-        return OptunaJudge(
-            self.policy.pruning,
-            self.trials,
-            hierarchies,
-            self._distributions,
-            training=config.training,
-            prune_at=self._stops[:-1],
-            references=self.oracle.space.references,
-        )
-
-    def _prefixes(self, trie: Trie, step: int) -> dict[Hierarchy, int]:
-        """Equal for those who are one network so far; see `Cohort.prefixes`."""
-
-        def is_trained(node: Node) -> bool:
-            return not self._is_sequential or node.stage <= step
-
-        last: dict[Hierarchy, int] = {}
-        for h in trie.living:
-            numbers = [node.number for node in trie.path(h) if is_trained(node)]
-            last[h] = numbers[-1] if numbers else -1
-        return last
-
-    def _tell(self, hierarchy: Hierarchy, pruned_at: int | None, *, harvested: bool) -> None:
-        values = {
-            step: self._value(hierarchy, step)
-            for step in self._table[hierarchy]
-            if pruned_at is None or step <= pruned_at
-        }
-        is_complete = pruned_at is None
-        last = self._rungs[self._stops[-1]]
-        value = last.objective(hierarchy) if is_complete else values[pruned_at]
+    def _tell(
+        self,
+        hierarchy: Hierarchy,
+        value: float | None,
+        read: dict[int, float],
+        *,
+        harvested: bool = False,
+    ) -> None:
+        """Note one trial; of one that was pruned, the value is the last that was read."""
         trial = create_trial(
-            state=TrialState.COMPLETE if is_complete else TrialState.PRUNED,
-            value=value,
-            params=self.oracle.space.to_params(hierarchy),
+            state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
+            value=read[max(read)] if value is None else value,
+            params=self._space.to_params(hierarchy),
             distributions=self._distributions,
             user_attrs={"hierarchy": str(hierarchy)} | ({"harvested": True} if harvested else {}),
-            intermediate_values=values,
+            intermediate_values=read,
         )
-        trial.number = len(self.trials)
-        self.trials.append(trial)
-
-    @property
-    def _is_sequential(self) -> bool:
-        return not self.oracle.landscape.schedule.all_at_once
+        trial.number = len(self.told)
+        self.told.append(TrialRecord(trial))
 
 
-def _rungs(landscape: Landscape, seed: int) -> dict[int, Rung]:
+@dataclass(frozen=True)
+class Table:
+    """An executor that trains nothing: all is known."""
+
+    rungs: Mapping[int, Rung]
+
+    def start(
+        self,
+        plans: Mapping[Hierarchy, Plan],
+        harvest: Mapping[Hierarchy, Plan],
+        schedule: Schedule,
+        stops: Collection[int],
+    ) -> "TableRun":
+        known = self.rungs[max(self.rungs)].accuracies
+        return TableRun(plans, schedule, {h: p for h, p in harvest.items() if h in known}, self)
+
+
+class TableRun(Run):
+    """Networks that are read off a table."""
+
+    def __init__(
+        self,
+        plans: Mapping[Hierarchy, Plan],
+        schedule: Schedule,
+        harvest: Mapping[Hierarchy, Plan],
+        table: Table,
+    ) -> None:
+        super().__init__(plans, schedule, harvest)
+        self._table = table
+
+    def _train(self) -> Iterator[Rung]:
+        while not self.is_over:
+            yield self._table.rungs[self.step + 1]
+
+    def _share_time(self, seconds: float, step: int) -> None:
+        """Nothing takes any."""
+
+
+def _rungs(landscape: Landscape, seed: int, *, looks_ahead: bool) -> dict[int, Rung]:
+    """The rungs of a seed; of those that look ahead, the deepest head is that of the first unit of
+    the next stage.
+    """
     table = landscape.accuracies[seed]
-    return {
-        step: Rung(step, {h: landscape.read(seed, h, step) for h in table if step in table[h]})
-        for step in range(1, landscape.num_steps + 1)
-    }
+    rungs: dict[int, Rung] = {}
+    for step in range(1, landscape.num_steps + 1):
+        read = {h: landscape.read(seed, h, step) for h in table if step in table[h]}
+        if looks_ahead and step < landscape.num_steps:
+            read = {h: _next_head(own, table[h][step + 1]) for h, own in read.items()}
+        rungs[step] = Rung(step, read)
+    return rungs
+
+
+def _next_head(read: Read, later: tuple[float, ...]) -> Read:
+    """What is read a unit later."""
+    head = later[len(read.heads)]
+    return Read((*read.heads, head), {"head": head})

@@ -16,7 +16,7 @@ from dsaccel.analysis.replay import Mark, Oracle, Policy, Replay
 from dsaccel.config.study import PruningConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError, NoMemoryError
-from dsaccel.search.proposals import WHOLE
+from dsaccel.parts import load_class
 from dsaccel.statistics import Interval, resampled, wilson
 
 
@@ -68,7 +68,7 @@ def policies(
     whole = len(landscape.networks)
     asked: list[Policy] = []
     for name in (text.strip() for text in strategies.split(",")):
-        if name == "beam":
+        if "beam_width" in load_class("strategy", name).model_fields:
             none = PruningConfig(kind="none")
             asked += [Policy(name, whole, whole, none, width) for width in widths]
         else:
@@ -93,7 +93,7 @@ def replay_policy(
     Means have a percentile bootstrap interval over the seeds, the share of seeds Wilson's. A
     strategy without chance is replayed once on each training seed.
     """
-    if policy.strategy in WHOLE:
+    if load_class("strategy", policy.strategy).takes_all:
         num_seeds = min(num_seeds, len(oracle.seeds))
     run = (
         partial(_replay_here, oracle, policy) if run_all is map else partial(_replay_there, policy)

@@ -16,6 +16,7 @@ from typing import Any
 
 import typer
 
+from dsaccel import stopping
 from dsaccel.cli.output import Survivor, survivors
 from dsaccel.errors import UserError
 from dsaccel.text import printable, redacted
@@ -68,7 +69,9 @@ def _run(command: Callable[[], None], stdout: Survivor) -> int:
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Let the first signal end the command, and a second one the process at once."""
+    """Let the first signal end the command, which may save before, and a second one the process at
+    once.
+    """
     usual = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         for number, handler in usual.items():
@@ -83,4 +86,4 @@ def _stopping() -> Iterator[None]:
 def _stop(number: int, _frame: object) -> None:
     for each in SIGNALS:
         signal.signal(each, lambda number, _frame: os._exit(128 + number))
-    raise Stopped(number)
+    stopping.stop(Stopped(number))

@@ -64,6 +64,7 @@ def train(
 
     from dsaccel.files import check_writable
     from dsaccel.report.results import result_table
+    from dsaccel.training.checkpoint import remove_checkpoint
     from dsaccel.training.train import Training
 
     shown = given.output()
@@ -71,15 +72,17 @@ def train(
     if output is not None:
         check_writable(output, 4 * training.plan.num_parameters)  # fp32
     begun = {} if init is None else _begin(training, init, recorded, shown)
-    _train(training, shown)
+    checkpoint = output and output.with_suffix(".checkpoint.pt")
+    _train(training, shown, checkpoint)
     result = training.result()
     if given.as_json:
         shown.show_json(asdict(result) | begun)
     else:
         shown.show(result_table(result))
-    if output is not None:
+    if output is not None and checkpoint is not None:
         reached = {"val_accuracy": result.val_accuracy, "num_parameters": result.num_parameters}
         _save(training, reached | begun, output)
+        remove_checkpoint(checkpoint)
         if not given.as_json:
             shown.show(f"weights  {output}")
 
@@ -99,13 +102,13 @@ def _begin(
     return begun
 
 
-def _train(training: "Training", output: Output) -> None:
+def _train(training: "Training", output: Output, checkpoint: Path | None) -> None:
     from dsaccel.text import percent
 
     run = training.run
     for note in training.notes:
         output.say(note)
-    for rung in training.rungs():
+    for rung in training.rungs(checkpoint):
         accuracies = rung.accuracies[training.hierarchy]
         heads = accuracies if output.verbose else accuracies[-1:]
         step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"

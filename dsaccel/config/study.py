@@ -18,7 +18,6 @@ from dsaccel.parts import BUILTIN, NamesPart, load_class
 from dsaccel.spec.hierarchy import SETTINGS, Hierarchy
 from dsaccel.spec.rung import Exit, RankedBy
 
-PRUNING_RULES = ("halving", "percentile", "none")
 MAX_THREADS = 1024
 
 
@@ -60,11 +59,13 @@ class RuntimeConfig(Section):
 class BudgetConfig(Section):
     n_trials: int = Field(default=64, ge=1)
     """Distinct hierarchies trained in the study, over all its runs; harvested ones not counted."""
-    strategy: Literal["exhaustive", "tpe", "gp", "nsga2", "random", "beam"] | None = None
+    strategy: Annotated[str | None, NamesPart("strategy")] = None
     """Who proposes. `exhaustive`: all that are feasible, in order; `random`; `beam`: all, but only
     the best beginnings are built on (sequential schedule; `docs/pruning.md`); the others, Optuna's
     samplers, learn from cohort to cohort. None: `exhaustive` if the space fits the budget; else
     `tpe`, or `random` if cohort_size leaves it fewer than four cohorts to learn from."""
+    strategy_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the strategy that are no settings of `[budget]`."""
     cohort_size: int | None = Field(default=None, ge=1)
     """Hierarchies trained together; None: all if `exhaustive` or `beam`, 1 if `gp`, else
     n_trials / 4. At most n_trials / 4 for the strategies that learn."""
@@ -82,12 +83,12 @@ class BudgetConfig(Section):
 
 
 class PruningConfig(Section):
-    kind: str = "halving"
+    kind: Annotated[str, NamesPart("pruner", or_else="a pruner of Optuna")] = "halving"
     """`halving`: at each rung the best 1/reduction_factor of the cohort go on; `percentile`: the
     best `percentile` percent of it; `none`; or the name of an Optuna pruner, as `MedianPruner`,
     which is asked for one hierarchy after another (`docs/pruning.md`)."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of an Optuna pruner, as `n_startup_trials`; for such a kind alone."""
+    """Arguments of an Optuna pruner, as `n_startup_trials`, or options of a pruner of your own."""
     by: RankedBy | None = None
     """Whose accuracy is ranked and recorded at a rung: that of the deepest trained head, of the
     output layer (not if `sequential`, which trains it last), or of the ensemble so far; None: of
@@ -109,20 +110,23 @@ class PruningConfig(Section):
     @property
     def is_optunas(self) -> bool:
         """Whether one of Optuna's pruners decides."""
-        return self.kind not in PRUNING_RULES
+        return self.kind not in BUILTIN["pruner"] and not is_foreign(self.kind)
 
     @field_validator("kind")
     @classmethod
     def _known_kind(cls, kind: str) -> str:
         # which pruners there are is Optuna's to say, and not known here
-        if kind not in PRUNING_RULES and not kind.endswith("Pruner"):
-            rules = ", ".join(PRUNING_RULES)
-            raise ValueError(f"must be {rules}, or an Optuna pruner as MedianPruner")
+        if kind not in BUILTIN["pruner"] and not is_foreign(kind) and not kind.endswith("Pruner"):
+            rules = ", ".join(BUILTIN["pruner"])
+            raise ValueError(
+                f"must be {rules}, an Optuna pruner as MedianPruner, or an import path as "
+                "./mine.py:Mine"
+            )
         return kind
 
     @model_validator(mode="after")
     def _options_for_optuna(self) -> Self:
-        if self.options and not self.is_optunas:
+        if self.options and self.kind in BUILTIN["pruner"]:
             raise ValueError(
                 f"options must be left out unless kind is an Optuna pruner, but got {self.options}"
             )

@@ -330,13 +330,11 @@ class Confirm:
         checkpoint = folder / "checkpoint.pt"
         names = tuple(entry.name for entry in job.entries)
         fingerprint = study_fingerprint(self.config, data.fingerprint)
-        checkpoints = Checkpoints(checkpoint, fingerprint, cohort)
+        Checkpoints(checkpoint, fingerprint, cohort)
         for rung in cohort.rungs():
             if rung.step == cohort.num_steps:
                 self._keep(job, cohort, time.perf_counter() - started)
                 remove_checkpoint(checkpoint)
-            else:
-                checkpoints.save()
             yield rung.step, cohort.num_steps, names
 
     def _keep(self, job: Job, cohort: Cohort, time_s: float) -> None:

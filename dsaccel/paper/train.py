@@ -214,11 +214,10 @@ class Reproduction:
         for part in memory.parts(left, training):
             plans = {h: left[h] for h in part}
             cohort = memory.cohort(plans, training, data, seed=data.seed, device=bench.device)
-            checkpoints = Checkpoints(checkpoint, self._images[job.dataset], cohort)
+            Checkpoints(checkpoint, self._images[job.dataset], cohort)
             for rung in cohort.rungs():
-                if rung.step < cohort.num_steps:
-                    checkpoints.save()
-                if rung.step in self.measured_epochs:
+                # at a rung that is yielded again the weights are later ones
+                if rung.step in self.measured_epochs and cohort.at_rest:
                     for h in part:
                         found = measure(units_of(cohort, h), data)
                         write_text(_layers_path(paths[h], rung.step), json.dumps(asdict(found)))

@@ -8,9 +8,10 @@ from typing import Any
 
 from dsaccel.errors import UserError
 from dsaccel.report.table import Table
-from dsaccel.stored_study import StoredStudy
 from dsaccel.study.folder import STUDIES, StudyDir
-from dsaccel.study.storage import quiet_optuna
+from dsaccel.study.record import StudyRecord
+from dsaccel.study.rows import best_row, read_rows
+from dsaccel.study.storage import open_study, quiet_optuna
 from dsaccel.text import percent
 
 
@@ -55,8 +56,8 @@ def _listed(directory: StudyDir) -> Listed:
     changed = datetime.fromtimestamp(_changed(directory.path)).strftime("%Y-%m-%d %H:%M")
     try:
         config = directory.read_config()
-        study = StoredStudy(config, directory)
-        best, num_trained = study.best, len(study.record.trained)
+        record = StudyRecord.read(open_study(directory, config), directory)
+        best, num_trained = best_row(read_rows(record)), len(record.trained)
     except UserError as error:  # one that is damaged must not hide the others
         return Listed(directory.name, "-", "-", f"unreadable: {error}", None, None, changed)
     return Listed(

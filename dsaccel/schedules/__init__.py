@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from dsaccel.config.section import Section
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import RankedBy, Rung
+from dsaccel.spec.rung import RankedBy, Rung, Safe
 from dsaccel.spec.trie import Node, Trie
 
 if TYPE_CHECKING:
     from dsaccel.training.descent import Batches
     from dsaccel.training.learner import Learner
+
+Asked = Literal["at rungs", "after every step", "never"]
+"""When a pruner wants to decide."""
 
 
 class Schedule(Section, ABC):
@@ -56,9 +59,10 @@ class Schedule(Section, ABC):
 
     @abstractmethod
     def stops(
-        self, pruning: PruningConfig, training: TrainingConfig, num_stages: int
+        self, pruning: PruningConfig, training: TrainingConfig, num_stages: int, asked: Asked
     ) -> tuple[int, ...]:
-        """The rungs at which a pruner may decide, ascending, all before the last.
+        """The rungs at which a pruner that is to be asked so may decide, ascending, all before the
+        last.
 
         Raises:
             ConfigError: if the settings of pruning do not go with this schedule.
@@ -72,8 +76,9 @@ class Schedule(Section, ABC):
         data: "Batches",
         *,
         start: int,
-    ) -> Iterator[Rung]:
-        """Train the networks of a trie, and yield a rung after each step, while one of them lives.
+    ) -> Iterator[Rung | Safe]:
+        """Train the networks of a trie, and yield a rung after each step, while one of them lives;
+        between two rungs, `Safe` where learners may be saved.
 
         Args:
             trie: the networks; what retires between two rungs is trained no further.

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
-from dsaccel.schedules import Schedule
+from dsaccel.schedules import Asked, Schedule
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import Rung
+from dsaccel.spec.rung import Rung, Safe
 from dsaccel.spec.trie import Node, Trie
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Sequential(Schedule):
         return hierarchy.beginning(step)
 
     def stops(
-        self, pruning: PruningConfig, training: TrainingConfig, num_stages: int
+        self, pruning: PruningConfig, training: TrainingConfig, num_stages: int, asked: Asked
     ) -> tuple[int, ...]:
         """The end of each stage but the last, after which only the output layer would be left to
         save.
@@ -71,7 +71,7 @@ class Sequential(Schedule):
                 f"pruning.grace_epochs must not be set with the {training.schedule} schedule, "
                 f"which prunes after each stage, but got {pruning.grace_epochs}; leave it out"
             )
-        return () if pruning.kind == "none" else tuple(range(1, num_stages))
+        return () if asked == "never" else tuple(range(1, num_stages))
 
     def rungs(
         self,
@@ -80,7 +80,7 @@ class Sequential(Schedule):
         data: "Batches",
         *,
         start: int,
-    ) -> Iterator[Rung]:
+    ) -> Iterator[Rung | Safe]:
         from dsaccel.training.feature_cache import FeatureCache
 
         cache = FeatureCache(
@@ -115,7 +115,7 @@ def sequential(
     cache: "FeatureCache",
     start: int = 0,
     looks_ahead: bool = False,
-) -> Iterator[Rung]:
+) -> Iterator[Rung | Safe]:
     """Every unit learns alone, from the bottom up; a rung after each stage, as long as a network
     lives.
 
@@ -142,6 +142,7 @@ def sequential(
             return
         while wave := set(_ready(trie.roots, learners, stage)):
             _train_wave(wave, trie, learners, data, epochs, cache)
+            yield Safe()
         if looks_ahead and stage < num_stages:
             wave = set(_ready(trie.roots, learners, stage + 1))
             _train_wave(wave, trie, learners, data, epochs, cache)

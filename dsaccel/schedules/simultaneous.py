@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.parts import part_of
-from dsaccel.schedules import Schedule
+from dsaccel.schedules import Asked, Schedule
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node, Trie
@@ -43,16 +43,16 @@ class Simultaneous(Schedule):
         return hierarchy
 
     def stops(
-        self, pruning: PruningConfig, training: TrainingConfig, num_stages: int
+        self, pruning: PruningConfig, training: TrainingConfig, num_stages: int, asked: Asked
     ) -> tuple[int, ...]:
         """Without `grace_epochs` the first rung is the epoch after the first learning-rate decay:
         before it the noise of a large learning rate hides which hierarchy is better. Each further
-        one is at `reduction_factor` times the epochs. Optuna's pruners, which know warm-ups of
-        their own, are asked after every epoch.
+        one is at `reduction_factor` times the epochs. A pruner that is asked after
+        every step is asked from the first epoch on, as it has a warm-up of its own.
         """
-        if pruning.kind == "none":
+        if asked == "never":
             return ()
-        if pruning.is_optunas:
+        if asked == "after every step":
             return tuple(range(pruning.grace_epochs or 1, self.epochs))
         first = pruning.grace_epochs or training.first_rung()
         if first is None:

@@ -9,8 +9,8 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.record import Baseline, StudyRecord
 from dsaccel.study.rows import best_trial
 from dsaccel.study.writing import write_baseline, write_winner
-from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.run import Run
 from dsaccel.training.workbench import Workbench
 
 
@@ -38,7 +38,7 @@ class Baselines:
         is_trained = record.baseline is not None and record.baseline.hierarchy == best.name
         return None if is_trained else best.hierarchy
 
-    def train(self, hierarchy: Hierarchy, memory: MemoryLimit) -> Iterator[Cohort]:
+    def train(self, hierarchy: Hierarchy, memory: MemoryLimit) -> Iterator[Run]:
         """Train a hierarchy unless it is trained; yields after each epoch.
 
         Raises:
@@ -61,7 +61,7 @@ class Baselines:
                 )
             yield cohort
 
-    def train_winner(self, winner: Hierarchy, memory: MemoryLimit) -> Iterator[Cohort]:
+    def train_winner(self, winner: Hierarchy, memory: MemoryLimit) -> Iterator[Run]:
         """Train the winner as the study's baseline.
 
         Raises:

@@ -7,7 +7,7 @@ from typing import Literal
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.rows import best_trial
 from dsaccel.study.trials import Ledger
-from dsaccel.training.cohort import Cohort
+from dsaccel.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -45,24 +45,24 @@ class Standing:
         self._pace: tuple[float, float] | None = None
         self._read: tuple[int, int, tuple[Hierarchy, float] | None] | None = None
 
-    def after(self, phase: Literal["search", "baseline"], cohort: Cohort, done: float) -> Progress:
-        """After a cohort's last rung.
+    def after(self, phase: Literal["search", "baseline"], run: Run, done: float) -> Progress:
+        """After the last rung of a run.
 
         Args:
             phase: what is trained.
-            cohort: that trains it.
+            run: of its cohort.
             done: hierarchies trained, parts of them counted too.
         """
-        rung = cohort.history[-1]
-        without_head = [h for h in cohort.trie.asked if h not in rung.accuracies]
-        ranked = [h for h in cohort.trie.asked if h in rung.accuracies]
+        rung = run.history[-1]
+        without_head = [h for h in run.trie.asked if h not in rung.accuracies]
+        ranked = [h for h in run.trie.asked if h in rung.accuracies]
         ranked.sort(key=rung.deepest_head, reverse=True)
         num_trained, best = self._read_study()
         return Progress(
             phase,
-            cohort.training.step_name,
+            run.schedule.step_name,
             rung.step,
-            cohort.num_steps,
+            run.num_steps,
             (*ranked, *without_head),
             num_trained,
             self._n_trials,

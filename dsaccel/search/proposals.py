@@ -11,13 +11,9 @@ from collections.abc import Collection, Hashable, Iterator, Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from dsaccel.errors import ConfigError
-from dsaccel.search.suggestions import (
-    MAX_DRAWS,
-    NUM_STARTUP,
-    SAMPLERS,
-    is_new,
-    suggest,
-)
+from dsaccel.parts import load_part
+from dsaccel.search.strategies import Strategy
+from dsaccel.search.suggestions import MAX_DRAWS, NUM_STARTUP, is_new
 from dsaccel.seeds import derive
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import Cost
@@ -28,9 +24,6 @@ POOL = 2
 """Suggestions asked for each place in a cohort; those that share most are taken. On the shipped
 landscape and on a toy that lowers the regret at equal blocks and costs little at equal trials; 3
 costs more there (benchmarks/prefix_choice.py, studies/LOG.md)."""
-WHOLE = ("exhaustive", "beam")
-"""The strategies that propose all that is feasible."""
-STRATEGIES = ("exhaustive", *SAMPLERS, "random", "beam")
 
 
 def next_cohort(
@@ -40,7 +33,7 @@ def next_cohort(
     cohort_size: int,
     n_trials: int,
     seed: int,
-    strategy: str = "tpe",
+    strategy: Strategy | str = "tpe",
     cost: Cost | None = None,
     wanted: Sequence[Hierarchy] = (),
 ) -> list[Hierarchy]:
@@ -53,7 +46,7 @@ def next_cohort(
         cohort_size: hierarchies trained together.
         n_trials: distinct networks to train in all; harvested ones do not count.
         seed: the study's.
-        strategy: as in `propose`.
+        strategy: who proposes; or the name of a strategy without options.
         cost: as in `propose`.
         wanted: hierarchies that are trained whatever `n_trials` is.
     """
@@ -67,7 +60,8 @@ def next_cohort(
     if len(cohort) < room:
         num = room - len(cohort)
         # who proposes everything, or nothing yet knowingly, is not asked for more
-        pool = 1 if strategy in WHOLE or not trained else POOL
+        strategy = _strategy(strategy)
+        pool = 1 if strategy.takes_all or not trained else POOL
         pooled = propose(
             space,
             trials,
@@ -115,7 +109,7 @@ def propose(
     *,
     seed: int,
     exclude: Collection[Hierarchy] = (),
-    strategy: str = "tpe",
+    strategy: Strategy | str = "tpe",
     cost: Cost | None = None,
 ) -> list[Hierarchy]:
     """Propose up to `num` distinct feasible hierarchies whose network no finished trial has.
@@ -129,33 +123,29 @@ def propose(
         num: size of the cohort.
         seed: the study's.
         exclude: hierarchies that must not be proposed either, such as references to come.
-        strategy: `exhaustive` or `beam` (lexicographic order: neighbours share most blocks),
-            `random`, or one that learns.
-        cost: a second objective, which `nsga2` weighs against accuracy.
+        strategy: as in `next_cohort`.
+        cost: a second objective, which the strategy weighs against accuracy.
 
     Raises:
-        ConfigError: if the strategy is unknown, or `exhaustive` in a space too large to list.
+        ConfigError: if the strategy is unknown, or takes all of a space too large to list.
     """
-    if strategy not in STRATEGIES:
-        known = ", ".join(STRATEGIES)
-        raise ConfigError(f"strategy must be one of {known}, but got {strategy!r}")
+    strategy = _strategy(strategy)
     finished = [record.trial for record in finished_in_order(trials)]
     values = _values(space, finished)
     taken = set(values) | {space.identity(h) for h in exclude}
     unseen = _unseen(space, taken)
-    if unseen is not None and (len(unseen) <= num or strategy in WHOLE):
+    if unseen is not None and (len(unseen) <= num or strategy.takes_all):
         return unseen[:num]
-    if strategy in WHOLE:
+    if strategy.takes_all:
         raise ConfigError(
-            f"strategy {strategy} needs a space that can be listed, but this one has a setting "
-            "without steps or too many hierarchies; narrow it or choose another strategy"
+            f"strategy {type(strategy).__name__.lower()} needs a space that can be listed, but "
+            "this one has a setting without steps or too many hierarchies; narrow it or choose "
+            "another strategy"
         )
     rng = random.Random(derive(seed, "draw", len(values)))
     suggestions: Iterator[Hierarchy | None] = itertools.repeat(None)
-    if strategy in SAMPLERS and len(values) >= NUM_STARTUP:
-        suggestions = suggest(
-            space, finished, values, taken, strategy=strategy, seed=seed, cost=cost
-        )
+    if not strategy.learns or len(values) >= NUM_STARTUP:
+        suggestions = strategy.suggestions(space, finished, values, taken, seed=seed, cost=cost)
     cohort: list[Hierarchy] = []
     while len(cohort) < num:
         hierarchy = next(suggestions) or _draw(space, taken, rng)
@@ -164,6 +154,10 @@ def propose(
         cohort.append(hierarchy)
         taken.add(space.identity(hierarchy))
     return cohort
+
+
+def _strategy(strategy: Strategy | str) -> Strategy:
+    return load_part("strategy", strategy) if isinstance(strategy, str) else strategy
 
 
 def _values(space: SearchSpace, finished: Sequence[FrozenTrial]) -> dict[Hashable, float | None]:

@@ -2,9 +2,9 @@
 
 from dsaccel.config.study import StudyConfig
 from dsaccel.data.source import DataSource
-from dsaccel.search.beam import beam_config
+from dsaccel.parts import part_of
 from dsaccel.search.engine import Search
-from dsaccel.search.optuna_pruners import make_pruner
+from dsaccel.search.pruners import find_pruner
 from dsaccel.search.strategy import check_strategy, resolve_budget
 from dsaccel.space.space import SearchSpace
 from dsaccel.study.folder import StudyDir
@@ -43,10 +43,9 @@ def resolve(config: StudyConfig, space: SearchSpace, *, is_new: bool) -> StudyCo
         ConfigError: of a new study, a strategy that cannot do what its name says; of any, a beam
             without stages to build on, or a pruner of Optuna that cannot be made.
     """
-    if config.budget.strategy == "beam":
-        config = beam_config(config)
-    if config.pruning.is_optunas:
-        make_pruner(config.pruning)
+    if config.budget.strategy is not None:
+        config = part_of(config.budget, "strategy").prepared(config)
+    find_pruner(config.pruning)
     if is_new:
         check_strategy(config.budget, space)
     by = config.pruning.ranked_by(config.network.output)

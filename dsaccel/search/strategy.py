@@ -2,8 +2,7 @@
 
 from dsaccel.config.study import BudgetConfig
 from dsaccel.errors import ConfigError
-from dsaccel.search.proposals import WHOLE
-from dsaccel.search.suggestions import SAMPLERS
+from dsaccel.parts import load_class
 from dsaccel.space.space import SearchSpace
 
 
@@ -17,7 +16,8 @@ def resolve_budget(budget: BudgetConfig, space: SearchSpace) -> BudgetConfig:
             learning = "random"
         strategy = "exhaustive" if _fits(budget, space) else learning
     if cohort_size is None:
-        cohort_size = {"gp": 1, **dict.fromkeys(WHOLE, budget.n_trials)}.get(strategy, quarter)
+        part = load_class("strategy", strategy)
+        cohort_size = 1 if part.one_by_one else budget.n_trials if part.takes_all else quarter
     return budget.model_copy(update={"strategy": strategy, "cohort_size": cohort_size})
 
 
@@ -27,7 +27,10 @@ def check_strategy(budget: BudgetConfig, space: SearchSpace) -> None:
     Raises:
         ConfigError: too few trials for all, too large a cohort, or a cost that it cannot weigh.
     """
-    if budget.strategy in WHOLE and not _fits(budget, space):
+    if budget.strategy is None:
+        return
+    part = load_class("strategy", budget.strategy)
+    if part.takes_all and not _fits(budget, space):
         feasible = space.feasible()
         every = "every hierarchy of a space too large to list"
         way_out = "narrow the space"
@@ -39,18 +42,18 @@ def check_strategy(budget: BudgetConfig, space: SearchSpace) -> None:
             f"strategy {budget.strategy} trains {every}, but got n_trials = {budget.n_trials}; "
             f"{way_out}, or choose another --strategy"
         )
-    if budget.strategy == "beam" and (budget.cohort_size or budget.n_trials) < budget.n_trials:
+    if part.decides and (budget.cohort_size or budget.n_trials) < budget.n_trials:
         raise ConfigError(
-            "strategy beam compares all hierarchies with each other, so cohort_size must be "
-            f"n_trials = {budget.n_trials}, but got {budget.cohort_size}; leave it out"
+            f"strategy {budget.strategy} compares all hierarchies with each other, so cohort_size "
+            f"must be n_trials = {budget.n_trials}, but got {budget.cohort_size}; leave it out"
         )
-    if budget.against is not None and budget.strategy in ("tpe", "gp"):
+    if budget.against is not None and not part.weighs_costs:
         raise ConfigError(
             f"strategy {budget.strategy} looks for accuracy alone, but got --against "
             f"{budget.against}; choose --strategy nsga2"
         )
     quarter = _quarter(budget)
-    if budget.strategy in SAMPLERS and (budget.cohort_size or 1) > quarter:
+    if part.learns and (budget.cohort_size or 1) > quarter:
         raise ConfigError(
             f"cohort_size must be at most {quarter}, a quarter of n_trials = "
             f"{budget.n_trials}, for strategy {budget.strategy}, which learns from one cohort "

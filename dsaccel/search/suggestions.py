@@ -7,14 +7,12 @@ from them, and are forgotten with it.
 
 import itertools
 import random
-import warnings
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -35,29 +33,13 @@ REJECTIONS_PER_TRIAL = 2
 """Points drawn for each trained hierarchy to stand for the rejected suggestions before it."""
 
 
-def _gp(seed: int) -> BaseSampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        # one seed, one hierarchy: one value, bit for bit
-        return GPSampler(seed=seed, deterministic_objective=True, n_startup_trials=NUM_STARTUP)
-
-
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    # constant_liar: what runs counts as bad, which spreads a cohort
-    "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
-    "gp": _gp,
-    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=NUM_STARTUP),
-}
-"""The strategies that learn, and how to make their sampler from a seed."""
-
-
 def suggest(
     space: SearchSpace,
     finished: Sequence[FrozenTrial],
     values: Mapping[Hashable, float | None],
     taken: set[Hashable],
     *,
-    strategy: str,
+    make: Callable[[int], BaseSampler],
     seed: int,
     cost: Cost | None = None,
 ) -> Iterator[Hierarchy | None]:
@@ -68,12 +50,12 @@ def suggest(
         finished: the stored COMPLETE and PRUNED trials, in order.
         values: of their networks (`SearchSpace.identity`); None: pruned.
         taken: networks that must not be suggested; grows meanwhile by what was yielded.
-        strategy: one of `SAMPLERS`.
+        make: makes the sampler from a seed.
         seed: the study's.
         cost: a second objective, which `nsga2` weighs against accuracy.
     """
     # numpy takes seeds of 32 bits
-    sampler = SAMPLERS[strategy](derive(seed, "ask", len(values)) % 2**32)
+    sampler = make(derive(seed, "ask", len(values)) % 2**32)
     if isinstance(sampler, GPSampler | NSGAIISampler):
         study = _replay(space, finished, sampler, cost)
         return _nearest_suggestions(study, space, taken)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsaccel.config.study import SpaceConfig
 from dsaccel.errors import ConfigError
-from dsaccel.space.bounds import MeasuredBounds, Measures, must_be, told_by_plan
+from dsaccel.space.bounds import MeasuredBounds, Measures, told_by_plan
 from dsaccel.space.counts import Counts
 from dsaccel.space.dimensions import Dimensions, Settings
 from dsaccel.space.empty import (
@@ -24,6 +24,7 @@ from dsaccel.space.empty import (
     constraint_excludes_all,
     measured_bounds_exclude_all,
 )
+from dsaccel.space.rules import against_constraint, outside_bounds
 from dsaccel.spec.hierarchy import Blocks, Hierarchy
 from dsaccel.spec.plan import Plan
 
@@ -151,9 +152,9 @@ class SearchSpace:
         """Why a hierarchy is outside the space, in one sentence; None: it is inside."""
         return next(
             itertools.chain(
-                self._outside_bounds(hierarchy),
+                outside_bounds(self.config, hierarchy),
                 self.dimensions.outside(dict(hierarchy.settings)),
-                self._against_constraint(hierarchy),
+                against_constraint(self.config, self.num_shallow, hierarchy),
                 self._bounds.too_small(hierarchy),
                 self._bounds.too_large(hierarchy),
             ),
@@ -257,35 +258,6 @@ class SearchSpace:
             else:
                 yield longer
 
-    def _outside_bounds(self, hierarchy: Hierarchy) -> Iterator[str]:
-        if hierarchy.num_stages != self.num_stages:
-            yield f"a hierarchy must have {self.num_stages} stages, but got {hierarchy}"
-            return
-        for stage, (num_blocks, (low, high)) in enumerate(
-            zip(hierarchy.blocks, self.config.num_blocks, strict=True), 1
-        ):
-            if not low <= num_blocks <= high:
-                yield (
-                    f"num_blocks of stage {stage} must be within {low}..{high}, but got {hierarchy}"
-                )
-        lowest, highest = self.config.min_total_blocks, self.config.max_total_blocks
-        total = hierarchy.num_blocks
-        if not (lowest or 0) <= total <= (highest or total):
-            yield must_be("total blocks", lowest, highest, hierarchy, total)
-
-    def _against_constraint(self, hierarchy: Hierarchy) -> Iterator[str]:
-        if _satisfies(self.config.constraint, hierarchy.blocks, self.num_shallow):
-            return
-        rule = {
-            "accelerated": "no shallow stage may have more blocks than a deep one",
-            "strict": "every shallow stage must have fewer blocks than every deep one",
-            "total": "the deep stages must have at least as many blocks as the shallow ones",
-        }[self.config.constraint]
-        yield (
-            f"constraint {self.config.constraint}: {rule} "
-            f"(shallow: the first {self.num_shallow}), but got {hierarchy}"
-        )
-
     def _check_stages(self) -> None:
         if not 1 <= self.num_shallow < self.num_stages:
             raise ConfigError(
@@ -324,18 +296,6 @@ class SearchSpace:
             for counts in (self.counts.listed() if is_short else self.counts.ends(()))
         )
         return measured_bounds_exclude_all(self._bounds, candidates, None if is_short else num)
-
-
-def _satisfies(constraint: str, blocks: Blocks, num_shallow: int) -> bool:
-    shallow, deep = blocks[:num_shallow], blocks[num_shallow:]
-    match constraint:
-        case "accelerated":
-            return max(shallow) <= min(deep)
-        case "strict":
-            return max(shallow) < min(deep)
-        case "total":
-            return sum(deep) >= sum(shallow)
-    return True
 
 
 def _parameter(stage: int) -> str:

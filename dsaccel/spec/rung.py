@@ -71,3 +71,10 @@ class Rung:
     def ranked(self, hierarchy: Hierarchy, by: RankedBy) -> float:
         """What pruning ranks by, as the study asks."""
         return self.read[hierarchy].exits[EXIT_OF[by]]
+
+
+@dataclass(frozen=True)
+class Safe:
+    """A place between two rungs where learners can be saved, and trained on from the rung before:
+    what is trained already is not trained again.
+    """

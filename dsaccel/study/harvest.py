@@ -12,7 +12,7 @@ from typing import Any
 from dsaccel.files import write_csv
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.training.cohort import Cohort
+from dsaccel.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -32,26 +32,24 @@ class Harvest:
     """Why it is not in the study."""
 
 
-def read_harvest(
-    cohort: Cohort, hierarchy: Hierarchy, plan: Plan, violation: str | None
-) -> Harvest:
+def read_harvest(run: Run, hierarchy: Hierarchy, plan: Plan, violation: str | None) -> Harvest:
     """A harvested network as far as it is trained.
 
     Args:
-        cohort: that it is read off.
+        run: that it is read off.
         hierarchy: the network's.
         plan: its network.
         violation: why it is outside the space; None: it is inside.
     """
-    rung, why = cohort.history[-1], violation
+    rung, why = run.history[-1], violation
     read = rung.read.get(hierarchy)
-    if rung.step < cohort.num_steps:
-        step = f"{cohort.training.step_name} {rung.step}"
+    if rung.step < run.num_steps:
+        step = f"{run.schedule.step_name} {rung.step}"
         cut = f"not trained to the end: what it is a part of was pruned at {step}"
         why = cut if why is None else f"{why}; {cut}"
     return Harvest(
         hierarchy=str(hierarchy),
-        epochs=cohort.epochs_trained(hierarchy),
+        epochs=run.epochs_trained(hierarchy),
         val_accuracy=read and read.objective,
         head_accuracy=read and read.exits["head"],
         num_parameters=plan.num_parameters,

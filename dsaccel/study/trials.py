@@ -1,6 +1,6 @@
 """The rows of a stored study: one trial is one hierarchy, and every row is a real network."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,12 +13,14 @@ from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import RankedBy
 from dsaccel.study.enqueued import begin_trial, enqueued, refuse, waiting
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.harvest import Harvest, add_harvest, read_harvest
 from dsaccel.study.heads import write_heads
 from dsaccel.study.outage import Outbox
 from dsaccel.study.record import CohortRecord, StudyRecord
 from dsaccel.study.storage import storage_of
+from dsaccel.study.trial_record import TrialRecord
 from dsaccel.study.writing import begun, has_diverged, reached, write_cohort
-from dsaccel.training.cohort import Cohort
+from dsaccel.training.run import Run
 
 CONSTRAINT = "in the space"
 FINITE = "its weights are finite"
@@ -36,7 +38,7 @@ class Ledger:
         space: SearchSpace,
         plan: Callable[[Hierarchy], Plan],
         by: RankedBy = "head",
-        costs: Callable[[Cohort, Hierarchy], dict[str, float]] = lambda cohort, hierarchy: {},
+        costs: Callable[[Run, Hierarchy], dict[str, float]] = lambda run, hierarchy: {},
     ) -> None:
         self.study = study
         self._directory = directory
@@ -58,6 +60,16 @@ class Ledger:
         """The study as it stands."""
         self._outbox.flush()
         return StudyRecord.read(self.study, self._directory)
+
+    @property
+    def cohort(self) -> CohortRecord:
+        """The last one."""
+        return self.record().cohort
+
+    @property
+    def told(self) -> list[TrialRecord]:
+        """The trials of finished cohorts."""
+        return self.record().told
 
     @property
     def has_enqueued(self) -> bool:
@@ -111,13 +123,25 @@ class Ledger:
                 self._outbox.put(partial(self._open[h][0].report, value, step))
                 self._reported[h] = step
 
-    def tell(self, cohort: Cohort, hierarchy: Hierarchy, state: TrialState) -> None:
+    def retire(self, run: Run, pruned: Collection[Hierarchy]) -> None:
+        """Tell that hierarchies are pruned, take them out of their run, and keep what was read on
+        the way.
+        """
+        for hierarchy in pruned:
+            self.tell(run, hierarchy, TrialState.PRUNED)
+        read = {h: self._read_harvest(run, h) for h in _living_harvest(run)}
+        run.retire(pruned)
+        living = _living_harvest(run)
+        if rows := [row for h, row in read.items() if h not in living]:
+            add_harvest(self._directory.harvest, rows, ())
+
+    def tell(self, run: Run, hierarchy: Hierarchy, state: TrialState) -> None:
         """Close a trial as COMPLETE or PRUNED; one told before a search was cut off stays."""
         if hierarchy not in self._open:
             return
         trial, order = self._open.pop(hierarchy)
-        attributes = self._reached(cohort, hierarchy, order)
-        value = None if state == TrialState.PRUNED else cohort.history[-1].objective(hierarchy)
+        attributes = self._reached(run, hierarchy, order)
+        value = None if state == TrialState.PRUNED else run.history[-1].objective(hierarchy)
         self._outbox.put(partial(self._close, trial, attributes, state, value))
 
     def _close(
@@ -138,32 +162,38 @@ class Ledger:
         self.study.tell(trial, value, state)
         self.num_told += 1
 
-    def finish(self, record: CohortRecord, cohort: Cohort, harvest: Sequence[Hierarchy]) -> None:
-        """Tell a cohort's results, and those that were read on the way; what was told before a
-        search was cut off stays as it is.
+    def finish(self, record: CohortRecord, run: Run) -> None:
+        """Write all that a cohort has come to, and last of all that this is done: a search that is
+        cut off before does it again, and what was written is the same.
         """
-        for hierarchy in cohort.trie.asked:
-            self.tell(cohort, hierarchy, TrialState.COMPLETE)
+        for hierarchy in run.trie.asked:
+            self.tell(run, hierarchy, TrialState.COMPLETE)
+        living = _living_harvest(run)
+        inside = [h for h in living if self._space.violation(h) is None]
         told = {trial.hierarchy for trial in self.record().finished}
-        for place, hierarchy in enumerate(harvest, len(record.asked)):
+        for place, hierarchy in enumerate(inside, len(record.asked)):
             if hierarchy not in told:
-                self._add_harvested(cohort, hierarchy, record.number, place)
+                self._add_harvested(run, hierarchy, record.number, place)
+        rows = [self._read_harvest(run, h) for h in living if h not in inside]
+        trials = {trial.name for trial in self.record().finished}
+        add_harvest(self._directory.harvest, rows, trials)
+        write_cohort(self.study, record.finished(run.blocks_trained, run.trie.blocks_separate))
 
-    def _add_harvested(self, cohort: Cohort, hierarchy: Hierarchy, number: int, place: int) -> None:
+    def _add_harvested(self, run: Run, hierarchy: Hierarchy, number: int, place: int) -> None:
         """Store a network that was read off the trie without having been asked for."""
         self.num_told += 1
         attributes = begun(hierarchy, number, place, is_harvested=True)
-        attributes |= self._reached(cohort, hierarchy, (number, place))
+        attributes |= self._reached(run, hierarchy, (number, place))
         self.study.add_trial(
             optuna.create_trial(
-                value=cohort.history[-1].objective(hierarchy),
+                value=run.history[-1].objective(hierarchy),
                 params=self._space.to_params(hierarchy),
                 distributions=dict(self._space.distributions()),
                 user_attrs=attributes,
                 constraints={CONSTRAINT: 0.0} | ({FINITE: 1.0} if has_diverged(attributes) else {}),
                 intermediate_values={
                     rung.step: rung.ranked(hierarchy, self._by)
-                    for rung in cohort.history
+                    for rung in run.history
                     if hierarchy in rung.accuracies
                 },
             )
@@ -183,10 +213,18 @@ class Ledger:
         self._patience.end()
         self._outbox.clear()
 
-    def _reached(
-        self, cohort: Cohort, hierarchy: Hierarchy, order: tuple[int, int]
-    ) -> dict[str, Any]:
+    def _reached(self, run: Run, hierarchy: Hierarchy, order: tuple[int, int]) -> dict[str, Any]:
         """A trial's attributes when it ends, its file written."""
-        heads = write_heads(self._directory.heads, order, cohort.reads(hierarchy))
-        costs = self._costs(cohort, hierarchy)
-        return reached(cohort, hierarchy, self._plan(hierarchy)) | heads | costs
+        heads = write_heads(self._directory.heads, order, run.reads(hierarchy))
+        costs = self._costs(run, hierarchy)
+        return reached(run, hierarchy, self._plan(hierarchy)) | heads | costs
+
+    def _read_harvest(self, run: Run, hierarchy: Hierarchy) -> Harvest:
+        """A harvested network as far as it is trained, and why it is not in the study."""
+        violation = self._space.violation(hierarchy)
+        return read_harvest(run, hierarchy, self._plan(hierarchy), violation)
+
+
+def _living_harvest(run: Run) -> list[Hierarchy]:
+    living = set(run.trie.living)
+    return [h for h in run.harvested if h in living]

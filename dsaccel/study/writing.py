@@ -12,7 +12,7 @@ from dsaccel.parts import foreign_parts
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.record import SCHEMA, CohortRecord
-from dsaccel.training.cohort import Cohort
+from dsaccel.training.run import Run
 
 
 def write_beginning(study: Study, config: StudyConfig, data: Data) -> None:
@@ -81,12 +81,12 @@ def begun(
     }
 
 
-def reached(cohort: Cohort, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
+def reached(run: Run, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
     """A trial's attributes when it ends, but for its heads."""
-    read = cohort.history[-1].read.get(hierarchy)
+    read = run.history[-1].read.get(hierarchy)
     # a sequential trial that is pruned has not been trained to its exit
     objective = None if read is None else read.objective
-    diverged = cohort.diverged(hierarchy)
+    diverged = run.diverged(hierarchy)
     return {
         **({} if objective is None else {"val_accuracy": objective}),
         **({} if read is None else {"exits": dict(read.exits)}),
@@ -98,8 +98,8 @@ def reached(cohort: Cohort, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
         "num_units": plan.num_units,
         "gradient_path": plan.gradient_path,
         "shallow_scale": plan.shallow_scale,
-        "time_s": cohort.time_s[hierarchy],
-        "epochs_trained": cohort.epochs_trained(hierarchy),
+        "time_s": run.time_s[hierarchy],
+        "epochs_trained": run.epochs_trained(hierarchy),
     }
 
 

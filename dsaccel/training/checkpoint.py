@@ -25,7 +25,7 @@ DURATION_S = 0.6
 
 
 class Checkpoints:
-    """Puts a new cohort where its last checkpoint stands, and saves it now and then.
+    """Puts a new cohort where its last checkpoint stands; the cohort has itself saved here.
 
     Args:
         path: of the checkpoint.
@@ -38,15 +38,16 @@ class Checkpoints:
         self._key = checkpoint_key(study, cohort)
         load_checkpoint(path, self._key, cohort)
         self._saved, self._pause_s = time.perf_counter(), INTERVAL_S
+        cohort.keeper = self
 
     def save(self, *, now: bool = False) -> None:
-        """Save the cohort between two rungs, if it can be saved there and if it is time.
+        """Save the cohort between two rungs if it is time.
 
         Args:
             now: whether it is time in any case.
         """
         started = time.perf_counter()
-        if self._cohort.at_rest and (now or started - self._saved > self._pause_s):
+        if now or started - self._saved > self._pause_s:
             save_checkpoint(self._path, self._key, self._cohort)
             self._saved = time.perf_counter()
             self._pause_s = INTERVAL_S * max(1.0, (self._saved - started) / DURATION_S)

@@ -73,18 +73,20 @@ class SplitCohort(Cohort):
         self._harvest = dict(harvest or {})
         self._fits = fits
         self._stops = stops
-        self._waiting: dict[int, Any] = {}
-        """Learners' states by node number, in files that are mapped into memory."""
-        self._waiting_step = 0
         self._blocks_of_parts = Fraction(0)
         self._in_memory: list[Hierarchy] = []
         self._folder = folder
         make_folder(folder)
 
     @property
-    def at_rest(self) -> bool:
-        """Not while rungs are left that all parts have passed already."""
-        return self.step == self._waiting_step
+    def learners(self) -> dict[Node, Learner]:
+        """None: each part has its own for as long as it trains."""
+        return {}
+
+    @property
+    def blocks(self) -> Fraction:
+        """What two parts share is trained in both."""
+        return self._blocks_of_parts
 
     @property
     def in_memory(self) -> list[Hierarchy]:
@@ -95,30 +97,16 @@ class SplitCohort(Cohort):
         """The living networks in runs that fit; neighbours in order share the longest prefixes."""
         return split_to_fit(sorted(self.trie.asked), self._fits)
 
-    def _unit_states(self, node: Node) -> list[dict[str, torch.Tensor]]:
-        return self._waiting[node.number]["units"]
-
-    def state_dict(self) -> dict[str, Any]:
-        state = super().state_dict()
-        living = {node.number for node in self.trie.nodes()}
-        return {**state, "learners": {n: s for n, s in self._waiting.items() if n in living}}
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a cohort of the same networks, split or not, was saved."""
-        super().load_state_dict({**state, "learners": {}})
-        self._waiting = dict(state["learners"])
-        self._waiting_step = self.step
+        super().load_state_dict(state)
+        self._blocks_of_parts = Fraction(state["blocks"])
 
-    def _count_blocks(self, shares: Mapping[Node, Fraction]) -> None:
-        """What two parts share is trained in both."""
-        self._blocks_learned += self._blocks_of_parts
-        self._blocks_of_parts = Fraction(0)
-
-    def _make_learners(self) -> dict[Node, Learner]:
-        return {}
+    def _state(self, node: Node) -> dict[str, Any]:
+        return self._states[node.number]
 
     def _train(self) -> Iterator[Rung]:
-        while self.step < self.num_steps and self.trie.asked:
+        while not self.is_over:
             yield from self._advance()
 
     def _advance(self) -> Iterator[Rung]:
@@ -141,12 +129,12 @@ class SplitCohort(Cohort):
                     if last is not None and rung.step >= last:
                         break
             last = last or self.num_steps
-            self._blocks_of_parts += part._blocks_learned
+            self._blocks_of_parts += part.blocks
             trained |= self._put_away(part, self._folder / f"{number}.pt")
             del part, rungs  # before the next one is made
         assert last is not None
-        self._waiting = trained
-        self._waiting_step = last
+        self._states = trained
+        self._trained_step = last
         for step in sorted(merged):
             yield Rung(step, merged[step])
 
@@ -161,10 +149,11 @@ class SplitCohort(Cohort):
             harvest={h: p for h, p in self._harvest.items() if h in self.trie.living},
             schedule=self.schedule,
         )
-        part.history = list(self.history)
-        for node, number in self._numbers(part).items():
-            if number in self._waiting:
-                part.learners[node].load_state_dict(self._waiting[number])
+        part.history, part._start = list(self.history), self.step
+        if self._states:
+            part._states = {
+                node.number: self._states[number] for node, number in self._numbers(part).items()
+            }
         return part
 
     def _put_away(self, part: Cohort, path: Path) -> dict[int, Any]:

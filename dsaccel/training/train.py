@@ -14,6 +14,7 @@ from dsaccel.nn.layers import Unit
 from dsaccel.nn.weights import ImageFacts, read_config, read_facts
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Exit, Rung
+from dsaccel.training.checkpoint import Checkpoints
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.device import running
 from dsaccel.training.device_memory import peak_memory_bytes
@@ -54,6 +55,7 @@ class Training:
         self.notes = bench.notes
         self.plan = bench.plan(self.hierarchy, run.mode)
         self._memory = bench.memory_limit()
+        self._begun_with: Taken | None = None
 
     @cached_property
     def cohort(self) -> Cohort:
@@ -71,7 +73,8 @@ class Training:
             NoMemoryError: as `rungs`.
         """
         self._check_memory()
-        return take_weights(path, self.units, self.run, self.data.class_names)
+        self._begun_with = take_weights(path, self.units, self.run, self.data.class_names)
+        return self._begun_with
 
     def may_know_held_out(self, path: Path) -> bool:
         """Whether weights may have been trained on images that are held out now: their classes are
@@ -82,15 +85,27 @@ class Training:
         began_so = bool((read_config(path).result or {}).get("val_may_be_known"))
         return facts.class_names == self.data.class_names and (is_other or began_so)
 
-    def rungs(self) -> Iterator[Rung]:
+    def rungs(self, checkpoint: Path | None = None) -> Iterator[Rung]:
         """Train to the end.
+
+        Args:
+            checkpoint: where the training is saved now and then, and goes on from.
 
         Raises:
             NoMemoryError: if the network needs more than there is, if possible before training.
         """
         self._check_memory()
         with running(self.run.runtime):
+            if checkpoint is not None:
+                Checkpoints(checkpoint, self._fingerprint, self.cohort)
             yield from self._memory.retry(lambda: self.cohort.rungs())
+
+    @property
+    def _fingerprint(self) -> str:
+        """Of what decides the training and is not the network's."""
+        run, begun = self.run, self._begun_with
+        runtime = run.runtime.model_copy(update={"memory_mib": None})
+        return repr((run.data, runtime, self.data.fingerprint, begun and begun.weights))
 
     @property
     def facts(self) -> ImageFacts:

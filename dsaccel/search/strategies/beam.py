@@ -12,8 +12,31 @@ from collections.abc import Mapping
 from dsaccel.config.study import PruningConfig, StudyConfig
 from dsaccel.errors import ConfigError
 from dsaccel.parts import part_of
+from dsaccel.schedules import Schedule
+from dsaccel.schedules.looking_ahead import ahead_of
 from dsaccel.schedules.sequential import Sequential
+from dsaccel.search.strategies import Strategy
 from dsaccel.spec.hierarchy import Blocks, Hierarchy
+
+
+class Beam(Strategy):
+    """All hierarchies, but only the best beginnings are built on."""
+
+    takes_all = True
+    decides = True
+
+    beam_width: int = 4
+    """Beginnings that are built on after each stage, and the best of each block count."""
+
+    def prepared(self, config: StudyConfig) -> StudyConfig:
+        return beam_config(config)
+
+    def schedule(self, schedule: Schedule) -> Schedule:
+        """Its rungs come after the first unit of the next stage."""
+        return ahead_of(schedule)
+
+    def losers(self, step: int, values: Mapping[Hierarchy, float]) -> list[Hierarchy]:
+        return beam_losers(values, step, self.beam_width)
 
 
 def beam_survivors(accuracies: Mapping[Hierarchy, float], width: int) -> set[Hierarchy]:

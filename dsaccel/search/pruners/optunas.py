@@ -8,18 +8,16 @@ from the stored trials: a search that was cut off judges as it would have, and s
 
 import inspect
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState
 
-from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
-from dsaccel.search.pruners import prefixes_at
+from dsaccel.search.pruners import Pruner, Race
 from dsaccel.spec.hierarchy import Hierarchy
 
 WRAPPERS = ("PatientPruner",)
@@ -38,73 +36,75 @@ def pruner_names() -> list[str]:
     ]
 
 
-def make_pruner(pruning: PruningConfig) -> BasePruner:
+def make_pruner(kind: str, options: Mapping[str, Any]) -> BasePruner:
     """The pruner that a study names, with its options.
 
     Raises:
         ConfigError: if there is none of this name, or it does not take the options.
     """
     known = pruner_names()
-    if pruning.kind not in known:
+    if kind not in known:
         raise ConfigError(
             "pruning.kind must be halving, percentile, none or one of Optuna's "
-            f"{', '.join(known)}, but got {pruning.kind}"
+            f"{', '.join(known)}, but got {kind}"
         )
-    make: Any = getattr(optuna.pruners, pruning.kind)
+    make: Any = getattr(optuna.pruners, kind)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return make(**pruning.options)
+            return make(**options)
     except (TypeError, ValueError) as error:
         accepted = ", ".join(inspect.signature(make).parameters)
-        given = ", ".join(f"{key} = {value!r}" for key, value in pruning.options.items())
+        given = ", ".join(f"{key} = {value!r}" for key, value in options.items())
         raise ConfigError(
-            f"pruning.options must be arguments of Optuna's {pruning.kind} ({accepted}), but got "
+            f"pruning.options must be arguments of Optuna's {kind} ({accepted}), but got "
             f"{given or 'none'}: {error}"
         ) from None
 
 
-class OptunaJudge:
-    """Asks a pruner about one cohort, rung by rung.
+class Optunas(Pruner):
+    """One of Optuna's."""
 
-    Args:
-        pruning: names the pruner.
-        finished: the stored COMPLETE and PRUNED trials of earlier cohorts, in their order.
-        cohort: its hierarchies, in the order in which they are asked.
-        distributions: of the study's parameters.
-        training: its schedule.
-        prune_at: the rungs at which the pruner is asked.
-        references: hierarchies that are compared with, but never stop.
+    asked = "after every step"
+    sees_all = True
 
-    Raises:
-        ConfigError: as `make_pruner`.
-    """
+    kind: str
+    options: dict[str, Any]
 
-    def __init__(
+    def judge(self, race: Race) -> "OptunaJudge":
+        return OptunaJudge(make_pruner(self.kind, self.options), race)
+
+    def losers(
         self,
-        pruning: PruningConfig,
-        finished: Sequence[FrozenTrial],
-        cohort: Sequence[Hierarchy],
-        distributions: Mapping[str, BaseDistribution],
-        *,
-        training: TrainingConfig,
-        prune_at: Collection[int],
-        references: Collection[Hierarchy],
-    ) -> None:
-        self._training = training
-        self._prune_at = prune_at
-        self._references = references
-        self._distributions = dict(distributions)
-        pruner = make_pruner(pruning)
+        step: int,
+        values: Mapping[Hierarchy, float],
+        prefixes: Mapping[Hierarchy, Hashable],
+    ) -> list[Hierarchy]:
+        raise NotImplementedError("a judge decides, who remembers what it was told")
+
+
+class OptunaJudge:
+    """Asks a pruner about one cohort, rung by rung."""
+
+    sees_all = True
+
+    def __init__(self, pruner: BasePruner, race: Race) -> None:
+        self._race = race
+        self._distributions = dict(race.distributions)
         self._study = _new_study(pruner)
-        for trial in finished:
+        for trial in race.finished:
             if isinstance(pruner, SuccessiveHalvingPruner | HyperbandPruner):
                 self._repeat(trial)
             else:
                 self._study.add_trial(trial)
-        self._living = {h: self._ask({}) for h in cohort}
+        self._living = {h: self._ask({}) for h in race.asked}
 
-    def losers(self, step: int, values: Mapping[Hierarchy, float]) -> list[Hierarchy]:
+    def losers(
+        self,
+        step: int,
+        values: Mapping[Hierarchy, float],
+        prefixes: Mapping[Hierarchy, Hashable],
+    ) -> list[Hierarchy]:
         """Report a rung; those who stop at it, in the order in which they are asked.
 
         Who are one network so far go on together if one of them does.
@@ -112,15 +112,15 @@ class OptunaJudge:
         Args:
             step: the rung, which must be the one after the last; the pruner may not be asked at it.
             values: accuracy (higher is better) of those who are trained; others are passed over.
+            prefixes: equal for those who are one network so far.
         """
         asked = [h for h in self._living if h in values]
         for h in asked:
             self._living[h].report(values[h], step)
-        if step not in self._prune_at:
+        if step not in self._race.stops:
             return []
         told = {h: self._living[h].should_prune() for h in asked}
-        prefixes = prefixes_at(step, asked, self._training)
-        going_on = {prefixes[h] for h in asked if not told[h] or h in self._references}
+        going_on = {prefixes[h] for h in asked if not told[h] or h in self._race.references}
         stopped = [h for h in asked if prefixes[h] not in going_on]
         for h in stopped:
             self._study.tell(self._living.pop(h), state=TrialState.PRUNED)
@@ -131,7 +131,7 @@ class OptunaJudge:
         again = self._ask(trial.params)
         for step, value in sorted(trial.intermediate_values.items()):
             again.report(value, step)
-            if step in self._prune_at:
+            if step in self._race.stops:
                 again.should_prune()
         if trial.state == TrialState.COMPLETE:
             self._study.tell(again, trial.value)

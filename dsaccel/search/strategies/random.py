@@ -1,0 +1,7 @@
+"""Draw hierarchies uniformly."""
+
+from dsaccel.search.strategies import Strategy
+
+
+class Random(Strategy):
+    """Feasible hierarchies, each as likely as any other."""
