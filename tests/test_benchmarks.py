@@ -174,7 +174,7 @@ def test_without_cuda_nothing_is_measured(monkeypatch, capsys):
 
 def test_the_gpu_list_can_be_rehearsed_on_a_cpu(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--device", "cpu", "--tiny"]
-    only = ["exactness", "exactness, graph", "matmul", "epoch, graph"]
+    only = ["exactness, graph", "matmul", "epoch, graph"]
     subprocess.run(
         [*command, "--out-dir", str(tmp_path), "--only", *only],
         check=True,
@@ -185,7 +185,6 @@ def test_the_gpu_list_can_be_rehearsed_on_a_cpu(tmp_path):
     sections = record["sections"]
     assert list(sections) == only
     assert {section["status"] for section in sections.values()} == {"measured"}
-    assert sections["exactness"]["fp32 deterministic"]["trie against alone"] == 0
     assert sections["exactness, graph"]["fp32"] == {"lanes 1": 0, "lanes 16": 0}
     # a share of the peak that another process has measured
     assert sections["epoch, graph"]["share_of_peak"] is not None

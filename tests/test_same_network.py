@@ -229,3 +229,26 @@ def test_a_search_is_exhausted_when_each_network_is_trained_under_one_of_its_nam
     search.study.tell(search.study.trials[-1].number, 0.5)
     assert len(search.ledger.record().finished) == 7
     assert search.num_trained == num_trained
+
+
+@pytest.mark.parametrize(("widths", "num_planned"), [([0.5, 1.0], 2), ([1.0, 1.001], 18)])
+def test_settings_that_differ_in_the_smallest_network_differ_in_every_larger_one(
+    widths, num_planned
+):
+    """Then no other one is planned to tell."""
+    planned = []
+
+    def noted(hierarchy):
+        planned.append(hierarchy)
+        width = dict(hierarchy.settings)["width"]
+        network = NetworkConfig(width=width / 16)
+        made = build_plan("resnet18", hierarchy, network, channels=1, side=8, num_classes=3)
+        return Measures.of(made)
+
+    space = make_space(
+        {"width": {"choices": widths}}, bounds=((1, 1), (1, 3), (1, 3)), measure=noted
+    )
+    feasible = space.feasible()
+    assert len(planned) == num_planned
+    assert feasible is not None
+    assert len(feasible) == len(space.distinct(feasible)) == (18 if num_planned == 2 else 9)

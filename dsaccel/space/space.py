@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsaccel.config.study import SpaceConfig
 from dsaccel.errors import ConfigError
-from dsaccel.space.bounds import MeasuredBounds, Measures, must_be, told_by_plan
+from dsaccel.space.bounds import MeasuredBounds, Measures, told_by_plan
 from dsaccel.space.counts import Counts
 from dsaccel.space.dimensions import Dimensions, Settings
 from dsaccel.space.empty import (
@@ -24,6 +24,7 @@ from dsaccel.space.empty import (
     constraint_excludes_all,
     measured_bounds_exclude_all,
 )
+from dsaccel.space.rules import against_constraint, outside_bounds
 from dsaccel.spec.hierarchy import Blocks, Hierarchy
 from dsaccel.spec.plan import Plan
 
@@ -151,9 +152,9 @@ class SearchSpace:
         """Why a hierarchy is outside the space, in one sentence; None: it is inside."""
         return next(
             itertools.chain(
-                self._outside_bounds(hierarchy),
+                outside_bounds(self.config, hierarchy),
                 self.dimensions.outside(dict(hierarchy.settings)),
-                self._against_constraint(hierarchy),
+                against_constraint(self.config, self.num_shallow, hierarchy),
                 self._bounds.too_small(hierarchy),
                 self._bounds.too_large(hierarchy),
             ),
@@ -209,13 +210,26 @@ class SearchSpace:
                     num += self.counts.num(begin)
                 if num > MAX_ENUMERATED or num_looked > most_looked:
                     return None
-        return tuple(
-            self.distinct(
-                Hierarchy(counts).with_settings(settings)
-                for settings, begin in found
-                for counts in self.counts.listed(begin)
-            )
-        )
+        listed = [
+            Hierarchy(counts).with_settings(settings)
+            for settings, begin in found
+            for counts in self.counts.listed(begin)
+        ]
+        is_distinct = not self._may_repeat or self._settings_differ()
+        return tuple(listed if is_distinct else self.distinct(listed))
+
+    def _settings_differ(self) -> bool:
+        """Whether each combination of settings makes the smallest network another one: the blocks
+        of that are in every larger one, so that no two of those are the same either.
+        """
+        fewest = Hierarchy(tuple(low for low, _ in self.config.num_blocks))
+        smallest = [fewest.with_settings(own) for own in self.dimensions.combinations()]
+        try:
+            if any(self._bounds.of(h).fingerprint is None for h in smallest):
+                return False
+        except ConfigError:  # there is no such network
+            return False
+        return len(self.distinct(smallest)) == len(smallest)
 
     @property
     def _num_unmeasured(self) -> int | None:
@@ -243,35 +257,6 @@ class SearchSpace:
                 yield from self._look_into(longer, settings)
             else:
                 yield longer
-
-    def _outside_bounds(self, hierarchy: Hierarchy) -> Iterator[str]:
-        if hierarchy.num_stages != self.num_stages:
-            yield f"a hierarchy must have {self.num_stages} stages, but got {hierarchy}"
-            return
-        for stage, (num_blocks, (low, high)) in enumerate(
-            zip(hierarchy.blocks, self.config.num_blocks, strict=True), 1
-        ):
-            if not low <= num_blocks <= high:
-                yield (
-                    f"num_blocks of stage {stage} must be within {low}..{high}, but got {hierarchy}"
-                )
-        lowest, highest = self.config.min_total_blocks, self.config.max_total_blocks
-        total = hierarchy.num_blocks
-        if not (lowest or 0) <= total <= (highest or total):
-            yield must_be("total blocks", lowest, highest, hierarchy, total)
-
-    def _against_constraint(self, hierarchy: Hierarchy) -> Iterator[str]:
-        if _satisfies(self.config.constraint, hierarchy.blocks, self.num_shallow):
-            return
-        rule = {
-            "accelerated": "no shallow stage may have more blocks than a deep one",
-            "strict": "every shallow stage must have fewer blocks than every deep one",
-            "total": "the deep stages must have at least as many blocks as the shallow ones",
-        }[self.config.constraint]
-        yield (
-            f"constraint {self.config.constraint}: {rule} "
-            f"(shallow: the first {self.num_shallow}), but got {hierarchy}"
-        )
 
     def _check_stages(self) -> None:
         if not 1 <= self.num_shallow < self.num_stages:
@@ -311,18 +296,6 @@ class SearchSpace:
             for counts in (self.counts.listed() if is_short else self.counts.ends(()))
         )
         return measured_bounds_exclude_all(self._bounds, candidates, None if is_short else num)
-
-
-def _satisfies(constraint: str, blocks: Blocks, num_shallow: int) -> bool:
-    shallow, deep = blocks[:num_shallow], blocks[num_shallow:]
-    match constraint:
-        case "accelerated":
-            return max(shallow) <= min(deep)
-        case "strict":
-            return max(shallow) < min(deep)
-        case "total":
-            return sum(deep) >= sum(shallow)
-    return True
 
 
 def _parameter(stage: int) -> str:

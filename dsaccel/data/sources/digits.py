@@ -36,4 +36,5 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
     """All images, (1797, 64) in 0..16, and labels; reading them takes as long as a small epoch."""
     from sklearn.datasets import load_digits
 
-    return load_digits(return_X_y=True)
+    pixels, labels = load_digits(return_X_y=True)
+    return pixels, labels
