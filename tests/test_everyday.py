@@ -35,8 +35,8 @@ def test_the_studies_of_a_folder_are_listed_and_a_damaged_one_hides_none():
     listed = json.loads(run("list", "--json").stdout)["studies"]
     assert [study["name"] for study in listed] == ["broken", "tiny"]
     assert listed[0]["state"].startswith("unreadable: ")
-    trials = [trial for trial in best.study.trials if trial.value is not None]
-    assert listed[1]["val_accuracy"] == max(trial.value for trial in trials)
+    values = [trial.value for trial in best.study.trials if trial.value is not None]
+    assert listed[1]["val_accuracy"] == max(values)
     assert listed[1]["state"] == "2 of 2 trained"
     assert "tiny" in run("list").stdout
 

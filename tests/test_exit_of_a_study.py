@@ -90,6 +90,7 @@ def test_a_space_is_bounded_by_what_training_takes():
             if "step" in name
             else {h: round(num / 2**20, 1) for h, num in memory.items()}
         )
+        assert found is not None
         assert found == [h for h in plans if costs[h] <= most]
         assert 0 < len(found) < len(plans)
     # heads are counted: their branches are most of what is to be saved

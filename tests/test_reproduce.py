@@ -15,7 +15,7 @@ from dsaccel.data.source import open_source
 from dsaccel.errors import ConfigError
 from dsaccel.paper.compare import Comparison
 from dsaccel.paper.rows import NUM_CLASSES, all_rows, rows_of
-from dsaccel.paper.scale import SCALES, Scale
+from dsaccel.paper.scale import SCALES, Protocol, Scale, open_sources
 from dsaccel.paper.train import Reproduction, Trained
 from dsaccel.report.reproduction import Report
 from dsaccel.report.table import Table
@@ -35,10 +35,19 @@ def working_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("DSACCEL_CACHE", str(tmp_path / "cache"))
 
 
-def reproduction(experiment="table5", models=("ResNet18_r1", "ResNet18_r4"), **options):
-    options = {"num_seeds": 1, "data": "digits", "runtime": CPU} | options
+def reproduction(
+    experiment="table5",
+    models=("ResNet18_r1", "ResNet18_r4"),
+    *,
+    scale: Scale = MINUTE,
+    data: str = "digits",
+    protocol: Protocol = "ours",
+    num_seeds: int = 1,
+) -> Reproduction:
     rows = rows_of(experiment, models)
-    return Reproduction(rows, MINUTE, directory=StudyDir("paper-minute"), **options)
+    sources = open_sources(rows, scale, data=data, protocol=protocol)
+    directory = StudyDir("paper-minute")
+    return Reproduction(rows, scale, sources, directory=directory, num_seeds=num_seeds, runtime=CPU)
 
 
 def reproduced(*args, **options) -> Reproduction:
@@ -78,7 +87,7 @@ def test_rows_of_a_table_are_trained_together_as_each_would_be_alone():
     made = reproduced()
     for row in made.rows:
         for mode in ("local", "global"):
-            config = MINUTE.run_config(row, 1, made._config(row, 1).data, CPU)
+            config = MINUTE.run_config(row, 1, "digits", CPU)
             alone = Training(config.model_copy(update={"mode": mode}))
             list(alone.rungs())
             found = made.trained(row, mode, 1)
@@ -111,25 +120,17 @@ def test_tables_share_the_networks_that_they_share():
 
 
 def test_other_images_or_another_scale_are_trained_anew():
-    made = reproduced(models=("ResNet18_r1",))
+    reproduced(models=("ResNet18_r1",))
     assert not reproduction(models=("ResNet18_r1",)).jobs()
-    larger = Reproduction(
-        made.rows,
-        replace(MINUTE, epochs=3),
-        directory=made.directory,
-        num_seeds=1,
-        data="digits",
-        runtime=CPU,
-    )
+    larger = reproduction(models=("ResNet18_r1",), scale=replace(MINUTE, epochs=3))
     assert len(larger.jobs()) == 2
     assert len(reproduction(models=("ResNet18_r1",), data=folder_of(10)).jobs()) == 2
 
 
 def test_the_papers_protocol_trains_on_all_images_and_reads_the_test_split():
-    made = reproduction(models=("ResNet18_r1",), data=folder_of(10), protocol="paper")
-    made.scale = replace(MINUTE, train_images=None)
-    for _ in made.run():
-        pass
+    everything = replace(MINUTE, train_images=None)
+    folder = folder_of(10)
+    made = reproduced(models=("ResNet18_r1",), data=folder, protocol="paper", scale=everything)
     config = made._config(made.rows[0], 1)
     data = Bench.load(config, source=made._sources["cifar10"]).data
     assert (data.num_train, data.num_val, data.has_test) == (40, 40, False)
@@ -241,14 +242,10 @@ def test_bad_input_is_refused_with_one_line(args, message):
 @pytest.mark.parametrize("dataset", NUM_CLASSES)
 def test_every_row_reaches_a_number_in_both_modes(dataset):
     rows = [row for row in all_rows() if row.dataset == dataset]
-    made = Reproduction(
-        rows,
-        replace(MINUTE, image_size=16, epochs=1, train_images=None, batch_size=50),
-        directory=StudyDir("paper-minute"),
-        num_seeds=1,
-        data=folder_of(NUM_CLASSES[dataset]),
-        runtime=CPU,
-    )
+    scale = replace(MINUTE, image_size=16, epochs=1, train_images=None, batch_size=50)
+    sources = open_sources(rows, scale, data=folder_of(NUM_CLASSES[dataset]))
+    directory = StudyDir("paper-minute")
+    made = Reproduction(rows, scale, sources, directory=directory, num_seeds=1, runtime=CPU)
     for _ in made.run():
         pass
     for result in Comparison.of(made).results:

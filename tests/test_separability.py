@@ -15,7 +15,7 @@ from dsaccel.nn.layers import layer_outputs
 from dsaccel.nn.network import load_network
 from dsaccel.paper.layers import LayersOfRow, layers_of
 from dsaccel.paper.rows import rows_of
-from dsaccel.paper.scale import SCALES, Scale
+from dsaccel.paper.scale import SCALES, Scale, open_sources
 from dsaccel.paper.separability import Measured, measure, scatter_ratio
 from dsaccel.paper.train import Reproduction, units_of
 from dsaccel.spec.unit_names import head_names, layer_names
@@ -31,20 +31,22 @@ def working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def reproduction(**options) -> Reproduction:
-    options = {
-        "num_seeds": 1,
-        "data": "digits",
-        "runtime": CPU,
-        "measured_epochs": (1, 2),
-    } | options
+def reproduction(measured_epochs: tuple[int, ...] = (1, 2)) -> Reproduction:
     rows = rows_of("separability", ("ResNet18_r1",))
-    return Reproduction(rows, MINUTE, directory=StudyDir("layers"), **options)
+    return Reproduction(
+        rows,
+        MINUTE,
+        open_sources(rows, MINUTE, data="digits"),
+        directory=StudyDir("layers"),
+        num_seeds=1,
+        runtime=CPU,
+        measured_epochs=measured_epochs,
+    )
 
 
 def training(mode) -> Training:
     made = reproduction()
-    config = MINUTE.run_config(made.rows[0], 1, made._config(made.rows[0], 1).data, CPU)
+    config = MINUTE.run_config(made.rows[0], 1, "digits", CPU)
     return Training(config.model_copy(update={"mode": mode}))
 
 

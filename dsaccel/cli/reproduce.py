@@ -1,11 +1,16 @@
 """`dsaccel reproduce`: a table or a figure of the paper, trained again."""
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dsaccel.cli.options import Given, takes
 from dsaccel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dsaccel.paper.rows import Row
+    from dsaccel.paper.scale import Held
 
 
 @takes(
@@ -44,28 +49,48 @@ def reproduce(
     """
     if protocol not in ("ours", "paper"):
         raise ConfigError(f"protocol must be ours or paper, but got {protocol!r}")
-    from dsaccel.config.study import RuntimeConfig
     from dsaccel.paper.rows import rows_of
+    from dsaccel.paper.scale import find_scale, open_sources
+
+    chosen, size = rows_of(experiment, rows.split(",") if rows else ()), find_scale(scale)
+    settings = given.settings
+    sources = open_sources(
+        chosen,
+        size,
+        data=settings.get("data.name"),
+        data_dir=settings.get("data.dir"),
+        protocol="paper" if protocol == "paper" else "ours",
+        download=given.download,
+    )
+    _reproduce(experiment, scale, chosen, sources, seeds, given)
+
+
+def _reproduce(
+    experiment: str,
+    scale: str,
+    rows: "Sequence[Row]",
+    sources: "Mapping[str, Held]",
+    seeds: int,
+    given: Given,
+) -> None:
+    """Train what is missing, and show it."""
+    from dsaccel.config.study import RuntimeConfig
     from dsaccel.paper.scale import find_scale
     from dsaccel.paper.train import Reproduction
     from dsaccel.report.reproduction import Report
     from dsaccel.report.separability import SeparabilityReport
     from dsaccel.study.folder import StudyDir
 
-    chosen = rows_of(experiment, rows.split(",") if rows else ())
-    settings = given.settings
-    runtime = {k.removeprefix("runtime."): v for k, v in settings.items() if k.startswith("runt")}
     is_layers, size = experiment == "separability", find_scale(scale)
+    names = (key for key in given.settings if key.startswith("runtime."))
+    runtime = RuntimeConfig(**{key.removeprefix("runtime."): given.settings[key] for key in names})
     reproduction = Reproduction(
-        chosen,
+        rows,
         size,
+        sources,
         directory=StudyDir(f"paper-{scale}"),
         num_seeds=seeds,
-        data=settings.get("data.name"),
-        data_dir=settings.get("data.dir"),
-        protocol=protocol,
-        runtime=RuntimeConfig(**runtime),
-        download=given.download,
+        runtime=runtime,
         measured_epochs=size.measured_epochs if is_layers else (),
     )
     output = given.output()

@@ -6,9 +6,9 @@ from typing import Literal
 
 from dsaccel.config.study import DataConfig, NetworkConfig, RunConfig, RuntimeConfig, TrainingConfig
 from dsaccel.data.images import Images, Split
-from dsaccel.data.source import DataSource
+from dsaccel.data.source import DataSource, open_source, read_images
 from dsaccel.errors import ConfigError
-from dsaccel.paper.rows import Row
+from dsaccel.paper.rows import NUM_CLASSES, Row
 
 Protocol = Literal["ours", "paper"]
 
@@ -26,17 +26,19 @@ class Scale:
     epochs: int
     batch_size: int = 128
 
-    def run_config(
-        self, row: Row, seed: int, data: DataConfig, runtime: RuntimeConfig
-    ) -> RunConfig:
+    def data_config(self, name: str, folder: str | None = None) -> DataConfig:
+        """The settings of the images: what they are of, and where torchvision's lie."""
+        return DataConfig(
+            name=name, dir=folder, image_size=self.image_size, train_images=self.train_images
+        )
+
+    def run_config(self, row: Row, seed: int, data: str, runtime: RuntimeConfig) -> RunConfig:
         """The settings that a row is trained with; the recipe is that of the paper's section V."""
         return RunConfig(
             family=row.family,
             hierarchy=str(row.hierarchy),
             seed=seed,
-            data=data.model_copy(
-                update={"image_size": self.image_size, "train_images": self.train_images}
-            ),
+            data=self.data_config(data),
             network=NetworkConfig(width=self.width, dropout=row.dropout),
             training=TrainingConfig(
                 epochs=self.epochs, batch_size=self.batch_size, learning_rate=row.learning_rate
@@ -77,6 +79,8 @@ def find_scale(name: str) -> Scale:
 class Held(DataSource):
     """The images of another source, which are read once however many seeds ask for them."""
 
+    protocol: Protocol = "ours"
+
     def __init__(self, source: DataSource) -> None:
         self.name, self.default_flip = source.name, source.default_flip
         self._source = source
@@ -100,6 +104,8 @@ class PaperProtocol(Held):
     So the paper's accuracies were had. Who chooses by them has no fresh image left.
     """
 
+    protocol = "paper"
+
     def __init__(self, source: DataSource) -> None:
         """
         Raises:
@@ -119,3 +125,41 @@ class PaperProtocol(Held):
         if split == "test":
             return None
         return super().read("test" if split == "val" else split)
+
+
+def open_sources(
+    rows: Sequence[Row],
+    scale: Scale,
+    *,
+    data: str | None = None,
+    data_dir: str | None = None,
+    protocol: Protocol = "ours",
+    download: bool = False,
+) -> dict[str, Held]:
+    """The images of rows, by the rows' data sets.
+
+    Args:
+        rows: that are trained.
+        scale: of the images.
+        data: images for all rows; None: the data set of each.
+        data_dir: where torchvision's data sets lie.
+        protocol: which images are read.
+        download: whether a torchvision data set may be fetched.
+
+    Raises:
+        ConfigError: if the images cannot be read, or have not as many classes as a row's.
+    """
+    kinds = {"ours": Held, "paper": PaperProtocol}
+    sources: dict[str, Held] = {}
+    for dataset in dict.fromkeys(row.dataset for row in rows):
+        config = scale.data_config(data or dataset, data_dir)
+        source = kinds[protocol](open_source(config, download=download))
+        images = read_images(source, "train", config)
+        num_classes = 0 if images is None else len(images.class_names)
+        if num_classes != NUM_CLASSES[dataset]:
+            raise ConfigError(
+                f"data must have {NUM_CLASSES[dataset]} classes for the rows on {dataset}, but "
+                f"{config.name} has {num_classes}"
+            )
+        sources[dataset] = source
+    return sources

@@ -6,7 +6,7 @@ tables that share a network share its training, and what was cut off goes on whe
 
 import hashlib
 import json
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
@@ -14,15 +14,14 @@ from pathlib import Path
 
 import torch
 
-from dsaccel.config.study import DataConfig, RunConfig, RuntimeConfig
+from dsaccel.config.study import RunConfig, RuntimeConfig
 from dsaccel.data.images import fingerprint
-from dsaccel.data.source import DataSource, open_source, read_images
-from dsaccel.errors import ConfigError
+from dsaccel.data.source import DataSource
 from dsaccel.families import MODES, Mode
 from dsaccel.files import make_folder, write_text
 from dsaccel.nn.layers import Unit
 from dsaccel.paper.rows import NUM_CLASSES, Row
-from dsaccel.paper.scale import Held, PaperProtocol, Protocol, Scale
+from dsaccel.paper.scale import Held, Protocol, Scale
 from dsaccel.paper.separability import Measured, measure
 from dsaccel.planner import Planner
 from dsaccel.spec.hierarchy import Hierarchy
@@ -92,43 +91,35 @@ class Reproduction:
         self,
         rows: Sequence[Row],
         scale: Scale,
+        sources: Mapping[str, Held],
         *,
         directory: StudyDir,
         num_seeds: int,
-        data: str | None = None,
-        data_dir: str | None = None,
-        protocol: Protocol = "ours",
         runtime: RuntimeConfig | None = None,
-        download: bool = False,
         measured_epochs: Collection[int] = (),
     ) -> None:
-        """Read the images; trains nothing.
-
+        """
         Args:
             rows: what is trained.
             scale: how large.
+            sources: the images, by the rows' data sets; see `open_sources`.
             directory: where the trained networks are kept.
             num_seeds: seeds of each network, 1, 2 and so on.
-            data: images for all rows; None: the data set of each row.
-            data_dir: where a torchvision data set lies.
-            protocol: what is read, see `Protocol`.
             runtime: device, threads and memory.
-            download: whether a torchvision data set may be fetched.
             measured_epochs: after which the layers of every network are measured.
 
         Raises:
-            ConfigError: if the images cannot be read, or have not as many classes as a row's.
+            ConfigError: if the device cannot be used.
         """
         self.rows, self.scale, self.directory = list(rows), scale, directory
-        self.seeds, self.protocol = range(1, num_seeds + 1), protocol
-        self.measured_epochs = sorted(measured_epochs)
-        self._data, self._data_dir = data, data_dir
-        self._runtime = resolve_runtime(runtime or RuntimeConfig())
-        self._sources = {
-            dataset: self._open(dataset, download)
-            for dataset in dict.fromkeys(row.dataset for row in rows)
-        }
-        self._images = {dataset: _fingerprint(source) for dataset, source in self._sources.items()}
+        self.seeds, self.measured_epochs = range(1, num_seeds + 1), sorted(measured_epochs)
+        self._sources, self._runtime = sources, resolve_runtime(runtime or RuntimeConfig())
+        self._images = {dataset: _fingerprint(source) for dataset, source in sources.items()}
+
+    @property
+    def protocol(self) -> Protocol:
+        """What accuracies are of."""
+        return next(iter(self._sources.values())).protocol
 
     @property
     def data_names(self) -> str:
@@ -229,8 +220,7 @@ class Reproduction:
             remove_checkpoint(checkpoint)
 
     def _config(self, row: Row, seed: int) -> RunConfig:
-        data = DataConfig(name=self._data or row.dataset, dir=self._data_dir)
-        return self.scale.run_config(row, seed, data, self._runtime)
+        return self.scale.run_config(row, seed, self._sources[row.dataset].name, self._runtime)
 
     def _path(self, config: RunConfig, dataset: str, mode: Mode, hierarchy: Hierarchy) -> Path:
         """The file of a network: equal for rows that train the same one."""
@@ -241,20 +231,6 @@ class Reproduction:
         key = hashlib.sha256(repr(decides).encode()).hexdigest()[:12]
         name = f"{config.family}-{hierarchy}-{mode}-seed{config.seed}-{key}.json"
         return self.directory.path / "networks" / name
-
-    def _open(self, dataset: str, download: bool) -> DataSource:
-        row = next(row for row in self.rows if row.dataset == dataset)
-        config = self._config(row, seed=1).data
-        found = Held(open_source(config, download=download))
-        source = PaperProtocol(found) if self.protocol == "paper" else found
-        images = read_images(source, "train", config)
-        num_classes = 0 if images is None else len(images.class_names)
-        if num_classes != NUM_CLASSES[dataset]:
-            raise ConfigError(
-                f"data must have {NUM_CLASSES[dataset]} classes for the rows on {dataset}, but "
-                f"{config.name} has {num_classes}"
-            )
-        return source
 
 
 def units_of(cohort: Cohort, hierarchy: Hierarchy) -> list[Unit]:
