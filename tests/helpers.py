@@ -14,6 +14,7 @@ from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.families import build_plan
 from dsaccel.parts import part_of
 from dsaccel.schedules.looking_ahead import ahead_of
+from dsaccel.schedules.simultaneous import Simultaneous
 from dsaccel.seeds import derive
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
@@ -140,3 +141,16 @@ def write_images(folder: Path, classes: str = "ab", shift: int = 0, num: int = 8
                 pixels = rng.integers(0, 200, (8, 8, 3)) + shift
                 Image.fromarray(pixels.astype(np.uint8)).save(path)
     return folder
+
+
+def spy_on_training(monkeypatch) -> list[int]:
+    """The epochs that cohorts have behind them when they are trained on."""
+    starts: list[int] = []
+    real = Simultaneous.rungs
+
+    def spying(self, *args, start, **options):
+        starts.append(start)
+        return real(self, *args, start=start, **options)
+
+    monkeypatch.setattr(Simultaneous, "rungs", spying)
+    return starts

@@ -65,7 +65,7 @@ def test_search_json_is_one_object_on_stdout():
     }
     assert summary["num_trained"] == 3
     assert summary["storage"] == "sqlite:///studies/tiny/study.db"
-    assert set(summary["best"]) == {"hierarchy", "val_accuracy", "num_parameters"}
+    assert set(summary["best"]) == {"hierarchy", "val_accuracy", "exits", "num_parameters"}
     assert set(summary["baseline"]) == {"hierarchy", "val_accuracy"}
     assert all(Path(path).is_file() for path in summary["files"].values())
     assert set(summary["files"]) - {"harvest"} == {"study", "best", "report", "config"}
@@ -127,7 +127,7 @@ def test_an_exported_config_and_the_study_train_to_the_trials_accuracy():
         assert trained["num_parameters"] == best["num_parameters"]
         assert set(trained) == {
             *("hierarchy", "mode", "val_accuracy", "head_accuracies", "num_parameters"),
-            *("time_s", "peak_memory_bytes"),
+            *("exits", "time_s", "peak_memory_bytes"),
         }
         assert trained["peak_memory_bytes"] > 2**20
     other = json.loads(run("train", "best.toml", "--mode", "global", "--json").stdout)

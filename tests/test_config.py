@@ -96,7 +96,7 @@ OUT_OF_RANGE = [
         "pruning",
         "kind",
         "median",
-        "or an Optuna pruner as MedianPruner, but got 'median'",
+        "an Optuna pruner as MedianPruner, or an import path as ./mine.py:Mine, but got 'median'",
     ),
     Mistake("pruning", "reduction_factor", 1, "greater than 1, but got 1"),
     Mistake("pruning", "grace_epochs", 0, "greater than or equal to 1, but got 0"),
@@ -160,7 +160,7 @@ def test_a_references_mistake_is_told_once():
         ({"epoch": 3}, "study.toml: unknown key epoch; expected one of: space, references, seed"),
         (
             {"training": {"epoch": 3}},
-            "study.toml: unknown key training.epoch; expected one of: schedule, epochs, ",
+            "study.toml: unknown key training.epoch; expected one of: schedule, schedule_options, ",
         ),
         ({"space": SPACE | {"stages": 4}}, "unknown key space.stages; expected one of: family"),
         ({"training": 7}, "study.toml: training must be"),

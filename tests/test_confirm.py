@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from helpers import spy_on_training
 from PIL import Image
 from tiny_study import config as tiny_config
 from tiny_study import searched, write_study
@@ -331,14 +332,7 @@ def test_a_confirmation_that_was_cut_off_goes_on_to_the_same(confirmed, monkeypa
         next(running)
     running.close()
     kept = dict(measured(cut))
-    starts: list[int] = []
-    real = Cohort.rungs
-
-    def spying(self):
-        starts.append(self.step)
-        return real(self)
-
-    monkeypatch.setattr(Cohort, "rungs", spying)
+    starts = spy_on_training(monkeypatch)
     resumed = run(confirming(FEW))
     assert starts[:1] == first
     assert kept.items() <= measured(resumed).items() <= measured(whole).items()

@@ -93,7 +93,10 @@ def test_what_optuna_does_not_have_is_one_clear_line(pruning, message):
 @pytest.mark.parametrize(
     ("pruning", "message"),
     [
-        ({"kind": "halvin"}, r"kind must be halving, percentile, none, or an Optuna pruner as Med"),
+        (
+            {"kind": "halvin"},
+            r"kind must be halving, percentile, none, an Optuna pruner as Med",
+        ),
         ({"options": {"n_startup_trials": 4}}, "options must be left out unless kind is an Optuna"),
         ({"by": "deepest"}, "by must be 'head', 'output' or 'ensemble', but got 'deepest'"),
     ],
@@ -260,7 +263,9 @@ def test_pruning_by_the_output_layer_ranks_and_records_it(monkeypatch):
 
 
 def test_the_output_layer_of_a_sequential_study_cannot_be_ranked():
-    with pytest.raises(ConfigError, match=r"pruning.by must be head with the sequential schedule"):
+    with pytest.raises(
+        ConfigError, match=r"pruning.by must be head or ensemble with the sequential schedule"
+    ):
         searching("seq", pruning={"by": "output"}, training={"schedule": "sequential"})
 
 
@@ -277,7 +282,7 @@ def test_a_replay_ranks_by_the_output_layer_too():
         best[by] = marks[-1].regret
     assert best["head"] == 0
     assert best["output"] > 0
-    assert NONE.by == "head"
+    assert config().ranked_by == "head"
 
 
 def test_the_command_line_names_a_pruner_and_its_options():

@@ -194,7 +194,11 @@ class Run(ABC):
         for reached in self._train():
             if isinstance(reached, Rung):
                 self._arrive(reached, time.perf_counter() - started)
-                yield reached
+                try:
+                    yield reached
+                except GeneratorExit:  # whoever asks for rungs has had enough
+                    self.save()
+                    raise
                 started = time.perf_counter()
             self.save(now=stopping.is_wished())
             stopping.leave()
