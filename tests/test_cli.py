@@ -191,7 +191,9 @@ def test_export_before_anything_is_finished_exits_3(monkeypatch):
     assert "no finished trial" in result.stderr
 
 
-def test_a_search_that_meets_no_feasible_hierarchy_does_not_call_itself_finished():
+def test_a_search_that_meets_no_feasible_hierarchy_does_not_call_itself_finished(monkeypatch):
+    for module in ("proposals", "suggestions", "outcome"):
+        monkeypatch.setattr(f"dsaccel.search.{module}.MAX_DRAWS", 200)
     # widths without end: any of them may keep the bound
     width = "space.settings.width"
     endless = ["--set", f"{width}.low=0.06", "--set", f"{width}.high=0.07"]
@@ -201,7 +203,7 @@ def test_a_search_that_meets_no_feasible_hierarchy_does_not_call_itself_finished
         assert result.exit_code == 3, result.output
         message = " ".join(result.stderr.split())
         assert says in message
-        assert "of 10000 hierarchies drawn none was feasible and new" in message
+        assert "of 200 hierarchies drawn none was feasible and new" in message
         assert "widen its measured bounds, or narrow num_blocks" in message
         assert "none of 1 is; widen the measured bounds or prune less" in message
         assert "finished:" not in message
