@@ -21,7 +21,7 @@ SCRIPT = """#!/usr/bin/env bash
 set -uo pipefail
 cd "$(dirname "$0")"
 out=$(mkdir -p "$1" && cd "$1" && pwd)
-python3 -m pip install --quiet --no-index --find-links wheels --target packages {packages}
+python3 -m pip install --quiet --no-deps --target packages wheels/*.whl
 export PYTHONPATH="$PWD/packages:$PWD/dsaccel"
 cd dsaccel
 timeout 90 python3 -m pytest -m gpu {tests} 2>&1 | tee "$out/tests.txt"
@@ -65,8 +65,7 @@ def _collect(bundle: Path) -> None:
         archive.extractall(bundle, filter="data")
     checkout.unlink()
     script = bundle / "run.sh"
-    packages = " ".join(f"'{package}'" for package in PACKAGES)
-    script.write_text(SCRIPT.format(packages=packages, tests=TESTS), encoding="utf-8")
+    script.write_text(SCRIPT.format(tests=TESTS), encoding="utf-8")
     script.chmod(0o755)
 
 
