@@ -1,5 +1,8 @@
 """What every test runs in, whatever the machine and whoever starts it."""
 
+from functools import cache
+
+import alembic.util.pyfiles
 import pytest
 import torch
 from hypothesis import settings
@@ -22,6 +25,15 @@ def own_environment(tmp_path_factory):
         for name in TERMINAL:
             patch.delenv(name, raising=False)
         patch.setenv("DSACCEL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_known():
+    """Alembic reads the history of Optuna's tables once, not for each of a thousand storages."""
+    with pytest.MonkeyPatch.context() as patch:
+        read = alembic.util.pyfiles.load_module_py
+        patch.setattr("alembic.util.pyfiles.load_module_py", cache(read))
         yield
 
 

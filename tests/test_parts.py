@@ -150,11 +150,11 @@ STUDY = {
 }
 
 
-def without_blocks(search):
-    attrs = {k: v for k, v in search.study.user_attrs.items() if k not in ("time_s", "config")}
+def without_blocks(record):
+    attrs = {k: v for k, v in record.attributes.items() if k not in ("time_s", "config")}
     spent = ("blocks_trained", "time_s")
     attrs["cohort"] = {k: v for k, v in attrs["cohort"].items() if k not in spent}
-    return attrs, search.ledger.record().blocks_trained
+    return attrs, record.blocks_trained or 0
 
 
 def limited(monkeypatch, num_networks):
@@ -165,13 +165,14 @@ def limited(monkeypatch, num_networks):
 
 @pytest.mark.parametrize("memory", [1, 2, 4])
 def test_a_search_in_little_memory_finds_what_it_finds_in_much(monkeypatch, memory):
-    expected = tiny_study.searched("much", **STUDY)
+    expected, much = tiny_study.whole(**STUDY)
     runtime = limited(monkeypatch, memory)
     search = tiny_study.searched("little", **STUDY, runtime=runtime)
-    assert tiny_study.rows(search) == tiny_study.rows(expected)
-    (attrs, blocks), (as_expected, fewer) = without_blocks(search), without_blocks(expected)
+    assert tiny_study.rows(search) == expected
+    attrs, blocks = without_blocks(search.ledger.record())
+    as_expected, fewer = without_blocks(much)
     assert attrs == as_expected
-    assert (blocks or 0) > (fewer or 0) > 0
+    assert blocks > fewer > 0
     assert not search.directory.parts.exists()
 
 
@@ -227,28 +228,27 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=["cuda", "python", "cpu"])
 def test_a_search_that_runs_out_of_memory_goes_on_in_parts(monkeypatch, error):
-    expected = tiny_study.searched("much", **STUDY)
+    expected, much = tiny_study.whole(**STUDY)
     monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0.0)
     epochs = fail(monkeypatch, error, at_epoch=3)
     search = tiny_study.searched("little", **STUDY)
-    assert tiny_study.rows(search) == tiny_study.rows(expected)
+    assert tiny_study.rows(search) == expected
     # two epochs as a whole, and from the checkpoint on the other two in parts
     assert [epoch for epoch, _ in itertools.groupby(epochs)][:5] == [1, 2, 3, -1, 3]
-    blocks = [each.ledger.record().blocks_trained or 0 for each in (search, expected)]
-    assert blocks[0] > blocks[1] > 0
+    assert (search.ledger.record().blocks_trained or 0) > (much.blocks_trained or 0) > 0
 
 
 def test_without_a_checkpoint_the_parts_start_from_the_beginning(monkeypatch):
-    expected = tiny_study.searched("much", **STUDY)
+    expected, _ = tiny_study.whole(**STUDY)
     epochs = fail(monkeypatch, MemoryError(), at_epoch=4)
     search = tiny_study.searched("little", **STUDY)
     assert [epoch for epoch, _ in itertools.groupby(epochs)][:6] == [1, 2, 3, 4, -1, 1]
-    assert tiny_study.rows(search) == tiny_study.rows(expected)
+    assert tiny_study.rows(search) == expected
 
 
 def test_it_splits_again_until_it_fits(monkeypatch):
     """More learners than a network has never fit."""
-    expected = tiny_study.searched("much", **STUDY)
+    expected, _ = tiny_study.whole(**STUDY)
     make = Cohort.learners.fget
     assert make is not None
     most = len(Trie(plans("2-2-2")).roots) + 7
@@ -260,7 +260,7 @@ def test_it_splits_again_until_it_fits(monkeypatch):
 
     monkeypatch.setattr(Cohort, "learners", property(learners))
     search = tiny_study.searched("little", **STUDY)
-    assert tiny_study.rows(search) == tiny_study.rows(expected)
+    assert tiny_study.rows(search) == expected
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
