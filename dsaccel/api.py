@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from optuna import Study as OptunaStudy
 
-from dsaccel.config.study import StudyConfig
+from dsaccel.config.study import ConfirmConfig, StudyConfig
 from dsaccel.config.toml import parse_config, set_value
 from dsaccel.confirm.run import Confirm, ConfirmProgress
 from dsaccel.data.source import DataSource
@@ -189,8 +189,8 @@ class Study(StoredStudy):
         command: str | None = None,
         **settings: Any,
     ) -> Generator[ConfirmProgress]:
-        """Train the best again with fresh seeds, decide on validation, and read the test split once
-        after it. Run again to continue, or with more seeds or finalists. See `confirmation`.
+        """Train the best again with fresh seeds, decide on validation, then read the test split
+        once. Run again to continue, or with more seeds or finalists. See `confirmation`.
 
         Args:
             callbacks: each is called with what is yielded.
@@ -201,17 +201,14 @@ class Study(StoredStudy):
         Raises:
             NoResultError: if the study has no best hierarchy.
             MismatchError: if the images are not the study's.
-            ConfigError: settings or data that cannot be used.
+            ConfigError: if settings or data cannot be used.
         """
         quiet_optuna()
-        tables = self.config.model_dump(mode="json", exclude_none=True)
-        tables["confirm"] |= {key: value for key, value in settings.items() if value is not None}
-        asked = parse_config(StudyConfig, tables, "confirm").confirm
+        tables = self.config.confirm.model_dump(exclude_none=True)
+        given = {key: value for key, value in settings.items() if value is not None}
+        asked = parse_config(ConfirmConfig, tables | given, "confirm")
         self.confirmer = confirmer = Confirm(
-            self.config,
-            self._directory,
-            self.optuna,
-            asked,
+            *(self.config, self._directory, self.optuna, asked),
             command=command or "dsaccel.Study.confirm",
             download=self._download,
             source=self._data,

@@ -28,14 +28,14 @@ OPTIONS = {
     "describe": "--family --channels --image-size --num-classes --granularity --loss --width "
     "--exit --batch-size --schedule --precision --set --trust-part --space --json",
     "export": "--output --hierarchy --force --no-force",
-    "report": "--output",
+    "report": "--output --figure",
     "pareto": "--against --output --json",
     "calibrate": TRAINED + "--seeds --n-trials --output",
     "variance": "--prefix-stages --resolution --trust-part --json",
     "landscape": "--trust-part --output",
     "clean": "",
     "replay": "--strategy --n-trials --cohort-size --beam-width --seeds --pruning --prune-by "
-    "--pruner-option --reduction-factor --grace-epochs --jobs --output --trust-part --json "
+    "--set --reduction-factor --grace-epochs --jobs --output --trust-part --json "
     "--quiet",
 }
 

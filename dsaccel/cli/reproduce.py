@@ -1,6 +1,7 @@
 """`dsaccel reproduce`: a table or a figure of the paper, trained again."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,22 +48,28 @@ def reproduce(
     Each row is trained with the paper's own hierarchy, learning rate and dropout, layer-wise and
     by back-propagation. Run again to continue; tables that share a network share its training.
     """
-    if protocol not in ("ours", "paper"):
-        raise ConfigError(f"protocol must be ours or paper, but got {protocol!r}")
     from dsaccel.paper.rows import rows_of
+
+    chosen = rows_of(experiment, rows.split(",") if rows else ())
+    _reproduce(experiment, scale, chosen, _sources(chosen, scale, protocol, given), seeds, given)
+
+
+def _sources(
+    rows: "Sequence[Row]", scale: str, protocol: str, given: Given
+) -> "Mapping[str, Held]":
+    """The images that the rows are trained on."""
     from dsaccel.paper.scale import find_scale, open_sources
 
-    chosen, size = rows_of(experiment, rows.split(",") if rows else ()), find_scale(scale)
-    settings = given.settings
-    sources = open_sources(
-        chosen,
-        size,
-        data=settings.get("data.name"),
-        data_dir=settings.get("data.dir"),
+    if protocol not in ("ours", "paper"):
+        raise ConfigError(f"protocol must be ours or paper, but got {protocol!r}")
+    return open_sources(
+        rows,
+        find_scale(scale),
+        data=given.settings.get("data.name"),
+        data_dir=given.settings.get("data.dir"),
         protocol="paper" if protocol == "paper" else "ours",
         download=given.download,
     )
-    _reproduce(experiment, scale, chosen, sources, seeds, given)
 
 
 def _reproduce(
@@ -95,11 +102,8 @@ def _reproduce(
     )
     output = given.output()
     output.run(reproduction.run())
-    report = (
-        SeparabilityReport(scale, reproduction)
-        if is_layers
-        else Report(experiment, scale, reproduction)
-    )
+    make = SeparabilityReport if is_layers else partial(Report, experiment)
+    report = make(scale, reproduction)
     files = report.write()
     if output.as_json:
         output.show_json(report.summary() | {"files": files})

@@ -81,10 +81,8 @@ def train(
         shown.show(result_table(result))
     if output is not None and checkpoint is not None:
         reached = {"val_accuracy": result.val_accuracy, "num_parameters": result.num_parameters}
-        _save(training, reached | begun, output)
+        _save(training, reached | begun, output, shown)
         remove_checkpoint(checkpoint)
-        if not given.as_json:
-            shown.show(f"weights  {output}")
 
 
 def _begin(
@@ -115,7 +113,7 @@ def _train(training: "Training", output: Output, checkpoint: Path | None) -> Non
         output.say(f"{step}  {'  '.join(map(percent, heads))}")
 
 
-def _save(training: "Training", result: dict[str, Any], path: Path) -> None:
+def _save(training: "Training", result: dict[str, Any], path: Path, output: Output) -> None:
     from dsaccel.nn.weights import save_weights
 
     run = training.run.model_copy(update={"result": result})
@@ -123,6 +121,8 @@ def _save(training: "Training", result: dict[str, Any], path: Path) -> None:
         save_weights(path, training.units, run, training.facts)
     except StorageError as error:
         raise StorageError(f"trained, but the weights are lost: {error}") from None
+    if not output.as_json:
+        output.show(f"weights  {path}")
 
 
 def _check_files(output: Path | None, init: Path | None, *, force: bool) -> None:

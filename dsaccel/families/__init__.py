@@ -17,9 +17,10 @@ from dsaccel.config.section import Section
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.parts import load_class, part_of
+from dsaccel.spec.blocks import Block, Layer, Output, Pool
 from dsaccel.spec.hierarchy import Blocks, Hierarchy
 from dsaccel.spec.local import Head, UnitShape
-from dsaccel.spec.plan import Block, Layer, Output, Plan, Pool, split
+from dsaccel.spec.plan import Plan, split
 from dsaccel.spec.rung import Exit
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 from dsaccel.families import Downsampling, Family, halving
+from dsaccel.spec.blocks import Block, Layer, Output, Shortcut
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.plan import Block, Layer, Output, Shortcut
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -55,7 +55,7 @@ class ResNet(Family):
         return Output(last.out_channels, num_classes, average=True)
 
     def names(self, blocks: Sequence[Block]) -> Iterator[Callable[[str], str]]:
-        """Those of torchvision's `ResNet`."""
+        """The names of torchvision's `ResNet`."""
         for block in blocks:
             for number in range(1, len(block.layers) + 1):
                 place = f"layer{block.stage}.{block.index - 1}." if block.stage else ""

@@ -19,7 +19,7 @@ from dsaccel.data.images import fingerprint
 from dsaccel.data.source import DataSource
 from dsaccel.families import MODES, Mode
 from dsaccel.files import make_folder, write_text
-from dsaccel.nn.layers import Unit
+from dsaccel.nn.units import Unit
 from dsaccel.paper.rows import NUM_CLASSES, Row
 from dsaccel.paper.scale import Held, Protocol, Scale
 from dsaccel.paper.separability import Measured, measure
@@ -50,12 +50,12 @@ class Trained:
 
     @property
     def accuracy(self) -> float:
-        """Of the output layer after the last epoch."""
+        """The output layer's accuracy after the last epoch."""
         return self.accuracies[-1][-1]
 
     @property
     def errors(self) -> list[float]:
-        """Of the output layer after each epoch."""
+        """The output layer's error after each epoch."""
         return [1 - heads[-1] for heads in self.accuracies]
 
 
@@ -74,7 +74,7 @@ class JobProgress:
     """Where the training stands."""
 
     number: int
-    """Of the job, 1-based."""
+    """The number of the job, 1-based."""
     num_jobs: int
     mode: Mode
     seed: int

@@ -46,7 +46,7 @@ class Standing:
         self._read: tuple[int, int, tuple[Hierarchy, float] | None] | None = None
 
     def after(self, phase: Literal["search", "baseline"], run: Run, done: float) -> Progress:
-        """After the last rung of a run.
+        """The progress after the last rung of a run.
 
         Args:
             phase: what is trained.

@@ -150,7 +150,7 @@ def find_space(text: str, folder: Path = Path()) -> dict[str, Any]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Where named files lie: here, in the installed package, in the checkout it runs from."""
+    """The places of named files: here, in the installed package, in the checkout it runs from."""
     package = Path(str(importlib.resources.files("dsaccel")))
     return [folder, package / folder, package.parent / folder]
 

@@ -24,7 +24,7 @@ class TrialRecord:
 
     trial: FrozenTrial
     folder: Path | None = None
-    """Of the files of heads; None: they are not needed."""
+    """The folder of the files of heads; None: they are not needed."""
 
     @property
     def number(self) -> int:
@@ -54,7 +54,7 @@ class TrialRecord:
 
     @property
     def value(self) -> float | None:
-        """Of a complete trial: the output layer's accuracy at the end."""
+        """The objective at the end of a complete trial."""
         return number(self.trial.value) if self.is_complete else None
 
     @property
@@ -109,7 +109,9 @@ class TrialRecord:
 
     @property
     def ensembles(self) -> list[float | None]:
-        """Of the last half of these heads, likewise; empty where none was read."""
+        """Accuracies of the ensemble of the last half of these heads, by rung; empty if none was
+        read.
+        """
         return [number(accuracy) for accuracy in self._heads.get("ensemble", [])]
 
     @property
@@ -143,7 +145,7 @@ class TrialRecord:
 def finished_in_order(
     trials: Iterable[FrozenTrial], folder: Path | None = None
 ) -> list[TrialRecord]:
-    """Those trained to their end or pruned, in the order of cohorts."""
+    """The trials that were trained to their end or pruned, in the order of cohorts."""
     records = (TrialRecord(trial, folder) for trial in trials)
     return sorted((r for r in records if r.is_finished), key=lambda record: record.order)
 
