@@ -71,9 +71,11 @@ class BudgetConfig(Section):
     n_trials / 4. At most n_trials / 4 for the strategies that learn."""
     beam_width: int = Field(default=4, ge=1)
     """`beam`: beginnings that are built on after each stage, and the best of each block count."""
-    against: Literal["parameters", "flops", "losses", "memory", "gap"] | None = None
-    """A cost that `nsga2` weighs against accuracy, for a Pareto front: of the network, or the
-    measured peak memory of training it, or its gap to global back-propagation, by which each
+    against: (
+        Literal["parameters", "flops", "losses", "shallow_scale", "memory", "gap"] | None
+    ) = None
+    """A cost that `nsga2` weighs against accuracy, for a Pareto front: of the network
+    (`shallow_scale` is what the paper's eq. 8 minimises), or the measured peak memory of training it, or its gap to global back-propagation, by which each
     hierarchy is then trained, too."""
     timeout_s: float | None = Field(default=None, gt=0)
     """Start no further epoch (stage, if `sequential`) after this many seconds; the study can be
