@@ -17,6 +17,7 @@ import torch
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.files import atomic_write, make_folder
+from dsaccel.nn.sealed import read_state, write_state
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Read, Rung
@@ -163,9 +164,9 @@ class SplitCohort(Cohort):
         """Save a part's learners; returns their states, which are read when they are needed."""
         numbers = self._numbers(part)
         states = {n: part.learners[node].state_dict() for node, n in numbers.items()}
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
-            torch.save(states, file)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with atomic_write(path) as temporary:
+            write_state(temporary, states)
+        return read_state(path)
 
     def _numbers(self, part: Cohort) -> dict[Node, int]:
         """The numbers that a part's nodes have in the whole trie."""
