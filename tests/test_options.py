@@ -32,7 +32,7 @@ OPTIONS = {
     "describe": "--family --channels --image-size --num-classes --granularity --loss --width "
     "--exit --batch-size --schedule --precision --set --trust-part --space --json",
     "export": "--output --hierarchy --force --no-force",
-    "report": "--output",
+    "report": "--output --figure",
     "curves": "--output",
     "pareto": "--against --output --json",
     "calibrate": TRAINED + "--seeds --n-trials --output",
