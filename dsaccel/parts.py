@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 Kind = Literal[
-    "head", "loss", "family", "optimizer", "lr_schedule", "schedule", "strategy", "pruner", "data"
+    "head",
+    "loss",
+    "family",
+    "optimizer",
+    "lr_schedule",
+    "schedule",
+    "strategy",
+    "pruner",
+    "data",
+    "figure",
 ]
 
 KINDS: dict[Kind, str] = {
@@ -34,6 +43,7 @@ KINDS: dict[Kind, str] = {
     "strategy": "dsaccel.search.strategies:Strategy",
     "pruner": "dsaccel.search.pruners:Pruner",
     "data": "dsaccel.data.source:DataSource",
+    "figure": "dsaccel.report.figures:Figure",
 }
 """The class that every part of a kind derives from, as `module:Class`."""
 BUILTIN: dict[Kind, dict[str, str]] = {
@@ -92,6 +102,14 @@ BUILTIN: dict[Kind, dict[str, str]] = {
             ("cifar10", "cifar100", "fashion-mnist", "kmnist", "mnist", "stl10", "svhn"),
             "dsaccel.data.sources.torchvision:Torchvision",
         ),
+    },
+    "figure": {  # in the order of a study's page
+        "confirmation": "dsaccel.report.figures.confirmation:ConfirmationFigure",
+        "history": "dsaccel.report.figures.history:History",
+        "hierarchies": "dsaccel.report.figures.hierarchies:Hierarchies",
+        "parameters": "dsaccel.report.figures.parameters:Parameters",
+        "heads": "dsaccel.report.figures.heads:Heads",
+        "depth": "dsaccel.report.figures.depth:Depth",
     },
 }
 """The shipped parts of each kind: name -> `module:Class`."""

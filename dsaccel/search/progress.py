@@ -1,12 +1,13 @@
 """What a search shows of itself after a rung: how far it is, its best, the time it still needs."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.rung import Point
 from dsaccel.study.rows import best_trial
 from dsaccel.study.trials import Ledger
 from dsaccel.training.run import Run
@@ -34,6 +35,8 @@ class Progress:
     """The leading hierarchy of the cohort and its deepest local head's accuracy."""
     time_left_s: float | None
     """With what follows a search: baseline and confirmation. None: not known (yet), or none."""
+    points: Mapping[Hierarchy, tuple[Point, ...]] = field(default_factory=dict)
+    """Of the curves that are recorded (see `runtime.curves`), since the rung before."""
 
 
 class Standing:
@@ -82,6 +85,7 @@ class Standing:
             best,
             (ranked[0], rung.deepest_head(ranked[0])) if ranked else None,
             self._time_left(phase, done, total),
+            {h: read.points for h, read in rung.read.items() if read.points},
         )
 
     def _read_study(self) -> tuple[int, tuple[Hierarchy, float] | None]:
