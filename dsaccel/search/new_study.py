@@ -197,6 +197,7 @@ def _in_time(name: str, wish: Wish, tables: dict[str, Any], bench: Bench[StudyCo
     """Epochs, and where too few are left a width and hierarchies, so that the budget suffices."""
     fixed = wish.settings
     widths = (fixed["network.width"],) if "network.width" in fixed else WIDTHS
+    found, epochs = None, 1
     nums = () if "budget.n_trials" in fixed else (16, 8, 4)
     for width, num in [*((w, MOST_TRIALS) for w in widths), *((widths[-1], n) for n in nums)]:
         together = _TOGETHER if num <= _TOGETHER["cohort_size"] else {}
@@ -218,6 +219,7 @@ def _in_time(name: str, wish: Wish, tables: dict[str, Any], bench: Bench[StudyCo
             break
     else:
         tables["training"]["epochs"] = max(1, epochs)
+    assert found is not None
     planned = _forecast(name, tables, bench, found.pace)
     return NewStudy(name, _parsed(name, tables), tables, bench, planned, wish)
 
