@@ -36,6 +36,7 @@ from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.families import MODES, Mode
 from dsaccel.files import make_folder
+from dsaccel.nn.sealed import is_whole
 from dsaccel.seeds import derive
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import StudyRecord
@@ -44,7 +45,7 @@ from dsaccel.study.rows import read_rows
 from dsaccel.study.storage import driving, open_tuning, storage_errors
 from dsaccel.study.writing import add_readings, write_confirmation
 from dsaccel.text import utc_now
-from dsaccel.training.checkpoint import Checkpoints, is_whole, remove_checkpoint
+from dsaccel.training.checkpoint import Checkpoints, remove_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.descent import evaluate
 from dsaccel.training.device import running

@@ -7,7 +7,7 @@ looks ahead. No weights are built; parameters and FLOPs are counted from the fie
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dsaccel.spec.local import Draw, Head
+from dsaccel.spec.local import Draw, Head, LossPlan
 
 if TYPE_CHECKING:
     from dsaccel.nn.layers import LayerModule
@@ -109,7 +109,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Output:
-    """The output layer at a network's end: a linear classifier under cross-entropy."""
+    """The output layer at a network's end: a linear classifier, as a rule under cross-entropy."""
 
     num_features: int
     num_classes: int
@@ -120,6 +120,8 @@ class Output:
     weight: float = 1.0
     """Factor of its loss."""
     label_smoothing: float = 0.0
+    loss: LossPlan | None = None
+    """In place of the cross-entropy; of logits alone."""
 
     @property
     def num_parameters(self) -> int:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from dsaccel.config.study import RunConfig
 from dsaccel.data.batches import EvalSplit
@@ -71,10 +71,7 @@ def read_accuracy(
     for reading in recorded:
         if (reading.weights, reading.images) == (weights, images.fingerprint):
             return reading, False
-    if split == "test":
-        check_writable(readings_path(path))
-    read = _read(path, run, len(facts.class_names), images)
-    assert read.objective is not None
+    read = _read(path, run, len(facts.class_names), images, record=split == "test")
     reading = Reading(
         date=utc_now(),
         command=command,
@@ -83,7 +80,7 @@ def read_accuracy(
         **{name: getattr(run, name) for name in ("hierarchy", "mode", "seed")},
         split=split,
         num_images=len(images.labels),
-        accuracy=read.objective,
+        accuracy=cast(float, read.objective),
         head_accuracies=list(read.heads),
         exits=dict(read.exits),
     )
@@ -92,8 +89,10 @@ def read_accuracy(
     return reading, True
 
 
-def _read(path: Path, run: RunConfig, num_classes: int, images: EvalSplit) -> Read:
-    """All accuracies of weights on images."""
+def _read(path: Path, run: RunConfig, num_classes: int, images: EvalSplit, *, record: bool) -> Read:
+    """All accuracies of weights on images; if they are to be recorded, there must be room first."""
+    if record:
+        check_writable(readings_path(path))
     plan = plan_of(run, num_classes, path)
     trie, device = Trie({plan.hierarchy: plan}), images.mean.device
     learners = {

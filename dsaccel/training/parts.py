@@ -17,6 +17,7 @@ import torch
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.files import atomic_write, make_folder
+from dsaccel.nn.sealed import read_state, write_state
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Read, Rung
@@ -43,7 +44,7 @@ class SplitCohort(Cohort):
         stops: the rungs after which networks may be retired: no part is trained beyond one before
             all have arrived.
         folder: learners are kept here while others are trained; who makes a cohort empties it.
-        training, data, seed, device, harvest, schedule: as of a cohort.
+        training, data, seed, device, harvest, schedule, curves: as of a cohort.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class SplitCohort(Cohort):
         device: torch.device,
         harvest: Mapping[Hierarchy, Plan] | None = None,
         schedule: "Schedule | None" = None,
+        curves: Collection[Hierarchy] = (),
         fits: Callable[[Sequence[Hierarchy]], bool],
         stops: Collection[int],
         folder: Path,
@@ -68,6 +70,7 @@ class SplitCohort(Cohort):
             device=device,
             harvest=harvest,
             schedule=schedule,
+            curves=curves,
         )
         self._plans = dict(plans)
         self._harvest = dict(harvest or {})
@@ -148,6 +151,7 @@ class SplitCohort(Cohort):
             device=self.device,
             harvest={h: p for h, p in self._harvest.items() if h in self.trie.living},
             schedule=self.schedule,
+            curves=self.curves,
         )
         part.history, part._start = list(self.history), self.step
         if self._states:
@@ -160,9 +164,9 @@ class SplitCohort(Cohort):
         """Save a part's learners; returns their states, which are read when they are needed."""
         numbers = self._numbers(part)
         states = {n: part.learners[node].state_dict() for node, n in numbers.items()}
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
-            torch.save(states, file)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with atomic_write(path) as temporary:
+            write_state(temporary, states)
+        return read_state(path)
 
     def _numbers(self, part: Cohort) -> dict[Node, int]:
         """The numbers that a part's nodes have in the whole trie."""
