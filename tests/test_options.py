@@ -16,11 +16,13 @@ OF_NETWORKS = (
     "--family --batch-size --learning-rate --granularity --loss --dropout --precision --exit "
 )
 OPTIONS = {
+    "new": "--data --space --budget --memory --force --no-force --family --device --download "
+    "--json --quiet",
     "search": TRAINED
     + OF_NETWORKS
     + CURVES
     + "--space --n-trials --strategy --cohort-size --pruning "
-    "--against --timeout --storage --confirm --no-confirm --study-name",
+    "--against --timeout --storage --confirm --no-confirm --study-name --dry-run",
     "list": "--json",
     "predict": "--top --trust-part --json",
     "reproduce": "--scale --rows --seeds --protocol --data --data-dir --download --device "
@@ -73,7 +75,8 @@ def test_help_is_the_fields_docstring_with_its_default_and_its_words():
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_each_option_says_what_it_is_for(command):
     text = CliRunner().invoke(app, [command.__name__, "--help"]).output
-    options = re.split(r"^ {2,4}(?=-)", text.partition("Options:")[2], flags=re.MULTILINE)
+    text = text.partition("Options:")[2].partition("Examples:")[0]
+    options = re.split(r"^ {2,4}(?=-)", text, flags=re.MULTILINE)
     for option in options[1:]:
         assert len(option.split()) >= 4, option
         assert option.strip()[-1] in ".)]", option
