@@ -18,11 +18,20 @@ def report(
         list[str] | None,
         typer.Option(metavar="NAME", help="Add a figure of your own, as ./mine.py:Mine."),
     ] = None,
+    checklist: Annotated[
+        bool,
+        typer.Option("--checklist", help="Print what checklists of reproducibility ask, instead."),
+    ] = False,
 ) -> None:
     """Write a study's report: one HTML page that needs no network."""
     from dsaccel.api import Study
     from dsaccel.report.study_table import headline
 
     read = Study.load(study)
+    if checklist:
+        from dsaccel.report.checklist import checklist as answered
+
+        Output().show(answered(read.record))
+        return
     path = read.report(output, figures=figure or ())
     Output().show(headline(read.record), path.as_posix())

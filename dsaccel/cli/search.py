@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     *("training.learning_rate", "training.schedule", "network.granularity", "network.loss"),
     "network.output",
     *("network.width", "network.dropout", "runtime.device", "training.precision"),
-    *("runtime.threads", "runtime.curves", "seed", "storage", "confirm.enabled"),
+    *("runtime.threads", "runtime.curves", "runtime.keep", "seed", "storage", "confirm.enabled"),
     *("--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )
 def search(

@@ -82,7 +82,20 @@ def _settings(study: StudyRecord) -> dict[str, str]:
         "training": _text(training.get("epochs"), "{} epochs, ") + _text(training.get("schedule")),
         "references": _text(study.setting("references")),
         "seed": _text(study.setting("seed")),
+        "trained by": trained_by(study.environment),
     }
+
+
+def trained_by(environment: Mapping[str, Any]) -> str:
+    """`dsaccel 0.1.0 (1f3a9c2b7d10), torch 2.11, on cpu (..., 2 threads)`."""
+    versions = environment.get("versions") or {}
+    if not versions:
+        return ""
+    commit = str(environment.get("commit", "unknown"))
+    return (
+        f"dsaccel {versions.get('dsaccel')} ({commit[:12]}), torch {versions.get('torch')}, on "
+        f"{environment.get('device')}"
+    )
 
 
 def _searched(settings: Mapping[str, Any]) -> str:
