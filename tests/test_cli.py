@@ -130,7 +130,7 @@ def test_an_exported_config_and_the_study_train_to_the_trials_accuracy():
         assert trained["num_parameters"] == best["num_parameters"]
         assert set(trained) == {
             *("hierarchy", "mode", "val_accuracy", "head_accuracies", "num_parameters"),
-            *("exits", "time_s", "peak_memory_bytes"),
+            *("exits", "time_s", "peak_memory_bytes", "head_names", "points"),
         }
         assert trained["peak_memory_bytes"] > 2**20
     other = json.loads(run("train", "best.toml", "--mode", "global", "--json").stdout)

@@ -24,6 +24,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "export": ("dsaccel export mine -o best.toml", "dsaccel export mine --hierarchy 1-1-2-4"),
     "report": ("dsaccel report mine", "dsaccel report mine --output report.html"),
+    "dashboard": ("dsaccel dashboard mine", "dsaccel dashboard mine --port 0"),
     "curves": ("dsaccel curves mine",),
     "pareto": ("dsaccel pareto mine --against flops -o front.html",),
     "calibrate": ("dsaccel calibrate mine --seeds 3",),
