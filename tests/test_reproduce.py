@@ -14,9 +14,10 @@ from dsaccel.config.study import RuntimeConfig
 from dsaccel.data.source import open_source
 from dsaccel.errors import ConfigError
 from dsaccel.paper.compare import Comparison
+from dsaccel.paper.kept import Trained
 from dsaccel.paper.rows import NUM_CLASSES, all_rows, rows_of
 from dsaccel.paper.scale import SCALES, Protocol, Scale, open_sources
-from dsaccel.paper.train import Reproduction, Trained
+from dsaccel.paper.train import Reproduction
 from dsaccel.report.reproduction import Report
 from dsaccel.report.table import Table
 from dsaccel.spec.unit_names import head_names

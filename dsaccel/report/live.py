@@ -16,7 +16,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.text import duration, percent
 
 NUM_SHOWN = 6
-MODE_NAMES = {"local": "layer-wise", "global": "global"}
+MODE_NAMES = {"local": "layer-wise", "global": "global", "supervised": "deeply supervised"}
 
 
 class LiveView:

@@ -6,9 +6,11 @@ from typing import Any
 
 from dsaccel.families import MODES
 from dsaccel.files import make_folder, write_csv, write_text
+from dsaccel.paper.claims import PLATEAU, claims_of
 from dsaccel.paper.compare import Comparison, RankAgreement, RowResult
 from dsaccel.paper.rows import CURVES, TABLES
 from dsaccel.paper.train import Reproduction
+from dsaccel.report.effects import effect_record, effects_table, reasons
 from dsaccel.report.figures.reproduction import accuracy_figure, error_figure, published_figure
 from dsaccel.report.page import Section, write_page
 from dsaccel.report.table import Table
@@ -29,6 +31,10 @@ HEADINGS = (
     *("network", "hierarchy", "layer-wise, paper", "here", "difference"),
     *("global, paper", "here", "difference", "gap, paper", "here"),
 )
+PLATEAU_RULE = (
+    "in the epochs before the first decay of the learning rate, the mean of the last quarter is no "
+    f"more than {100 * PLATEAU:g} point above that of the quarter before"
+)
 CAPTION = "accuracies in %, differences in points; gap: back-propagation less layer-wise"
 
 
@@ -45,6 +51,7 @@ class Report:
         self._experiment, self._reproduction = experiment, reproduction
         self.title = f"{TITLES[experiment]} at scale {scale}: {reproduction.scale}"
         self.comparison = Comparison.of(reproduction)
+        self.claims = claims_of(self.comparison)
 
     @property
     def about(self) -> str:
@@ -80,6 +87,7 @@ class Report:
             "seeds": list(reproduction.seeds),
             "rows": [_record(result) for result in self.comparison.results],
             "rank_agreement": [asdict(each) for each in self.comparison.rank_agreements],
+            "claims": [effect_record(effect) for effect in self.claims],
         }
 
     def write(self) -> dict[str, str]:
@@ -92,6 +100,12 @@ class Report:
         sections = [
             Section(table=self.table()),
             Section("Agreement with the paper's order", lines=self.sentences()),
+            Section(
+                "The paper's claims",
+                f"Tested only where accuracies have stopped to rise: {PLATEAU_RULE}.",
+                lines=reasons(self.claims),
+                table=effects_table(self.claims),
+            ),
             *self._figures(),
         ]
         write_page(page, self.title, sections, about=self.about)
