@@ -15,6 +15,8 @@ from dsaccel.statistics import summarise
 
 PLATEAU = 0.01
 """The accuracy of a network on a plateau rises by no more than this."""
+FEWEST_EPOCHS = 8
+"""Before the first decay, to tell a plateau by."""
 FIRST_DECAY = 0.5
 """Share of the epochs after which the paper's learning rate decays for the first time."""
 
@@ -109,6 +111,14 @@ def _why_not(results: Sequence[RowResult]) -> str | None:
     }
     if not rising:
         return "nothing is trained yet"
+    num_epochs = min(
+        len(trained.accuracies)
+        for result in results
+        for by_seed in result.by_seed.values()
+        for trained in by_seed.values()
+    )
+    if int(FIRST_DECAY * num_epochs) < FEWEST_EPOCHS:
+        return f"no plateau can be told from fewer than {FEWEST_EPOCHS} epochs before the decay"
     name, most = max(rising.items(), key=lambda each: each[1])
     if most <= PLATEAU:
         return None

@@ -10,6 +10,7 @@ from dsaccel.config.section import Section
 from dsaccel.config.study import RunConfig
 from dsaccel.paper.rows import Way
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.rung import Point
 
 LATER = frozenset({"output_loss"})
 """Settings that came after the first networks were named: at their defaults they change no name. A
@@ -35,6 +36,10 @@ class Trained:
     def accuracy(self) -> float:
         """Of the output layer after the last epoch."""
         return self.accuracies[-1][-1]
+
+    @property
+    def curve(self) -> list[Point]:
+        return [Point(*values) for values in self.points]
 
     @property
     def errors(self) -> list[float]:

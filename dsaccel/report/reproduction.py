@@ -35,6 +35,8 @@ PLATEAU_RULE = (
     "in the epochs before the first decay of the learning rate, the mean of the last quarter is no "
     f"more than {100 * PLATEAU:g} point above that of the quarter before"
 )
+RECORDED = ("learning_rate", "train_accuracy", "train_loss", "val_loss")
+"""Columns of the curves that networks of earlier versions have not."""
 CAPTION = "accuracies in %, differences in points; gap: back-propagation less layer-wise"
 
 
@@ -185,22 +187,18 @@ def _record(result: RowResult) -> dict[str, Any]:
 
 
 def _curve_rows(result: RowResult) -> list[dict[str, Any]]:
-    """A line for each network, seed, epoch and head."""
+    """A line for each network, seed, epoch and head; what was not recorded is empty."""
     row = result.row
-    return [
-        {
-            "table": row.table,
-            "dataset": row.dataset,
-            "model": row.model,
-            "hierarchy": str(row.hierarchy),
-            "mode": mode,
-            "seed": seed,
-            "epoch": epoch,
-            "head": head,
-            "accuracy": accuracy,
-        }
-        for mode in MODES
-        for seed, trained in result.by_seed[mode].items()
-        for epoch, accuracies in enumerate(trained.accuracies, 1)
-        for head, accuracy in zip(trained.heads, accuracies, strict=True)
-    ]
+    own = {"table": row.table, "dataset": row.dataset, "model": row.model}
+    own["hierarchy"] = str(row.hierarchy)
+    lines: list[dict[str, Any]] = []
+    for mode in MODES:
+        for seed, trained in result.by_seed[mode].items():
+            points = {(point.head, point.epoch): asdict(point) for point in trained.curve}
+            for epoch, accuracies in enumerate(trained.accuracies, 1):
+                for head, accuracy in zip(trained.heads, accuracies, strict=True):
+                    known = points.get((head, epoch), {})
+                    line = {"mode": mode, "seed": seed, "epoch": epoch, "head": head}
+                    line |= {"accuracy": accuracy, **{name: known.get(name) for name in RECORDED}}
+                    lines.append(own | line)
+    return lines
