@@ -23,7 +23,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "dsaccel describe --space resnet18 --image-size 64",
     ),
     "export": ("dsaccel export mine -o best.toml", "dsaccel export mine --hierarchy 1-1-2-4"),
-    "report": ("dsaccel report mine", "dsaccel report mine --output report.html"),
+    "report": ("dsaccel report mine", "dsaccel report mine --format csv"),
     "dashboard": ("dsaccel dashboard mine", "dsaccel dashboard mine --port 0"),
     "curves": ("dsaccel curves mine",),
     "pareto": ("dsaccel pareto mine --against flops -o front.html",),

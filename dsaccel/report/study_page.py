@@ -43,13 +43,18 @@ def write_report(study: StudyRecord, path: Path, figures: Sequence[str] = ()) ->
     write_page(
         path,
         study.name,
-        [*pictures, Section("All trials", table=_table(rows, study))],
+        [*pictures, trials_section(study)],
         about=_status(rows),
         template="study.html",
         settings={name: text for name, text in _settings(study).items() if text},
         tiles=_tiles(study, rows),
         caveats=_caveats(study, rows),
     )
+
+
+def trials_section(study: StudyRecord) -> Section:
+    """The table of all trials."""
+    return Section("All trials", table=_table(read_rows(study), study), name="trials")
 
 
 def _status(rows: list[Row]) -> str:
