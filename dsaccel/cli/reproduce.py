@@ -1,7 +1,6 @@
 """`dsaccel reproduce`: a table or a figure of the paper, trained again."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,7 +21,8 @@ def reproduce(
     experiment: Annotated[
         str,
         typer.Argument(
-            metavar="EXPERIMENT", help="table1 to table6, figure1, figure4, figure5, separability."
+            metavar="EXPERIMENT",
+            help="table1 to table6, figure1, figure4, figure5, separability, factors.",
         ),
     ],
     *,
@@ -33,6 +33,14 @@ def reproduce(
         str | None, typer.Option(help="Only these rows, as ResNet18,ResNet18_r4.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Seeds of each network.")] = 3,
+    hybrids: Annotated[
+        bool,
+        typer.Option(
+            "--hybrids",
+            help="separability: also freeze each network after each stage and train the rest anew, "
+            "layer-wise and by back-propagation (deep probes); takes about four times as long.",
+        ),
+    ] = False,
     protocol: Annotated[
         str,
         typer.Option(
@@ -48,10 +56,17 @@ def reproduce(
     Each row is trained with the paper's own hierarchy, learning rate and dropout, layer-wise and
     by back-propagation. Run again to continue; tables that share a network share its training.
     """
+    if hybrids and experiment != "separability":
+        raise ConfigError(f"--hybrids must be left out but for separability, not {experiment}")
+    from dsaccel.paper.factors import arms
     from dsaccel.paper.rows import rows_of
+    from dsaccel.paper.scale import find_scale
 
-    chosen = rows_of(experiment, rows.split(",") if rows else ())
-    _reproduce(experiment, scale, chosen, _sources(chosen, scale, protocol, given), seeds, given)
+    names = rows.split(",") if rows else ()
+    is_factors = experiment == "factors"
+    chosen = arms(find_scale(scale), names) if is_factors else rows_of(experiment, names)
+    sources = _sources(chosen, scale, protocol, given)
+    _reproduce(experiment, scale, chosen, sources, seeds, given, hybrids=hybrids)
 
 
 def _sources(
@@ -79,11 +94,14 @@ def _reproduce(
     sources: "Mapping[str, Held]",
     seeds: int,
     given: Given,
+    *,
+    hybrids: bool,
 ) -> None:
     """Train what is missing, and show it."""
     from dsaccel.config.study import RuntimeConfig
     from dsaccel.paper.scale import find_scale
     from dsaccel.paper.train import Reproduction
+    from dsaccel.report.factors import FactorsReport
     from dsaccel.report.reproduction import Report
     from dsaccel.report.separability import SeparabilityReport
     from dsaccel.study.folder import StudyDir
@@ -99,11 +117,17 @@ def _reproduce(
         num_seeds=seeds,
         runtime=runtime,
         measured_epochs=size.measured_epochs if is_layers else (),
+        hybrids=hybrids,
     )
     output = given.output()
     output.run(reproduction.run())
-    make = SeparabilityReport if is_layers else partial(Report, experiment)
-    report = make(scale, reproduction)
+    report: Report | FactorsReport | SeparabilityReport
+    if experiment == "factors":
+        report = FactorsReport(scale, reproduction)
+    elif is_layers:
+        report = SeparabilityReport(scale, reproduction)
+    else:
+        report = Report(experiment, scale, reproduction)
     files = report.write()
     if output.as_json:
         output.show_json(report.summary() | {"files": files})

@@ -54,6 +54,9 @@ class RuntimeConfig(Section):
     """Memory for training, in MiB, beside the images; None: nine tenths of what the device has
     free. A cohort that needs more is trained in parts, which changes no result but takes longer; a
     network that needs more alone is refused."""
+    keep: int = Field(default=1, ge=0)
+    """Of how many of the best networks weights are kept, in `weights/` beside the study, the
+    winner's also as `best.safetensors`, the baseline's as `baseline.safetensors`; 0: of none."""
     curves: bool = False
     """Record after each epoch, of each unit, accuracy and loss on validation images and on as many
     training images: for `dsaccel curves`. Of references and global baselines they are recorded in
