@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from optuna import Study as OptunaStudy
 
-from dsaccel.config.study import StudyConfig
+from dsaccel.config.study import ConfirmConfig, StudyConfig
 from dsaccel.config.toml import parse_config, set_value
 from dsaccel.confirm.run import Confirm, ConfirmProgress
 from dsaccel.data.source import DataSource
@@ -22,6 +22,8 @@ from dsaccel.report.confirmation import write_confirmation
 from dsaccel.report.results import write_results
 from dsaccel.report.verdict import RESOLUTION
 from dsaccel.search.engine import Search
+from dsaccel.search.forecast import Forecast, forecast
+from dsaccel.search.new_study import references_for
 from dsaccel.search.outcome import after_training, before_training, check_winner, should_confirm
 from dsaccel.search.progress import Progress
 from dsaccel.search.setup import open_search
@@ -95,6 +97,7 @@ class Study(StoredStudy):
         directory = StudyDir(name) if folder is None else _directory(Path(folder))
         if space is not None:
             tables["space"] = find_space(space)
+            tables["references"] = references_for(tables["space"], tables.get("references"))
         for key, value in (settings or {}).items():
             set_value(tables, key, value)
         trust(words_of(settings), Path())
@@ -150,6 +153,20 @@ class Study(StoredStudy):
         self.config = engine.config
         return engine
 
+    def forecast(self) -> Forecast:
+        """What the rest of the study takes: its next cohort, time by three timed steps, memory.
+        Writes nothing.
+
+        Raises:
+            ConfigError: settings, data or a space that cannot be used.
+            MismatchError: as `search`.
+            StorageError: if the storage cannot be read.
+        """
+        quiet_optuna()
+        if "engine" in vars(self):
+            return Forecast.of(self.engine.bench, self.record)
+        return forecast(self.config, self._directory, download=self._download, source=self._data)
+
     def search(
         self, *, callbacks: Sequence[Callback] = ()
     ) -> Generator[Progress | ConfirmProgress]:
@@ -171,6 +188,8 @@ class Study(StoredStudy):
         for line in before_training(engine):
             log.info(line)
         if not engine.is_finished:
+            if log.isEnabledFor(logging.INFO):  # it is measured
+                log.info(f"plan: {self.forecast().sentence()}")
             with _written(lambda: write_results(engine)):
                 yield from _told(engine.run(), callbacks)
         for line in after_training(engine):
@@ -189,8 +208,8 @@ class Study(StoredStudy):
         command: str | None = None,
         **settings: Any,
     ) -> Generator[ConfirmProgress]:
-        """Train the best again with fresh seeds, decide on validation, and read the test split once
-        after it. Run again to continue, or with more seeds or finalists. See `confirmation`.
+        """Train the best again with fresh seeds, decide on validation, then read the test split
+        once. Run again to continue, or with more seeds or finalists. See `confirmation`.
 
         Args:
             callbacks: each is called with what is yielded.
@@ -201,17 +220,14 @@ class Study(StoredStudy):
         Raises:
             NoResultError: if the study has no best hierarchy.
             MismatchError: if the images are not the study's.
-            ConfigError: settings or data that cannot be used.
+            ConfigError: if settings or data cannot be used.
         """
         quiet_optuna()
-        tables = self.config.model_dump(mode="json", exclude_none=True)
-        tables["confirm"] |= {key: value for key, value in settings.items() if value is not None}
-        asked = parse_config(StudyConfig, tables, "confirm").confirm
+        tables = self.config.confirm.model_dump(exclude_none=True)
+        given = {key: value for key, value in settings.items() if value is not None}
+        asked = parse_config(ConfirmConfig, tables | given, "confirm")
         self.confirmer = confirmer = Confirm(
-            self.config,
-            self._directory,
-            self.optuna,
-            asked,
+            *(self.config, self._directory, self.optuna, asked),
             command=command or "dsaccel.Study.confirm",
             download=self._download,
             source=self._data,

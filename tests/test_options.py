@@ -11,31 +11,38 @@ TRAINED = (
     "--data --data-dir --download --train-images --epochs --schedule --width --device --threads "
     "--seed --set --trust-part --json --quiet --verbose "
 )
+CURVES = "--curves --no-curves "
 OF_NETWORKS = (
     "--family --batch-size --learning-rate --granularity --loss --dropout --precision --exit "
 )
 OPTIONS = {
-    "search": TRAINED + OF_NETWORKS + "--space --n-trials --strategy --cohort-size --pruning "
-    "--against --timeout --storage --confirm --no-confirm --study-name",
+    "new": "--data --space --budget --memory --force --no-force --family --device --download "
+    "--json --quiet",
+    "search": TRAINED
+    + OF_NETWORKS
+    + CURVES
+    + "--space --n-trials --strategy --cohort-size --pruning "
+    "--against --timeout --storage --confirm --no-confirm --study-name --dry-run",
     "list": "--json",
     "predict": "--top --trust-part --json",
-    "reproduce": "--scale --rows --seeds --protocol --data --data-dir --download --device "
-    "--threads --memory-mib --json --quiet --verbose",
+    "reproduce": "--scale --rows --seeds --hybrids --protocol --data --data-dir --download "
+    "--device --threads --memory-mib --json --quiet --verbose",
     "confirm": "--top --seeds --controls --no-controls --tuning-trials --margin --resolution "
     "--download --trust-part --json --quiet",
-    "train": TRAINED + OF_NETWORKS + "--study --mode --init --output --force --no-force",
+    "train": TRAINED + OF_NETWORKS + CURVES + "--study --mode --init --output --force --no-force",
     "evaluate": "--split --data --data-dir --download --device --threads --trust-part --json",
     "describe": "--family --channels --image-size --num-classes --granularity --loss --width "
     "--exit --batch-size --schedule --precision --set --trust-part --space --json",
     "export": "--output --hierarchy --force --no-force",
-    "report": "--output",
+    "report": "--output --figure",
+    "curves": "--output",
     "pareto": "--against --output --json",
     "calibrate": TRAINED + "--seeds --n-trials --output",
     "variance": "--prefix-stages --resolution --trust-part --json",
     "landscape": "--trust-part --output",
     "clean": "",
     "replay": "--strategy --n-trials --cohort-size --beam-width --seeds --pruning --prune-by "
-    "--pruner-option --reduction-factor --grace-epochs --jobs --output --trust-part --json "
+    "--set --reduction-factor --grace-epochs --jobs --output --trust-part --json "
     "--quiet",
 }
 
@@ -68,7 +75,8 @@ def test_help_is_the_fields_docstring_with_its_default_and_its_words():
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_each_option_says_what_it_is_for(command):
     text = CliRunner().invoke(app, [command.__name__, "--help"]).output
-    options = re.split(r"^ {2,4}(?=-)", text.partition("Options:")[2], flags=re.MULTILINE)
+    text = text.partition("Options:")[2].partition("Examples:")[0]
+    options = re.split(r"^ {2,4}(?=-)", text, flags=re.MULTILINE)
     for option in options[1:]:
         assert len(option.split()) >= 4, option
         assert option.strip()[-1] in ".)]", option

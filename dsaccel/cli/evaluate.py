@@ -2,12 +2,17 @@
 
 import shlex
 from dataclasses import asdict
-from typing import Annotated, Literal, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from dsaccel.cli.options import Given, takes
+from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dsaccel.training.evaluate import Reading
 
 
 @takes(
@@ -37,25 +42,32 @@ def evaluate(
     from dsaccel.config.study import RunConfig
     from dsaccel.config.toml import parse_config
     from dsaccel.nn.weights import read_config
-    from dsaccel.report.results import reading_table
     from dsaccel.training.evaluate import read_accuracy, readings_path, weights_path
 
     path = weights_path(target)
     tables = read_config(path).model_dump(mode="json", exclude_none=True)
     given.apply(tables)
     run = parse_config(RunConfig, tables, str(path))
-    command = shlex.join(["dsaccel", "evaluate", target])
-    name = cast(Literal["val", "test"], split)
-    reading, is_new = read_accuracy(path, run, name, command=command, download=given.download)
-    output = given.output()
+    reading, is_new = read_accuracy(
+        path,
+        run,
+        cast(Literal["val", "test"], split),
+        command=shlex.join(["dsaccel", "evaluate", target]),
+        download=given.download,
+    )
+    _show(reading, readings_path(path), is_new, given.output())
+
+
+def _show(reading: "Reading", place: Path, is_new: bool, output: Output) -> None:
+    from dsaccel.report.results import reading_table
+
     if not is_new:
         output.say(
             f"the test split was read for these weights on {reading.date}: that reading is shown, "
-            f"see {readings_path(path)}"
+            f"see {place}"
         )
-    if given.as_json:
+    recorded = [f"recorded in {place}"] if reading.split == "test" else []
+    if output.as_json:
         output.show_json(asdict(reading))
-        return
-    output.show(reading_table(reading))
-    if split == "test":
-        output.show(f"recorded in {readings_path(path)}")
+    else:
+        output.show(reading_table(reading), *recorded)

@@ -8,6 +8,7 @@ config takes long to import.
 import functools
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -19,8 +20,25 @@ from dsaccel.cli.output import Output
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-StudyName = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study file, its name, or a study that was run.")
+    from dsaccel.report.logs import Log
+
+
+def study_names(incomplete: str) -> list[str]:
+    """What a study may be completed to."""
+    from dsaccel.study.folder import known_studies
+
+    return [name for name in known_studies() if name.startswith(incomplete)]
+
+
+_STUDY = typer.Argument(
+    metavar="STUDY",
+    help="A study file, its name, or a study that was run.",
+    autocompletion=study_names,
+)
+StudyName = Annotated[str, _STUDY]
+OptionalStudyName = Annotated[str | None, _STUDY]
+LandscapeFile = Annotated[
+    Path, typer.Argument(metavar="LANDSCAPE", help="What dsaccel landscape wrote.")
 ]
 NAMES = {
     "data.name": "data",
@@ -47,6 +65,10 @@ SHARED = {
             help="Import this part, which weights, an exported config or a recorded study names.",
         ),
     ],
+    "--jobs": Annotated[
+        int | None,
+        typer.Option("--jobs", help="Processes; changes no result. Default: one a core.", min=1),
+    ],
     "--download": Annotated[bool, typer.Option("--download", help="Fetch a torchvision data set.")],
     "--json": Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")],
     "--quiet": Annotated[
@@ -57,6 +79,22 @@ SHARED = {
     ],
 }
 """Options that are no settings."""
+SWITCHES = ("--download", "--json", "--quiet", "--verbose")
+
+
+LOG = "Log there: CSV and TensorBoard events by unit, JSON lines; records curves of all networks."
+
+
+@contextmanager
+def logged(folder: Path | None) -> "Iterator[tuple[Log, ...]]":
+    """What is called at each rung: a log, if a folder is given."""
+    if folder is None:
+        yield ()
+        return
+    from dsaccel.report.logs import Log
+
+    with Log(folder) as log:
+        yield (log,)
 
 
 @dataclass(frozen=True)
@@ -66,14 +104,15 @@ class Given:
     settings: dict[str, Any] = field(default_factory=dict)
     """Key in a study file -> value; those that were left out are not in it."""
     changes: tuple[str, ...] = ()
-    """Of `--set`."""
+    """What `--set` was given."""
+    jobs: int | None = None
     download: bool = False
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
 
     def values(self) -> dict[str, Any]:
-        """All settings that were given, those of `--set` too."""
+        """All settings that were given, also by `--set`."""
         from dsaccel.config.toml import parse_override
 
         return self.settings | dict(map(parse_override, self.changes))
@@ -123,7 +162,8 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         given = Given(
             settings,
             tuple(said.get("--set") or ()),
-            *(said.get(name, False) for name in ("--download", "--json", "--quiet", "--verbose")),
+            said.get("--jobs"),
+            *(said.get(name, False) for name in SWITCHES),
         )
         command(**own, given=given)
 
@@ -140,7 +180,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _parameter(name: str, option: str) -> inspect.Parameter:
     annotation = SHARED.get(option) or _of_setting(option)
-    default = None if option not in SHARED or option in ("--set", "--trust-part") else False
+    default = False if option in SWITCHES else None
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )

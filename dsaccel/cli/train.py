@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dsaccel.cli.options import Given, takes
+from dsaccel.cli.options import LOG, Given, logged, takes
 from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from dsaccel.config.study import RunConfig, StudyConfig
+    from dsaccel.report.logs import Log
     from dsaccel.training.train import Training
 
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     *("training.epochs", "training.batch_size", "training.learning_rate", "training.schedule"),
     *("network.granularity", "network.loss", "network.width", "network.dropout"),
     "network.output",
-    *("runtime.device", "training.precision", "runtime.threads", "seed"),
+    *("runtime.device", "training.precision", "runtime.threads", "runtime.curves", "seed"),
     *("--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )
 def train(
@@ -47,6 +48,7 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Write the weights: .safetensors.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Write over an existing file.")] = False,
+    log: Annotated[Path | None, typer.Option(metavar="DIR", help=LOG)] = None,
     given: Given,
 ) -> None:
     """Train one hierarchy; with --study exactly as its search did.
@@ -54,6 +56,8 @@ def train(
     With --init it begins with trained weights, whatever the search began with.
     """
     run = _run_config(target, study, given)
+    if log is not None:
+        run = run.model_copy(update={"runtime": run.runtime.model_copy(update={"curves": True})})
     recorded = run.result or {}
     if init is None and "init" in recorded:
         raise ConfigError(
@@ -73,7 +77,8 @@ def train(
         check_writable(output, 4 * training.plan.num_parameters)  # fp32
     begun = {} if init is None else _begin(training, init, recorded, shown)
     checkpoint = output and output.with_suffix(".checkpoint.pt")
-    _train(training, shown, checkpoint)
+    with logged(log) as logs:
+        _train(training, shown, checkpoint, logs)
     result = training.result()
     if given.as_json:
         shown.show_json(asdict(result) | begun)
@@ -81,10 +86,8 @@ def train(
         shown.show(result_table(result))
     if output is not None and checkpoint is not None:
         reached = {"val_accuracy": result.val_accuracy, "num_parameters": result.num_parameters}
-        _save(training, reached | begun, output)
+        _save(training, reached | begun, output, shown)
         remove_checkpoint(checkpoint)
-        if not given.as_json:
-            shown.show(f"weights  {output}")
 
 
 def _begin(
@@ -102,7 +105,9 @@ def _begin(
     return begun
 
 
-def _train(training: "Training", output: Output, checkpoint: Path | None) -> None:
+def _train(
+    training: "Training", output: Output, checkpoint: Path | None, logs: "tuple[Log, ...]"
+) -> None:
     from dsaccel.text import percent
 
     run = training.run
@@ -113,9 +118,14 @@ def _train(training: "Training", output: Output, checkpoint: Path | None) -> Non
         heads = accuracies if output.verbose else accuracies[-1:]
         step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
         output.say(f"{step}  {'  '.join(map(percent, heads))}")
+        read = rung.read[training.hierarchy]
+        for log in logs:
+            name = {"hierarchy": str(training.hierarchy), "mode": run.mode}
+            log.event(name | {"step": rung.step, "heads": read.heads, "exits": dict(read.exits)})
+            log.points(f"train {run.mode}", {training.hierarchy: read.points})
 
 
-def _save(training: "Training", result: dict[str, Any], path: Path) -> None:
+def _save(training: "Training", result: dict[str, Any], path: Path, output: Output) -> None:
     from dsaccel.nn.weights import save_weights
 
     run = training.run.model_copy(update={"result": result})
@@ -123,6 +133,8 @@ def _save(training: "Training", result: dict[str, Any], path: Path) -> None:
         save_weights(path, training.units, run, training.facts)
     except StorageError as error:
         raise StorageError(f"trained, but the weights are lost: {error}") from None
+    if not output.as_json:
+        output.show(f"weights  {path}")
 
 
 def _check_files(output: Path | None, init: Path | None, *, force: bool) -> None:

@@ -9,7 +9,7 @@ from dsaccel.parts import NamesPart, part_of
 from dsaccel.spec.rung import Exit
 
 MAX_CUDA_LANES = 32
-"""As many streams as torch has of a kind."""
+"""Torch has as many streams of a kind."""
 
 
 Cut = Literal["conv", "block", "stage", "none"]
@@ -84,7 +84,7 @@ class TrainingConfig(Section):
     optimizer_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the optimizer that are no settings of `[training]`."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Of convolutions and linear maps; normalisations and biases do not decay."""
+    """For convolutions and linear maps; normalisations and biases do not decay."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of each label that is spread over all classes, in every cross-entropy."""
     lr_schedule: Annotated[str, NamesPart("lr_schedule")] = "steps"
@@ -99,7 +99,10 @@ class TrainingConfig(Section):
     """`steps`: fractions of `epochs` after which the learning rate decays (the paper's, part V); of
     few epochs, rounded down to a whole number of them, one at least."""
     output_weight: float = Field(default=1.0, gt=0)
-    """Weight of the output layer's cross-entropy (the reference code's: 1 - beta)."""
+    """Weight of the output layer's loss (the reference code's: 1 - beta)."""
+    output_loss: Literal["pred", "mse"] = "pred"
+    """What the output layer learns from, and under back-propagation the whole network: `pred`,
+    cross-entropy; `mse`, the squared distance to one-hot labels (eq. 5)."""
     adam_eps: float = Field(default=1e-8, gt=0)
     """`adam` and `adamw`: epsilon."""
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -9,8 +9,9 @@ from typing import Any
 from scipy import stats
 
 from dsaccel.families import MODES, Mode
+from dsaccel.paper.kept import Trained
 from dsaccel.paper.rows import Row
-from dsaccel.paper.train import Reproduction, Trained
+from dsaccel.paper.train import Reproduction
 from dsaccel.statistics import Paired, Summary, paired, summarise
 
 
@@ -22,13 +23,19 @@ class RowResult:
     by_seed: Mapping[Mode, Mapping[int, Trained]]
 
     def accuracies(self, mode: Mode) -> dict[int, float]:
-        """By seed, of the output layer after the last epoch."""
+        """The output layer's accuracy after the last epoch, by seed."""
         return {seed: trained.accuracy for seed, trained in self.by_seed[mode].items()}
 
     def summary(self, mode: Mode) -> Summary | None:
         """None: the network is not trained yet."""
         accuracies = self.accuracies(mode)
         return summarise(list(accuracies.values())) if accuracies else None
+
+    @property
+    def gaps(self) -> dict[int, float]:
+        """How far back-propagation leads, by seed."""
+        local, glob = self.accuracies("local"), self.accuracies("global")
+        return {seed: glob[seed] - local[seed] for seed in local if seed in glob}
 
     @property
     def gap(self) -> Paired | None:
@@ -50,7 +57,8 @@ class RankAgreement:
     with_paper: tuple[float, ...]
     """One a seed; none: fewer than three rows, or rows that are equally accurate."""
     shallow_with_paper: float | None
-    """Of the trivial prediction that fewer blocks in the first half of the stages are better."""
+    """The same for the trivial prediction that fewer blocks in the first half of the stages are
+    better."""
 
 
 @dataclass(frozen=True)

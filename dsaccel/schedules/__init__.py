@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from dsaccel.config.section import Section
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import RankedBy, Rung, Safe
+from dsaccel.spec.rung import Epoch, RankedBy, Rung, Safe
 from dsaccel.spec.trie import Node, Trie
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Schedule(Section, ABC):
     """What can be read of a network before the last rung."""
 
     epochs: int
-    """Of all units together, or of each."""
+    """Epochs of all units together, or of each."""
 
     @abstractmethod
     def num_steps(self, num_stages: int) -> int:
@@ -76,9 +76,10 @@ class Schedule(Section, ABC):
         data: "Batches",
         *,
         start: int,
-    ) -> Iterator[Rung | Safe]:
+    ) -> Iterator[Rung | Safe | Epoch]:
         """Train the networks of a trie, and yield a rung after each step, while one of them lives;
-        between two rungs, `Safe` where learners may be saved.
+        between two rungs, `Safe` where learners may be saved, and `Epoch` where curves may be
+        recorded, unless a step is an epoch.
 
         Args:
             trie: the networks; what retires between two rungs is trained no further.

@@ -1,11 +1,14 @@
 """Hierarchies by global back-propagation, each once, beside their layer-wise training."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from optuna import Study
 
 from dsaccel.errors import NoMemoryError
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.study.heads import write_global
+from dsaccel.study.kept import Kept
 from dsaccel.study.record import Baseline, StudyRecord
 from dsaccel.study.rows import best_trial
 from dsaccel.study.writing import write_baseline, write_winner
@@ -20,10 +23,12 @@ class Baselines:
     Args:
         study: has, or will have, the accuracies.
         bench: the study's.
+        folder: where their curves are kept.
+        kept: where the winner's weights are.
     """
 
-    def __init__(self, study: Study, bench: Workbench) -> None:
-        self._study, self._bench = study, bench
+    def __init__(self, study: Study, bench: Workbench, folder: Path, kept: Kept) -> None:
+        self._study, self._bench, self._folder, self._kept = study, bench, folder, kept
 
     def reached(self, hierarchy: Hierarchy) -> Baseline | None:
         """What a hierarchy has reached; None: it is not trained."""
@@ -52,13 +57,25 @@ class Baselines:
         training = bench.config.training.model_copy(update={"schedule": "simultaneous"})
         memory.check({hierarchy: plan}, training)
         cohort = memory.cohort(
-            {hierarchy: plan}, training, bench.data, seed=bench.config.seed, device=bench.device
+            {hierarchy: plan},
+            training,
+            bench.data,
+            seed=bench.config.seed,
+            device=bench.device,
+            curves=(hierarchy,),
         )
         for rung in cohort.rungs():
             if rung.step == cohort.num_steps:
-                write_baseline(
-                    self._study, plan, rung.objective(hierarchy), cohort.time_s[hierarchy]
-                )
+                points = [point for read in cohort.reads(hierarchy) for point in read.points]
+                reached = {
+                    "val_accuracy": rung.objective(hierarchy),
+                    "num_parameters": plan.num_parameters,
+                    "time_s": cohort.time_s[hierarchy],
+                    **write_global(self._folder, hierarchy, points),
+                }
+                if hierarchy == self.due():
+                    self._kept.add_baseline(cohort, hierarchy, rung.objective(hierarchy))
+                write_baseline(self._study, hierarchy, reached)
             yield cohort
 
     def train_winner(self, winner: Hierarchy, memory: MemoryLimit) -> Iterator[Run]:

@@ -14,9 +14,11 @@ from dsaccel.search.baselines import Baselines
 from dsaccel.search.executor import InProcess
 from dsaccel.search.loop import Loop
 from dsaccel.search.progress import Progress, Standing
+from dsaccel.search.workload import Workload
 from dsaccel.spec.costs import COSTS
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.kept import Kept
 from dsaccel.study.record import CohortRecord
 from dsaccel.study.storage import driving
 from dsaccel.study.trials import Ledger
@@ -43,13 +45,13 @@ class Search:
         self.data, self.device = bench.data, bench.device
         self.plan, self.space = bench.plan, bench.space
         self.url = directory.storage_url(config)
-        self.ledger = Ledger(
-            study, directory, self.space, self.plan, config.ranked_by, self._measured_costs
-        )
+        kept, by = Kept(directory, bench), config.ranked_by
+        costs = self._measured_costs
+        self.ledger = Ledger(study, directory, self.space, self.plan, by, costs, kept)
         self.loop = Loop(config, self.space, self.plan, self.ledger)
-        self.baselines = Baselines(study, bench)
+        self.baselines = Baselines(study, bench, directory.heads, kept)
         self.started = time.perf_counter()
-        self._standing = Standing(self.ledger, config.budget.n_trials)
+        self._standing = Standing(self.ledger, config.budget.n_trials, self._later)
 
     @property
     def num_trained(self) -> int:
@@ -131,7 +133,8 @@ class Search:
                 self.ledger.finish(record, run)
                 remove_checkpoint(self.directory.checkpoint)
             done = done_before + len(record.asked) * run.step / run.num_steps
-            yield self._standing.after("search", run, done)
+            total = max(self.config.budget.n_trials, done_before + len(record.asked))
+            yield self._standing.after("search", run, done, total)
             if run.at_rest and self._time_is_up():
                 run.save(now=True)
                 return
@@ -141,7 +144,11 @@ class Search:
     def _show(self, training: Iterator[Run]) -> Iterator[Progress]:
         """The progress of a baseline."""
         for run in training:
-            yield self._standing.after("baseline", run, self.num_trained)
+            yield self._standing.after("baseline", run, run.step, run.num_steps)
+
+    def _later(self) -> float:
+        """What comes after the search, as so many hierarchies of it."""
+        return Workload.of(self.bench, self.ledger.record()).later
 
     def _measured_costs(self, run: Run, hierarchy: Hierarchy) -> dict[str, float]:
         """What a trial costs, where the study weighs it and it has to be measured."""

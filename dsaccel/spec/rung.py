@@ -1,10 +1,13 @@
 """A rung: what a schedule has read when every living network has come equally far."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Mapping
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
+
+if TYPE_CHECKING:
+    from dsaccel.spec.trie import Node
 
 Exit = Literal["layer", "head", "ensemble"]
 """Where a network is read: at its output layer, at its last unit's own head, or at the last half of
@@ -27,9 +30,31 @@ class Divergence:
     unit: int
     """The first one whose weights are not finite, 1-based; those above it learn nothing either."""
     num_units: int
-    """Of the network, the output layer counted."""
+    """Units of the network, the output layer counted."""
     step: int | None
     """The rung at which it was seen first, if it was seen at a rung."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a unit has reached after an epoch, in evaluation mode: a point of its curves."""
+
+    head: str
+    """The unit's name: `stem`, `s2.1 conv 2`, `output`."""
+    epoch: int
+    """1-based; of the unit itself under the sequential schedule."""
+    learning_rate: float
+    """Throughout this epoch."""
+    train_accuracy: float
+    """0..1, of some training images as they are: as many as there are validation images."""
+    train_loss: float
+    """What the unit learns from, on the same images."""
+    val_accuracy: float
+    val_loss: float
+
+    def values(self) -> tuple[str | float, ...]:
+        """Plain, in the order of the fields."""
+        return astuple(self)
 
 
 @dataclass(frozen=True)
@@ -37,11 +62,18 @@ class Read:
     """What was read of a network: validation accuracies, 0..1."""
 
     heads: tuple[float, ...]
-    """Of its trained heads in order of depth, an output layer's last."""
+    """The accuracies of its trained heads in order of depth, an output layer's last."""
     exits: Mapping[Exit, float]
-    """Of each exit that it has so far."""
+    """The accuracy of each exit that it has so far."""
     objective: float | None = None
-    """Of the exit that the study reads; None: it is not trained yet."""
+    """The accuracy of the exit that the study reads; None: it is not trained yet."""
+    points: tuple[Point, ...] = ()
+    """The points of its curves since the rung before, if they are recorded."""
+
+    @classmethod
+    def of(cls, heads: Any, exits: Any, objective: Any, points: Any = ()) -> "Read":
+        """A reading of plain values, as `astuple` gives them."""
+        return cls(tuple(heads), exits, objective, tuple(Point(*values) for values in points))
 
 
 @dataclass(frozen=True)
@@ -50,11 +82,11 @@ class Rung:
     """How far (Optuna's `step`, 1-based): passes over the training images under `simultaneous`,
     stages trained under `sequential`."""
     read: dict[Hierarchy, Read]
-    """Of each living network. One none of whose heads is trained yet is not in it."""
+    """What was read of each living network; one without a trained head is left out."""
 
     @property
     def accuracies(self) -> dict[Hierarchy, tuple[float, ...]]:
-        """Of the trained heads of each network."""
+        """The accuracies of each network's trained heads."""
         return {hierarchy: read.heads for hierarchy, read in self.read.items()}
 
     def objective(self, hierarchy: Hierarchy) -> float:
@@ -71,6 +103,16 @@ class Rung:
     def ranked(self, hierarchy: Hierarchy, by: RankedBy) -> float:
         """What pruning ranks by, as the study asks."""
         return self.read[hierarchy].exits[EXIT_OF[by]]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch between two rungs has passed, and its curves can be recorded."""
+
+    number: int
+    """1-based."""
+    learned: Mapping["Node", Collection[int]]
+    """The nodes of which units (0-based) have learned, and these."""
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,14 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.parts import BUILTIN, PartRef, load_class
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import Exit
+from dsaccel.spec.rung import Exit, Point
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.heads import global_path, points_of, read_heads
 from dsaccel.study.trial_record import TrialRecord, finished_in_order, number, written_by_us
 
 SCHEMA = 2
-"""Of the attributes that are written; 1, which had no number, knows no cohorts of trials."""
+"""The version of the attributes that are written; 1, which had no number, knows no cohorts of
+trials."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class CohortRecord:
     is_finished: bool
     """Whether all that is known of it is written."""
     blocks_trained: float
-    """Of all finished cohorts, this one too once it is finished."""
+    """Blocks of all finished cohorts, this one too once it is finished."""
     blocks_separate: float
-    """Likewise, what training each hierarchy alone would have taken."""
+    """The blocks that training each hierarchy alone would have taken."""
 
     def next(self, asked: Sequence[Hierarchy]) -> "CohortRecord":
         """The cohort after this one, before it is trained."""
@@ -63,7 +65,7 @@ class CohortRecord:
 
 
 NO_COHORT = CohortRecord(0, (), True, 0, 0)
-"""Before the first."""
+"""The cohort before the first."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,14 @@ class StudyRecord:
 
     name: str
     trials: tuple[FrozenTrial, ...]
-    """In the order in which they were begun."""
+    """The trials in the order in which they were begun."""
     attributes: Mapping[str, Any]
     folder: Path | None = None
-    """Of the files of heads."""
+    """The folder of the files of heads."""
 
     @classmethod
     def read(cls, study: Study, directory: StudyDir | None = None) -> "StudyRecord":
-        """Of a study; without its directory nothing is known of its heads."""
+        """The record of a study; without its directory nothing is known of its heads."""
         trials = tuple(study.get_trials(deepcopy=False))
         if directory is None:
             return cls(study.study_name, trials, study.user_attrs)
@@ -106,18 +108,18 @@ class StudyRecord:
 
     @property
     def trained(self) -> list[TrialRecord]:
-        """Those that were asked for."""
+        """The finished trials that were asked for."""
         return [record for record in self.finished if not record.is_harvested]
 
     @property
     def told(self) -> list[TrialRecord]:
-        """Those of finished cohorts alone: what proposals and pruners may look at."""
+        """The trials of finished cohorts: what proposals and pruners may look at."""
         end = self.cohort.number + self.cohort.is_finished
         return [record for record in self.finished if record.cohort < end]
 
     @cached_property
     def parts(self) -> tuple[PartRef, ...]:
-        """Those that are not shipped."""
+        """The parts that are not shipped."""
         with written_by_us("parts"):
             return tuple(PartRef(**part) for part in self.attributes.get("parts") or ())
 
@@ -151,7 +153,7 @@ class StudyRecord:
 
     @property
     def blocks_trained(self) -> float | None:
-        """Of all finished cohorts, blocks that are shared counted once."""
+        """Blocks of all finished cohorts, each shared block counted once."""
         return self.cohort.blocks_trained or None
 
     @property
@@ -160,8 +162,14 @@ class StudyRecord:
         return self.cohort.blocks_separate or None
 
     @property
+    def environment(self) -> dict[str, Any]:
+        """Commit, versions, device and command of the run that trained last; see `provenance`."""
+        stored = self.attributes.get("environment")
+        return dict(stored) if isinstance(stored, Mapping) else {}
+
+    @property
     def fingerprint(self) -> str | None:
-        """Of the images."""
+        """Hash of the images."""
         stored = self.attributes.get("fingerprint")
         return stored if isinstance(stored, str) else None
 
@@ -176,7 +184,7 @@ class StudyRecord:
 
     @property
     def time_s(self) -> float | None:
-        """Of all runs together."""
+        """Seconds of all runs together."""
         return number(self.attributes.get("time_s"))
 
     @property
@@ -192,8 +200,23 @@ class StudyRecord:
         return _baseline(stored, str(hierarchy)) if isinstance(stored, Mapping) else None
 
     @property
+    def all_trained_globally(self) -> list[Hierarchy]:
+        """What back-propagation has trained, in the order of training."""
+        every = self.attributes.get("global")
+        return [Hierarchy.parse(text) for text in every] if isinstance(every, Mapping) else []
+
+    def global_points(self, hierarchy: Hierarchy) -> list[Point]:
+        """Of the curves of a network that back-propagation has trained, if they were recorded."""
+        every = self.attributes.get("global")
+        stored = every.get(str(hierarchy)) if isinstance(every, Mapping) else None
+        if self.folder is None or not isinstance(stored, Mapping):
+            return []
+        path = global_path(self.folder, hierarchy)
+        return points_of(read_heads(path, stored.get("points_sha256")))
+
+    @property
     def confirmation(self) -> dict[str, Any] | None:
-        """As `Confirm` keeps it."""
+        """The confirmation as `Confirm` keeps it."""
         stored = self.attributes.get("confirmation")
         if stored is None:
             return None
@@ -233,7 +256,7 @@ class StudyRecord:
         return self.section("network").get("output") or "layer"
 
     def setting(self, name: str) -> Any:
-        """Of the settings, as they are stored; None if they are not recorded."""
+        """One of the settings as it is stored; None if they are not recorded."""
         config = self.attributes.get("config")
         return config.get(name) if isinstance(config, Mapping) else None
 

@@ -24,9 +24,9 @@ class Recorded(NamedTuple):
 
     config: StudyConfig
     fingerprint: str | None
-    """Of the images; None: unknown."""
+    """Hash of the images; None: unknown."""
     parts: tuple[PartRef, ...] = ()
-    """Those that are not shipped."""
+    """The parts that are not shipped."""
 
 
 def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
@@ -126,7 +126,7 @@ def check_same(
 
 
 def study_fingerprint(config: StudyConfig, images: str) -> str:
-    """Of all that decides a study's results: resolved settings, and the images' fingerprint."""
+    """A hash of all that decides a study's results: resolved settings, and the images."""
     return hashlib.sha256(repr((_deciding(config), images)).encode()).hexdigest()
 
 
@@ -151,7 +151,7 @@ def _deciding(config: StudyConfig) -> StudyConfig:
     budget = config.budget.model_copy(update={"n_trials": 1, "timeout_s": None, "baseline": True})
     device = config.runtime.device.partition(":")[0]  # which of several GPUs decides nothing
     threads = None if device == "cuda" else config.runtime.threads
-    free = {"memory_mib": None, "device": device, "threads": threads}
+    free = {"memory_mib": None, "keep": 1, "curves": False, "device": device, "threads": threads}
     runtime = config.runtime.model_copy(update=free)
     return config.model_copy(
         update={

@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dsaccel.errors import StorageError
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import Divergence, Exit
-from dsaccel.study.heads import read_heads
+from dsaccel.spec.rung import Divergence, Exit, Point
+from dsaccel.study.heads import heads_path, points_of, read_heads
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -24,7 +24,7 @@ class TrialRecord:
 
     trial: FrozenTrial
     folder: Path | None = None
-    """Of the files of heads; None: they are not needed."""
+    """The folder of the files of heads; None: they are not needed."""
 
     @property
     def number(self) -> int:
@@ -54,7 +54,7 @@ class TrialRecord:
 
     @property
     def value(self) -> float | None:
-        """Of a complete trial: the output layer's accuracy at the end."""
+        """The objective at the end of a complete trial."""
         return number(self.trial.value) if self.is_complete else None
 
     @property
@@ -109,8 +109,15 @@ class TrialRecord:
 
     @property
     def ensembles(self) -> list[float | None]:
-        """Of the last half of these heads, likewise; empty where none was read."""
+        """Accuracies of the ensemble of the last half of these heads, by rung; empty if none was
+        read.
+        """
         return [number(accuracy) for accuracy in self._heads.get("ensemble", [])]
+
+    @property
+    def points(self) -> list[Point]:
+        """Of its curves, if they were recorded, in the order in which its units have learned."""
+        return points_of(self._heads)
 
     @property
     def exits(self) -> dict[Exit, float | None]:
@@ -122,7 +129,8 @@ class TrialRecord:
     def _heads(self) -> dict[str, list[Any]]:
         if self.folder is None:
             return {}
-        return read_heads(self.folder, self.order, self._attributes.get("heads_sha256"))
+        path = heads_path(self.folder, self.order)
+        return read_heads(path, self._attributes.get("heads_sha256"))
 
     @property
     def head_stages(self) -> tuple[int, ...]:
@@ -143,7 +151,7 @@ class TrialRecord:
 def finished_in_order(
     trials: Iterable[FrozenTrial], folder: Path | None = None
 ) -> list[TrialRecord]:
-    """Those trained to their end or pruned, in the order of cohorts."""
+    """The trials that were trained to their end or pruned, in the order of cohorts."""
     records = (TrialRecord(trial, folder) for trial in trials)
     return sorted((r for r in records if r.is_finished), key=lambda record: record.order)
 

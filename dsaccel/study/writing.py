@@ -11,6 +11,7 @@ from dsaccel.data.batches import Data
 from dsaccel.parts import foreign_parts
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.study.provenance import provenance
 from dsaccel.study.record import SCHEMA, CohortRecord
 from dsaccel.training.run import Run
 
@@ -24,6 +25,7 @@ def write_beginning(study: Study, config: StudyConfig, data: Data) -> None:
     study.set_user_attr("step_name", config.training.step_name)
     study.set_user_attr("data_notes", list(data.notes))
     study.set_user_attr("parts", [asdict(part) for part in foreign_parts(config)])
+    study.set_user_attr("environment", provenance(config, data))
     study.set_user_attr("config", config.model_dump(mode="json"))
 
 
@@ -32,11 +34,10 @@ def write_cohort(study: Study, cohort: CohortRecord) -> None:
     study.set_user_attr("cohort", asdict(cohort) | {"asked": list(map(str, cohort.asked))})
 
 
-def write_baseline(study: Study, plan: Plan, accuracy: float, time_s: float) -> None:
+def write_baseline(study: Study, hierarchy: Hierarchy, reached: Mapping[str, Any]) -> None:
     """What back-propagation has reached with a hierarchy."""
-    reached = {"val_accuracy": accuracy, "num_parameters": plan.num_parameters, "time_s": time_s}
     others = study.user_attrs.get("global", {})
-    study.set_user_attr("global", {**others, str(plan.hierarchy): reached})
+    study.set_user_attr("global", {**others, str(hierarchy): reached})
 
 
 def write_winner(study: Study, hierarchy: Hierarchy) -> None:

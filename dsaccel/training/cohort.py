@@ -3,7 +3,7 @@
 A cohort can be saved at any rung and goes on from there bit for bit.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +12,9 @@ from dsaccel.config.study import TrainingConfig
 from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Divergence, Rung, Safe
+from dsaccel.spec.rung import Divergence, Epoch, Rung, Safe
 from dsaccel.spec.trie import Node
+from dsaccel.training.curves import Recorder
 from dsaccel.training.descent import Batches
 from dsaccel.training.learner import Learner
 from dsaccel.training.run import Run
@@ -35,6 +36,7 @@ class Cohort(Run):
         device: torch.device,
         harvest: Mapping[Hierarchy, Plan] | None = None,
         schedule: "Schedule | None" = None,
+        curves: Collection[Hierarchy] = (),
     ) -> None:
         """
         Args:
@@ -45,10 +47,14 @@ class Cohort(Run):
             device: where the learners are.
             harvest: networks that are read on the way where possible.
             schedule: in place of that of `training`.
+            curves: the networks whose curves are recorded.
         """
         super().__init__(plans, schedule or part_of(training, "schedule"), harvest)
         self.training, self.data = training, data
         self.seed, self.device = seed, device
+        self.curves = curves
+        recorded = {h: plan for h, plan in {**(harvest or {}), **plans}.items() if h in curves}
+        self._recorder = Recorder(self.trie, recorded, data) if recorded else None
         self._learners: dict[Node, Learner] | None = None
         self._states: Mapping[int, Any] = {}
         """Learners' states by node number, in files that are mapped into memory."""
@@ -67,26 +73,47 @@ class Cohort(Run):
         """The networks that were asked for and are held to be trained."""
         return self.trie.asked
 
+    def states(self, hierarchy: Hierarchy) -> list[dict[str, torch.Tensor]]:
+        return [unit for node in self.trie.path(hierarchy) for unit in self._unit_states(node)]
+
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
-        states = [unit for node in self.trie.path(hierarchy) for unit in self._unit_states(node)]
+        states = self.states(hierarchy)
         for unit, state in enumerate(states, 1):
             if not all(tensor.isfinite().all() for tensor in state.values()):
                 return Divergence(unit, len(states), self._lost_at(hierarchy, unit))
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a cohort of the same networks goes on from; plain numbers and tensors."""
+        """All that a cohort of the same networks goes on from, in plain numbers and tensors."""
         states = {node.number: self._state(node) for node in self.trie.nodes()}
-        return super().state_dict() | {"learners": states, "blocks": str(self.blocks)}
+        points = {} if self._recorder is None else self._recorder.state_dict()
+        own = {"learners": states, "blocks": str(self.blocks), "points": points}
+        return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
+        if self._recorder is not None:
+            self._recorder.load_state_dict(state.get("points", {}))
         self._states = state["learners"]
         self._learners = None
 
     def _train(self) -> Iterator[Rung | Safe]:
-        if not self.is_over:
-            yield from self.schedule.rungs(self.trie, self.learners, self.data, start=self.step)
+        if self.is_over:
+            return
+        recorder, learners = self._recorder, self.learners
+        for reached in self.schedule.rungs(self.trie, learners, self.data, start=self.step):
+            if recorder is None:
+                if not isinstance(reached, Epoch):
+                    yield reached
+            elif isinstance(reached, Epoch):
+                recorder.look(learners, reached.number, reached.learned)
+            elif isinstance(reached, Rung):
+                if self.schedule.step_name == "epoch":
+                    every = {node: range(node.segment.num_units) for node in self.trie.nodes()}
+                    recorder.look(learners, reached.step, every)
+                yield recorder.hand_over(reached)
+            else:
+                yield reached
 
     def _state(self, node: Node) -> dict[str, Any]:
         return self.learners[node].state_dict()

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from dsaccel.config.study import RunConfig
 from dsaccel.data.batches import EvalSplit
@@ -15,7 +15,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.files import check_writable, write_csv
 from dsaccel.nn.network import plan_of
 from dsaccel.nn.weights import SUFFIX, ImageFacts, load_weights, read_facts, weights_hash
-from dsaccel.spec.rung import Exit
+from dsaccel.spec.rung import Exit, Read
 from dsaccel.spec.trie import Trie
 from dsaccel.text import utc_now
 from dsaccel.training.descent import evaluate
@@ -41,11 +41,11 @@ class Reading:
     split: Literal["val", "test"]
     num_images: int
     accuracy: float
-    """Of the network's exit, 0..1."""
+    """The accuracy of the network's exit, 0..1."""
     head_accuracies: list[float]
-    """In order of depth, an output layer's last."""
+    """The accuracies of heads in order of depth, an output layer's last."""
     exits: Mapping[Exit, float]
-    """Of each exit that the network has; of readings of an earlier version, none."""
+    """The accuracy of each exit that the network has; readings of an earlier version have none."""
 
 
 def read_accuracy(
@@ -59,54 +59,28 @@ def read_accuracy(
     """The accuracy of weights on a split, and whether it was read now.
 
     A test reading is appended to `readings_path(path)`, and never made again: the recorded one is
-    returned for the same weights and images. Training images are read for a validation split alone,
-    and all are normalised as those that the weights were trained on.
+    returned for the same weights and images.
 
     Raises:
         ConfigError: if the weights do not fit their settings or the images' classes, if there is no
             such split, or if validation images may have been trained on.
     """
-    weights = weights_hash(path)
-    facts = read_facts(path)
+    weights, facts = weights_hash(path), read_facts(path)
     recorded = recorded_readings(path) if split == "test" else []
-    device = start_runtime(resolve_runtime(run.runtime, precision=run.training.precision))
-    if split == "val":
-        images = _val_images(path, run, facts, download=download)
-    else:
-        images = load_test_alone(
-            run.data,
-            class_names=facts.class_names,
-            mean=facts.mean,
-            std=facts.std,
-            batch_size=run.training.batch_size,
-            device=device,
-            download=download,
-        )
-        for reading in recorded:
-            if (reading.weights, reading.images) == (weights, images.fingerprint):
-                return reading, False
-        check_writable(readings_path(path))
-    plan = plan_of(run, len(facts.class_names), path)
-    trie = Trie({plan.hierarchy: plan})
-    learners = {
-        node: Learner(node.segment, run.training, seed=run.seed, device=device)
-        for node in trie.nodes()
-    }
-    units = [unit for learner in learners.values() for unit in learner.units]
-    load_weights(path, units, run)
-    read = evaluate(trie, learners, images.batches())[plan.hierarchy]
-    assert read.objective is not None
+    images = (_val_images if split == "val" else _test_images)(path, run, facts, download)
+    for reading in recorded:
+        if (reading.weights, reading.images) == (weights, images.fingerprint):
+            return reading, False
+    read = _read(path, run, len(facts.class_names), images, record=split == "test")
     reading = Reading(
         date=utc_now(),
         command=command,
         weights=weights,
         images=images.fingerprint,
-        hierarchy=run.hierarchy,
-        mode=run.mode,
-        seed=run.seed,
+        **{name: getattr(run, name) for name in ("hierarchy", "mode", "seed")},
         split=split,
         num_images=len(images.labels),
-        accuracy=read.objective,
+        accuracy=cast(float, read.objective),
         head_accuracies=list(read.heads),
         exits=dict(read.exits),
     )
@@ -115,7 +89,36 @@ def read_accuracy(
     return reading, True
 
 
-def _val_images(path: Path, run: RunConfig, facts: ImageFacts, *, download: bool) -> EvalSplit:
+def _read(path: Path, run: RunConfig, num_classes: int, images: EvalSplit, *, record: bool) -> Read:
+    """All accuracies of weights on images; if they are to be recorded, there must be room first."""
+    if record:
+        check_writable(readings_path(path))
+    plan = plan_of(run, num_classes, path)
+    trie, device = Trie({plan.hierarchy: plan}), images.mean.device
+    learners = {
+        node: Learner(node.segment, run.training, seed=run.seed, device=device)
+        for node in trie.nodes()
+    }
+    load_weights(path, [unit for learner in learners.values() for unit in learner.units], run)
+    return evaluate(trie, learners, images.batches())[plan.hierarchy]
+
+
+def _test_images(path: Path, run: RunConfig, facts: ImageFacts, download: bool) -> EvalSplit:
+    """The test images that the settings name, normalised as those that the weights were trained
+    on.
+    """
+    return load_test_alone(
+        run.data,
+        class_names=facts.class_names,
+        mean=facts.mean,
+        std=facts.std,
+        batch_size=run.training.batch_size,
+        device=start_runtime(resolve_runtime(run.runtime, precision=run.training.precision)),
+        download=download,
+    )
+
+
+def _val_images(path: Path, run: RunConfig, facts: ImageFacts, download: bool) -> EvalSplit:
     """The validation images that were held out when the weights were trained."""
     data = Bench.load(run, download=download).data
     if data.fingerprint != facts.fingerprint:

@@ -20,6 +20,8 @@ from dsaccel.spec.rung import Divergence, Read, Rung, Safe
 from dsaccel.spec.trie import Node, Trie
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dsaccel.schedules import Schedule
 
 
@@ -76,7 +78,7 @@ class Run(ABC):
         """Each network's share of the training time: a node's time, which is taken to be in
         proportion to its FLOPs, is shared equally by the networks that pass through it."""
         self._seconds: list[float] = []
-        """Of each rung."""
+        """The seconds of each rung."""
         self._saved: list[tuple[Rung, float]] = []
         """The rungs to yield again, with their seconds."""
         self._start = 0
@@ -163,6 +165,10 @@ class Run(ABC):
         """Epochs that a network has learned for; if sequential, the sum over its units."""
         return self.schedule.epochs_trained(self.trie.path(hierarchy), self.step)
 
+    def states(self, hierarchy: Hierarchy) -> "list[dict[str, Tensor]]":
+        """Weights and buffers of a network's units, from the first to the last."""
+        raise NotImplementedError("a run off a table has no weights")
+
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
         """Where the training of a network has left the finite numbers, if it has."""
         return None
@@ -180,7 +186,7 @@ class Run(ABC):
         """Go on where a run of the same networks was saved, before any rung."""
         of_text = {str(h): h for h in self.trie.living}
         for step, texts, seconds in state["history"]:
-            read = {of_text[text]: Read(*values) for text, values in texts.items()}
+            read = {of_text[text]: Read.of(*values) for text, values in texts.items()}
             self._saved.append((Rung(step, read), seconds))
         self._trained_step = self._saved[-1][0].step if self._saved else 0
 
