@@ -59,6 +59,8 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "pred": "dsaccel.losses.pred:Pred",
         "sim": "dsaccel.losses.sim:Sim",
         "mse": "dsaccel.losses.mse:Mse",
+        "transport": "dsaccel.losses.transport:Transport",
+        "reconstruct": "dsaccel.losses.reconstruct:Reconstruct",
     },
     "family": {
         "resnet18": "dsaccel.families.resnet:ResNet18",

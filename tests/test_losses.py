@@ -13,8 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dsaccel.config.study import NetworkConfig
+from dsaccel.heads.linear import LinearPlan
 from dsaccel.losses.mse import MsePlan
 from dsaccel.losses.pred import PredPlan
+from dsaccel.losses.reconstruct import Reconstruct
+from dsaccel.losses.transport import Transport
 from dsaccel.nn.labels import Labels, SimilarLabels
 from dsaccel.nn.layers import Position
 from dsaccel.nn.placement import as_on_gpu
@@ -333,3 +336,44 @@ def test_what_is_made_of_labels_is_made_anew_of_the_next_batch():
     assert made[SimilarLabels(K)] is first
     made.follow(labels(6).flip(0))
     assert torch.equal(made[SimilarLabels(K)], first.flip(0, 1))
+
+
+def test_transport_adds_the_mean_square_of_what_residual_branches_add():
+    plan = Transport(tau=0.25).plan(UnitShape(1, 1, 6, 5, K))
+    h, y_B = normal(8, 6, 5, 5), labels(8)
+    branches = normal(8, 6, 5, 5, seed=1), normal(8, 6, 5, 5, seed=2)
+
+    def logits(h: Tensor) -> Tensor:
+        return h.mean((2, 3))[:, :K]
+
+    def loss(*residuals: Tensor) -> Tensor:
+        return plan.loss(h, logits, y_B, None, residuals=residuals)
+
+    moved = sum((branch**2).sum() / branch.numel() for branch in branches) / (2 * 0.25)
+    expected = cross_entropy_by_hand(logits(h), y_B)
+    torch.testing.assert_close(loss(), expected)
+    torch.testing.assert_close(loss(*branches), expected + moved, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(("stage", "weight"), [(0, 3), (1, 3), (2, 2), (3, 1)])
+def test_reconstruction_counts_less_from_stage_to_stage(stage, weight):
+    def later(ratio: float) -> tuple[int, ...]:
+        return tuple(range(max(stage, 1) + 1, 5))
+
+    plan = Reconstruct(weight=3).plan(UnitShape(stage, 1, 6, 4, K, image_channels=2, later=later))
+    module = LocalHead(Head(LinearPlan(6, 4, K), plan), Position(stage, 1, 1), seed=1).double()
+    h, y_B, image = normal(8, 6, 4, 4), labels(8), normal(8, 2, 8, 8, seed=1)
+    prediction = cross_entropy_by_hand(module.logits(h), y_B)
+    small = image.reshape(8, 2, 4, 2, 4, 2).mean((3, 5))
+    narrow = F.conv2d(h, module.narrow.weight, padding=1).clamp(min=0)
+    drawn = F.conv2d(narrow, module.image.weight, module.image.bias, padding=1)
+    error = ((drawn - small) ** 2).sum() / small.numel()
+    loss = module.loss(h, y_B, image=image)
+    torch.testing.assert_close(loss, prediction + weight * error, rtol=1e-5, atol=0)
+    decoder = [*module.narrow.parameters(), *module.image.parameters()]
+    assert plan.num_parameters == sum(weight.numel() for weight in decoder)
+
+
+def test_the_last_stage_and_vectors_reconstruct_nothing():
+    for unit in (UnitShape(4, 1, 6, 4, K, later=lambda _: ()), UnitShape(5, 1, 6, None, K)):
+        assert type(Reconstruct().plan(unit)) is PredPlan

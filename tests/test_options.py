@@ -64,7 +64,9 @@ def test_a_command_has_the_options_that_it_had(command):
 def test_help_is_the_fields_docstring_with_its_default_and_its_words():
     text = shown("search", "--help")
     assert re.search(r"--epochs <int> Passes over the training images .*\[default: 400\]", text)
-    assert re.search(r"--loss predsim\|pred\|sim\|mse Local loss of every unit", text)
+    assert re.search(
+        r"--loss predsim\|pred\|sim\|mse\|transport\|reconstruct Local loss of every unit", text
+    )
     assert re.search(r"--granularity conv\|block\|stage\|none Where gradients are cut", text)
     assert "CPU threads; default: one a core." in text
     assert re.search(r"--confirm / --no-confirm .*\[default: no\]", text)

@@ -219,7 +219,7 @@ def test_a_mistake_in_the_settings_is_one_line(settings, message):
         ("beta", "pred", None, r"\(predsim\), but got pred"),
         ("beta", "predsim", ["sim", "mse"], r"\(predsim\), but got sim, mse"),
         ("beta", "pred", ["pred", "predsim"], None),
-        ("pred_conv", "sim", None, r"\(predsim, pred, mse\), but got sim"),
+        ("pred_conv", "sim", None, r"\(predsim, pred, mse, transport, reconstruct\), but got sim"),
         ("sim_kernel", "mse", None, r"\(predsim, sim\), but got mse"),
         ("decoder_size", "sim", None, None),
     ],

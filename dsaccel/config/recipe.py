@@ -25,7 +25,8 @@ class NetworkConfig(Section):
     first_loss: int = Field(default=1, ge=1)
     """The first unit (1-based) that carries a local loss; the units below learn from it."""
     loss: Annotated[str, NamesPart("loss")] = "predsim"
-    """Local loss of every unit: prediction, similarity, both, or the one-hot loss of eq. 6."""
+    """Local loss of every unit: prediction, similarity, both, or the one-hot loss of eq. 6; or
+    prediction, and little movement (`transport`) or a drawn image (`reconstruct`) beside it."""
     loss_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the loss that are no settings of `[network]`."""
     head: Annotated[str, NamesPart("head")] = "linear"

@@ -142,7 +142,7 @@ def build_plan(
     blocks = _blocks(family, hierarchy.blocks, channels, side)
     last = blocks[-1]
     blocks += family.end(hierarchy.num_stages + 1, last)
-    unit = UnitShape(0, 0, 0, None, num_classes, training.label_smoothing)
+    unit = UnitShape(0, 0, 0, None, num_classes, training.label_smoothing, channels)
     output = replace(
         family.output(last, num_classes),
         weight=training.output_weight,

@@ -55,6 +55,7 @@ class UnitShape:
     num_classes: int
     label_smoothing: float = 0.0
     """Share of each label that a cross-entropy spreads over all classes."""
+    image_channels: int = 3
     only_reads: bool = False
     """Whether the features learn nothing from the head: it tells how good they are, no more."""
     later: Callable[[float], tuple[Any, ...]] | None = None
