@@ -75,8 +75,8 @@ OUT_OF_RANGE = [
         "network",
         "loss",
         "ce",
-        "one of predsim, pred, sim, mse, transport, reconstruct, or an import path as ./mine.py:Mine, "
-        "but got 'ce'",
+        "one of predsim, pred, sim, mse, transport, reconstruct, or an import path as "
+        "./mine.py:Mine, but got 'ce'",
     ),
     Mistake(
         "network", "granularity", "layer", "'conv', 'block', 'stage' or 'none', but got 'layer'"
