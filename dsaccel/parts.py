@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 Kind = Literal[
-    "head", "loss", "family", "optimizer", "lr_schedule", "schedule", "strategy", "pruner", "data"
+    "head",
+    "loss",
+    "family",
+    "optimizer",
+    "lr_schedule",
+    "schedule",
+    "strategy",
+    "pruner",
+    "data",
+    "executor",
 ]
 
 KINDS: dict[Kind, str] = {
@@ -34,6 +43,7 @@ KINDS: dict[Kind, str] = {
     "strategy": "dsaccel.search.strategies:Strategy",
     "pruner": "dsaccel.search.pruners:Pruner",
     "data": "dsaccel.data.source:DataSource",
+    "executor": "dsaccel.executors:Executor",
 }
 """The class that every part of a kind derives from, as `module:Class`."""
 BUILTIN: dict[Kind, dict[str, str]] = {
@@ -92,6 +102,10 @@ BUILTIN: dict[Kind, dict[str, str]] = {
             ("cifar10", "cifar100", "fashion-mnist", "kmnist", "mnist", "stl10", "svhn"),
             "dsaccel.data.sources.torchvision:Torchvision",
         ),
+    },
+    "executor": {
+        "in-process": "dsaccel.executors.in_process:InProcess",
+        "local": "dsaccel.executors.local:Local",
     },
 }
 """The shipped parts of each kind: name -> `module:Class`."""
@@ -232,13 +246,14 @@ def named_parts(config: "BaseModel") -> Iterator[tuple[Kind, str]]:
 
 
 def foreign_parts(config: "BaseModel") -> list[PartRef]:
-    """The parts of a config that are not shipped, as a study records them.
+    """The parts of a config that are not shipped, as a study records them; not who trains, which
+    decides no result.
 
     Raises:
         ConfigError: as `load_class`.
     """
     named = dict.fromkeys(named_parts(config))
-    return [part_ref(kind, name) for kind, name in named if is_foreign(name)]
+    return [part_ref(kind, name) for kind, name in named if is_foreign(name) and kind != "executor"]
 
 
 def refuse_changed(recorded: Iterable[PartRef], now: Iterable[PartRef]) -> None:

@@ -19,6 +19,7 @@ from dsaccel.spec.hierarchy import SETTINGS, Hierarchy
 from dsaccel.spec.rung import Exit, RankedBy
 
 MAX_THREADS = 1024
+MAX_WORKERS = 1024
 
 
 class DataConfig(Section):
@@ -53,7 +54,31 @@ class RuntimeConfig(Section):
     memory_mib: int | None = Field(default=None, ge=1)
     """Memory for training, in MiB, beside the images; None: nine tenths of what the device has
     free. A cohort that needs more is trained in parts, which changes no result but takes longer; a
-    network that needs more alone is refused."""
+    network that needs more alone is refused. Workers of one machine's CPU share it."""
+    workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
+    """Train in so many processes on the CPU. Changes no result, and no number of threads."""
+    devices: str | None = None
+    """Train on several GPUs, a process each: `cuda:0,cuda:1`, or `all`. Changes no result."""
+    executor: Annotated[str | None, NamesPart("executor")] = None
+    """Who trains: `in-process`, `local` or `cluster`, or an import path. None: `local` where
+    workers or devices are given, else `in-process`."""
+    executor_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the executor that are no settings of `[runtime]`."""
+
+    @property
+    def chosen_executor(self) -> str:
+        """Who trains."""
+        several = self.workers or self.devices
+        return self.executor or ("local" if several else "in-process")
+
+    @model_validator(mode="after")
+    def _workers_of_one_kind(self) -> Self:
+        if self.workers is not None and self.devices is not None:
+            raise ValueError(
+                "must have workers (on a CPU) or devices (GPUs), but got both: "
+                f"workers = {self.workers}, devices = {self.devices}"
+            )
+        return self
 
 
 class BudgetConfig(Section):

@@ -4,16 +4,17 @@ A search is an iterator of `Progress`, one a rung. What it knows is in the study
 cut off is continued by running it again, and proposes and reaches what it would have anyway.
 """
 
-import shutil
 import time
 from collections.abc import Generator, Iterator
 
 from optuna import Study
 
+from dsaccel.executors import Executor
+from dsaccel.parts import part_of
 from dsaccel.search.baselines import Baselines
-from dsaccel.search.executor import InProcess
 from dsaccel.search.loop import Loop
 from dsaccel.search.progress import Progress, Standing
+from dsaccel.search.trainer import TeamTrainer
 from dsaccel.spec.costs import COSTS
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
@@ -23,6 +24,7 @@ from dsaccel.study.trials import Ledger
 from dsaccel.study.writing import add_time
 from dsaccel.training.checkpoint import remove_checkpoint
 from dsaccel.training.device import running
+from dsaccel.training.learner_files import remove_learners
 from dsaccel.training.measured import training_peak_bytes
 from dsaccel.training.run import Run
 from dsaccel.training.workbench import Workbench
@@ -91,7 +93,13 @@ class Search:
             NoMemoryError: if one network alone needs more memory than there is.
         """
         runtime = self.config.runtime
-        with driving(self.study, self.directory), running(runtime):
+        executor: Executor = part_of(runtime, "executor", runtime.chosen_executor)
+        self._folder = executor.folder(self.directory.parts)
+        with (
+            driving(self.study, self.directory),
+            running(runtime),
+            executor.team(self.bench, self._folder) as self._team,
+        ):
             self.ledger.fail_unfinished()
             try:
                 while (cohort := self.loop.next()).asked:
@@ -113,23 +121,21 @@ class Search:
     def _train_cohort(self, record: CohortRecord) -> Iterator[Progress]:
         """Train a cohort, in smaller parts if the memory does not suffice after all."""
         self.ledger.begin(record)
-        memory = self.bench.memory_limit()
+        memory = self.bench.memory_limit(self._team.share)
         memory.check({h: self.plan(h) for h in record.asked}, self.config.training)
-        executor = InProcess(self.bench, self.directory, memory)
-        try:
-            yield from memory.retry(lambda: self._train_attempt(record, executor))
-        finally:
-            shutil.rmtree(self.directory.parts, ignore_errors=True)
+        trainer = TeamTrainer(self.bench, self.directory, memory, self._team, self._folder)
+        yield from memory.retry(lambda: self._train_attempt(record, trainer))
 
-    def _train_attempt(self, record: CohortRecord, executor: InProcess) -> Generator[Progress]:
+    def _train_attempt(self, record: CohortRecord, trainer: TeamTrainer) -> Generator[Progress]:
         done_before = sum(not trial.is_harvested for trial in self.ledger.told)
-        for run in self.loop.train(record.asked, executor):
+        for run in self.loop.train(record.asked, trainer):
             if run.is_over:
                 if self.config.budget.against == "gap":
                     for name in run.trie.asked:
                         yield from self._show(self.baselines.train(name, self.bench.memory_limit()))
                 self.ledger.finish(record, run)
                 remove_checkpoint(self.directory.checkpoint)
+                remove_learners(self._folder)
             done = done_before + len(record.asked) * run.step / run.num_steps
             yield self._standing.after("search", run, done)
             if run.at_rest and self._time_is_up():

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import optuna
 
-from dsaccel.config.study import ConfirmConfig, StudyConfig
+from dsaccel.config.study import ConfirmConfig, RuntimeConfig, StudyConfig
 from dsaccel.config.toml import differences, write_toml
 from dsaccel.data.batches import Data
 from dsaccel.errors import MismatchError, StorageError
@@ -151,8 +151,7 @@ def _deciding(config: StudyConfig) -> StudyConfig:
     budget = config.budget.model_copy(update={"n_trials": 1, "timeout_s": None, "baseline": True})
     device = config.runtime.device.partition(":")[0]  # which of several GPUs decides nothing
     threads = None if device == "cuda" else config.runtime.threads
-    free = {"memory_mib": None, "device": device, "threads": threads}
-    runtime = config.runtime.model_copy(update=free)
+    runtime = RuntimeConfig(device=device, threads=threads)  # who trains decides nothing
     return config.model_copy(
         update={
             "training": config.training.deciding,

@@ -16,6 +16,7 @@ from dsaccel.spec.rung import Divergence, Rung, Safe
 from dsaccel.spec.trie import Node
 from dsaccel.training.descent import Batches
 from dsaccel.training.learner import Learner
+from dsaccel.training.learner_files import LearnerFiles
 from dsaccel.training.run import Run
 
 if TYPE_CHECKING:
@@ -80,9 +81,13 @@ class Cohort(Run):
         return super().state_dict() | {"learners": states, "blocks": str(self.blocks)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if "files" in state:  # a cohort in parts was saved
+            states = LearnerFiles(state["files"])
+            states.check()
+        else:
+            states = state["learners"]
         super().load_state_dict(state)
-        self._states = state["learners"]
-        self._learners = None
+        self._states, self._learners = states, None
 
     def _train(self) -> Iterator[Rung | Safe]:
         if not self.is_over:

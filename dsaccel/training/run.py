@@ -31,7 +31,7 @@ class Keeper(Protocol):
         ...
 
 
-class Executor(Protocol):
+class Trainer(Protocol):
     """Who trains a cohort up to each of its stops."""
 
     def start(

@@ -1,10 +1,11 @@
-"""Train cohorts in this process: whole where they fit into memory, otherwise in parts.
+"""Have cohorts trained by a team: whole where they fit into this process, otherwise in parts.
 
 What a cohort goes on from is kept beside the study; a run that is started begins there.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from dsaccel.schedules import Schedule
 from dsaccel.spec.hierarchy import Hierarchy
@@ -14,17 +15,21 @@ from dsaccel.study.resume import study_fingerprint
 from dsaccel.training.checkpoint import Checkpoints
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.team import Team
 from dsaccel.training.workbench import Workbench
 
 
 @dataclass(frozen=True)
-class InProcess:
-    """An executor for one cohort of a study."""
+class TeamTrainer:
+    """Trains one cohort of a study."""
 
     bench: Workbench
     directory: StudyDir
     memory: MemoryLimit
-    """What the cohort may take; less after it has run out of it."""
+    """What a worker may take for it; less after it has run out of it."""
+    team: Team
+    folder: Path
+    """Of the parts."""
 
     def start(
         self,
@@ -42,7 +47,7 @@ class InProcess:
             device=bench.device,
             harvest=harvest,
             schedule=schedule,
-            split={"stops": stops, "folder": self.directory.parts},
+            split={"stops": stops, "folder": self.folder, "team": self.team},
         )
         fingerprint = study_fingerprint(bench.config, bench.data.fingerprint)
         Checkpoints(self.directory.checkpoint, fingerprint, cohort)
