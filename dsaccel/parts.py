@@ -31,6 +31,7 @@ Kind = Literal[
     "pruner",
     "data",
     "executor",
+    "figure",
 ]
 
 KINDS: dict[Kind, str] = {
@@ -44,6 +45,7 @@ KINDS: dict[Kind, str] = {
     "pruner": "dsaccel.search.pruners:Pruner",
     "data": "dsaccel.data.source:DataSource",
     "executor": "dsaccel.executors:Executor",
+    "figure": "dsaccel.report.figures:Figure",
 }
 """The class that every part of a kind derives from, as `module:Class`."""
 BUILTIN: dict[Kind, dict[str, str]] = {
@@ -106,6 +108,14 @@ BUILTIN: dict[Kind, dict[str, str]] = {
     "executor": {
         "in-process": "dsaccel.executors.in_process:InProcess",
         "local": "dsaccel.executors.local:Local",
+    },
+    "figure": {  # in the order of a study's page
+        "confirmation": "dsaccel.report.figures.confirmation:ConfirmationFigure",
+        "history": "dsaccel.report.figures.history:History",
+        "hierarchies": "dsaccel.report.figures.hierarchies:Hierarchies",
+        "parameters": "dsaccel.report.figures.parameters:Parameters",
+        "heads": "dsaccel.report.figures.heads:Heads",
+        "depth": "dsaccel.report.figures.depth:Depth",
     },
 }
 """The shipped parts of each kind: name -> `module:Class`."""

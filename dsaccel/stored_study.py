@@ -1,8 +1,9 @@
 """A study as it stands in its folder and its storage: read, drawn, exported; without its images."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optuna import Study as OptunaStudy
 
@@ -11,8 +12,9 @@ from dsaccel.config.toml import write_toml
 from dsaccel.confirm.result import Confirmation, read_confirmation
 from dsaccel.errors import ConfigError
 from dsaccel.families import check_hierarchy
+from dsaccel.imports import trust
 from dsaccel.nn.network import Network, drawn_network
-from dsaccel.report.figures import FIGURES
+from dsaccel.parts import load_part
 from dsaccel.report.study_page import write_report
 from dsaccel.search.outcome import missing_winner
 from dsaccel.spec.hierarchy import Hierarchy
@@ -93,23 +95,34 @@ class StoredStudy:
         """What the confirmation came to; None: there was none."""
         return read_confirmation(self.record)
 
-    def figure(self, name: str) -> "go.Figure":
-        """A picture of the study's page, for plotly; one without data has nothing to show yet.
+    def figure(self, name: str, **options: Any) -> "go.Figure":
+        """A picture of the study, for plotly. Without data it says what the study lacks for it.
+
+        Args:
+            name: of a figure of the page, or the import path of your own.
+            options: of the figure.
 
         Raises:
-            ConfigError: if there is none of this name.
+            ConfigError: if there is no such figure, or it has no such options.
         """
-        known = {figure.name: figure for figure in FIGURES}
-        if name not in known:
-            raise ConfigError(f"a figure must be one of {', '.join(known)}, but got {name!r}")
-        return known[name].draw(self.record)
+        trust([name], Path())
+        return load_part("figure", name, options).picture(self.record)
 
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write the study's page, which needs no network; None: `report.html` in its folder."""
+    def report(self, path: str | Path | None = None, *, figures: Sequence[str] = ()) -> Path:
+        """Write the study's page, which needs no network.
+
+        Args:
+            path: the file; None: `report.html` in the study's folder.
+            figures: import paths of your own, which follow the shipped ones.
+
+        Raises:
+            ConfigError: if there is no such folder or figure.
+        """
+        trust(figures, Path())
         target = self._directory.report if path is None else Path(path)
         if not target.parent.is_dir():
             raise ConfigError(f"folder {target.parent} must exist to write {target.name} into it")
-        write_report(self.record, target)
+        write_report(self.record, target, figures)
         return target
 
     def run_config(self, hierarchy: str | None = None) -> RunConfig:

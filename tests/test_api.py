@@ -106,9 +106,14 @@ def test_the_best_is_exported_and_another_one_too(loaded, tmp_path):
 
 def test_a_figure_of_the_page_is_drawn_by_its_name(loaded):
     assert len(loaded.figure("history").data) > 0
-    assert len(loaded.figure("confirmation").data) == 0
+    assert len(loaded.figure("hierarchies", limit=1).data[0].y) == 1
+    nothing = loaded.figure("confirmation")
+    assert len(nothing.data) == 0
+    assert "this figure needs a confirmation" in nothing.layout.annotations[0].text
     with pytest.raises(ConfigError, match=r"must be one of confirmation, history, .* got 'x'"):
         loaded.figure("x")
+    with pytest.raises(ConfigError, match=r"figure history: unknown key x"):
+        loaded.figure("history", x=1)
 
 
 def test_a_study_is_confirmed(folder, tmp_path):

@@ -2,11 +2,15 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_study import searched
+from typer.testing import CliRunner
 
+import dsaccel
 from dsaccel import imports
+from dsaccel.cli.app import app
 from dsaccel.testing import check_part
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "extending.md"
@@ -19,6 +23,8 @@ PARTS = {
     "halving.py": ("lr_schedule", "Halving", {"every": 1}),
     "climb.py": ("strategy", "Climb", {"most": 6}),
     "margin.py": ("pruner", "Margin", {"points": 0.05}),
+    "stripes.py": ("data", "Stripes", {}),
+    "seconds.py": ("figure", "Seconds", {"log": True}),
 }
 
 
@@ -51,3 +57,18 @@ def test_a_search_by_a_strategy_and_a_pruner_of_ones_own(tmp_path, monkeypatch):
         ("pruner", "./margin.py:Margin"),
     ]
     assert all(len(p["sha256"]) == 64 for p in parts)
+
+
+def test_a_figure_of_ones_own_is_drawn_by_python_and_on_the_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(imports, "_trusted", {})
+    Path("seconds.py").write_text(EXAMPLES["seconds.py"])
+    searched("own", budget={"n_trials": 2, "baseline": False})
+    study = dsaccel.Study.load("own")
+    figure: Any = study.figure("./seconds.py:Seconds", log=True)
+    assert len(figure.data[0].y) == 2
+    result = CliRunner().invoke(app, ["report", "own", "--figure", "./seconds.py:Seconds"])
+    assert result.exit_code == 0, result.output
+    page = Path("studies/own/report.html").read_text()
+    assert "<h2>What a hierarchy takes</h2>" in page
+    assert "Training time against accuracy" in page

@@ -12,11 +12,11 @@ from optuna.trial import TrialState, create_trial
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from dsaccel.report.figures.depth import depth_figure, stage_borders
-from dsaccel.report.figures.heads import heads_figure
-from dsaccel.report.figures.hierarchies import hierarchy_figure
-from dsaccel.report.figures.history import history_figure
-from dsaccel.report.figures.parameters import parameters_figure
+from dsaccel.report.figures.depth import Depth, stage_borders
+from dsaccel.report.figures.heads import Heads
+from dsaccel.report.figures.hierarchies import Hierarchies
+from dsaccel.report.figures.history import History
+from dsaccel.report.figures.parameters import Parameters
 from dsaccel.report.study_page import write_report
 from dsaccel.report.study_table import headline, trials_table
 from dsaccel.study.record import StudyRecord
@@ -216,9 +216,9 @@ def test_text_of_the_study_is_escaped(tmp_path):
     assert "<img" not in page.scripts.replace(get_plotlyjs(), "")
     # two trials and the baseline; rich would read [red] as a colour
     assert table_text(study).count(bad) == 3
-    for figure in (history_figure, hierarchy_figure, depth_figure, parameters_figure):
+    for figure in (History(), Hierarchies(), Depth(), Parameters()):
         # plotly itself reads labels as HTML
-        assert "<img" not in str(figure(StudyRecord.read(study)))
+        assert "<img" not in str(figure.draw(StudyRecord.read(study)))
 
 
 def test_an_empty_study_still_gives_a_page_a_table_and_a_headline(empty, tmp_path):
@@ -252,13 +252,13 @@ def test_the_standard_error_is_told_only_if_the_number_of_images_is_known(study,
 
 
 def test_the_running_best_rises_with_feasible_complete_trials_only(study):
-    line = traces(history_figure(StudyRecord.read(study)))["best so far"]
+    line = traces(History().draw(StudyRecord.read(study)))["best so far"]
     assert list(line.x) == [0, 1, 4, 5, 6]
     assert list(line.y) == [0.80, 0.85, 0.90, 0.90, 0.90]
 
 
 def test_the_history_shows_every_trial_by_what_became_of_it(study):
-    drawn = traces(history_figure(StudyRecord.read(study)))
+    drawn = traces(History().draw(StudyRecord.read(study)))
     points = {name: list(zip(t.x, t.y, strict=True)) for name, t in drawn.items()}
     del points["best so far"]
     assert points == {
@@ -275,7 +275,7 @@ def test_the_history_shows_every_trial_by_what_became_of_it(study):
 
 def test_hierarchies_are_sorted_best_on_top_and_the_best_is_ringed(study):
     study.set_user_attr("baseline", {"hierarchy": "1-1-3", "val_accuracy": 0.93})
-    figure = hierarchy_figure(StudyRecord.read(study))
+    figure = Hierarchies().draw(StudyRecord.read(study))
     top_down = list(figure.layout.yaxis.categoryarray)[::-1]
     assert top_down == ["3-1-1", "1-1-3", "1-2-2", "1-1-2", "2-2-2", "1-1-1"]
     ring, baseline = traces(figure)["best"], traces(figure)["global back-propagation"]
@@ -285,17 +285,17 @@ def test_hierarchies_are_sorted_best_on_top_and_the_best_is_ringed(study):
 
 def test_a_hierarchy_tried_twice_is_drawn_once_at_its_better_outcome(study):
     add(study, "1-1-2", 0.75)
-    complete = traces(hierarchy_figure(StudyRecord.read(study)))["complete"]
+    complete = traces(Hierarchies().draw(StudyRecord.read(study)))["complete"]
     assert dict(zip(complete.y, complete.x, strict=True)) == {"1-1-3": 0.90, "1-1-2": 0.85}
 
 
 def test_many_hierarchies_are_cut_but_the_best_and_the_references_stay(study):
-    figure = hierarchy_figure(StudyRecord.read(study), limit=1)
+    figure = Hierarchies(limit=1).draw(StudyRecord.read(study))
     assert list(figure.layout.yaxis.categoryarray)[::-1] == ["3-1-1", "1-1-3", "2-2-2"]
 
 
 def test_the_heads_figure_shows_the_best_and_holds_the_others_for_a_choice(study, tmp_path):
-    figure = heads_figure(StudyRecord.read(study))
+    figure = Heads().draw(StudyRecord.read(study))
     drawn = [trace for trace in drawn_by(figure) if trace.meta is not None]
     shown = [trace for trace in drawn if trace.visible]
     heads = heads_of("1-1-3", 0.90, 4)
@@ -313,7 +313,7 @@ def test_heads_that_were_trained_stage_by_stage_start_at_their_stage(empty, tmp_
     rungs = [[0.1, 0.2, 0.3], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4, 0.5]]
     add(empty, "1-1-1", 0.5, head_accuracies=rungs)
     add(empty, "2-2-2", 0.4, TrialState.PRUNED, epochs=2, head_accuracies=rungs[:2])
-    figure: Any = heads_figure(StudyRecord.read(empty))
+    figure: Any = Heads().draw(StudyRecord.read(empty))
     assert figure.layout.xaxis.title.text == "stage"
     complete, pruned = (
         {trace.name: trace.y for trace in figure.data if trace.meta == number} for number in (0, 1)
@@ -322,7 +322,7 @@ def test_heads_that_were_trained_stage_by_stage_start_at_their_stage(empty, tmp_
     assert complete["output layer"] == (None, None, 0.5)
     # a trial that was pruned at a stage's end has no output layer yet
     assert list(pruned) == [f"local head {depth} of 4" for depth in range(1, 5)]
-    by_depth: Any = depth_figure(StudyRecord.read(empty))
+    by_depth: Any = Depth().draw(StudyRecord.read(empty))
     assert list(by_depth.data[0].y) == rungs[-1]
     assert "over the stages" in page_of(empty, tmp_path).text
     assert "pruned at stage 2" in table_text(empty)
@@ -331,14 +331,14 @@ def test_heads_that_were_trained_stage_by_stage_start_at_their_stage(empty, tmp_
 def test_stages_without_a_loss_are_passed_over(empty):
     empty.set_user_attr("config", CONFIG | {"training": {"epochs": 4, "schedule": "sequential"}})
     add(empty, "1-1-1", 0.5, epochs=3, head_accuracies=[[0.3], [0.3, 0.4, 0.5]])
-    figure: Any = heads_figure(StudyRecord.read(empty))
+    figure: Any = Heads().draw(StudyRecord.read(empty))
     points = {trace.name: (trace.x, trace.y) for trace in figure.data}
     assert points["local head 1 of 2"] == ((2, 3), (0.3, 0.3))
     assert points["output layer"] == ((2, 3), (None, 0.5))
 
 
 def test_accuracy_by_depth_is_that_of_the_last_epoch(study):
-    lines = traces(depth_figure(StudyRecord.read(study), num_best=10))
+    lines = traces(Depth(num_best=10).draw(StudyRecord.read(study)))
     assert list(lines["1-1-3"].y) == heads_of("1-1-3", 0.90, 4)[-1]
     assert "2-2-2 (reference)" in lines
     assert "1-1-1" not in lines

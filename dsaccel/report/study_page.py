@@ -1,13 +1,13 @@
 """The page of a study, finished or running: what was found, how, and how far to trust it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from dsaccel.report.figures import FIGURES
+from dsaccel.report.figures import figure_sections
 from dsaccel.report.page import Section, Tile, write_page
 from dsaccel.report.study_table import (
     EXITS,
@@ -30,10 +30,14 @@ NUM_RIVALS = 6
 """The hierarchies within the noise of the best that are named."""
 
 
-def write_report(study: StudyRecord, path: Path) -> None:
-    """Write the page of a study, whole or not at all."""
+def write_report(study: StudyRecord, path: Path, figures: Sequence[str] = ()) -> None:
+    """Write the page of a study, whole or not at all; `figures` are import paths of the user's own.
+
+    Raises:
+        ConfigError: as `load_part`.
+    """
     rows = read_rows(study)
-    pictures = [section for figure in FIGURES if (section := figure.section(study))]
+    pictures = [*figure_sections(study, figures)]
     if not pictures:
         pictures = [Section(caption="The figures need a first accuracy.")]
     write_page(

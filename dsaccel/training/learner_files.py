@@ -1,12 +1,13 @@
 """Learners between two stops: a file a part, under the SHA-256 that it was written with."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dsaccel.files import atomic_write, remove_file
-from dsaccel.nn.sealed import DamagedError, read_state, seal_of, write_state
+from dsaccel.files import atomic_write, open_file, remove_file
+from dsaccel.nn.sealed import LENGTH, DamagedError, read_state, write_state
 
 PartFile = tuple[str, str]
 """Path and SHA-256."""
@@ -58,6 +59,13 @@ def remove_learners(folder: Path) -> None:
         remove_file(path)
     with suppress(OSError):
         folder.rmdir()
+
+
+def seal_of(path: Path) -> str:
+    """The SHA-256 that a file of learners ends with."""
+    with open_file(path) as file:
+        file.seek(-LENGTH, os.SEEK_END)
+        return file.read().decode("ascii", "replace")
 
 
 def _read(path: str, sha256: str) -> Any:

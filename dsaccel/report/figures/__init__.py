@@ -1,18 +1,66 @@
-"""The figures of a study, in the order of its page: a file each, and its line here."""
+"""The figures of a study, a file each: a picture, and the words around it on the study's page."""
 
-from dsaccel.report.figures.confirmation import CONFIRMATION
-from dsaccel.report.figures.depth import DEPTH
-from dsaccel.report.figures.heads import HEADS
-from dsaccel.report.figures.hierarchies import HIERARCHIES
-from dsaccel.report.figures.history import HISTORY
-from dsaccel.report.figures.parameters import PARAMETERS
-from dsaccel.report.figures.style import StudyFigure
+import inspect
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
-FIGURES: tuple[StudyFigure, ...] = (
-    CONFIRMATION,
-    HISTORY,
-    HIERARCHIES,
-    PARAMETERS,
-    HEADS,
-    DEPTH,
-)
+import plotly.graph_objects as go
+
+from dsaccel.config import section
+from dsaccel.parts import BUILTIN, load_part
+from dsaccel.report.page import Section
+from dsaccel.study.record import StudyRecord
+
+
+class Figure(section.Section):
+    """A kind of figure: its docstring is the caption, its fields are its options."""
+
+    title: ClassVar[str] = ""
+    """`{step}` stands for what a rung of the study comes after: an epoch, or a stage."""
+    needs: ClassVar[str] = "a first accuracy"
+    """What a study must have before there is something to draw."""
+
+    @abstractmethod
+    def draw(self, study: StudyRecord) -> go.Figure:
+        """The picture. It has no data while the study lacks what it `needs`."""
+
+    def more(self, study: StudyRecord) -> Mapping[str, Any]:
+        """What else the page shows beside the picture: other fields of its `Section`."""
+        return {}
+
+    def picture(self, study: StudyRecord) -> go.Figure:
+        """The picture, which says what is missing if there is nothing to draw."""
+        figure = self.draw(study)
+        if not figure.data:
+            figure.add_annotation(
+                text=f"Nothing to draw yet: this figure needs {self.needs}.",
+                **{"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False},
+            )
+        return figure
+
+    def section(self, study: StudyRecord, name: str) -> Section | None:
+        """A piece of the study's page; None if there is nothing to draw."""
+        figure = self.draw(study)
+        if not figure.data:
+            return None
+        caption = " ".join((inspect.getdoc(type(self)) or "").split())
+        title = self.title.format(step=study.step_name)
+        return Section(title, caption, figure=figure, name=name, **self.more(study))
+
+
+def figure_sections(study: StudyRecord, own: Sequence[str] = ()) -> Iterator[Section]:
+    """The pieces of a study's page: the shipped figures, then the user's own ones.
+
+    Args:
+        study: what is drawn.
+        own: import paths of figures.
+
+    Raises:
+        ConfigError: as `load_part`.
+    """
+    for name in (*BUILTIN["figure"], *own):
+        figure: Figure = load_part("figure", name)
+        place = name.rpartition(":")[2]  # the class, of an import path
+        if (drawn := figure.section(study, place)) is not None:
+            yield drawn

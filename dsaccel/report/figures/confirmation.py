@@ -1,18 +1,18 @@
 """A confirmation: paired differences from the best finalist, with intervals."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import plotly.graph_objects as go
 
 from dsaccel.confirm.result import Comparison, Confirmation, Split, read_confirmation
 from dsaccel.families import Mode
 from dsaccel.report.confirmation_table import confirmation_table
+from dsaccel.report.figures import Figure
 from dsaccel.report.figures.style import (
     BLUE,
     GREY,
     ORANGE,
     PURPLE,
-    StudyFigure,
     blank_figure,
     label,
 )
@@ -30,6 +30,26 @@ STYLES: dict[tuple[Split, Mode], tuple[str, str, str]] = {
     ("val", "global"): ("global, validation", PURPLE, "circle-open"),
     ("test", "global"): ("global, test", GREY, "diamond-open"),
 }
+
+
+class ConfirmationFigure(Figure):
+    """Finalists, references and controls trained again with fresh seeds. A dot is the mean
+    difference from the best finalist over the seeds, paired; the line its 95 % interval. Without a
+    line, and with ? in the table: it was measured once, or is the same at every seed, and cannot be
+    judged.
+    """
+
+    title: ClassVar = "Confirmation"
+    needs: ClassVar = "a confirmation"
+
+    def draw(self, study: StudyRecord) -> go.Figure:
+        return confirmation_figure(read_confirmation(study))
+
+    def more(self, study: StudyRecord) -> dict[str, Any]:
+        confirmation = read_confirmation(study)
+        assert confirmation is not None
+        table = confirmation_table(confirmation)
+        return {"lines": sentences(confirmation, RESOLUTION), "table": table}
 
 
 def confirmation_figure(confirmation: Confirmation | None) -> go.Figure:
@@ -81,24 +101,3 @@ def _reach(comparison: Comparison) -> float | None:
     """Half the interval, in points; None, which draws no line, if there is none."""
     difference = comparison.paired
     return None if difference.high is None else 100 * (difference.high - difference.mean)
-
-
-def _more(study: StudyRecord) -> dict[str, Any]:
-    confirmation = read_confirmation(study)
-    assert confirmation is not None
-    return {
-        "lines": sentences(confirmation, RESOLUTION),
-        "table": confirmation_table(confirmation),
-    }
-
-
-CONFIRMATION = StudyFigure(
-    "confirmation",
-    "Confirmation",
-    "Finalists, references and controls trained again with fresh seeds. A dot is the mean "
-    "difference from the best finalist over the seeds, paired; the line its 95 % interval. Without "
-    "a line, and with ? in the table: it was measured once, or is the same at every seed, and "
-    "cannot be judged.",
-    lambda study: confirmation_figure(read_confirmation(study)),
-    _more,
-)

@@ -1,15 +1,17 @@
 """Every local head over the rungs, of a trial that the reader chooses."""
 
 from itertools import zip_longest
+from typing import Any, ClassVar
 
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
+from pydantic import Field
 
+from dsaccel.report.figures import Figure
 from dsaccel.report.figures.style import (
     DEPTH_COLORS,
     PERCENT,
     VERMILION,
-    StudyFigure,
     blank_figure,
     color_bar,
     whole_numbers,
@@ -19,43 +21,53 @@ from dsaccel.study.rows import Row, best_row, read_rows
 from dsaccel.text import percent
 
 
-def heads_figure(study: StudyRecord, limit: int = 20) -> go.Figure:
-    """Each head's accuracy over the rungs; only the best trial's traces are visible.
-
-    A head that was trained at a later stage's end (sequential schedule) has no point before it.
-    A trace's `meta` is the number of its trial, for choosing another one.
+class Heads(Figure):
+    """Each head classifies from the features of its own layer: its accuracy says how well they
+    separate the classes.
     """
-    rows = heads_rows(study, limit)
-    step_name = study.step_name
-    figure = blank_figure(step_name, "validation accuracy", height=440)
-    figure.update_yaxes(**PERCENT)
-    figure.update_xaxes(**whole_numbers(max((row.step or 0 for row in rows), default=0)))
-    for row in rows:
-        # a head may be read first at a later rung, but from then on at each
-        first = (row.step or 0) - len(row.head_accuracies) + 1
-        heads = list(zip_longest(*row.head_accuracies))
-        num_local = len(heads) - row.has_output
-        for depth, accuracies in enumerate(heads):
-            is_output = depth == num_local
-            name = "output layer" if is_output else f"local head {depth + 1} of {num_local}"
-            color = VERMILION if is_output else _depth_color(depth, num_local)
-            num_read = sum(accuracy is not None for accuracy in accuracies)
-            figure.add_scatter(
-                x=list(range(first, first + len(accuracies))),
-                y=list(accuracies),
-                # a line of one point is not drawn
-                mode="lines" if num_read > 1 else "markers",
-                name=name,
-                meta=row.number,
-                visible=row is rows[0],
-                line={"color": color, "width": 3 if is_output else 1.8},
-                marker={"color": color},
-                hovertemplate=f"{name}<br>{step_name} %{{x}}: %{{y:.2%}}<extra></extra>",
-                showlegend=is_output,
-            )
-    if rows:
-        _add_depth_bar(figure)
-    return figure
+
+    title: ClassVar = "Every local head over the {step}s"
+    needs: ClassVar = "a trial with heads"
+    limit: int = Field(default=20, ge=1)
+    """Trials of which the reader can choose one; the references come beside them."""
+
+    def draw(self, study: StudyRecord) -> go.Figure:
+        rows = heads_rows(study, self.limit)
+        step_name = study.step_name
+        figure = blank_figure(step_name, "validation accuracy", height=440)
+        figure.update_yaxes(**PERCENT)
+        figure.update_xaxes(**whole_numbers(max((row.step or 0 for row in rows), default=0)))
+        for row in rows:
+            # a head may be read first at a later rung, but from then on at each
+            first = (row.step or 0) - len(row.head_accuracies) + 1
+            heads = list(zip_longest(*row.head_accuracies))
+            num_local = len(heads) - row.has_output
+            for depth, accuracies in enumerate(heads):
+                is_output = depth == num_local
+                name = "output layer" if is_output else f"local head {depth + 1} of {num_local}"
+                color = VERMILION if is_output else _depth_color(depth, num_local)
+                num_read = sum(accuracy is not None for accuracy in accuracies)
+                figure.add_scatter(
+                    x=list(range(first, first + len(accuracies))),
+                    y=list(accuracies),
+                    # a line of one point is not drawn
+                    mode="lines" if num_read > 1 else "markers",
+                    name=name,
+                    meta=row.number,
+                    visible=row is rows[0],
+                    line={"color": color, "width": 3 if is_output else 1.8},
+                    marker={"color": color},
+                    hovertemplate=f"{name}<br>{step_name} %{{x}}: %{{y:.2%}}<extra></extra>",
+                    showlegend=is_output,
+                )
+        if rows:
+            _add_depth_bar(figure)
+        return figure
+
+    def more(self, study: StudyRecord) -> dict[str, Any]:
+        rows = heads_rows(study, self.limit)
+        names = [f"{row.hierarchy}, {percent(row.accuracy)}, {row.state}" for row in rows]
+        return {"choices": [(row.number, name) for row, name in zip(rows, names, strict=True)]}
 
 
 def heads_rows(study: StudyRecord, limit: int = 20) -> list[Row]:
@@ -83,18 +95,3 @@ def _add_depth_bar(figure: go.Figure) -> None:
         hoverinfo="skip",
         showlegend=False,
     )
-
-
-HEADS = StudyFigure(
-    "heads",
-    "Every local head over the {step}s",
-    "Each head classifies from the features of its own layer: its accuracy says how well they "
-    "separate the classes.",
-    heads_figure,
-    lambda study: {
-        "choices": [
-            (row.number, f"{row.hierarchy}, {percent(row.accuracy)}, {row.state}")
-            for row in heads_rows(study)
-        ]
-    },
-)

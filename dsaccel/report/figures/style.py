@@ -3,16 +3,11 @@
 Accuracies are fractions in a figure's data and percent on its ticks.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
-
-from dsaccel.report.page import Section
-from dsaccel.study.record import StudyRecord
 
 # Okabe and Ito's palette: colours that stay apart for colour-blind readers
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -25,28 +20,6 @@ DEPTH_COLORS = sample_colorscale("Viridis", [0.88 - 0.88 * step / 8 for step in 
 
 # the little above 100 % keeps a marker there whole
 PERCENT = {"tickformat": ".1~%", "minallowed": -0.02, "maxallowed": 1.02}
-
-
-@dataclass(frozen=True)
-class StudyFigure:
-    """A picture of a study and the words around it."""
-
-    name: str
-    title: str
-    """`{step}` stands for what a rung of the study comes after."""
-    caption: str
-    draw: Callable[[StudyRecord], go.Figure]
-    """A figure without data: there is nothing to show yet."""
-    more: Callable[[StudyRecord], Mapping[str, Any]] = lambda study: {}
-    """Other fields of its `Section`."""
-
-    def section(self, study: StudyRecord) -> Section | None:
-        """A piece of the study's page; None: there is nothing to show yet."""
-        figure = self.draw(study)
-        if not figure.data:
-            return None
-        title = self.title.format(step=study.step_name)
-        return Section(title, self.caption, figure=figure, name=self.name, **self.more(study))
 
 
 def blank_figure(x_title: str, y_title: str, height: int) -> go.Figure:

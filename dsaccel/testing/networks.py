@@ -1,7 +1,5 @@
-"""The contract of a part, as a test of one line: `check_part("head", "./heads.py:Mine")`.
-
-Run by the tests on every shipped part, and by you on your own. A broken rule is an `AssertionError`
-that says which one. Networks are tiny: four classes of 8x8 images, on the CPU, a few seconds.
+"""The contract of what networks are made of and trained by, on tiny ones: four classes of 8x8
+images, on the CPU.
 """
 
 # B batch, K classes
@@ -12,24 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from optuna.trial import FrozenTrial, create_trial
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dsaccel.config.space import SpaceConfig
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml, write_toml
 from dsaccel.families import MODES, Mode, build_plan, find_family
-from dsaccel.imports import trust
 from dsaccel.nn.layers import Unit, build_units
-from dsaccel.parts import BUILTIN, Kind, load_part, part_of
-from dsaccel.search.proposals import propose
-from dsaccel.search.pruners import Pruner
-from dsaccel.search.strategies import Strategy
-from dsaccel.space.bounds import Measures
-from dsaccel.space.space import SearchSpace
+from dsaccel.parts import Kind, part_of
+from dsaccel.schedules import Schedule
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.descent import train_batch
 from dsaccel.training.learner import Learner
@@ -38,27 +30,19 @@ CHANNELS, SIDE, NUM_CLASSES, BATCH = 3, 8, 4, 16
 EPOCHS = 2
 
 
-def check_part(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> None:
-    """Check that a family, head, local loss, optimizer, learning-rate schedule, strategy or pruner
-    keeps the rules.
-
-    Args:
-        kind: of the part.
-        name: shipped, or an import path; `./` is the current folder.
-        options: of the part.
+def check_network(kind: Kind, name: str, options: Mapping[str, Any]) -> None:
+    """Check a family, head, local loss, optimizer, learning-rate schedule or schedule of training.
 
     Raises:
         ConfigError: if the part cannot be loaded or has no such options.
         AssertionError: if it breaks a rule.
     """
-    trust([name], Path.cwd())
-    if kind in ("strategy", "pruner"):
-        checks = {"strategy": _proposes_what_may_be_trained, "pruner": _stops_by_value_alone}
-        checks[kind](load_part(kind, name, options))
-        return
-    run = _config(kind, name, dict(options or {}))
+    run = _config(kind, name, dict(options))
     _comes_back_from_a_file(run)
     plans = {mode: _plans(run, mode) for mode in MODES}
+    if kind == "schedule":
+        _rungs_come_in_order(run, plans["local"])
+        return
     for of_mode in plans.values():
         plan = next(iter(of_mode.values()))
         _plan_is_a_value(plan)
@@ -75,7 +59,7 @@ def _config(kind: Kind, name: str, options: dict[str, Any]) -> RunConfig:
     training: dict[str, Any] = {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": 0.01}
     tables = {"hierarchy": "1-1-1", "network": network, "training": training}
     tables["family"] = name if kind == "family" else "resnet18"
-    where = training if kind in ("optimizer", "lr_schedule") else network
+    where = training if kind in ("optimizer", "lr_schedule", "schedule") else network
     where["lr_options" if kind == "lr_schedule" else f"{kind}_options"] = options
     if kind != "family":
         where[kind] = name
@@ -155,6 +139,26 @@ def _every_weight_learns(run: RunConfig, plans: Mapping[Hierarchy, Plan]) -> Non
     assert not still, f"every weight must learn, but these did not: {', '.join(still)}"
 
 
+def _rungs_come_in_order(run: RunConfig, plans: Mapping[Hierarchy, Plan]) -> None:
+    """And networks train together exactly as alone, whatever is left of them at a rung."""
+    schedule: Schedule = part_of(run.training, "schedule")
+    num_stages = find_family(run.family).min_stages
+    steps = list(range(1, schedule.num_steps(num_stages) + 1))
+    trie, rungs = _scheduled(run, plans, schedule)
+    assert [rung.step for rung in rungs] == steps, f"there must be a rung at each of {steps}"
+    for hierarchy, plan in plans.items():
+        for node in trie.path(hierarchy):
+            done = [schedule.trained(node, step) for step in steps]
+            assert done == sorted(done), f"no training may be undone, but trained() is {done}"
+            assert (done[0] >= 0, done[-1]) == (True, 1), "all must be trained at the last rung"
+        alone = _scheduled(run, {hierarchy: plan}, schedule)[1]
+        for shared, own in zip(rungs, alone, strict=True):
+            assert shared.read.get(hierarchy) == own.read.get(hierarchy), (
+                f"{hierarchy} must train with others exactly as alone, but was read differently "
+                f"at {schedule.step_name} {shared.step}"
+            )
+
+
 def _law_holds(run: RunConfig, plans: Mapping[Hierarchy, Plan]) -> None:
     """Networks train together, bit for bit, as each does alone."""
     trie, learners = _trained(run, plans)
@@ -170,54 +174,6 @@ def _law_holds(run: RunConfig, plans: Mapping[Hierarchy, Plan]) -> None:
                     "): draw random numbers by position and role, and look at nothing that comes "
                     "later"
                 )
-
-
-def _proposes_what_may_be_trained(strategy: Strategy) -> None:
-    """Of a space of which a part is trained already."""
-    config = SpaceConfig(family="resnet18", num_blocks=((1, 3),) * 3)
-    space = SearchSpace(config, lambda _: Measures(1, 1, 1.0), [])
-    feasible = space.feasible() or []
-    trials = [_told(space, hierarchy, n) for n, hierarchy in enumerate(feasible[::-1][:11])]
-    proposed = propose(space, trials, 2, seed=1, strategy=strategy)
-    again = propose(space, trials, 2, seed=1, strategy=strategy)
-    assert again == proposed, f"equal trials and seed must give equal proposals: {again}"
-    assert len(set(proposed)) == 2, f"proposals must be as many as asked for, not {proposed}"
-    known = {space.from_params(trial.params) for trial in trials}
-    bad = [h for h in proposed if h in known or space.violation(h) is not None]
-    assert not bad, f"proposals must be feasible and new, but got {', '.join(map(str, bad))}"
-
-
-def _told(space: SearchSpace, hierarchy: Hierarchy, number: int) -> FrozenTrial:
-    trial = create_trial(
-        params=space.to_params(hierarchy),
-        distributions=space.distributions(),
-        value=number / 20,
-        user_attrs={"hierarchy": str(hierarchy)},
-    )
-    trial.number = number
-    return trial
-
-
-def _stops_by_value_alone(pruner: Pruner) -> None:
-    """Whatever the order in which values are given."""
-    values = {Hierarchy((n, m)): n / 10 + m / 100 for n in (1, 2, 3) for m in (1, 2, 3)}
-    alone = {h: h for h in values}
-    stopped = pruner.losers(1, values, alone)
-    assert set(stopped) < set(values), "somebody must go on, and only who is given may stop"
-    backwards = dict(reversed(values.items()))
-    again = pruner.losers(1, backwards, alone)
-    assert set(again) == set(stopped), "who stops must not depend on the order of the values"
-    assert pruner.losers(1, {}, {}) == [], "of nobody nobody stops"
-    best = max(values, key=lambda h: values[h])
-    assert best not in stopped, f"the best must go on, but {best} is stopped"
-    twins = {h: h.beginning(1) for h in values}
-    equal = {h: twins[h].blocks[0] / 10 for h in values}
-    apart = {twins[h] for h in pruner.losers(1, equal, twins)}
-    going_on = {twins[h] for h in values} - apart
-    left = set(values) - set(pruner.losers(1, equal, twins))
-    assert {twins[h] for h in left} == going_on, (
-        "those who are one network so far (equal prefixes) must go on together or stop together"
-    )
 
 
 # ---------------------------------------------------------------------- a tiny training
@@ -256,8 +212,8 @@ def _trained(run: RunConfig, plans: Mapping[Hierarchy, Plan]) -> tuple[Trie, dic
     for epoch in range(1, EPOCHS + 1):
         for learner in learners.values():
             learner.start_epoch(epoch)
-        for batch in range(2):
-            train_batch(trie.roots, learners, *_batch(seed=10 * epoch + batch))
+        for x, y_B in _Batches().train_batches(epoch):
+            train_batch(trie.roots, learners, x, y_B)
     return trie, learners
 
 
@@ -269,10 +225,19 @@ def _tensors(learner: Learner) -> Iterator[Tensor]:
             yield from (value for value in state.values() if isinstance(value, Tensor))
 
 
-def shipped() -> list[tuple[Kind, str]]:
-    """The parts that `check_part` is for."""
-    kinds: tuple[Kind, ...] = (
-        *("family", "head", "loss", "optimizer", "lr_schedule"),
-        *("strategy", "pruner"),
-    )
-    return [(kind, name) for kind in kinds for name in BUILTIN[kind]]
+class _Batches:
+    """Images of a training, as a schedule takes them."""
+
+    def train_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return (_batch(seed=10 * epoch + batch) for batch in range(2))
+
+    def val_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter([_batch(num=4 * BATCH)])
+
+
+def _scheduled(
+    run: RunConfig, plans: Mapping[Hierarchy, Plan], schedule: Schedule
+) -> tuple[Trie, list[Rung]]:
+    trie, learners = _learners(run, plans)
+    steps = schedule.rungs(trie, learners, _Batches(), start=0)
+    return trie, [step for step in steps if isinstance(step, Rung)]
