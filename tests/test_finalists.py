@@ -176,7 +176,9 @@ def quality(own: GlobalSettings) -> float:
 
 
 def tuned(study, n_trials, train=quality, seed=1):
-    return list(tune(study, train, GlobalSettings(0.01, 0.1), n_trials, seed=seed))
+    return list(
+        tune(study, lambda tried: map(train, tried), GlobalSettings(0.01, 0.1), n_trials, seed=seed)
+    )
 
 
 def in_memory():

@@ -76,17 +76,13 @@ class ProcessWorker:
         from dsaccel.training.opening import open_station
 
         before = multiprocessing.active_children()
-        self._executor = ProcessPoolExecutor(
-            1, multiprocessing.get_context("spawn"), _begin_worker
-        )
+        self._executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin_worker)
         opened = self._executor.submit(open_station, self._opening)
         new = [each for each in multiprocessing.active_children() if each not in before]
         self._process = new[-1] if new else None
         return opened
 
-    def submit(
-        self, function: "Callable[[Station, A], R]", argument: A
-    ) -> "Future[R]":
+    def submit(self, function: "Callable[[Station, A], R]", argument: A) -> "Future[R]":
         from dsaccel.training.opening import at_station
 
         if self._executor is None:

@@ -64,7 +64,6 @@ def _runs(
     return [tuple(run) for run in cut]
 
 
-
 def costliest(
     cut: Cut, paths: Mapping[Hierarchy, Sequence[Node]], cost: Mapping[Node, float]
 ) -> float:

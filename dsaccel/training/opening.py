@@ -6,6 +6,7 @@ program.
 
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,7 +67,10 @@ class Opening:
         return replace(self, config=self.config.model_copy(update={"runtime": own}))
 
     def close(self) -> None:
+        """Leave nothing but what a checkpoint needs."""
         remove_file(self.mark)
+        with suppress(OSError):
+            self.mark.parent.rmdir()
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Pace:
         self._slowest = start, pace_s
 
     def costs(self, start: int, stop: int) -> dict[Node, float]:
-        """Of training each living node on, in proportion to the seconds that it is likely to take."""
+        """Of training each living node on: the seconds, as far as they were measured."""
         nodes = list(self._trie.nodes())
         rates = [self._rates[node] for node in nodes if node in self._rates]
         usual = sum(rates) / len(rates) if rates else 1.0

@@ -28,6 +28,7 @@ from dsaccel.training.cohort import Cohort
 from dsaccel.training.crew import Crew
 from dsaccel.training.cut import Cut, balanced, costliest
 from dsaccel.training.descent import Batches
+from dsaccel.training.learner import Learner
 from dsaccel.training.learner_files import LearnerFiles, PartFile, write_learners
 from dsaccel.training.memory import split_to_fit
 from dsaccel.training.pace import Pace
@@ -97,7 +98,7 @@ class SplitCohort(Cohort):
         """The last one."""
         self._pace = Pace(self.trie, self.schedule)
         self._folder = folder
-        self._saved: deque[set[PartFile]] = deque(maxlen=2)
+        self._committed: deque[set[PartFile]] = deque(maxlen=2)
         """The files of the checkpoint and of the one before it."""
         make_folder(folder)
 
@@ -135,7 +136,7 @@ class SplitCohort(Cohort):
     def state_dict(self) -> dict[str, Any]:
         """As a cohort's, but for the learners: what is said of those is where they lie."""
         files = self._filed().files
-        self._saved.append(set(files.values()))
+        self._committed.append(set(files.values()))
         history = super(Cohort, self).state_dict()
         return history | {"files": files, "blocks": str(self.blocks)}
 
@@ -143,7 +144,7 @@ class SplitCohort(Cohort):
         """Go on where a cohort of the same networks, split or not, was saved."""
         super().load_state_dict(state)
         self._blocks_of_parts = Fraction(state["blocks"])
-        self._saved.append(set(self._filed().files.values()))
+        self._committed.append(set(self._filed().files.values()))
 
     def _train(self) -> Iterator[Rung | Safe]:
         while not self.is_over:
@@ -184,9 +185,7 @@ class SplitCohort(Cohort):
         """The parts as jobs, each for the worker that is likely to hold it."""
         workers = self._team.living
         is_kept = len(cut) <= len(workers) and stop < self.num_steps
-        numbers = {
-            h: tuple(node.number for node in self.trie.path(h)) for h in self.trie.living
-        }
+        numbers = {h: tuple(node.number for node in self.trie.path(h)) for h in self.trie.living}
         for place, hierarchies in enumerate(cut):
             own = {number for h in hierarchies for number in numbers[h]}
             # a network that was not asked for is read where all of it but its end is trained
@@ -255,7 +254,7 @@ class SplitCohort(Cohort):
 
     def _forget_files(self) -> None:
         """Remove the files that neither going on nor a checkpoint needs."""
-        needed = set(self._filed().files.values()).union(*self._saved)
+        needed = set(self._filed().files.values()).union(*self._committed)
         kept = {Path(path) for path, _ in needed}
         for path in self._folder.glob("*.pt"):
             if path not in kept:
