@@ -108,6 +108,7 @@ BUILTIN: dict[Kind, dict[str, str]] = {
     "executor": {
         "in-process": "dsaccel.executors.in_process:InProcess",
         "local": "dsaccel.executors.local:Local",
+        "cluster": "dsaccel.executors.cluster:Cluster",
     },
     "figure": {  # in the order of a study's page
         "confirmation": "dsaccel.report.figures.confirmation:ConfirmationFigure",

@@ -181,6 +181,23 @@ def tuned(study, n_trials, train=quality, seed=1):
     )
 
 
+def test_the_first_settings_are_the_same_tried_together_or_one_after_another():
+    whole, together = in_memory(), in_memory()
+    tuned(whole, 12)
+    sizes = []
+
+    def train(tried):
+        sizes.append(len(tried))
+        return map(quality, tried)
+
+    start = GlobalSettings(0.01, 0.1)
+    list(tune(together, train, start, 12, seed=1, at_once=12))
+    assert sizes == [10, 1, 1]
+    assert [(t.params, t.value) for t in together.trials] == [
+        (t.params, t.value) for t in whole.trials
+    ]
+
+
 def in_memory():
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(direction="maximize")

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import pytest
 import seats
@@ -22,7 +23,6 @@ from dsaccel.executors.local import ProcessWorker
 from dsaccel.parts import part_of
 from dsaccel.spec.trie import Trie
 from dsaccel.study.folder import StudyDir
-from dsaccel.study.harvest import read_harvest
 from dsaccel.training import part as part_module
 from dsaccel.training.cut import balanced, costliest
 from dsaccel.training.device import resolve_runtime, worker_devices
@@ -32,9 +32,9 @@ from dsaccel.training.parts import SplitCohort
 from dsaccel.training.station import Station
 from dsaccel.training.team import Job, Team
 
-STUDIES = {
+STUDIES: dict[str, dict[str, Any]] = {
     "simultaneous": {
-        "budget": {"n_trials": 8, "cohort_size": 8, "baseline": False},
+        "budget": {"n_trials": 5, "cohort_size": 5, "strategy": "random", "baseline": False},
         "pruning": {"grace_epochs": 2},
     },
     "sequential": {
@@ -60,13 +60,14 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr("dsaccel.training.pace.STRIDE_S", 0.0)
 
 
-def seated(num, **study):
+def seated(num, **study) -> dict[str, Any]:
     return study | {"runtime": {"executor": "seats:Seats", "executor_options": {"num": num}}}
 
 
 def all_of(search):
     """Trials, rungs, heads and harvest."""
-    harvest = read_harvest(search.directory.harvest)
+    file = search.directory.harvest
+    harvest = file.read_text() if file.is_file() else ""
     return tiny_study.rows(search), tiny_study.heads(search), harvest
 
 
@@ -141,8 +142,8 @@ def test_a_part_that_runs_out_of_memory_is_cut_in_two(expected, monkeypatch):
     monkeypatch.setattr(part_module, "_train", too_large)
     search = tiny_study.searched(**seated(2, **STUDIES["simultaneous"]))
     assert all_of(search) == expected("simultaneous")
-    assert sizes[:2] == [4, 4] or max(sizes[:2]) > 2
-    assert max(sizes[6:]) <= 2  # what was learnt is not forgotten
+    assert max(sizes[:2]) > 2
+    assert max(sizes[4:]) <= 2  # what was learnt is not forgotten
 
 
 # ---------------------------------------------------------------------- the workers' parts
@@ -260,7 +261,7 @@ def test_devices_that_cannot_be_used_are_refused(monkeypatch):
         resolve_runtime(RuntimeConfig(devices="cuda:0,cuda:1"))
     with pytest.raises(ConfigError, match="devices = all needs a GPU, but none was found"):
         resolve_runtime(RuntimeConfig(devices="all"))
-    with pytest.raises(ValueError, match=r"must have workers .* or devices .*, but got both"):
+    with pytest.raises(ValueError, match="but got workers = 2 and devices = all"):
         RuntimeConfig(devices="all", workers=2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr("dsaccel.training.device.cuda_problem", lambda index: None)

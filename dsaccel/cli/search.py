@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dsaccel.cli.confirm import show_confirmation
-from dsaccel.cli.options import Given, StudyName, takes
+from dsaccel.cli.options import WORKERS, Given, StudyName, takes
 from dsaccel.cli.output import Output
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     "network.output",
     *("network.width", "network.dropout", "runtime.device", "training.precision"),
     *("runtime.threads", "seed", "storage", "confirm.enabled"),
+    *WORKERS,
     *("--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )
 def search(

@@ -59,24 +59,44 @@ class RuntimeConfig(Section):
     """Train in so many processes on the CPU. Changes no result, and no number of threads."""
     devices: str | None = None
     """Train on several GPUs, a process each: `cuda:0,cuda:1`, or `all`. Changes no result."""
+    cluster: str | None = None
+    """Train on the workers of a Dask cluster: the address of its scheduler, or its scheduler file.
+    Changes no result."""
+    scratch: str | None = None
+    """With a cluster: a folder that all its machines share, for networks between two stops."""
+    cluster_insecure: bool = False
+    """Use a scheduler on the network that has no TLS: whoever reaches it can run any code there."""
+    tls_ca: str | None = None
+    """With a cluster: the file of the authority that has signed the certificates."""
+    tls_cert: str | None = None
+    """With a cluster: the file of our certificate."""
+    tls_key: str | None = None
+    """With a cluster: the file of its key."""
     executor: Annotated[str | None, NamesPart("executor")] = None
-    """Who trains: `in-process`, `local` or `cluster`, or an import path. None: `local` where
-    workers or devices are given, else `in-process`."""
+    """Who trains: `in-process`, `local` or `cluster`, or an import path. None: `cluster` or `local`
+    where that, workers or devices are given, else `in-process`."""
     executor_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the executor that are no settings of `[runtime]`."""
 
     @property
     def chosen_executor(self) -> str:
         """Who trains."""
-        several = self.workers or self.devices
-        return self.executor or ("local" if several else "in-process")
+        several = "local" if self.workers or self.devices else "in-process"
+        return self.executor or ("cluster" if self.cluster else several)
+
+    @property
+    def recorded(self) -> "RuntimeConfig":
+        """Without who trains, which each run says anew."""
+        return RuntimeConfig(device=self.device, threads=self.threads, memory_mib=self.memory_mib)
 
     @model_validator(mode="after")
     def _workers_of_one_kind(self) -> Self:
-        if self.workers is not None and self.devices is not None:
+        kinds = {name: getattr(self, name) for name in ("workers", "devices", "cluster")}
+        given = {name: value for name, value in kinds.items() if value is not None}
+        if len(given) > 1:
+            got = " and ".join(f"{name} = {value}" for name, value in given.items())
             raise ValueError(
-                "must have workers (on a CPU) or devices (GPUs), but got both: "
-                f"workers = {self.workers}, devices = {self.devices}"
+                "must have workers (on a CPU), devices (GPUs) or a cluster, but got " + got
             )
         return self
 

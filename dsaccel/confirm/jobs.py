@@ -70,8 +70,12 @@ Training = Generator[Step | Trained]
 
 def train_job(station: Station, task: Task) -> list[Trained]:
     """Do a job to its end."""
-    steps = training(entrants_of(station), task)
-    return [step for step in steps if isinstance(step, Trained)]
+    reached: list[Trained] = []
+    for step in training(entrants_of(station), task):
+        if isinstance(step, Trained):
+            reached.append(step)
+        station.leave_if_unwanted()
+    return reached
 
 
 def try_settings(station: Station, tried: tuple[Entry, GlobalSettings, int]) -> float:

@@ -11,9 +11,11 @@ network that was trained, and changes nothing. All that is known is in the study
 confirmation that was cut off goes on where it stood.
 """
 
+import shutil
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
+from pathlib import Path
 from typing import Any, Literal
 
 import optuna
@@ -35,7 +37,8 @@ from dsaccel.data.load import load_test
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.executors import Executor
-from dsaccel.families import MODES
+from dsaccel.families import MODES, Mode
+from dsaccel.files import make_folder
 from dsaccel.parts import part_of
 from dsaccel.seeds import derive
 from dsaccel.study.folder import StudyDir
@@ -307,21 +310,25 @@ class Confirm:
         if not team.is_here:
             for number, reached in enumerate(team.map(train_job, tasks)):
                 for trained in reached:
-                    self._keep(trained)
+                    self._keep(trained, tasks[number].folder)
                 yield number, Step(1, 1, tasks[number].job.names)
             return
         for number, task in enumerate(tasks):
             for step in training(self.entrants, task):
                 if isinstance(step, Trained):
-                    self._keep(step)
+                    self._keep(step, task.folder)
                 else:
                     yield number, step
 
-    def _keep(self, trained: Trained) -> None:
-        """Record what networks have reached, and where their weights are for the test split."""
+    def _keep(self, trained: Trained, folder: Path) -> None:
+        """Record what networks have reached, and keep their weights for the test split."""
         job = trained.job
         known = {"mode": job.mode, "seed": job.seed}
         if trained.file is not None:
+            own = self.directory.confirmation
+            if folder != own:
+                make_folder(own)
+                shutil.move(folder / trained.file, own / trained.file)
             self.record["unread"].append({"file": trained.file, **known, "names": list(job.names)})
         self.record["results"] += [
             {"name": name, **known, "val_accuracy": value}

@@ -166,6 +166,12 @@ class StudyRecord:
         return stored if isinstance(stored, str) else None
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What decided the last bits beside the settings, when the study was last searched."""
+        stored = self.attributes.get("environment")
+        return {str(k): str(v) for k, v in stored.items()} if isinstance(stored, Mapping) else {}
+
+    @property
     def num_val(self) -> int | None:
         """Validation images behind each accuracy."""
         return _whole(self.attributes.get("num_val"))

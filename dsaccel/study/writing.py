@@ -12,6 +12,7 @@ from dsaccel.parts import foreign_parts
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.record import SCHEMA, CohortRecord
+from dsaccel.training.environment import environment
 from dsaccel.training.run import Run
 
 
@@ -19,6 +20,7 @@ def write_beginning(study: Study, config: StudyConfig, data: Data) -> None:
     """What a study goes on with: its settings, and what its accuracies are measured on."""
     study.set_user_attr("schema", SCHEMA)
     study.set_user_attr("fingerprint", data.fingerprint)
+    study.set_user_attr("environment", environment(data.device, config.runtime.threads))
     study.set_user_attr("num_val", data.num_val)
     study.set_user_attr("num_classes", data.num_classes)
     study.set_user_attr("step_name", config.training.step_name)

@@ -86,7 +86,7 @@ class Facts:
     machine: str
 
     @classmethod
-    def of(cls, bench: Bench[Any], *, sees_folder: bool) -> "Facts":
+    def of(cls, bench: Bench[Any], *, sees_folder: bool = True) -> "Facts":
         runtime = bench.config.runtime
         known = environment(bench.device, runtime.threads)
         version, machine = dsaccel.__version__, platform.node()
@@ -142,8 +142,19 @@ def open_station(opening: Opening) -> Facts:
     return Facts.of(bench, sees_folder=sees_folder)
 
 
-def at_station(id_: str, function: Callable[[Station, A], R], argument: A) -> R:
+def at_station(
+    id_: str,
+    function: Callable[[Station, A], R],
+    argument: A,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> R:
     """Do a job in a worker that has opened a bench.
+
+    Args:
+        id_: of the opening.
+        function: the job.
+        argument: its argument.
+        is_wanted: whether somebody still waits for it.
 
     Raises:
         LookupError: if it has not, as one that was started again.
@@ -152,4 +163,5 @@ def at_station(id_: str, function: Callable[[Station, A], R], argument: A) -> R:
     if station is None or station.bench is None:
         raise LookupError(f"no station {id_}")
     start_runtime(station.bench.config.runtime)  # threads are those of the thread that asks
+    station.is_wanted = is_wanted
     return function(station, argument)

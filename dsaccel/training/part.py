@@ -117,6 +117,7 @@ def _train(station: Station, task: PartTask) -> PartResult:
     with closing(part.rungs()) as reached:
         for rung in reached:
             rungs.append(rung)
+            station.leave_if_unwanted()
             if rung.step >= task.stop:
                 break
     step = rungs[-1].step if rungs else task.stop

@@ -30,11 +30,18 @@ class Worker(Protocol):
     """Who does one job after another."""
 
     name: str
-    lost: tuple[type[BaseException], ...]
-    """What its jobs end with if it is no more."""
+
+    @property
+    def lost(self) -> tuple[type[BaseException], ...]:
+        """What its jobs end with if it is no more."""
+        ...
 
     def submit(self, function: Callable[[Station, A], R], argument: A) -> "Future[R]":
         """Have a job done."""
+        ...
+
+    def is_alive(self) -> bool:
+        """Whether a job that it does can still come to an end."""
         ...
 
     def renew(self) -> bool:
@@ -59,6 +66,9 @@ class Here:
         done: Future[R] = Future()
         done.set_result(function(self._station, argument))  # errors are raised here and now
         return done
+
+    def is_alive(self) -> bool:
+        return True
 
     def renew(self) -> bool:
         return False
@@ -134,6 +144,11 @@ class Team:
                 finished, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
                 if not finished:
                     yield None
+                    for future, (index, job) in list(running.items()):
+                        if not self.workers[index].is_alive():
+                            del running[future]
+                            self._lose(index, job)
+                            queue.appendleft(job)
                 for future in finished:
                     index, job = running.pop(future)
                     try:
