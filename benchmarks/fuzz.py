@@ -4,11 +4,13 @@
 
 Each case damages a good input (bytes cut, flipped, doubled, exchanged for others; values exchanged
 for odd ones) and gives it to the code that reads it. It must be read, or refused by a `UserError`,
-within ten seconds. Cases are told by kind, seed and number, so that each can be repeated alone.
+within ten seconds of processor time (a minute, if it waits). Cases are told by kind, seed and
+number, so that each can be repeated alone.
 """
 
 import argparse
 import contextlib
+import gzip
 import hashlib
 import io
 import json
@@ -27,7 +29,7 @@ from pathlib import Path
 
 import torch
 
-from dsaccel.analysis.landscape_files import read_landscape, write_landscape
+from dsaccel.analysis.landscape_files import read_landscape
 from dsaccel.analysis.replay import Oracle, Replay
 from dsaccel.analysis.replay_policies import policies
 from dsaccel.cli.app import in_full
@@ -46,7 +48,8 @@ from dsaccel.training.memory import training_bytes
 from dsaccel.training.workbench import Workbench
 
 ROOT = Path(__file__).parents[1]
-LIMIT_S = 10.0
+LIMIT_S, WAIT_S = 10.0, 60.0
+"""Of processor time, and of waiting."""
 GOOD: dict[str, bytes] = {}
 """Files that are made before the first case."""
 BENCH: list[Workbench] = []
@@ -268,9 +271,15 @@ def make_checkpoint() -> bytes:
 
 
 def make_landscape() -> bytes:
-    """The shipped one of the sequential schedule."""
+    """Four hierarchies of the shipped one of the sequential schedule."""
     path = ROOT / "studies" / "landscapes" / "cifar10-resnet18-sequential.csv.gz"
-    write_landscape(read_landscape(path), Path("x.csv"))
+    metadata, header, *rows = gzip.decompress(path.read_bytes()).decode().splitlines(True)
+    metadata = metadata.replace(
+        "[[1, 3], [1, 3], [1, 3], [1, 3]]", "[[1, 2], [1, 2], [1, 1], [1, 1]]"
+    )
+    few = [row for row in rows if re.match("[12]-[12]-1-1,", row)]
+    Path("x.csv").write_text("".join((metadata, header, *few)))
+    read_landscape(Path("x.csv"))
     return Path("x.csv").read_bytes()
 
 
@@ -282,13 +291,18 @@ def limited() -> Iterator[None]:
     def stop(*_: object) -> None:
         raise Hang
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    clocks = (
+        (signal.ITIMER_PROF, signal.SIGPROF, LIMIT_S),
+        (signal.ITIMER_REAL, signal.SIGALRM, WAIT_S),
+    )
+    for clock, number, limit_s in clocks:
+        signal.signal(number, stop)
+        signal.setitimer(clock, limit_s)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for clock, *_ in clocks:
+            signal.setitimer(clock, 0)
 
 
 def outcome(kind: str, seed: int, number: int) -> str:
@@ -332,9 +346,9 @@ def main() -> None:
             first: dict[str, int] = {}
             start, slowest = time.perf_counter(), 0.0
             for number in range(given.cases):
-                began = time.perf_counter()
+                began = time.process_time()
                 end = outcome(kind, given.seed, number)
-                slowest = max(slowest, time.perf_counter() - began)
+                slowest = max(slowest, time.process_time() - began)
                 ends[end] += 1
                 first.setdefault(end, number)
             written = {path.name for path in inside.iterdir()} - known

@@ -18,9 +18,9 @@ from tiny_study import write_study
 
 from dsaccel.config.toml import parse_override, read_toml
 from dsaccel.errors import ConfigError
+from dsaccel.nn.sealed import is_whole
 from dsaccel.study.folder import StudyDir
 from dsaccel.text import printable, redacted
-from dsaccel.training.checkpoint import is_whole
 
 URL = "postgresql+psycopg://me:CANARY@host/db"
 TRAINED = (

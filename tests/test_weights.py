@@ -21,6 +21,7 @@ from dsaccel.config.study import NetworkConfig, RunConfig
 from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.families import Mode, build_plan
 from dsaccel.nn.layers import Unit
+from dsaccel.nn.sealed import sealed_weights
 from dsaccel.nn.weights import load_weights, named_tensors, read_config, save_weights
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training.cohort import Cohort
@@ -115,7 +116,7 @@ def test_weights_that_are_not_finite_are_neither_written_nor_read(tmp_path):
         metadata = file.metadata()
     tensors = load_file(path)
     tensors["bn1.running_var"][0] = torch.inf
-    save_file(tensors, bad, metadata)
+    bad.write_bytes(sealed_weights(tensors, metadata))
     for read in (training.begin_with, lambda p: load_weights(p, training.units, training.run)):
         with pytest.raises(ConfigError, match=r"bn1\.running_var is not finite, as after a train"):
             read(bad)
@@ -124,6 +125,20 @@ def test_weights_that_are_not_finite_are_neither_written_nor_read(tmp_path):
     with pytest.raises(NoResultError, match=r"1-2-1 must have finite .* fc\.bias is not finite"):
         save_weights(bad, training.units, training.run, training.facts)
     assert not bad.exists()
+
+
+def test_damaged_weights_are_refused_wherever_the_damage_lies(tmp_path):
+    training = Training(tiny_run())
+    good, bad = tmp_path / "good.safetensors", tmp_path / "bad.safetensors"
+    save_weights(good, training.units, training.run, training.facts)
+    content = good.read_bytes()
+    for at in range(3, len(content), len(content) // 40):
+        bad.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(ConfigError, match="must hold weights that dsaccel train"):
+            load_weights(bad, training.units, training.run)
+    save_file(load_file(good), bad, safe_open(good, framework="pt").metadata())
+    with pytest.raises(ConfigError, match="its SHA-256 is not the recorded one"):
+        load_weights(bad, training.units, training.run)
 
 
 # ------------------------------------------------------------------ foreign names

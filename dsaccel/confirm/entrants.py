@@ -5,14 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from dsaccel.config.study import StudyConfig, TrainingConfig
 from dsaccel.confirm.result import Entry
 from dsaccel.data.batches import Data
 from dsaccel.data.load import look_at_test
 from dsaccel.families import Mode
 from dsaccel.files import atomic_write
+from dsaccel.nn.sealed import read_state, write_state
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort
@@ -141,13 +140,13 @@ def save_networks(path: Path, cohort: Cohort) -> None:
         node.number: [unit.state_dict() for unit in cohort.learners[node].units]
         for node in cohort.trie.nodes()
     }
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        torch.save(units, file)
+    with atomic_write(path) as temporary:
+        write_state(temporary, units)
 
 
 def load_networks(path: Path, cohort: Cohort) -> None:
     """Put saved weights into a cohort of the same networks in the same order."""
-    saved = torch.load(path, map_location=cohort.device, weights_only=True)
+    saved = read_state(path)
     for node in cohort.trie.nodes():
         for unit, state in zip(cohort.learners[node].units, saved[node.number], strict=True):
             unit.load_state_dict(state)

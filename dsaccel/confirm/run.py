@@ -39,6 +39,7 @@ from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.executors import Executor
 from dsaccel.families import MODES, Mode
 from dsaccel.files import make_folder
+from dsaccel.nn.sealed import is_whole
 from dsaccel.parts import part_of
 from dsaccel.seeds import derive
 from dsaccel.study.folder import StudyDir
@@ -47,7 +48,6 @@ from dsaccel.study.rows import read_rows
 from dsaccel.study.storage import driving, open_tuning, storage_errors
 from dsaccel.study.writing import add_readings, write_confirmation
 from dsaccel.text import utc_now
-from dsaccel.training.checkpoint import is_whole
 from dsaccel.training.descent import evaluate
 from dsaccel.training.device import running
 from dsaccel.training.team import Team

@@ -10,21 +10,23 @@ import hashlib
 import importlib.metadata
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load
 from torch import Tensor
 
 from dsaccel.config.study import RunConfig
 from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.families import Family
-from dsaccel.files import atomic_write
+from dsaccel.files import atomic_write, read_file
 from dsaccel.nn.layers import LayerModule, LocalHead, Unit
+from dsaccel.nn.sealed import are_sealed, sealed_weights
 from dsaccel.parts import part_of
 
 SUFFIX = ".safetensors"
@@ -70,7 +72,7 @@ def save_weights(path: Path, units: Iterable[Unit], run: RunConfig, facts: Image
             f"{diverged} is not finite; use a smaller training.learning_rate"
         )
     with atomic_write(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata))
+        temporary.write_bytes(sealed_weights(tensors, metadata))
 
 
 def read_config(path: Path) -> RunConfig:
@@ -108,10 +110,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """All weights and buffers of a file, on the CPU.
 
     Raises:
-        ConfigError: if it cannot be read, or a value is not finite.
+        ConfigError: if it cannot be read, is damaged, or a value is not finite.
     """
-    with _opened(path) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    with _reading(path):
+        content = read_file(path)
+        tensors = load(content)
+    if not are_sealed(content):
+        raise _not_ours(
+            path, "it is damaged, or another program wrote it: its SHA-256 is not the recorded one"
+        )
     diverged = _not_finite(tensors)
     if diverged is not None:
         raise _not_ours(path, f"{diverged} is not finite, as after a training that diverged")
@@ -176,16 +183,17 @@ def _under(name: str, module: torch.nn.Module) -> Mapping[str, Tensor]:
 
 
 def _metadata(path: Path, key: str) -> str:
-    with _opened(path) as file:
+    with _reading(path), safe_open(path, framework="pt") as file:
         text = (file.metadata() or {}).get(key)
     if text is None:
         raise _not_ours(path, f"its metadata have no {key!r}")
     return text
 
 
-def _opened(path: Path) -> safe_open:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        return safe_open(path, framework="pt")
+        yield
     except (OSError, SafetensorError) as error:
         if not path.is_file():
             raise ConfigError(

@@ -7,14 +7,10 @@ there, and where both are, from the beginning. That costs time and no result.
 import hashlib
 import logging
 import time
-import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from dsaccel.files import atomic_write, remove_file
+from dsaccel.nn.sealed import DamagedError, read_state, write_state
 from dsaccel.training.cohort import Cohort
 
 log = logging.getLogger("dsaccel")
@@ -72,8 +68,7 @@ def checkpoint_key(study: str, cohort: Cohort) -> str:
 def save_checkpoint(path: Path, key: str, cohort: Cohort) -> None:
     """Write the state of a cohort whose key was this when it was begun, and keep the one before."""
     with atomic_write(path) as temporary:
-        with temporary.open("wb") as file:
-            torch.save({"key": key, "cohort": cohort.state_dict()}, file)
+        write_state(temporary, {"key": key, "cohort": cohort.state_dict()})
         if path.is_file():
             path.replace(_before(path))
 
@@ -86,12 +81,13 @@ def load_checkpoint(path: Path, key: str, cohort: Cohort) -> bool:
     for file in checkpoint_files(path):
         if not file.is_file():
             continue
-        state = _read(file)
-        if not isinstance(state, dict):
+        try:
+            state = read_state(file)
+            if state["key"] == key:
+                cohort.load_state_dict(state["cohort"])
+                return True
+        except DamagedError:
             log.warning("%s is damaged: what it holds is trained again", file)
-        elif state.get("key") == key:
-            cohort.load_state_dict(state["cohort"])
-            return True
     return False
 
 
@@ -104,27 +100,6 @@ def remove_checkpoint(path: Path) -> None:
 def checkpoint_files(path: Path) -> tuple[Path, Path]:
     """A checkpoint, and the one before it."""
     return path, _before(path)
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a file that `torch.save` wrote is there and undamaged: it is an archive that holds a
-    checksum of each of its records, which `torch.load` does not look at.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
-        return False
-
-
-def _read(path: Path) -> Any:
-    """What a file holds, mapped into memory and read when it is needed; None: it is damaged."""
-    if not is_whole(path):
-        return None
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # torch raises many kinds for a file that is none of its own
-        return None
 
 
 def _before(path: Path) -> Path:
