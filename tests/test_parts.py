@@ -148,7 +148,9 @@ STUDY = {
 
 
 def without_blocks(search):
-    attrs = {k: v for k, v in search.study.user_attrs.items() if k not in ("time_s", "config")}
+    attrs = {
+        k: v for k, v in search.study.user_attrs.items() if k not in ("time_s", "config", "crew")
+    }
     spent = ("blocks_trained", "time_s")
     attrs["cohort"] = {k: v for k, v in attrs["cohort"].items() if k not in spent}
     return attrs, search.ledger.record().blocks_trained

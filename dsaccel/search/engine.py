@@ -5,7 +5,7 @@ cut off is continued by running it again, and proposes and reaches what it would
 """
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 
 from optuna import Study
 
@@ -21,7 +21,7 @@ from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import CohortRecord
 from dsaccel.study.storage import driving
 from dsaccel.study.trials import Ledger
-from dsaccel.study.writing import add_time
+from dsaccel.study.writing import add_time, write_crew
 from dsaccel.training.checkpoint import remove_checkpoint
 from dsaccel.training.device import running
 from dsaccel.training.learner_files import remove_learners
@@ -107,8 +107,8 @@ class Search:
                     if self._time_is_up():
                         return
                 if winner := self.baselines.due():
-                    baseline = self.baselines.train_winner(winner, self.bench.memory_limit())
-                    yield from self._show(baseline)
+                    yield from self._show(self.baselines.train_winner(winner, self._trainer()))
+                    remove_learners(self._folder)
             except BaseException:
                 self.ledger.hurry()
                 raise
@@ -121,19 +121,21 @@ class Search:
     def _train_cohort(self, record: CohortRecord) -> Iterator[Progress]:
         """Train a cohort, in smaller parts if the memory does not suffice after all."""
         self.ledger.begin(record)
-        memory = self.bench.memory_limit(self._team.share)
-        memory.check({h: self.plan(h) for h in record.asked}, self.config.training)
-        trainer = TeamTrainer(self.bench, self.directory, memory, self._team, self._folder)
-        yield from memory.retry(lambda: self._train_attempt(record, trainer))
+        trainer = self._trainer()
+        trainer.memory.check({h: self.plan(h) for h in record.asked}, self.config.training)
+        yield from trainer.memory.retry(lambda: self._train_attempt(record, trainer))
 
     def _train_attempt(self, record: CohortRecord, trainer: TeamTrainer) -> Generator[Progress]:
         done_before = sum(not trial.is_harvested for trial in self.ledger.told)
         for run in self.loop.train(record.asked, trainer):
             if run.is_over:
                 if self.config.budget.against == "gap":
-                    for name in run.trie.asked:
-                        yield from self._show(self.baselines.train(name, self.bench.memory_limit()))
+                    for together in self._at_once(run.trie.asked):
+                        training = self.baselines.train(together, self._trainer())
+                        yield from self._show(training)
                 self.ledger.finish(record, run)
+                if run.crew is not None:
+                    write_crew(self.study, run.crew)
                 remove_checkpoint(self.directory.checkpoint)
                 remove_learners(self._folder)
             done = done_before + len(record.asked) * run.step / run.num_steps
@@ -141,6 +143,15 @@ class Search:
             if run.at_rest and self._time_is_up():
                 run.save(now=True)
                 return
+
+    def _trainer(self) -> TeamTrainer:
+        """Who trains from now on."""
+        memory = self.bench.memory_limit(self._team.share)
+        return TeamTrainer(self.bench, self.directory, memory, self._team, self._folder)
+
+    def _at_once(self, hierarchies: Sequence[Hierarchy]) -> list[Sequence[Hierarchy]]:
+        """Baselines that are trained together: several workers share them out among themselves."""
+        return [[h] for h in hierarchies] if self._team.is_here else [hierarchies]
 
     # ------------------------------------------------------------------ beside the cohorts
 

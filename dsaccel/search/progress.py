@@ -29,6 +29,8 @@ class Progress:
     leader: tuple[Hierarchy, float] | None
     """The leading hierarchy of the cohort and its deepest local head's accuracy."""
     time_left_s: float | None
+    workers: str | None = None
+    """What each worker trains, how long they wait for each other, and what is trained twice."""
 
 
 class Standing:
@@ -69,6 +71,7 @@ class Standing:
             best,
             (ranked[0], rung.deepest_head(ranked[0])) if ranked else None,
             self._time_left(done) if phase == "search" else None,
+            run.crew.line() if run.crew is not None else None,
         )
 
     def _read_study(self) -> tuple[int, tuple[Hierarchy, float] | None]:

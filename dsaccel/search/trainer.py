@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsaccel.config.study import TrainingConfig
 from dsaccel.schedules import Schedule
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
@@ -21,12 +22,12 @@ from dsaccel.training.workbench import Workbench
 
 @dataclass(frozen=True)
 class TeamTrainer:
-    """Trains one cohort of a study."""
+    """Trains networks of a study, as many at the same time as its memory takes."""
 
     bench: Workbench
     directory: StudyDir
     memory: MemoryLimit
-    """What a worker may take for it; less after it has run out of it."""
+    """What a worker may take; less after it has run out of it."""
     team: Team
     folder: Path
     """Of the parts."""
@@ -38,10 +39,24 @@ class TeamTrainer:
         schedule: Schedule,
         stops: Collection[int],
     ) -> Cohort:
+        config, images = self.bench.config, self.bench.data.fingerprint
+        cohort = self.cohort(plans, config.training, harvest, schedule, stops)
+        Checkpoints(self.directory.checkpoint, study_fingerprint(config, images), cohort)
+        return cohort
+
+    def cohort(
+        self,
+        plans: Mapping[Hierarchy, Plan],
+        training: TrainingConfig,
+        harvest: Mapping[Hierarchy, Plan] | None = None,
+        schedule: Schedule | None = None,
+        stops: Collection[int] = (),
+    ) -> Cohort:
+        """Networks that begin anew, and of which nothing is kept when they are cut off."""
         bench = self.bench
-        cohort = self.memory.split_cohort(
+        return self.memory.split_cohort(
             plans,
-            bench.config.training,
+            training,
             bench.data,
             seed=bench.config.seed,
             device=bench.device,
@@ -49,6 +64,3 @@ class TeamTrainer:
             schedule=schedule,
             split={"stops": stops, "folder": self.folder, "team": self.team},
         )
-        fingerprint = study_fingerprint(bench.config, bench.data.fingerprint)
-        Checkpoints(self.directory.checkpoint, fingerprint, cohort)
-        return cohort

@@ -12,6 +12,7 @@ from dsaccel.parts import foreign_parts
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.record import SCHEMA, CohortRecord
+from dsaccel.training.crew import Crew
 from dsaccel.training.environment import environment
 from dsaccel.training.run import Run
 
@@ -32,6 +33,11 @@ def write_beginning(study: Study, config: StudyConfig, data: Data) -> None:
 def write_cohort(study: Study, cohort: CohortRecord) -> None:
     """A cohort before it is trained, and as the last thing when all else of it is written."""
     study.set_user_attr("cohort", asdict(cohort) | {"asked": list(map(str, cohort.asked))})
+
+
+def write_crew(study: Study, crew: Crew) -> None:
+    """Who has trained the last cohort."""
+    study.set_user_attr("crew", {"workers": len(crew.names), "summary": crew.line()})
 
 
 def write_baseline(study: Study, plan: Plan, accuracy: float, time_s: float) -> None:

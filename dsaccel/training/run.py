@@ -18,6 +18,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Divergence, Read, Rung, Safe
 from dsaccel.spec.trie import Node, Trie
+from dsaccel.training.crew import Crew
 
 if TYPE_CHECKING:
     from dsaccel.schedules import Schedule
@@ -56,6 +57,8 @@ class Run(ABC):
     """The networks of `plans`; those of `harvest` are read on the way where possible."""
 
     keeper: Keeper | None = None
+    crew: Crew | None = None
+    """Who trains it in parts, if it is."""
 
     def __init__(
         self,
