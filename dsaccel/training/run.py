@@ -9,7 +9,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import astuple
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -174,7 +173,7 @@ class Run(ABC):
         """What a run of the same networks goes on from; plain numbers."""
         return {
             "history": [
-                (rung.step, {str(h): astuple(read) for h, read in rung.read.items()}, seconds)
+                (rung.step, {str(h): _values(read) for h, read in rung.read.items()}, seconds)
                 for rung, seconds in zip(self.history, self._seconds, strict=True)
             ]
         }
@@ -227,3 +226,7 @@ class Run(ABC):
         for node, share in flops.items():
             for h in node.asked:
                 self.time_s[h] += seconds * share / total / len(node.asked)
+
+
+def _values(read: Read) -> tuple[Any, ...]:
+    return read.heads, read.exits, read.objective
