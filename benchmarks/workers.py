@@ -174,7 +174,7 @@ class Stub:
 
 
 def overhead(num_workers: int = 8, epochs: int = 20) -> dict[str, float]:
-    """Processor seconds of the driver a rung: cutting, sending, merging, and saving its checkpoint."""
+    """Processor seconds of the driver a rung: to cut, send, merge and save a checkpoint."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         file = write_learners(folder / "stub.pt", {})

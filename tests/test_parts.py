@@ -16,6 +16,7 @@ from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_ch
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.learner import Learner
 from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.meter import peak_bytes
 from dsaccel.training.part import Part
 from dsaccel.training.parts import SplitCohort
 from dsaccel.training.train import Training
@@ -350,3 +351,39 @@ def test_other_errors_of_training_are_left_as_they_are(monkeypatch):
     fail(monkeypatch, RuntimeError("a defect"))
     with pytest.raises(RuntimeError, match="a defect"):
         next(one_network().rungs())
+
+
+# ---------------------------------------------------------------------- what it takes
+
+
+def test_parts_take_no_more_memory_than_the_largest_of_them(tmp_path):
+    def alone(names):
+        networks = plans(*map(str, names))
+        return peak_bytes(
+            lambda: list(Cohort(networks, TRAINING, Batches(), seed=1, device=CPU).rungs()), CPU
+        )
+
+    parts = split(tmp_path).parts()
+    assert len(parts) == 2
+    peak = peak_bytes(lambda: list(split(tmp_path).rungs()), CPU)
+    assert peak < 1.1 * max(map(alone, parts))
+
+
+def test_going_on_takes_no_more_memory_than_training(tmp_path):
+    path, cohort = tmp_path / "checkpoint.pt", whole()
+    key = checkpoint_key("", cohort)
+
+    def train(run):
+        rungs = run.rungs()
+        next(rungs)
+        next(rungs)
+
+    trained = peak_bytes(lambda: train(cohort), CPU)
+    save_checkpoint(path, key, cohort)
+
+    def go_on():
+        resumed = whole()
+        assert load_checkpoint(path, key, resumed)
+        assert len(list(resumed.rungs())) == TRAINING.epochs
+
+    assert peak_bytes(go_on, CPU) < 1.05 * trained

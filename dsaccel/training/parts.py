@@ -19,6 +19,7 @@ import torch
 
 from dsaccel import stopping
 from dsaccel.config.study import TrainingConfig
+from dsaccel.errors import WorkerError
 from dsaccel.files import make_folder, remove_file
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
@@ -275,9 +276,19 @@ class _Stretch:
     ) -> Iterator[tuple[PartTask, PartResult]]:
         """Take what a part has come to; returns the parts that have to go on: one none of whose
         heads is trained at a stop goes on to its next rung.
+
+        Raises:
+            WorkerError: if two have read different figures of one network.
         """
         for rung in result.rungs:
-            self.merged.setdefault(rung.step, {}).update(rung.read)
+            known = self.merged.setdefault(rung.step, {})
+            for h, read in rung.read.items():
+                if known.setdefault(h, read) != read:
+                    raise WorkerError(
+                        f"workers must read the same of {h}, but at step {rung.step} two differ: "
+                        f"{known[h].heads} and {read.heads}; one of their devices errs, or is "
+                        "another model"
+                    )
         self.arrived.append((replace(task, stop=result.step), result))
         self.stop = max(self.stop, result.step)
         for each in [each for each in self.arrived if each[0].stop < self.stop]:
