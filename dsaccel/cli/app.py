@@ -11,6 +11,7 @@ from dsaccel import __version__
 from dsaccel.cli.calibrate import calibrate
 from dsaccel.cli.clean import clean
 from dsaccel.cli.confirm import confirm
+from dsaccel.cli.curves import curves
 from dsaccel.cli.describe import describe
 from dsaccel.cli.ending import guarded
 from dsaccel.cli.evaluate import evaluate
@@ -35,6 +36,7 @@ COMMANDS = (
     describe,
     export,
     report,
+    curves,
     pareto,
     calibrate,
     variance,

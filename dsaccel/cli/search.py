@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     *("training.learning_rate", "training.schedule", "network.granularity", "network.loss"),
     "network.output",
     *("network.width", "network.dropout", "runtime.device", "training.precision"),
-    *("runtime.threads", "seed", "storage", "confirm.enabled"),
+    *("runtime.threads", "runtime.curves", "seed", "storage", "confirm.enabled"),
     *WORKERS,
     *("--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )

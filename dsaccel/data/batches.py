@@ -45,6 +45,14 @@ class EvalSplit:
         for pixels_BHWC, y_B in on_device(batches, self.mean.device):
             yield _normalise(pixels_BHWC, self.mean, self.std), y_B
 
+    def spread(self, num_images: int) -> "EvalSplit":
+        """About so many of the images, evenly over the split, which may be in the order of the
+        classes; all, if it has fewer.
+        """
+        every = max(1, len(self.labels) // num_images)
+        some = slice(None, every * num_images, every)
+        return replace(self, pixels=self.pixels[some], labels=self.labels[some], fingerprint="")
+
 
 @dataclass(frozen=True, eq=False)
 class Data:
@@ -130,6 +138,10 @@ class Data:
         )
         for pixels_BHWC, labels_B, y_B, x_B in on_device(batches, self.device):
             yield self._finish(pixels_BHWC, y_B, x_B), labels_B
+
+    def seen_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """As many of the training images as there are validation images, as they are."""
+        return self.train_as_they_are().spread(self.num_val).batches()
 
     def val_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The validation images, as `EvalSplit.batches`."""

@@ -1,12 +1,15 @@
 """Hierarchies by global back-propagation, each once, beside their layer-wise training."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from optuna import Study
 
 from dsaccel.errors import NoMemoryError
 from dsaccel.search.trainer import TeamTrainer
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.plan import Plan
+from dsaccel.study.heads import write_global
 from dsaccel.study.record import Baseline, StudyRecord
 from dsaccel.study.rows import best_trial
 from dsaccel.study.writing import write_baseline, write_winner
@@ -20,10 +23,11 @@ class Baselines:
     Args:
         study: has, or will have, the accuracies.
         bench: the study's.
+        folder: where their curves are kept.
     """
 
-    def __init__(self, study: Study, bench: Workbench) -> None:
-        self._study, self._bench = study, bench
+    def __init__(self, study: Study, bench: Workbench, folder: Path) -> None:
+        self._study, self._bench, self._folder = study, bench, folder
 
     def reached(self, hierarchy: Hierarchy) -> Baseline | None:
         """What a hierarchy has reached; None: it is not trained."""
@@ -50,11 +54,11 @@ class Baselines:
         # with one unit the schedules are the same, and this one shows each epoch
         training = self._bench.config.training.model_copy(update={"schedule": "simultaneous"})
         trainer.memory.check(plans, training)
-        run = trainer.cohort(plans, training)
+        run = trainer.cohort(plans, training, curves=plans)
         for rung in run.rungs():
             if rung.step == run.num_steps:
                 for h, plan in plans.items():
-                    write_baseline(self._study, plan, rung.objective(h), run.time_s[h])
+                    self._keep(run, h, plan)
             yield run
 
     def train_winner(self, winner: Hierarchy, trainer: TeamTrainer) -> Iterator[Run]:
@@ -71,3 +75,14 @@ class Baselines:
                 "baseline out"
             ) from None
         write_winner(self._study, winner)
+
+    def _keep(self, run: Run, hierarchy: Hierarchy, plan: Plan) -> None:
+        """Record what a network has reached, and its curves."""
+        points = [point for read in run.reads(hierarchy) for point in read.points]
+        reached = {
+            "val_accuracy": run.history[-1].objective(hierarchy),
+            "num_parameters": plan.num_parameters,
+            "time_s": run.time_s[hierarchy],
+            **write_global(self._folder, hierarchy, points),
+        }
+        write_baseline(self._study, hierarchy, reached)

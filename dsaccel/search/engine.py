@@ -49,7 +49,7 @@ class Search:
             study, directory, self.space, self.plan, config.ranked_by, self._measured_costs
         )
         self.loop = Loop(config, self.space, self.plan, self.ledger)
-        self.baselines = Baselines(study, bench)
+        self.baselines = Baselines(study, bench, directory.heads)
         self.started = time.perf_counter()
         self._standing = Standing(self.ledger, config.budget.n_trials)
 

@@ -1,10 +1,12 @@
 """What a search shows of itself after a rung: how far it is, its best, the time it still needs."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.rung import Point
 from dsaccel.study.rows import best_trial
 from dsaccel.study.trials import Ledger
 from dsaccel.training.run import Run
@@ -31,6 +33,8 @@ class Progress:
     time_left_s: float | None
     workers: str | None = None
     """What each worker trains, how long they wait for each other, and what is trained twice."""
+    points: Mapping[Hierarchy, tuple[Point, ...]] = field(default_factory=dict)
+    """Of the curves that are recorded (see `runtime.curves`), since the rung before."""
 
 
 class Standing:
@@ -72,6 +76,7 @@ class Standing:
             (ranked[0], rung.deepest_head(ranked[0])) if ranked else None,
             self._time_left(done) if phase == "search" else None,
             run.crew.line() if run.crew is not None else None,
+            {h: read.points for h, read in rung.read.items() if read.points},
         )
 
     def _read_study(self) -> tuple[int, tuple[Hierarchy, float] | None]:

@@ -40,7 +40,8 @@ class TeamTrainer:
         stops: Collection[int],
     ) -> Cohort:
         config, images = self.bench.config, self.bench.data.fingerprint
-        cohort = self.cohort(plans, config.training, harvest, schedule, stops)
+        curves = {*plans, *harvest} if config.runtime.curves else self.bench.space.references
+        cohort = self.cohort(plans, config.training, harvest, schedule, stops, curves)
         Checkpoints(self.directory.checkpoint, study_fingerprint(config, images), cohort)
         return cohort
 
@@ -51,6 +52,7 @@ class TeamTrainer:
         harvest: Mapping[Hierarchy, Plan] | None = None,
         schedule: Schedule | None = None,
         stops: Collection[int] = (),
+        curves: Collection[Hierarchy] = (),
     ) -> Cohort:
         """Networks that begin anew, and of which nothing is kept when they are cut off."""
         bench = self.bench
@@ -62,5 +64,6 @@ class TeamTrainer:
             device=bench.device,
             harvest=harvest,
             schedule=schedule,
+            curves=curves,
             split={"stops": stops, "folder": self.folder, "team": self.team},
         )

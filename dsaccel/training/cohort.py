@@ -3,7 +3,7 @@
 A cohort can be saved at any rung and goes on from there bit for bit.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +12,9 @@ from dsaccel.config.study import TrainingConfig
 from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Divergence, Rung, Safe
+from dsaccel.spec.rung import Divergence, Epoch, Rung, Safe
 from dsaccel.spec.trie import Node
+from dsaccel.training.curves import Recorder
 from dsaccel.training.descent import Batches
 from dsaccel.training.learner import Learner
 from dsaccel.training.learner_files import LearnerFiles
@@ -36,6 +37,7 @@ class Cohort(Run):
         device: torch.device,
         harvest: Mapping[Hierarchy, Plan] | None = None,
         schedule: "Schedule | None" = None,
+        curves: Collection[Hierarchy] = (),
     ) -> None:
         """
         Args:
@@ -46,10 +48,14 @@ class Cohort(Run):
             device: where the learners are.
             harvest: networks that are read on the way where possible.
             schedule: in place of that of `training`.
+            curves: the networks whose curves are recorded.
         """
         super().__init__(plans, schedule or part_of(training, "schedule"), harvest)
         self.training, self.data = training, data
         self.seed, self.device = seed, device
+        self.curves = curves
+        recorded = {h: plan for h, plan in {**(harvest or {}), **plans}.items() if h in curves}
+        self._recorder = Recorder(self.trie, recorded, data) if recorded else None
         self._learners: dict[Node, Learner] | None = None
         self._states: Mapping[int, Any] = {}
         """Learners' states by node number, in files that are mapped into memory."""
@@ -78,7 +84,9 @@ class Cohort(Run):
     def state_dict(self) -> dict[str, Any]:
         """All that a cohort of the same networks goes on from; plain numbers and tensors."""
         states = {node.number: self._state(node) for node in self.trie.nodes()}
-        return super().state_dict() | {"learners": states, "blocks": str(self.blocks)}
+        points = {} if self._recorder is None else self._recorder.state_dict()
+        own = {"learners": states, "blocks": str(self.blocks), "points": points}
+        return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if "files" in state:  # a cohort in parts was saved
@@ -87,11 +95,27 @@ class Cohort(Run):
         else:
             states = state["learners"]
         super().load_state_dict(state)
+        if self._recorder is not None:
+            self._recorder.load_state_dict(state.get("points", {}))
         self._states, self._learners = states, None
 
     def _train(self) -> Iterator[Rung | Safe]:
-        if not self.is_over:
-            yield from self.schedule.rungs(self.trie, self.learners, self.data, start=self.step)
+        if self.is_over:
+            return
+        recorder, learners = self._recorder, self.learners
+        for reached in self.schedule.rungs(self.trie, learners, self.data, start=self.step):
+            if recorder is None:
+                if not isinstance(reached, Epoch):
+                    yield reached
+            elif isinstance(reached, Epoch):
+                recorder.look(learners, reached.number, reached.learned)
+            elif isinstance(reached, Rung):
+                if self.schedule.step_name == "epoch":
+                    every = {node: range(node.segment.num_units) for node in self.trie.nodes()}
+                    recorder.look(learners, reached.step, every)
+                yield recorder.hand_over(reached)
+            else:
+                yield reached
 
     def _state(self, node: Node) -> dict[str, Any]:
         return self.learners[node].state_dict()

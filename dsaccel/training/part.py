@@ -39,6 +39,8 @@ class PartTask:
     """Of the nodes on each network's path, in the whole cohort's trie."""
     training: TrainingConfig
     schedule: "Schedule"
+    curves: tuple[Hierarchy, ...]
+    """The networks whose curves are recorded."""
     seed: int
     start: int
     stop: int
@@ -76,6 +78,7 @@ class Part(Cohort):
             device=station.device,
             harvest=task.harvest,
             schedule=task.schedule,
+            curves=task.curves,
         )
         self.numbers: dict[Node, int] = {
             node: number

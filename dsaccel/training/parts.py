@@ -57,7 +57,7 @@ class SplitCohort(Cohort):
         folder: learners are kept here between two stops, where every worker finds them; who makes a
             cohort empties it.
         team: who trains; None: this process.
-        training, data, seed, device, harvest, schedule: as of a cohort.
+        training, data, seed, device, harvest, schedule, curves: as of a cohort.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class SplitCohort(Cohort):
         device: torch.device,
         harvest: Mapping[Hierarchy, Plan] | None = None,
         schedule: "Schedule | None" = None,
+        curves: Collection[Hierarchy] = (),
         fits: Callable[[Sequence[Hierarchy]], bool],
         stops: Collection[int],
         folder: Path,
@@ -83,7 +84,9 @@ class SplitCohort(Cohort):
             device=device,
             harvest=harvest,
             schedule=schedule,
+            curves=curves,
         )
+        self._recorder = None  # each part has its own
         self._plans = dict(plans)
         self._harvest = dict(harvest or {})
         self._fits = fits
@@ -199,6 +202,7 @@ class SplitCohort(Cohort):
                 numbers={h: numbers[h] for h in (*hierarchies, *read)},
                 training=self.training,
                 schedule=self.schedule,
+                curves=tuple(h for h in (*hierarchies, *read) if h in self.curves),
                 seed=self.seed,
                 start=start,
                 stop=stop,
@@ -283,7 +287,7 @@ class _Stretch:
         for rung in result.rungs:
             known = self.merged.setdefault(rung.step, {})
             for h, read in rung.read.items():
-                if known.setdefault(h, read) != read:
+                if known.setdefault(h, read).heads != read.heads:
                     raise WorkerError(
                         f"workers must read the same of {h}, but at step {rung.step} two differ: "
                         f"{known[h].heads} and {read.heads}; one of their devices errs, or is "

@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import astuple
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -182,7 +183,7 @@ class Run(ABC):
         """Go on where a run of the same networks was saved, before any rung."""
         of_text = {str(h): h for h in self.trie.living}
         for step, texts, seconds in state["history"]:
-            read = {of_text[text]: Read(*values) for text, values in texts.items()}
+            read = {of_text[text]: Read.of(*values) for text, values in texts.items()}
             self._saved.append((Rung(step, read), seconds))
         self._trained_step = self._saved[-1][0].step if self._saved else 0
 
@@ -229,4 +230,4 @@ class Run(ABC):
 
 
 def _values(read: Read) -> tuple[Any, ...]:
-    return read.heads, read.exits, read.objective
+    return read.heads, read.exits, read.objective, tuple(map(astuple, read.points))
