@@ -1,6 +1,6 @@
 """What several workers give, measured and modelled.
 
-    python benchmarks/workers.py model [--png FILE]      4x(1..4) on 2 to 1,000 devices: a MODEL
+    python benchmarks/workers.py model [--svg FILE]      4x(1..4) on 2 to 1,000 devices: a MODEL
     python benchmarks/workers.py overhead                of the driver, a rung, with 8 stub workers
     python benchmarks/workers.py search [--data FOLDER]  2 workers against one process, interleaved
     python benchmarks/workers.py killed [--data FOLDER]  each worker killed once, against none
@@ -12,6 +12,7 @@ The last three need two idle cores. One thread a worker, 81 hierarchies of ResNe
 import argparse
 import itertools
 import json
+import math
 import os
 import pickle
 import random
@@ -41,6 +42,7 @@ from dsaccel.training.part import PartResult
 from dsaccel.training.parts import SplitCohort
 from dsaccel.training.team import Team
 
+RESULTS = Path(__file__).parent / "results"
 DEVICES = (2, 4, 8, 16, 64, 1000)
 BATCH, SIDE, TIMES = 32, 32, 3
 
@@ -122,20 +124,45 @@ def pruning(rounds: int = 20) -> float:
     return 1 / statistics.mean(shares)
 
 
-def draw(found: Mapping[str, Any], path: Path) -> None:
-    import plotly.graph_objects as go
+LINES = {"by parts": "#0072B2", "features passed on": "#E69F00"}
 
-    rows = found["rows"]
-    figure = go.Figure()
-    for name in ("by parts", "features passed on"):
-        devices, ratios = [row["devices"] for row in rows], [row[name] for row in rows]
+
+def draw(found: Mapping[str, Any], path: Path) -> None:
+    """Devices and speed-up, both on logarithmic axes, as SVG."""
+    width, height, edge = 560, 360, 50
+
+    def at(devices: float, ratio: float) -> str:
+        x = edge + (width - 2 * edge) * math.log(devices) / math.log(1000)
+        y = height - edge - (height - 2 * edge) * math.log(ratio) / math.log(200)
+        return f"{x:.1f},{y:.1f}"
+
+    def text(place: str, words: str, color: str = "#1f2933") -> str:
+        x, y = place.split(",")
+        return f'<text x="{x}" y="{y}" fill="{color}">{words}</text>'
+
+    parts = [text(f"{edge},24", "4x(1..4), an epoch: a MODEL from measured block times")]
+    for devices in (1, *DEVICES):
+        x = at(devices, 1).split(",")[0]
+        parts.append(text(f"{x},{height - edge + 18}", f"{devices:,}"))
+    for ratio in (1, 10, 100):
+        y = at(1, ratio).split(",")[1]
+        parts.append(f'<path d="M{edge},{y} H{width - edge}" stroke="#d5dbe1"/>')
+        parts.append(text(f"8,{y}", f"{ratio}x"))
+    parts.append(text(f"{width / 2},{height - 12}", "devices"))
+    for name, color in LINES.items():
+        places = [at(1, 1), *(at(row["devices"], row[name]) for row in found["rows"])]
+        path_ = " L".join(places)
+        parts.append(f'<path d="M{path_}" fill="none" stroke="{color}" stroke-width="2"/>')
         label = name if name == "by parts" else f"{name} (on paper)"
-        figure.add_scatter(x=devices, y=ratios, mode="lines+markers", name=label)
-    title = "4x(1..4), an epoch: a MODEL from measured block times"
-    figure.update_layout(title=title, xaxis_title="devices", yaxis_title="times as fast")
-    figure.update_xaxes(type="log")
-    figure.update_yaxes(type="log")
-    figure.write_html(path.with_suffix(".html"), include_plotlyjs="cdn")
+        parts.append(text(at(9, 9 if name != "by parts" else 4), label, color))
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    style = 'font-family="sans-serif" font-size="13"'
+    body = "\n".join(parts)
+    path.write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n'
+        f'<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n',
+        encoding="utf-8",
+    )
 
 
 # ---------------------------------------------------------------------- the driver
@@ -281,12 +308,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--blocks", type=int, default=3, help="at most, a stage")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--png", type=Path)
+    parser.add_argument("--svg", type=Path)
     args = parser.parse_args()
     if args.what == "model":
         found = model()
-        if args.png:
-            draw(found, args.png)
+        if args.svg:
+            draw(found, args.svg)
     elif args.what == "overhead":
         found = overhead()
     elif args.what == "confirm":
@@ -294,6 +321,8 @@ def main() -> None:
     else:
         found = search(args, killed=args.what == "killed")
     print(json.dumps(found, indent=2))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"workers-{args.what}.json").write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

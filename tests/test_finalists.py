@@ -18,6 +18,7 @@ from dsaccel.families import build_plan
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.rows import Kind, Row
 from dsaccel.study.trial_record import TrialRecord
+from dsaccel.training.workbench import Bench
 
 CONFIG = config(references=["2-2-2"], network={"width": 0.25})
 
@@ -50,7 +51,7 @@ def settings(**searched):
 
 
 def plan_of(study):
-    return Entrants(study).plan_at
+    return Entrants(Bench.load(study)).plan_at
 
 
 def chosen(rows=RANKED, top=1, controls=True, study=CONFIG, plan=plan):

@@ -95,7 +95,8 @@ def expected(tmp_path_factory):
 def test_workers_find_what_one_process_finds(expected, kind, num):
     search = tiny_study.searched(**seated(num, **STUDIES[kind]))
     assert all_of(search) == expected(kind)
-    assert bool(all_of(search)[2]) == (kind == "simultaneous")  # the others harvest nothing
+    if kind == "simultaneous":
+        assert any(trial.is_harvested for trial in search.ledger.record().all())
     assert seats.Seat.num_jobs > num
     assert not search.directory.parts.exists()
 

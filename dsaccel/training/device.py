@@ -36,7 +36,7 @@ def resolve_runtime(runtime: RuntimeConfig, *, precision: str = "fp32") -> Runti
         )
     if precision == "bf16":
         _check_bf16(torch.device(device))
-    return runtime.model_copy(update={"device": device, "threads": runtime.threads or _num_cores()})
+    return runtime.model_copy(update={"device": device, "threads": runtime.threads or num_cores()})
 
 
 def worker_devices(runtime: RuntimeConfig) -> list[str]:
@@ -189,7 +189,8 @@ def _check_bf16(device: torch.device) -> None:
     )
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
+    """That this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

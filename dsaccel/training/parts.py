@@ -8,7 +8,6 @@ time: what two parts share is trained in both, and learners are written to files
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
@@ -19,11 +18,10 @@ import torch
 
 from dsaccel import stopping
 from dsaccel.config.study import TrainingConfig
-from dsaccel.errors import WorkerError
 from dsaccel.files import make_folder, remove_file
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Read, Rung, Safe
+from dsaccel.spec.rung import Rung, Safe
 from dsaccel.spec.trie import Node
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.crew import Crew
@@ -35,6 +33,7 @@ from dsaccel.training.memory import split_to_fit
 from dsaccel.training.pace import Pace
 from dsaccel.training.part import PartResult, PartTask, train_part
 from dsaccel.training.station import Station
+from dsaccel.training.stretch import Stretch
 from dsaccel.training.team import Here, Job, Team
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ class SplitCohort(Cohort):
 
     def _advance(self) -> Iterator[Rung | Safe]:
         """Train all parts to the same rung."""
-        stretch = _Stretch(self._next_stop())
+        stretch = Stretch(self._next_stop())
         self._cut = self.parts()
         self.crew.twice = self._share_twice()
         queue = deque(self._jobs(self._cut, self.step, stretch.stop, self._filed().files))
@@ -264,40 +263,3 @@ class SplitCohort(Cohort):
         for path in self._folder.glob("*.pt"):
             if path not in kept:
                 remove_file(path)
-
-
-@dataclass
-class _Stretch:
-    """The way of all parts to the same rung."""
-
-    stop: int
-    merged: dict[int, dict[Hierarchy, Read]] = field(default_factory=dict)
-    """What was read at each rung on the way."""
-    arrived: list[tuple[PartTask, PartResult]] = field(default_factory=list)
-
-    def behind_after(
-        self, task: PartTask, result: PartResult
-    ) -> Iterator[tuple[PartTask, PartResult]]:
-        """Take what a part has come to; returns the parts that have to go on: one none of whose
-        heads is trained at a stop goes on to its next rung.
-
-        Raises:
-            WorkerError: if two have read different figures of one network.
-        """
-        for rung in result.rungs:
-            known = self.merged.setdefault(rung.step, {})
-            for h, read in rung.read.items():
-                if known.setdefault(h, read).heads != read.heads:
-                    raise WorkerError(
-                        f"workers must read the same of {h}, but at step {rung.step} two differ: "
-                        f"{known[h].heads} and {read.heads}; one of their devices errs, or is "
-                        "another model"
-                    )
-        self.arrived.append((replace(task, stop=result.step), result))
-        self.stop = max(self.stop, result.step)
-        for each in [each for each in self.arrived if each[0].stop < self.stop]:
-            self.arrived.remove(each)
-            yield each
-
-    def files(self) -> dict[int, PartFile]:
-        return {number: file for _, result in self.arrived for number, file in result.files.items()}
