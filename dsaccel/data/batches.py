@@ -18,6 +18,7 @@ from dsaccel.config.study import DataConfig
 from dsaccel.data.ahead import on_device
 from dsaccel.data.source import DataSource
 from dsaccel.seeds import derive
+from dsaccel.ticks import counted
 
 EVAL_BATCH_SIZE = 512
 """At most; on a CPU no more than a training step's: evaluation then needs less memory than that."""
@@ -136,7 +137,8 @@ class Data:
             (self._crop(index_B, *where), self.train_labels[index_B], y_B, x_B)
             for index_B, *where, y_B, x_B in zip(*per_batch, strict=True)
         )
-        for pixels_BHWC, labels_B, y_B, x_B in on_device(batches, self.device):
+        placed = counted(on_device(batches, self.device), "batches", self.num_steps)
+        for pixels_BHWC, labels_B, y_B, x_B in placed:
             yield self._finish(pixels_BHWC, y_B, x_B), labels_B
 
     def seen_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
