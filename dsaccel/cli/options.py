@@ -8,6 +8,7 @@ config takes long to import.
 import functools
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -18,6 +19,8 @@ from dsaccel.cli.output import Output
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
+
+    from dsaccel.report.logs import Log
 
 
 def study_names(incomplete: str) -> list[str]:
@@ -75,6 +78,21 @@ SHARED = {
     ],
 }
 """Options that are no settings."""
+
+
+LOG = "Log there: CSV and TensorBoard events by unit, JSON lines; records curves of all networks."
+
+
+@contextmanager
+def logged(folder: Path | None) -> "Iterator[tuple[Log, ...]]":
+    """What is called at each rung: a log, if a folder is given."""
+    if folder is None:
+        yield ()
+        return
+    from dsaccel.report.logs import Log
+
+    with Log(folder) as log:
+        yield (log,)
 
 
 @dataclass(frozen=True)

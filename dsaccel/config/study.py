@@ -20,6 +20,11 @@ from dsaccel.spec.rung import Exit, RankedBy
 
 MAX_THREADS = 1024
 MAX_WORKERS = 1024
+WHO = (
+    *("workers", "devices", "cluster", "scratch", "cluster_insecure"),
+    *("tls_ca", "tls_cert", "tls_key", "executor", "executor_options"),
+)
+"""The settings of `[runtime]` that say who trains."""
 
 
 class DataConfig(Section):
@@ -55,6 +60,9 @@ class RuntimeConfig(Section):
     """Memory for training, in MiB, beside the images; None: nine tenths of what the device has
     free. A cohort that needs more is trained in parts, which changes no result but takes longer; a
     network that needs more alone is refused. Workers of one machine's CPU share it."""
+    keep: int = Field(default=1, ge=0)
+    """Of how many of the best networks weights are kept, in `weights/` beside the study, the
+    winner's also as `best.safetensors`, the baseline's as `baseline.safetensors`; 0: of none."""
     curves: bool = False
     """Record after each epoch, of each unit, accuracy and loss on validation images and on as many
     training images: for `dsaccel curves`. Of references and global baselines they are recorded in
@@ -91,11 +99,9 @@ class RuntimeConfig(Section):
     @property
     def recorded(self) -> "RuntimeConfig":
         """Without who trains, which each run says anew."""
-        return RuntimeConfig(
-            device=self.device,
-            threads=self.threads,
-            memory_mib=self.memory_mib,
-            curves=self.curves,
+        fields = type(self).model_fields
+        return self.model_copy(
+            update={name: fields[name].get_default(call_default_factory=True) for name in WHO}
         )
 
     @model_validator(mode="after")

@@ -43,13 +43,18 @@ def write_report(study: StudyRecord, path: Path, figures: Sequence[str] = ()) ->
     write_page(
         path,
         study.name,
-        [*pictures, Section("All trials", table=_table(rows, study))],
+        [*pictures, trials_section(study)],
         about=_status(rows),
         template="study.html",
         settings={name: text for name, text in _settings(study).items() if text},
         tiles=_tiles(study, rows),
         caveats=_caveats(study, rows),
     )
+
+
+def trials_section(study: StudyRecord) -> Section:
+    """The table of all trials."""
+    return Section("All trials", table=_table(read_rows(study), study), name="trials")
 
 
 def _status(rows: list[Row]) -> str:
@@ -82,7 +87,20 @@ def _settings(study: StudyRecord) -> dict[str, str]:
         "training": _text(training.get("epochs"), "{} epochs, ") + _text(training.get("schedule")),
         "references": _text(study.setting("references")),
         "seed": _text(study.setting("seed")),
+        "trained by": trained_by(study.environment),
     }
+
+
+def trained_by(environment: Mapping[str, Any]) -> str:
+    """`dsaccel 0.1.0 (1f3a9c2b7d10), torch 2.11, on cpu (..., 2 threads)`."""
+    versions = environment.get("versions") or {}
+    if not versions:
+        return ""
+    commit = str(environment.get("commit", "unknown"))
+    return (
+        f"dsaccel {versions.get('dsaccel')} ({commit[:12]}), torch {versions.get('torch')}, on "
+        f"{environment.get('device')}"
+    )
 
 
 def _searched(settings: Mapping[str, Any]) -> str:

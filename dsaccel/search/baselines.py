@@ -10,6 +10,7 @@ from dsaccel.search.trainer import TeamTrainer
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.heads import write_global
+from dsaccel.study.kept import Kept
 from dsaccel.study.record import Baseline, StudyRecord
 from dsaccel.study.rows import best_trial
 from dsaccel.study.writing import write_baseline, write_winner
@@ -24,10 +25,11 @@ class Baselines:
         study: has, or will have, the accuracies.
         bench: the study's.
         folder: where their curves are kept.
+        kept: where the winner's weights are.
     """
 
-    def __init__(self, study: Study, bench: Workbench, folder: Path) -> None:
-        self._study, self._bench, self._folder = study, bench, folder
+    def __init__(self, study: Study, bench: Workbench, folder: Path, kept: Kept) -> None:
+        self._study, self._bench, self._folder, self._kept = study, bench, folder, kept
 
     def reached(self, hierarchy: Hierarchy) -> Baseline | None:
         """What a hierarchy has reached; None: it is not trained."""
@@ -85,4 +87,6 @@ class Baselines:
             "time_s": run.time_s[hierarchy],
             **write_global(self._folder, hierarchy, points),
         }
+        if hierarchy == self.due():
+            self._kept.add_baseline(run, hierarchy, reached["val_accuracy"])
         write_baseline(self._study, hierarchy, reached)

@@ -19,6 +19,7 @@ from dsaccel.search.workload import Workload
 from dsaccel.spec.costs import COSTS
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.kept import Kept
 from dsaccel.study.record import CohortRecord
 from dsaccel.study.storage import driving
 from dsaccel.study.trials import Ledger
@@ -46,11 +47,11 @@ class Search:
         self.data, self.device = bench.data, bench.device
         self.plan, self.space = bench.plan, bench.space
         self.url = directory.storage_url(config)
-        self.ledger = Ledger(
-            study, directory, self.space, self.plan, config.ranked_by, self._measured_costs
-        )
+        kept, by = Kept(directory, bench), config.ranked_by
+        costs = self._measured_costs
+        self.ledger = Ledger(study, directory, self.space, self.plan, by, costs, kept)
         self.loop = Loop(config, self.space, self.plan, self.ledger)
-        self.baselines = Baselines(study, bench, directory.heads)
+        self.baselines = Baselines(study, bench, directory.heads, kept)
         self.started = time.perf_counter()
         self._standing = Standing(self.ledger, config.budget.n_trials, self._later)
 

@@ -161,6 +161,12 @@ class StudyRecord:
         return self.cohort.blocks_separate or None
 
     @property
+    def environment(self) -> dict[str, Any]:
+        """Commit, versions, device and command of the run that trained last; see `provenance`."""
+        stored = self.attributes.get("environment")
+        return dict(stored) if isinstance(stored, Mapping) else {}
+
+    @property
     def fingerprint(self) -> str | None:
         """Of the images."""
         stored = self.attributes.get("fingerprint")

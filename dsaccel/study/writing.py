@@ -11,6 +11,7 @@ from dsaccel.data.batches import Data
 from dsaccel.parts import foreign_parts
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.study.provenance import provenance
 from dsaccel.study.record import SCHEMA, CohortRecord
 from dsaccel.training.crew import Crew
 from dsaccel.training.environment import environment
@@ -27,6 +28,7 @@ def write_beginning(study: Study, config: StudyConfig, data: Data) -> None:
     study.set_user_attr("step_name", config.training.step_name)
     study.set_user_attr("data_notes", list(data.notes))
     study.set_user_attr("parts", [asdict(part) for part in foreign_parts(config)])
+    study.set_user_attr("environment", provenance(config, data))
     study.set_user_attr("config", config.model_dump(mode="json"))
 
 

@@ -74,8 +74,11 @@ class Cohort(Run):
         """The networks that were asked for and are held to be trained."""
         return self.trie.asked
 
+    def states(self, hierarchy: Hierarchy) -> list[dict[str, torch.Tensor]]:
+        return [unit for node in self.trie.path(hierarchy) for unit in self._unit_states(node)]
+
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
-        states = [unit for node in self.trie.path(hierarchy) for unit in self._unit_states(node)]
+        states = self.states(hierarchy)
         for unit, state in enumerate(states, 1):
             if not all(tensor.isfinite().all() for tensor in state.values()):
                 return Divergence(unit, len(states), self._lost_at(hierarchy, unit))

@@ -21,6 +21,8 @@ from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.crew import Crew
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dsaccel.schedules import Schedule
 
 
@@ -165,6 +167,10 @@ class Run(ABC):
     def epochs_trained(self, hierarchy: Hierarchy) -> int:
         """Epochs that a network has learned for; if sequential, the sum over its units."""
         return self.schedule.epochs_trained(self.trie.path(hierarchy), self.step)
+
+    def states(self, hierarchy: Hierarchy) -> "list[dict[str, Tensor]]":
+        """Weights and buffers of a network's units, from the first to the last."""
+        raise NotImplementedError("a run off a table has no weights")
 
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
         """Where the training of a network has left the finite numbers, if it has."""
