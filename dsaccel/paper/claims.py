@@ -11,12 +11,15 @@ from itertools import groupby
 from dsaccel.paper.compare import Comparison, RowResult
 from dsaccel.paper.effects import Effect, slope
 from dsaccel.paper.kept import Trained
+from dsaccel.paper.rows import NUM_CLASSES
 from dsaccel.statistics import summarise
 
 PLATEAU = 0.01
 """The accuracy of a network on a plateau rises by no more than this."""
 FEWEST_EPOCHS = 8
 """Before the first decay, to tell a plateau by."""
+LEARNED = 2.0
+"""A network that has learned is right at least so many times as often as by chance."""
 FIRST_DECAY = 0.5
 """Share of the epochs after which the paper's learning rate decays for the first time."""
 
@@ -119,6 +122,12 @@ def _why_not(results: Sequence[RowResult]) -> str | None:
     )
     if int(FIRST_DECAY * num_epochs) < FEWEST_EPOCHS:
         return f"no plateau can be told from fewer than {FEWEST_EPOCHS} epochs before the decay"
+    for result in results:
+        for mode, trained in result.by_seed.items():
+            chance = 1 / NUM_CLASSES[result.row.dataset]
+            reached = [network.accuracy for network in trained.values()]
+            if reached and summarise(reached).mean < LEARNED * chance:
+                return f"{result.row.model} ({mode}) has hardly learned: less than twice by chance"
     name, most = max(rising.items(), key=lambda each: each[1])
     if most <= PLATEAU:
         return None
