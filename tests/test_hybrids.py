@@ -180,7 +180,7 @@ def test_a_claim_is_tested_only_where_accuracies_have_stopped_to_rise():
     for claim in (costs, more):
         assert claim.measured is not None
         assert claim.measured.mean == pytest.approx(0.02, abs=1e-3)
-    assert "mean of ResNet18_r4" in closes.claim
+    assert closes.claim.endswith("close the gap of ResNet18")
     assert {claim.verdict for claim in rising} == {"not testable at this scale"}
     assert "still rises by 4.0 points" in str(rising[0].why_not)
     chance = claims_of(Comparison.of(Known(0.0, level=0.19)))  # type: ignore[arg-type]

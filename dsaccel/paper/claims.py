@@ -46,7 +46,7 @@ def rise(networks: Sequence[Trained]) -> float:
 
 
 def _claims(key: tuple[str, str], results: Sequence[RowResult]) -> list[Effect]:
-    where, why_not = f"Table {key[0]}, {key[1]}", _why_not(results)
+    where, why_not = f"{key[0]}, {key[1]}", _why_not(results)
     seeds = [
         seed
         for seed in results[0].accuracies("local")
@@ -61,31 +61,29 @@ def _claims(key: tuple[str, str], results: Sequence[RowResult]) -> list[Effect]:
     shallow = [float(result.row.num_shallow) for result in results]
     effects = [
         effect(
-            "back-propagation leads layer-wise training (points, mean of rows)",
+            "back-propagation leads (mean of rows)",
             lambda seed: summarise([result.gaps[seed] for result in results]).mean,
         )
     ]
     if len(set(shallow)) > 1:
         effects += [
             effect(
-                "each shallow block costs layer-wise training accuracy (points a block)",
+                "each shallow block costs layer-wise training",
                 lambda seed: _negative(
                     slope(shallow, [result.accuracies("local")[seed] for result in results])
                 ),
             ),
             effect(
-                "each shallow block costs layer-wise training more than global (points a block)",
+                "each shallow block costs it more than global",
                 lambda seed: slope(shallow, [result.gaps[seed] for result in results]),
             ),
         ]
     standard = [result for result in results if result.row.is_standard]
     better = [result for result in results if standard and _is_accelerated(result, standard[0])]
     if better:
-        names = ", ".join(result.row.model for result in better)
         effects.append(
             effect(
-                "fewer shallow and as many or more deep blocks close the gap of "
-                f"{standard[0].row.model} (points, mean of {names})",
+                f"fewer shallow and no fewer deep blocks close the gap of {standard[0].row.model}",
                 lambda seed: (
                     standard[0].gaps[seed]
                     - summarise([result.gaps[seed] for result in better]).mean

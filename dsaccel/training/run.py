@@ -18,8 +18,11 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Divergence, Read, Rung, Safe
 from dsaccel.spec.trie import Node, Trie
+from dsaccel.training.crew import Crew
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dsaccel.schedules import Schedule
 
 
@@ -31,7 +34,7 @@ class Keeper(Protocol):
         ...
 
 
-class Executor(Protocol):
+class Trainer(Protocol):
     """Who trains a cohort up to each of its stops."""
 
     def start(
@@ -56,6 +59,8 @@ class Run(ABC):
     """The networks of `plans`; those of `harvest` are read on the way where possible."""
 
     keeper: Keeper | None = None
+    crew: Crew | None = None
+    """Who trains it in parts, if it is."""
 
     def __init__(
         self,
@@ -163,6 +168,10 @@ class Run(ABC):
         """Epochs that a network has learned for; if sequential, the sum over its units."""
         return self.schedule.epochs_trained(self.trie.path(hierarchy), self.step)
 
+    def states(self, hierarchy: Hierarchy) -> "list[dict[str, Tensor]]":
+        """Weights and buffers of a network's units, from the first to the last."""
+        raise NotImplementedError("a run off a table has no weights")
+
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
         """Where the training of a network has left the finite numbers, if it has."""
         return None
@@ -171,7 +180,7 @@ class Run(ABC):
         """What a run of the same networks goes on from; plain numbers."""
         return {
             "history": [
-                (rung.step, {str(h): astuple(read) for h, read in rung.read.items()}, seconds)
+                (rung.step, {str(h): _values(read) for h, read in rung.read.items()}, seconds)
                 for rung, seconds in zip(self.history, self._seconds, strict=True)
             ]
         }
@@ -224,3 +233,7 @@ class Run(ABC):
         for node, share in flops.items():
             for h in node.asked:
                 self.time_s[h] += seconds * share / total / len(node.asked)
+
+
+def _values(read: Read) -> tuple[Any, ...]:
+    return read.heads, read.exits, read.objective, tuple(map(astuple, read.points))
