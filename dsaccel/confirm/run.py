@@ -12,7 +12,7 @@ confirmation that was cut off goes on where it stood.
 """
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any, Literal
@@ -285,8 +285,9 @@ class Confirm:
             def train(own: GlobalSettings) -> float:
                 tried = ([winner], "global", data, own)
                 memory = self.entrants.memory_limit(*tried)
-                *_, last = memory.retry(lambda: self.entrants.cohort(*tried, memory).rungs())
-                return last.objective(winner.key)
+                *_, cohort = memory.retry(lambda: self._rungs(*tried, memory))
+                remove_checkpoint(self.directory.confirmation_checkpoint)
+                return cohort.history[-1].objective(winner.key)
 
             for done in tune(study, train, self._untuned, n_trials, seed=self.config.seed):
                 found, accuracy = GlobalSettings(**done.best.params), done.best.values[0]
@@ -325,18 +326,30 @@ class Confirm:
         self, job: Job, data: Data, memory: MemoryLimit
     ) -> Iterator[tuple[int, int, tuple[str, ...]]]:
         started = time.perf_counter()
-        cohort = self.entrants.cohort(job.entries, job.mode, data, self._global, memory)
-        folder = self.directory.confirmation
-        make_folder(folder)
-        checkpoint = folder / "checkpoint.pt"
         names = tuple(entry.name for entry in job.entries)
-        fingerprint = study_fingerprint(self.config, data.fingerprint)
-        Checkpoints(checkpoint, fingerprint, cohort)
-        for rung in cohort.rungs():
-            if rung.step == cohort.num_steps:
+        for cohort in self._rungs(job.entries, job.mode, data, self._global, memory):
+            if cohort.step == cohort.num_steps:
                 self._keep(job, cohort, time.perf_counter() - started)
-                remove_checkpoint(checkpoint)
-            yield rung.step, cohort.num_steps, names
+                remove_checkpoint(self.directory.confirmation_checkpoint)
+            yield cohort.step, cohort.num_steps, names
+
+    def _rungs(
+        self,
+        entries: Sequence[Entry],
+        mode: Mode,
+        data: Data,
+        own: GlobalSettings,
+        memory: MemoryLimit,
+    ) -> Iterator[Cohort]:
+        """Train networks with the same settings, from where they were cut off; yields their cohort
+        after each rung.
+        """
+        cohort = self.entrants.cohort(entries, mode, data, own, memory)
+        make_folder(self.directory.confirmation)
+        fingerprint = study_fingerprint(self.config, data.fingerprint)
+        Checkpoints(self.directory.confirmation_checkpoint, fingerprint, cohort)
+        for _ in cohort.rungs():
+            yield cohort
 
     def _keep(self, job: Job, cohort: Cohort, time_s: float) -> None:
         """Record what networks have reached, and keep their weights for the test split."""

@@ -6,9 +6,12 @@ from optuna import Study
 
 from dsaccel.errors import NoMemoryError
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import Baseline, StudyRecord
+from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.rows import best_trial
 from dsaccel.study.writing import write_baseline, write_winner
+from dsaccel.training.checkpoint import Checkpoints, remove_checkpoint
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.run import Run
 from dsaccel.training.workbench import Workbench
@@ -20,10 +23,12 @@ class Baselines:
     Args:
         study: has, or will have, the accuracies.
         bench: the study's.
+        directory: where training goes on from its checkpoint.
     """
 
-    def __init__(self, study: Study, bench: Workbench) -> None:
+    def __init__(self, study: Study, bench: Workbench, directory: StudyDir) -> None:
         self._study, self._bench = study, bench
+        self._checkpoint = directory.baseline_checkpoint
 
     def reached(self, hierarchy: Hierarchy) -> Baseline | None:
         """What a hierarchy has reached; None: it is not trained."""
@@ -54,11 +59,14 @@ class Baselines:
         cohort = memory.cohort(
             {hierarchy: plan}, training, bench.data, seed=bench.config.seed, device=bench.device
         )
+        fingerprint = study_fingerprint(bench.config, bench.data.fingerprint)
+        Checkpoints(self._checkpoint, fingerprint, cohort)
         for rung in cohort.rungs():
             if rung.step == cohort.num_steps:
                 write_baseline(
                     self._study, plan, rung.objective(hierarchy), cohort.time_s[hierarchy]
                 )
+                remove_checkpoint(self._checkpoint)
             yield cohort
 
     def train_winner(self, winner: Hierarchy, memory: MemoryLimit) -> Iterator[Run]:

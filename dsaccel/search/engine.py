@@ -6,7 +6,7 @@ cut off is continued by running it again, and proposes and reaches what it would
 
 import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 
 from optuna import Study
 
@@ -21,6 +21,7 @@ from dsaccel.study.record import CohortRecord
 from dsaccel.study.storage import driving
 from dsaccel.study.trials import Ledger
 from dsaccel.study.writing import add_time
+from dsaccel.training.blame import TrainingError, blaming
 from dsaccel.training.checkpoint import remove_checkpoint
 from dsaccel.training.device import running
 from dsaccel.training.measured import training_peak_bytes
@@ -47,7 +48,7 @@ class Search:
             study, directory, self.space, self.plan, config.ranked_by, self._measured_costs
         )
         self.loop = Loop(config, self.space, self.plan, self.ledger)
-        self.baselines = Baselines(study, bench)
+        self.baselines = Baselines(study, bench, directory)
         self.started = time.perf_counter()
         self._standing = Standing(self.ledger, config.budget.n_trials)
 
@@ -111,19 +112,35 @@ class Search:
     # ------------------------------------------------------------------ cohorts
 
     def _train_cohort(self, record: CohortRecord) -> Iterator[Progress]:
-        """Train a cohort, in smaller parts if the memory does not suffice after all."""
+        """Train a cohort; who cannot be trained is left out."""
         self.ledger.begin(record)
-        memory = self.bench.memory_limit()
-        memory.check({h: self.plan(h) for h in record.asked}, self.config.training)
-        executor = InProcess(self.bench, self.directory, memory)
         try:
-            yield from memory.retry(lambda: self._train_attempt(record, executor))
+            while asked := [h for h in record.asked if self.ledger.failed.get(h) != 0]:
+                try:
+                    yield from self._train_together(record, asked)
+                    return
+                except TrainingError as error:
+                    self.ledger.fail(error)
+            self.ledger.finish(record, None)
         finally:
             shutil.rmtree(self.directory.parts, ignore_errors=True)
 
-    def _train_attempt(self, record: CohortRecord, executor: InProcess) -> Generator[Progress]:
+    def _train_together(
+        self, record: CohortRecord, asked: Sequence[Hierarchy]
+    ) -> Iterator[Progress]:
+        """Train networks of a cohort, in smaller parts if the memory does not suffice after all."""
+        memory = self.bench.memory_limit()
+        for hierarchy in asked:
+            with blaming(lambda _, h=hierarchy: (h,), self.device):
+                memory.check({hierarchy: self.plan(hierarchy)}, self.config.training)
+        executor = InProcess(self.bench, self.directory, memory)
+        yield from memory.retry(lambda: self._train_attempt(record, asked, executor))
+
+    def _train_attempt(
+        self, record: CohortRecord, asked: Sequence[Hierarchy], executor: InProcess
+    ) -> Generator[Progress]:
         done_before = sum(not trial.is_harvested for trial in self.ledger.told)
-        for run in self.loop.train(record.asked, executor):
+        for run in self.loop.train(asked, executor):
             if run.is_over:
                 if self.config.budget.against == "gap":
                     for name in run.trie.asked:

@@ -19,9 +19,11 @@ def _unneeded(directory: StudyDir, record: StudyRecord) -> Iterator[Path]:
     if record.cohort.is_finished:
         yield from (path for path in checkpoint_files(directory.checkpoint) if path.is_file())
         yield from (path for path in directory.parts.rglob("*") if path.is_file())
+    if record.baseline is not None:
+        yield from (p for p in checkpoint_files(directory.baseline_checkpoint) if p.is_file())
     kept = {heads_path(directory.heads, trial.order) for trial in record.finished}
     yield from (path for path in directory.heads.glob("*.json") if path not in kept)
     unread = (record.confirmation or {}).get("unread", ())
     networks = {directory.confirmation / network["file"] for network in unread}
-    networks |= set(checkpoint_files(directory.confirmation / "checkpoint.pt"))
+    networks |= set(checkpoint_files(directory.confirmation_checkpoint))
     yield from (path for path in directory.confirmation.glob("*.pt") if path not in networks)

@@ -3,7 +3,8 @@
 A cohort can be saved at any rung and goes on from there bit for bit.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Divergence, Rung, Safe
 from dsaccel.spec.trie import Node
+from dsaccel.training.blame import blaming
 from dsaccel.training.descent import Batches
 from dsaccel.training.learner import Learner
 from dsaccel.training.run import Run
@@ -52,6 +54,8 @@ class Cohort(Run):
         self._learners: dict[Node, Learner] | None = None
         self._states: Mapping[int, Any] = {}
         """Learners' states by node number, in files that are mapped into memory."""
+        self._lost: dict[Hierarchy, Divergence] = {}
+        """Of networks that were retired, whose learners are gone."""
 
     @property
     def learners(self) -> dict[Node, Learner]:
@@ -67,7 +71,13 @@ class Cohort(Run):
         """The networks that were asked for and are held to be trained."""
         return self.trie.asked
 
+    def retire(self, hierarchies: Collection[Hierarchy]) -> None:
+        self._lost |= {h: lost for h in hierarchies if (lost := self.diverged(h))}
+        super().retire(hierarchies)
+
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
+        if hierarchy in self._lost:
+            return self._lost[hierarchy]
         states = [unit for node in self.trie.path(hierarchy) for unit in self._unit_states(node)]
         for unit, state in enumerate(states, 1):
             if not all(tensor.isfinite().all() for tensor in state.values()):
@@ -77,22 +87,38 @@ class Cohort(Run):
     def state_dict(self) -> dict[str, Any]:
         """All that a cohort of the same networks goes on from; plain numbers and tensors."""
         states = {node.number: self._state(node) for node in self.trie.nodes()}
-        return super().state_dict() | {"learners": states, "blocks": str(self.blocks)}
+        lost = {str(h): astuple(divergence) for h, divergence in self._lost.items()}
+        return super().state_dict() | {
+            "learners": states,
+            "blocks": str(self.blocks),
+            "lost": lost,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._states = state["learners"]
+        lost = state["lost"]
+        self._lost = {h: Divergence(*lost[str(h)]) for h in self.trie.living if str(h) in lost}
         self._learners = None
 
     def _train(self) -> Iterator[Rung | Safe]:
-        if not self.is_over:
+        if self.is_over:
+            return
+        with blaming(self._failed, self.device):
             yield from self.schedule.rungs(self.trie, self.learners, self.data, start=self.step)
+
+    def _failed(self, error: Exception) -> Collection[Hierarchy]:
+        """The networks that pass through the learner in which an error arose."""
+        learner = getattr(error, "learner", None)
+        learners = self._learners or {}
+        return next((node.asked for node, own in learners.items() if own is learner), ())
 
     def _state(self, node: Node) -> dict[str, Any]:
         return self.learners[node].state_dict()
 
     def _make_learner(self, node: Node) -> Learner:
-        learner = Learner(node.segment, self.training, seed=self.seed, device=self.device)
+        with blaming(lambda _: node.asked, self.device):
+            learner = Learner(node.segment, self.training, seed=self.seed, device=self.device)
         if self._states:
             learner.load_state_dict(self._states[node.number])
         return learner
