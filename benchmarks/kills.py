@@ -25,7 +25,7 @@ import optuna
 STEPS_S = 1 / os.sysconf("SC_CLK_TCK")
 ROOT = Path(__file__).parents[1]
 STUDY = (
-    *("search", "digits", "--width", "0.125", "--train-images", "400", "--threads", "1"),
+    *("search", "digits", "--width", "0.125", "--train-images", "200", "--threads", "1"),
     *("--strategy", "tpe", "--set", "budget.cohort_size=4", "--set", "budget.baseline=false"),
 )
 CHILD = """

@@ -22,6 +22,8 @@ from dsaccel.report.confirmation import write_confirmation
 from dsaccel.report.results import write_results
 from dsaccel.report.verdict import RESOLUTION
 from dsaccel.search.engine import Search
+from dsaccel.search.forecast import Forecast, forecast
+from dsaccel.search.new_study import references_for
 from dsaccel.search.outcome import after_training, before_training, check_winner, should_confirm
 from dsaccel.search.progress import Progress
 from dsaccel.search.setup import open_search
@@ -95,6 +97,7 @@ class Study(StoredStudy):
         directory = StudyDir(name) if folder is None else _directory(Path(folder))
         if space is not None:
             tables["space"] = find_space(space)
+            tables["references"] = references_for(tables["space"], tables.get("references"))
         for key, value in (settings or {}).items():
             set_value(tables, key, value)
         trust(words_of(settings), Path())
@@ -150,6 +153,20 @@ class Study(StoredStudy):
         self.config = engine.config
         return engine
 
+    def forecast(self) -> Forecast:
+        """What the rest of the study takes: its next cohort, time by three timed steps, memory.
+        Writes nothing.
+
+        Raises:
+            ConfigError: settings, data or a space that cannot be used.
+            MismatchError: as `search`.
+            StorageError: if the storage cannot be read.
+        """
+        quiet_optuna()
+        if "engine" in vars(self):
+            return Forecast.of(self.engine.bench, self.record)
+        return forecast(self.config, self._directory, download=self._download, source=self._data)
+
     def search(
         self, *, callbacks: Sequence[Callback] = ()
     ) -> Generator[Progress | ConfirmProgress]:
@@ -171,6 +188,8 @@ class Study(StoredStudy):
         for line in before_training(engine):
             log.info(line)
         if not engine.is_finished:
+            if log.isEnabledFor(logging.INFO):  # it is measured
+                log.info(f"plan: {self.forecast().sentence()}")
             with _written(lambda: write_results(engine)):
                 yield from _told(engine.run(), callbacks)
         for line in after_training(engine):

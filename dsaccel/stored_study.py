@@ -18,6 +18,7 @@ from dsaccel.parts import load_part
 from dsaccel.report.study_page import write_report
 from dsaccel.search.outcome import missing_winner
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.study.curves import CurvePoint, read_curves
 from dsaccel.study.export import run_config, trial_config
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import StudyRecord
@@ -70,6 +71,13 @@ class StoredStudy:
     def trials(self) -> list[Row]:
         """All trials, the best first."""
         return read_rows(self.record)
+
+    def curves(self) -> list[CurvePoint]:
+        """What was read of each head after each epoch: of every trial, and of what was trained by
+        back-propagation beside it. Training accuracy and losses are there where they were recorded:
+        of references and global baselines, and of all with `runtime.curves`.
+        """
+        return read_curves(self.record)
 
     def to_frame(self) -> "pd.DataFrame":
         """The trials as a data frame.

@@ -11,11 +11,15 @@ TRAINED = (
     "--data --data-dir --download --train-images --epochs --schedule --width --device --threads "
     "--seed --set --trust-part --json --quiet --verbose "
 )
+CURVES = "--curves --no-curves "
 OF_NETWORKS = (
     "--family --batch-size --learning-rate --granularity --loss --dropout --precision --exit "
 )
 OPTIONS = {
-    "search": TRAINED + OF_NETWORKS + "--space --n-trials --strategy --cohort-size --pruning "
+    "search": TRAINED
+    + OF_NETWORKS
+    + CURVES
+    + "--space --n-trials --strategy --cohort-size --pruning "
     "--against --timeout --storage --confirm --no-confirm --study-name",
     "list": "--json",
     "predict": "--top --trust-part --json",
@@ -23,12 +27,13 @@ OPTIONS = {
     "--threads --memory-mib --json --quiet --verbose",
     "confirm": "--top --seeds --controls --no-controls --tuning-trials --margin --resolution "
     "--download --trust-part --json --quiet",
-    "train": TRAINED + OF_NETWORKS + "--study --mode --init --output --force --no-force",
+    "train": TRAINED + OF_NETWORKS + CURVES + "--study --mode --init --output --force --no-force",
     "evaluate": "--split --data --data-dir --download --device --threads --trust-part --json",
     "describe": "--family --channels --image-size --num-classes --granularity --loss --width "
     "--exit --batch-size --schedule --precision --set --trust-part --space --json",
     "export": "--output --hierarchy --force --no-force",
-    "report": "--output",
+    "report": "--output --figure",
+    "curves": "--output",
     "pareto": "--against --output --json",
     "calibrate": TRAINED + "--seeds --n-trials --output",
     "variance": "--prefix-stages --resolution --trust-part --json",

@@ -112,7 +112,7 @@ def test_an_unknown_cost_is_refused(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["pareto", "tiny", "--against", "beauty"])
     assert result.exit_code == 2
-    assert "must be one of parameters, flops, losses, memory, gap" in result.stderr
+    assert "must be one of parameters, flops, losses, shallow_scale, memory, gap" in result.stderr
 
 
 @pytest.mark.parametrize("against", ["memory", "gap"])
@@ -145,13 +145,13 @@ def test_a_strategy_that_sees_accuracy_alone_is_not_given_a_cost(tmp_path, monke
 def test_a_search_shows_the_front_that_it_was_for_and_pareto_remembers_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_study(Path("studies/tiny.toml"), budget={"n_trials": 4, "cohort_size": 1})
-    args = ["search", "tiny", "--against", "losses", "--epochs", "1"]
+    args = ["search", "tiny", "--against", "shallow_scale", "--epochs", "1"]
     shown = CliRunner().invoke(app, args)
     assert shown.exit_code == 0, shown.output
     assert re.search(r"\d of \d complete trials", shown.stdout)
     summary = json.loads(CliRunner().invoke(app, [*args, "--json"]).stdout)
     read = json.loads(CliRunner().invoke(app, ["pareto", "tiny", "--json"]).stdout)
-    assert summary["against"] == read["against"] == "losses"
+    assert summary["against"] == read["against"] == "shallow_scale"
     assert summary["front"] == read["front"] != []
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError
+from dsaccel.nn.labels import Labels
 from dsaccel.parts import part_of
 from dsaccel.search.pruners import rung_steps
 from dsaccel.training.learner import Learner
@@ -110,6 +111,23 @@ def test_an_optimizer_steps_as_torchs_does_and_norms_and_biases_do_not_decay(nam
     for mine, their in zip(ours.units, theirs.units, strict=True):
         for a, b in zip(mine.parameters(), their.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_back_propagation_may_learn_from_the_squared_distance_to_one_hot_labels():
+    settings = training(output_loss="mse", output_weight=0.5)
+    squared = plan("1-1-1", training=settings, mode="global")
+    ours, theirs = (Learner(squared.segments[0], training(), seed=1, device=CPU) for _ in range(2))
+    x = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    y_B = torch.arange(8) % 4
+    (unit,) = theirs.units
+    h, _, _ = unit(x, None, None)
+    expected = 0.5 * (unit.head.logits(h) - torch.eye(4)[y_B]).norm() ** 2 / len(y_B)
+    (end, gradient), *_ = ours.units[0].gradients(ours.units[0](x, None, None)[0], Labels(y_B), x)
+    assert gradient is None
+    torch.testing.assert_close(end, expected)
+    plain = plan("1-1-1", mode="global").segments[0].output
+    assert plain
+    assert plain.loss is None
 
 
 @pytest.mark.parametrize("loss", ["pred", "sim", "predsim"])

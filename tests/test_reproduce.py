@@ -119,6 +119,20 @@ def test_tables_share_the_networks_that_they_share():
     assert [tuple(map(str, job.hierarchies)) for job in left] == [("1-1-1-1",)] * 2
 
 
+def test_a_network_keeps_the_name_of_its_file_when_settings_are_added():
+    """Results of earlier versions are found by it."""
+
+    class Images:
+        name, protocol = "images", "ours"
+
+    (row,) = rows_of("table5", ("ResNet18_r4",))
+    made = Reproduction.__new__(Reproduction)
+    made.scale, made.directory, made._runtime = SCALES["small"], StudyDir("paper-small"), CPU
+    made._sources, made._images = {"cifar10": Images()}, {"cifar10": "abc"}  # type: ignore[dict-item]
+    known = "studies/paper-small/networks/resnet18-1-1-2-2-local-seed1-08073b563cfb.json"
+    assert made._file(row, "local", 1).as_posix() == known
+
+
 def test_other_images_or_another_scale_are_trained_anew():
     reproduced(models=("ResNet18_r1",))
     assert not reproduction(models=("ResNet18_r1",)).jobs()

@@ -11,12 +11,15 @@ from dsaccel import __version__
 from dsaccel.cli.calibrate import calibrate
 from dsaccel.cli.clean import clean
 from dsaccel.cli.confirm import confirm
+from dsaccel.cli.curves import curves
 from dsaccel.cli.describe import describe
 from dsaccel.cli.ending import guarded
 from dsaccel.cli.evaluate import evaluate
+from dsaccel.cli.examples import epilog
 from dsaccel.cli.export import export
 from dsaccel.cli.landscape import landscape
 from dsaccel.cli.list import list as list_studies
+from dsaccel.cli.new import new
 from dsaccel.cli.options import with_options
 from dsaccel.cli.pareto import pareto
 from dsaccel.cli.predict import predict
@@ -28,6 +31,7 @@ from dsaccel.cli.train import train
 from dsaccel.cli.variance import variance
 
 COMMANDS = (
+    new,
     search,
     confirm,
     train,
@@ -35,6 +39,7 @@ COMMANDS = (
     describe,
     export,
     report,
+    curves,
     pareto,
     calibrate,
     variance,
@@ -62,7 +67,7 @@ def in_full(name: str) -> Any:
     """A command with its options, by name."""
     command = next(command for command in COMMANDS if command.__name__ == name)
     alone = typer.Typer(add_completion=False, **PLAIN)
-    alone.command()(guarded(with_options(command)))
+    alone.command(epilog=epilog(name))(guarded(with_options(command)))
     return get_command(alone)
 
 

@@ -19,9 +19,21 @@ from dsaccel.cli.output import Output
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-StudyName = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study file, its name, or a study that was run.")
-]
+
+def study_names(incomplete: str) -> list[str]:
+    """What a study may be completed to."""
+    from dsaccel.study.folder import known_studies
+
+    return [name for name in known_studies() if name.startswith(incomplete)]
+
+
+_STUDY = typer.Argument(
+    metavar="STUDY",
+    help="A study file, its name, or a study that was run.",
+    autocompletion=study_names,
+)
+StudyName = Annotated[str, _STUDY]
+OptionalStudyName = Annotated[str | None, _STUDY]
 NAMES = {
     "data.name": "data",
     "data.dir": "data-dir",

@@ -36,6 +36,14 @@ class Output:
         self.progress = _console(stderr=True)
         self.result = self.progress if as_json else _console(stderr=False)
 
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Show what is counted meanwhile: images that are read."""
+        from dsaccel.report.live import LiveView
+
+        with LiveView(self.progress, quiet=self.quiet):
+            yield
+
     def run(self, steps: "Generator[Progress | ConfirmProgress | JobProgress]") -> None:
         """Show each step of what trains, and what is logged meanwhile."""
         import logging
@@ -45,7 +53,7 @@ class Output:
         logger, remarks = logging.getLogger("dsaccel"), logging.Handler()
         remarks.emit = lambda record: self.say(record.getMessage())
         logger.addHandler(remarks)
-        logger.setLevel(logging.INFO)
+        logger.setLevel(logging.WARNING if self.quiet else logging.INFO)
         view = ProgressView(self.progress, quiet=self.quiet, verbose=self.verbose)
         try:
             with view, closing(steps):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     *("training.epochs", "training.batch_size", "training.learning_rate", "training.schedule"),
     *("network.granularity", "network.loss", "network.width", "network.dropout"),
     "network.output",
-    *("runtime.device", "training.precision", "runtime.threads", "seed"),
+    *("runtime.device", "training.precision", "runtime.threads", "runtime.curves", "seed"),
     *("--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )
 def train(

@@ -99,7 +99,10 @@ class TrainingConfig(Section):
     """`steps`: fractions of `epochs` after which the learning rate decays (the paper's, part V); of
     few epochs, rounded down to a whole number of them, one at least."""
     output_weight: float = Field(default=1.0, gt=0)
-    """Weight of the output layer's cross-entropy (the reference code's: 1 - beta)."""
+    """Weight of the output layer's loss (the reference code's: 1 - beta)."""
+    output_loss: Literal["pred", "mse"] = "pred"
+    """What the output layer learns from, and under back-propagation the whole network: `pred`,
+    cross-entropy; `mse`, the squared distance to one-hot labels (eq. 5)."""
     adam_eps: float = Field(default=1e-8, gt=0)
     """`adam` and `adamw`: epsilon."""
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -54,6 +54,10 @@ class RuntimeConfig(Section):
     """Memory for training, in MiB, beside the images; None: nine tenths of what the device has
     free. A cohort that needs more is trained in parts, which changes no result but takes longer; a
     network that needs more alone is refused."""
+    curves: bool = False
+    """Record after each epoch, of each unit, accuracy and loss on validation images and on as many
+    training images: for `dsaccel curves`. Of references and global baselines they are recorded in
+    any case. Changes no result."""
 
 
 class BudgetConfig(Section):
@@ -71,10 +75,12 @@ class BudgetConfig(Section):
     n_trials / 4. At most n_trials / 4 for the strategies that learn."""
     beam_width: int = Field(default=4, ge=1)
     """`beam`: beginnings that are built on after each stage, and the best of each block count."""
-    against: Literal["parameters", "flops", "losses", "memory", "gap"] | None = None
-    """A cost that `nsga2` weighs against accuracy, for a Pareto front: of the network, or the
-    measured peak memory of training it, or its gap to global back-propagation, by which each
-    hierarchy is then trained, too."""
+    against: Literal["parameters", "flops", "losses", "shallow_scale", "memory", "gap"] | None = (
+        None
+    )
+    """A cost that `nsga2` weighs against accuracy, for a Pareto front: of the network
+    (`shallow_scale` is what the paper's eq. 8 minimises), or the measured peak memory of training
+    it, or its gap to global back-propagation, by which each hierarchy is then trained, too."""
     timeout_s: float | None = Field(default=None, gt=0)
     """Start no further epoch (stage, if `sequential`) after this many seconds; the study can be
     continued."""

@@ -18,6 +18,7 @@ from dsaccel.config.study import DataConfig
 from dsaccel.data.ahead import on_device
 from dsaccel.data.source import DataSource
 from dsaccel.seeds import derive
+from dsaccel.ticks import counted
 
 EVAL_BATCH_SIZE = 512
 """At most; on a CPU no more than a training step's: evaluation then needs less memory than that."""
@@ -44,6 +45,14 @@ class EvalSplit:
         batches = zip(*pixels_and_labels, strict=True)
         for pixels_BHWC, y_B in on_device(batches, self.mean.device):
             yield _normalise(pixels_BHWC, self.mean, self.std), y_B
+
+    def spread(self, num_images: int) -> "EvalSplit":
+        """About so many of the images, evenly over the split, which may be in the order of the
+        classes; all, if it has fewer.
+        """
+        every = max(1, len(self.labels) // num_images)
+        some = slice(None, every * num_images, every)
+        return replace(self, pixels=self.pixels[some], labels=self.labels[some], fingerprint="")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +137,13 @@ class Data:
             (self._crop(index_B, *where), self.train_labels[index_B], y_B, x_B)
             for index_B, *where, y_B, x_B in zip(*per_batch, strict=True)
         )
-        for pixels_BHWC, labels_B, y_B, x_B in on_device(batches, self.device):
+        placed = counted(on_device(batches, self.device), "batches", self.num_steps)
+        for pixels_BHWC, labels_B, y_B, x_B in placed:
             yield self._finish(pixels_BHWC, y_B, x_B), labels_B
+
+    def seen_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """As many of the training images as there are validation images, as they are."""
+        return self.train_as_they_are().spread(self.num_val).batches()
 
     def val_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The validation images, as `EvalSplit.batches`."""

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 from dsaccel.data.images import CONVERSION_VERSION, cache_dir, to_square
 from dsaccel.errors import ConfigError
 from dsaccel.files import open_file, read_file
+from dsaccel.ticks import counted
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """What is decoded, whatever a file's name says: nothing that starts another program."""
@@ -39,7 +40,7 @@ class Files:
             ConfigError: files that cannot be read, a line each.
         """
         self.paths = paths
-        self.digests = list(_in_threads(_digest, paths))
+        self.digests = list(counted(_in_threads(_digest, paths), "files read", len(paths)))
         contents = hashlib.blake2b(repr(CONVERSION_VERSION).encode(), digest_size=16)
         for path, digest in zip(paths, self.digests, strict=True):
             contents.update(os.fsencode(path.relative_to(root)) + b"\0" + digest)
@@ -76,7 +77,7 @@ def _median_side(paths: Sequence[Path]) -> np.ndarray:
 def _decode_all(paths: Sequence[Path], side: int, channels: int) -> np.ndarray:
     images = np.empty((len(paths), side, side, channels), np.uint8)
     decoded = _in_threads(lambda path: _decode(path, side, channels), paths)
-    for index, image in enumerate(decoded):
+    for index, image in enumerate(counted(decoded, "images decoded", len(paths))):
         images[index] = image
     return images
 

@@ -16,9 +16,9 @@ from dsaccel.config.own_settings import learning_rate_of, network_of
 from dsaccel.config.section import Section
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.errors import ConfigError
-from dsaccel.parts import load_class, part_of
+from dsaccel.parts import load_class, load_part, part_of
 from dsaccel.spec.hierarchy import Blocks, Hierarchy
-from dsaccel.spec.local import Head, UnitShape
+from dsaccel.spec.local import Head, LossPlan, UnitShape
 from dsaccel.spec.plan import Block, Layer, Output, Plan, Pool, split
 from dsaccel.spec.rung import Exit
 
@@ -141,19 +141,26 @@ def build_plan(
     blocks = _blocks(family, hierarchy.blocks, channels, side)
     last = blocks[-1]
     blocks += family.end(hierarchy.num_stages + 1, last)
-    smoothing = training.label_smoothing
+    unit = UnitShape(0, 0, 0, None, num_classes, training.label_smoothing)
     output = replace(
-        family.output(last, num_classes), weight=training.output_weight, label_smoothing=smoothing
+        family.output(last, num_classes),
+        weight=training.output_weight,
+        label_smoothing=training.label_smoothing,
+        loss=None if training.output_loss == "pred" else _output_loss(training, unit),
     )
     exit: Exit = "layer"
     if mode == "local":
         exit = network.output
-        unit = UnitShape(0, 0, 0, None, num_classes, smoothing)
         blocks = _with_heads(blocks, family, hierarchy.num_stages, network, unit)
     smallest = _blocks(family, (1,) * hierarchy.num_stages, channels, side)
     num_convs = sum(len(block.layers) for block in smallest)
     segments = split(tuple(blocks), output, learning_rate_of(hierarchy), exit=exit)
     return Plan(name, hierarchy, side, num_convs, segments, exit)
+
+
+def _output_loss(training: TrainingConfig, unit: UnitShape) -> LossPlan:
+    loss: LocalLoss = load_part("loss", training.output_loss)
+    return loss.plan(unit)
 
 
 def _blocks(family: Family, num_blocks: Blocks, channels: int, side: int) -> list[Block]:

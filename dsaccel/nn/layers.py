@@ -188,12 +188,19 @@ class OutputLayer(nn.Module):
         return self.classifier(x.flatten(1))
 
     def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
+        if self.spec.loss is not None:
+            return self.spec.weight * self.spec.loss.loss(x, self._exact_logits, y_B, self)
         logits_BK, smoothing = exact(self.logits(x)), self.spec.label_smoothing
         return self.spec.weight * F.cross_entropy(logits_BK, y_B, label_smoothing=smoothing)
 
     def gradients(self, x: Tensor, labels: Labels) -> list[tuple[Tensor, Tensor | None]]:
+        if self.spec.loss is not None:
+            return [(self.loss(x, labels.y_B), None)]
         logits_BK, smoothing = exact(self.logits(x)), self.spec.label_smoothing
         return [cross_entropy_gradient(logits_BK, labels, smoothing, self.spec.weight)]
+
+    def _exact_logits(self, x: Tensor) -> Tensor:
+        return exact(self.logits(x))
 
 
 class Unit(nn.Module):

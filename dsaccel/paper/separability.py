@@ -8,7 +8,7 @@ to those of some training images and read on validation images.
 
 # N images, F features, D dimension of the probes, K classes
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,21 +89,11 @@ def _vectors(units: Sequence[Unit], split: EvalSplit) -> _Vectors:
     """What each layer makes of some images, pooled and flat."""
     parts: list[list[Tensor]] = []
     labels: list[Tensor] = []
-    for x, y in _first(split, NUM_PROBED):
+    for x, y in split.spread(NUM_PROBED).batches():
         parts.append([_pooled(h).cpu() for h in layer_outputs(units, x)])
         labels.append(y.cpu())
     layers = [torch.cat(layer).double().numpy() for layer in zip(*parts, strict=True)]
     return _Vectors(layers, torch.cat(labels).numpy())
-
-
-def _first(split: EvalSplit, num_images: int) -> Iterable[tuple[Tensor, Tensor]]:
-    """Images spread evenly over a split, which may be in the order of the classes."""
-    every = max(1, len(split.labels) // num_images)
-    some = slice(None, every * num_images, every)
-    chosen = EvalSplit(
-        split.pixels[some], split.labels[some], split.mean, split.std, "", split.batch_size
-    )
-    return chosen.batches()
 
 
 def _pooled(h: Tensor) -> Tensor:

@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from dsaccel.config.section import Section
 from dsaccel.config.study import RunConfig, RuntimeConfig
 from dsaccel.data.images import fingerprint
 from dsaccel.data.source import DataSource
@@ -34,6 +36,10 @@ from dsaccel.training.device import resolve_runtime, running
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.workbench import Bench, read_data
 
+LATER = frozenset({"output_loss"})
+"""Settings that came after the first networks were named: at their defaults they change no name. A
+test knows a name, and fails where one is missing here."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -47,6 +53,8 @@ class Trained:
     """That an accuracy is of."""
     time_s: float
     """Its share of the time that it took to train what it was trained with."""
+    points: Sequence[Sequence[Any]] = ()
+    """Of its curves, as `Point.values`; none: it was trained before they were recorded."""
 
     @property
     def accuracy(self) -> float:
@@ -204,7 +212,9 @@ class Reproduction:
         checkpoint = self.directory.checkpoint
         for part in memory.parts(left, training):
             plans = {h: left[h] for h in part}
-            cohort = memory.cohort(plans, training, data, seed=data.seed, device=bench.device)
+            cohort = memory.cohort(
+                plans, training, data, seed=data.seed, device=bench.device, curves=part
+            )
             Checkpoints(checkpoint, self._images[job.dataset], cohort)
             for rung in cohort.rungs():
                 # at a rung that is yielded again the weights are later ones
@@ -215,7 +225,8 @@ class Reproduction:
                 yield rung.step, part
             for h, plan in plans.items():
                 accuracies, names = cohort.head_accuracies(h), list(head_names(plan))
-                trained = Trained(names, accuracies, data.num_val, cohort.time_s[h])
+                points = [point.values() for read in cohort.reads(h) for point in read.points]
+                trained = Trained(names, accuracies, data.num_val, cohort.time_s[h], points)
                 write_text(paths[h], json.dumps(asdict(trained)) + "\n")
             remove_checkpoint(checkpoint)
 
@@ -224,11 +235,10 @@ class Reproduction:
 
     def _path(self, config: RunConfig, dataset: str, mode: Mode, hierarchy: Hierarchy) -> Path:
         """The file of a network: equal for rows that train the same one."""
-        decides = (
-            *(config.network, config.training.deciding, config.data.train_images),
-            *(self.protocol, self._images[dataset], config.runtime.threads),
-        )
-        key = hashlib.sha256(repr(decides).encode()).hexdigest()[:12]
+        images = self.protocol, self._images[dataset]
+        others = map(repr, (config.data.train_images, *images, config.runtime.threads))
+        decides = ", ".join((_told(config.network), _told(config.training.deciding), *others))
+        key = hashlib.sha256(f"({decides})".encode()).hexdigest()[:12]
         name = f"{config.family}-{hierarchy}-{mode}-seed{config.seed}-{key}.json"
         return self.directory.path / "networks" / name
 
@@ -237,6 +247,17 @@ def units_of(cohort: Cohort, hierarchy: Hierarchy) -> list[Unit]:
     """A network of a cohort, from its first unit to its last."""
     path = cohort.trie.path(hierarchy)
     return [unit for node in path for unit in cohort.learners[node].units]
+
+
+def _told(section: Section) -> str:
+    """The settings of a section; those of `LATER` are told where they are set."""
+    fields = type(section).model_fields
+    told = (
+        f"{name}={value!r}"
+        for name, value in section
+        if name not in LATER or value != fields[name].default
+    )
+    return f"{type(section).__name__}({', '.join(told)})"
 
 
 def _layers_path(path: Path, epoch: int) -> Path:

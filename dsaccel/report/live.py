@@ -1,10 +1,13 @@
 """What is shown while something trains: a live panel on a terminal, a line a rung elsewhere."""
 
+import time
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -13,9 +16,13 @@ from dsaccel.paper.train import JobProgress
 from dsaccel.report.confirmation import progress_line, progress_panel
 from dsaccel.search.progress import Progress
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.text import duration, percent
+from dsaccel.text import about, percent
+from dsaccel.ticks import listening
 
 NUM_SHOWN = 6
+BAR_WIDTH = 32
+REDRAW_S, LINE_S = 0.1, 15.0
+"""Between two looks at what is counted: on a terminal, and of lines elsewhere."""
 MODE_NAMES = {"local": "layer-wise", "global": "global"}
 
 
@@ -29,11 +36,14 @@ class LiveView:
         # not `is_terminal`, which FORCE_COLOR makes true of a pipe
         live = console.is_terminal and console.file.isatty() and not quiet
         self._live = Live(console=console, transient=True) if live else None
+        self._panel: RenderableType = ""
+        self._ticked = time.monotonic()
+        self._heard = ExitStack()
 
     def __enter__(self) -> Self:
+        self._heard.enter_context(listening(self.tick))
         if self._live is not None:
             self._live.start()
-            self._live.update("training up to the first rung ...")
         return self
 
     def __exit__(
@@ -42,12 +52,32 @@ class LiveView:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._heard.close()
         if self._live is not None:
             self._live.stop()
 
+    def tick(self, what: str, done: int, total: int) -> None:
+        """Show how far a long loop is, now and then."""
+        now = time.monotonic()
+        if (
+            self._quiet
+            or done == total
+            or now - self._ticked < (LINE_S if self._live is None else REDRAW_S)
+        ):
+            return
+        self._ticked = now
+        if self._live is None:
+            self._console.print(f"{what} {done:,} of {total:,}", highlight=False)
+            return
+        row = Table.grid(padding=(0, 2))
+        row.add_row(what, ProgressBar(total, done, BAR_WIDTH), f"{done:,} of {total:,}")
+        self._live.update(Group(self._panel, row) if self._panel else row)
+
     def show(self, panel: Table, line: str) -> None:
         """The panel on a terminal, the line elsewhere; both if `verbose`."""
+        self._ticked = time.monotonic()
         if self._live is not None:
+            self._panel = panel
             self._live.update(panel)
         if not self._quiet and (self._live is None or self._verbose):
             self._console.print(line, highlight=False)
@@ -99,7 +129,7 @@ def _panel(progress: Progress) -> Table:
         hierarchy, accuracy = progress.leader
         table.add_row("leading", f"{hierarchy}  {percent(accuracy)} (deepest local head)")
     if progress.time_left_s is not None:
-        table.add_row("time left", f"about {duration(progress.time_left_s)}")
+        table.add_row("time left", f"about {about(progress.time_left_s)}")
     return table
 
 
@@ -111,7 +141,7 @@ def _line(progress: Progress) -> str:
     if shown is not None:
         parts.append(f"{'best' if progress.best else 'leading'} {shown[0]} {percent(shown[1])}")
     if progress.time_left_s is not None:
-        parts.append(f"left {duration(progress.time_left_s)}")
+        parts.append(f"left {about(progress.time_left_s)}")
     return "  ".join(parts)
 
 

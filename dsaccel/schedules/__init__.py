@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from dsaccel.config.section import Section
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import RankedBy, Rung, Safe
+from dsaccel.spec.rung import Epoch, RankedBy, Rung, Safe
 from dsaccel.spec.trie import Node, Trie
 
 if TYPE_CHECKING:
@@ -76,9 +76,10 @@ class Schedule(Section, ABC):
         data: "Batches",
         *,
         start: int,
-    ) -> Iterator[Rung | Safe]:
+    ) -> Iterator[Rung | Safe | Epoch]:
         """Train the networks of a trie, and yield a rung after each step, while one of them lives;
-        between two rungs, `Safe` where learners may be saved.
+        between two rungs, `Safe` where learners may be saved, and `Epoch` where curves may be
+        recorded, unless a step is an epoch.
 
         Args:
             trie: the networks; what retires between two rungs is trained no further.

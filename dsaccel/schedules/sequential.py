@@ -20,7 +20,7 @@ from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.schedules import Asked, Schedule
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import Rung, Safe
+from dsaccel.spec.rung import Epoch, Rung, Safe
 from dsaccel.spec.trie import Node, Trie
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Sequential(Schedule):
         data: "Batches",
         *,
         start: int,
-    ) -> Iterator[Rung | Safe]:
+    ) -> Iterator[Rung | Safe | Epoch]:
         from dsaccel.training.feature_cache import FeatureCache
 
         cache = FeatureCache(
@@ -115,7 +115,7 @@ def sequential(
     cache: "FeatureCache",
     start: int = 0,
     looks_ahead: bool = False,
-) -> Iterator[Rung | Safe]:
+) -> Iterator[Rung | Safe | Epoch]:
     """Every unit learns alone, from the bottom up; a rung after each stage, as long as a network
     lives.
 
@@ -141,11 +141,11 @@ def sequential(
         if not learners:
             return
         while wave := set(_ready(trie.roots, learners, stage)):
-            _train_wave(wave, trie, learners, data, epochs, cache)
+            yield from _train_wave(wave, trie, learners, data, epochs, cache)
             yield Safe()
         if looks_ahead and stage < num_stages:
             wave = set(_ready(trie.roots, learners, stage + 1))
-            _train_wave(wave, trie, learners, data, epochs, cache)
+            yield from _train_wave(wave, trie, learners, data, epochs, cache)
         trained = {node: learners[node].num_frozen for node in trie.nodes()}
         if trained := {node: num for node, num in trained.items() if num}:
             yield Rung(stage, evaluate(trie, learners, data.val_batches(), trained))
@@ -158,8 +158,8 @@ def _train_wave(
     data: "Batches",
     epochs: int,
     cache: "FeatureCache",
-) -> None:
-    """Train the next unit of each of these nodes, and freeze it."""
+) -> Iterator[Epoch]:
+    """Train the next unit of each of these nodes, and freeze it; yields after each epoch."""
     open_nodes = _open(trie, learners)
     cache.retain(open_nodes)
     for epoch in range(1, epochs + 1):
@@ -168,6 +168,7 @@ def _train_wave(
         for batch, (x, y) in enumerate(data.train_batches(epoch)):
             ascent = _Ascent(learners, cache, wave, open_nodes, epoch, batch, y)
             ascent.start(trie.roots, x)
+        yield Epoch(epoch, {node: (learners[node].num_frozen,) for node in wave})
     for node in wave:
         learners[node].freeze()
 

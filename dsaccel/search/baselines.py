@@ -7,6 +7,7 @@ from optuna import Study
 from dsaccel.errors import NoMemoryError
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.heads import write_global
 from dsaccel.study.record import Baseline, StudyRecord
 from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.rows import best_trial
@@ -23,11 +24,11 @@ class Baselines:
     Args:
         study: has, or will have, the accuracies.
         bench: the study's.
-        directory: where training goes on from its checkpoint.
+        directory: where their curves are kept, and training goes on from its checkpoint.
     """
 
     def __init__(self, study: Study, bench: Workbench, directory: StudyDir) -> None:
-        self._study, self._bench = study, bench
+        self._study, self._bench, self._folder = study, bench, directory.heads
         self._checkpoint = directory.baseline_checkpoint
 
     def reached(self, hierarchy: Hierarchy) -> Baseline | None:
@@ -57,15 +58,25 @@ class Baselines:
         training = bench.config.training.model_copy(update={"schedule": "simultaneous"})
         memory.check({hierarchy: plan}, training)
         cohort = memory.cohort(
-            {hierarchy: plan}, training, bench.data, seed=bench.config.seed, device=bench.device
+            {hierarchy: plan},
+            training,
+            bench.data,
+            seed=bench.config.seed,
+            device=bench.device,
+            curves=(hierarchy,),
         )
         fingerprint = study_fingerprint(bench.config, bench.data.fingerprint)
         Checkpoints(self._checkpoint, fingerprint, cohort)
         for rung in cohort.rungs():
             if rung.step == cohort.num_steps:
-                write_baseline(
-                    self._study, plan, rung.objective(hierarchy), cohort.time_s[hierarchy]
-                )
+                points = [point for read in cohort.reads(hierarchy) for point in read.points]
+                reached = {
+                    "val_accuracy": rung.objective(hierarchy),
+                    "num_parameters": plan.num_parameters,
+                    "time_s": cohort.time_s[hierarchy],
+                    **write_global(self._folder, hierarchy, points),
+                }
+                write_baseline(self._study, hierarchy, reached)
                 remove_checkpoint(self._checkpoint)
             yield cohort
 

@@ -14,6 +14,7 @@ from dsaccel.search.baselines import Baselines
 from dsaccel.search.executor import InProcess
 from dsaccel.search.loop import Loop
 from dsaccel.search.progress import Progress, Standing
+from dsaccel.search.workload import Workload
 from dsaccel.spec.costs import COSTS
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
@@ -50,7 +51,7 @@ class Search:
         self.loop = Loop(config, self.space, self.plan, self.ledger)
         self.baselines = Baselines(study, bench, directory)
         self.started = time.perf_counter()
-        self._standing = Standing(self.ledger, config.budget.n_trials)
+        self._standing = Standing(self.ledger, config.budget.n_trials, self._later)
 
     @property
     def num_trained(self) -> int:
@@ -148,7 +149,8 @@ class Search:
                 self.ledger.finish(record, run)
                 remove_checkpoint(self.directory.checkpoint)
             done = done_before + len(record.asked) * run.step / run.num_steps
-            yield self._standing.after("search", run, done)
+            total = max(self.config.budget.n_trials, done_before + len(record.asked))
+            yield self._standing.after("search", run, done, total)
             if run.at_rest and self._time_is_up():
                 run.save(now=True)
                 return
@@ -158,7 +160,11 @@ class Search:
     def _show(self, training: Iterator[Run]) -> Iterator[Progress]:
         """The progress of a baseline."""
         for run in training:
-            yield self._standing.after("baseline", run, self.num_trained)
+            yield self._standing.after("baseline", run, run.step, run.num_steps)
+
+    def _later(self) -> float:
+        """What comes after the search, as so many hierarchies of it."""
+        return Workload.of(self.bench, self.ledger.record()).later
 
     def _measured_costs(self, run: Run, hierarchy: Hierarchy) -> dict[str, float]:
         """What a trial costs, where the study weighs it and it has to be measured."""

@@ -42,6 +42,7 @@ class InProcess:
             device=bench.device,
             harvest=harvest,
             schedule=schedule,
+            curves={*plans, *harvest} if bench.config.runtime.curves else bench.space.references,
             split={"stops": stops, "folder": self.directory.parts},
         )
         fingerprint = study_fingerprint(bench.config, bench.data.fingerprint)

@@ -1,20 +1,25 @@
 """What a search shows of itself after a rung: how far it is, its best, the time it still needs."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.rung import Point
 from dsaccel.study.rows import best_trial
 from dsaccel.study.trials import Ledger
 from dsaccel.training.run import Run
+
+Phase = Literal["search", "baseline"]
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where a search stands after a rung."""
 
-    phase: Literal["search", "baseline"]
+    phase: Phase
     step_name: Literal["epoch", "stage"]
     step: int
     num_steps: int
@@ -29,29 +34,40 @@ class Progress:
     leader: tuple[Hierarchy, float] | None
     """The leading hierarchy of the cohort and its deepest local head's accuracy."""
     time_left_s: float | None
+    """With what follows a search: baseline and confirmation. None: not known (yet), or none."""
+    points: Mapping[Hierarchy, tuple[Point, ...]] = field(default_factory=dict)
+    """Of the curves that are recorded (see `runtime.curves`), since the rung before."""
 
 
 class Standing:
     """Where one run of a search stands."""
 
-    def __init__(self, ledger: Ledger, n_trials: int) -> None:
+    def __init__(self, ledger: Ledger, n_trials: int, later: Callable[[], float]) -> None:
         """
         Args:
             ledger: of the study.
             n_trials: hierarchies to train, over all runs.
+            later: what comes after the search, as so many hierarchies.
         """
         self._ledger = ledger
         self._n_trials = n_trials
-        self._pace: tuple[float, float] | None = None
+        self._count_later = later
+        self._pace: tuple[Phase, float, float] | None = None
         self._read: tuple[int, int, tuple[Hierarchy, float] | None] | None = None
 
-    def after(self, phase: Literal["search", "baseline"], run: Run, done: float) -> Progress:
+    @cached_property
+    def _later(self) -> float:
+        return self._count_later()
+
+    def after(self, phase: Phase, run: Run, done: float, total: float) -> Progress:
         """After the last rung of a run.
 
         Args:
             phase: what is trained.
             run: of its cohort.
-            done: hierarchies trained, parts of them counted too.
+            done: of the phase: hierarchies trained, parts of them counted too; epochs of a
+                baseline.
+            total: how many there will be.
         """
         rung = run.history[-1]
         without_head = [h for h in run.trie.asked if h not in rung.accuracies]
@@ -65,10 +81,11 @@ class Standing:
             run.num_steps,
             (*ranked, *without_head),
             num_trained,
-            self._n_trials,
+            max(self._n_trials, num_trained, 0 if phase == "baseline" else round(total)),
             best,
             (ranked[0], rung.deepest_head(ranked[0])) if ranked else None,
-            self._time_left(done) if phase == "search" else None,
+            self._time_left(phase, done, total),
+            {h: read.points for h, read in rung.read.items() if read.points},
         )
 
     def _read_study(self) -> tuple[int, tuple[Hierarchy, float] | None]:
@@ -83,13 +100,16 @@ class Standing:
             self._read = num_told, len(record.trained), best
         return self._read[1:]
 
-    def _time_left(self, done: float) -> float | None:
-        """From the pace of this run since its first rung; None at that rung, and where training
-        has begun again.
+    def _time_left(self, phase: Phase, done: float, total: float) -> float | None:
+        """From the pace of this phase since its first rung; None at that rung, where training has
+        begun again, and when nothing is left.
+
+        A search includes what follows it: the baseline, and the confirmation that is asked for.
         """
-        if self._pace is None or done <= self._pace[0]:
-            self._pace = done, time.perf_counter()
+        now = time.perf_counter()
+        if self._pace is None or self._pace[0] != phase or done <= self._pace[1]:
+            self._pace = phase, done, now
             return None
-        first, since = self._pace
-        per_trial = (time.perf_counter() - since) / (done - first)
-        return per_trial * max(0.0, self._n_trials - done)
+        _, first, since = self._pace
+        left = total - done + (self._later if phase == "search" else 0.0)
+        return (now - since) / (done - first) * left or None

@@ -8,7 +8,9 @@ from dsaccel.search.pruners import find_pruner
 from dsaccel.search.strategy import check_strategy, resolve_budget
 from dsaccel.space.space import SearchSpace
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.resume import as_recorded, begin_study, check_same, recorded_study
+from dsaccel.study.storage import open_study
 from dsaccel.training.workbench import Workbench
 
 
@@ -26,6 +28,28 @@ def open_search(
         MismatchError: the study exists with settings that would give other results.
         StorageError: the storage cannot be reached, or another process trains in the study.
     """
+    bench, _ = _bench(config, directory, download=download, source=source)
+    return Search(bench, directory, begin_study(directory, bench.config, bench.data))
+
+
+def look_into(
+    config: StudyConfig,
+    directory: StudyDir,
+    *,
+    download: bool = False,
+    source: DataSource | None = None,
+) -> tuple[Workbench, StudyRecord]:
+    """The same, but for reading alone: nothing is written, and a study need not be begun."""
+    bench, is_begun = _bench(config, directory, download=download, source=source)
+    if not is_begun:
+        return bench, StudyRecord(directory.name, (), {})
+    return bench, StudyRecord.read(open_study(directory, bench.config), directory)
+
+
+def _bench(
+    config: StudyConfig, directory: StudyDir, *, download: bool, source: DataSource | None
+) -> tuple[Workbench, bool]:
+    """What a study trains with, and whether it is begun already."""
     recorded = recorded_study(directory, config)
     if recorded is not None:
         config = as_recorded(config, recorded.config)
@@ -33,7 +57,7 @@ def open_search(
     bench = bench.with_config(resolve(bench.config, bench.space, is_new=recorded is None))
     if recorded is not None:
         check_same(directory, recorded, bench.config, bench.data.fingerprint)
-    return Search(bench, directory, begin_study(directory, bench.config, bench.data))
+    return bench, recorded is not None
 
 
 def resolve(config: StudyConfig, space: SearchSpace, *, is_new: bool) -> StudyConfig:

@@ -16,6 +16,7 @@ COSTS = {
     "parameters": Cost("parameters", "num_parameters"),
     "flops": Cost("forward FLOPs an image", "flops"),
     "losses": Cost("local losses", "num_local_losses"),
+    "shallow_scale": Cost("shallow scale", "shallow_scale"),
     "memory": Cost(
         "peak memory of training, bytes",
         "peak_memory_bytes",

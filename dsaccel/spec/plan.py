@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.local import Draw, Head, HeadPlan
+from dsaccel.spec.local import Draw, Head, HeadPlan, LossPlan
 from dsaccel.spec.rung import Exit, num_in_ensemble
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Output:
-    """The output layer at a network's end: a linear classifier under cross-entropy."""
+    """The output layer at a network's end: a linear classifier, as a rule under cross-entropy."""
 
     num_features: int
     num_classes: int
@@ -125,6 +125,8 @@ class Output:
     weight: float = 1.0
     """Factor of its loss."""
     label_smoothing: float = 0.0
+    loss: LossPlan | None = None
+    """In place of the cross-entropy; of logits alone."""
 
     @property
     def num_parameters(self) -> int:

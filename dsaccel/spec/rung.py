@@ -1,10 +1,13 @@
 """A rung: what a schedule has read when every living network has come equally far."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Mapping
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
+
+if TYPE_CHECKING:
+    from dsaccel.spec.trie import Node
 
 Exit = Literal["layer", "head", "ensemble"]
 """Where a network is read: at its output layer, at its last unit's own head, or at the last half of
@@ -33,6 +36,28 @@ class Divergence:
 
 
 @dataclass(frozen=True)
+class Point:
+    """What a unit has reached after an epoch, in evaluation mode: a point of its curves."""
+
+    head: str
+    """The unit's name: `stem`, `s2.1 conv 2`, `output`."""
+    epoch: int
+    """1-based; of the unit itself under the sequential schedule."""
+    learning_rate: float
+    """Throughout this epoch."""
+    train_accuracy: float
+    """0..1, of some training images as they are: as many as there are validation images."""
+    train_loss: float
+    """What the unit learns from, on the same images."""
+    val_accuracy: float
+    val_loss: float
+
+    def values(self) -> tuple[str | float, ...]:
+        """Plain, in the order of the fields."""
+        return astuple(self)
+
+
+@dataclass(frozen=True)
 class Read:
     """What was read of a network: validation accuracies, 0..1."""
 
@@ -42,6 +67,13 @@ class Read:
     """Of each exit that it has so far."""
     objective: float | None = None
     """Of the exit that the study reads; None: it is not trained yet."""
+    points: tuple[Point, ...] = ()
+    """Of its curves since the rung before, if they are recorded."""
+
+    @classmethod
+    def of(cls, heads: Any, exits: Any, objective: Any, points: Any = ()) -> "Read":
+        """Of plain values, as `astuple` gives them."""
+        return cls(tuple(heads), exits, objective, tuple(Point(*values) for values in points))
 
 
 @dataclass(frozen=True)
@@ -71,6 +103,16 @@ class Rung:
     def ranked(self, hierarchy: Hierarchy, by: RankedBy) -> float:
         """What pruning ranks by, as the study asks."""
         return self.read[hierarchy].exits[EXIT_OF[by]]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch between two rungs has passed, and its curves can be recorded."""
+
+    number: int
+    """1-based."""
+    learned: Mapping["Node", Collection[int]]
+    """The nodes of which units (0-based) have learned, and these."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ from dsaccel.spec.plan import Block, Layer, Plan
 
 
 def head_names(plan: Plan) -> tuple[str, ...]:
-    """A name for each head in order of depth: `stem`, `s2.1 conv 2`, `fc 1`, and `output`, last."""
-    named = _named(plan)
-    return (*(name for name, layer in named if layer.head is not None), "output")
+    """A name for each head in order of depth: `stem`, `s2.1 conv 2`, `fc 1`, and `output`, last,
+    where there is one.
+    """
+    names = [name for name, layer in _named(plan) if layer.head is not None]
+    return (*names, *(() if plan.output is None else ("output",)))
 
 
 def layer_names(plan: Plan) -> tuple[str, ...]:

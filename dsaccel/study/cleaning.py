@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dsaccel.study.folder import StudyDir
-from dsaccel.study.heads import heads_path
+from dsaccel.study.heads import global_path, heads_path
 from dsaccel.study.record import StudyRecord
 from dsaccel.training.checkpoint import checkpoint_files
 
@@ -22,6 +22,7 @@ def _unneeded(directory: StudyDir, record: StudyRecord) -> Iterator[Path]:
     if record.baseline is not None:
         yield from (p for p in checkpoint_files(directory.baseline_checkpoint) if p.is_file())
     kept = {heads_path(directory.heads, trial.order) for trial in record.finished}
+    kept |= {global_path(directory.heads, h) for h in record.all_trained_globally}
     yield from (path for path in directory.heads.glob("*.json") if path not in kept)
     unread = (record.confirmation or {}).get("unread", ())
     networks = {directory.confirmation / network["file"] for network in unread}

@@ -126,7 +126,7 @@ def find_study(text: str) -> tuple[str, dict[str, Any]]:
         if not path.is_file():
             raise ConfigError(
                 f"study must be a TOML file, a name in {STUDIES}/ or a study that was run, "
-                f"but got {text!r}; known here: {', '.join(_known_studies()) or 'none'}"
+                f"but got {text!r}; known here: {', '.join(known_studies()) or 'none'}"
             )
     name = path.parent.name if path.name == "study.toml" else path.stem
     tables = read_toml(path)
@@ -158,6 +158,11 @@ def find_space(text: str, folder: Path = Path()) -> dict[str, Any]:
     return tables
 
 
+def has_space(name: str) -> bool:
+    """Whether there is a search space of this name."""
+    return _find_file(SPACES, f"{name}.toml") is not None
+
+
 def _folders(folder: Path) -> list[Path]:
     """Where named files lie: here, in the installed package, in the checkout it runs from."""
     package = Path(str(importlib.resources.files("dsaccel")))
@@ -169,6 +174,7 @@ def _find_file(folder: Path, name: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _known_studies() -> list[str]:
+def known_studies() -> list[str]:
+    """Study files here and those that are shipped, and studies that were run here."""
     files = {path.stem for folder in _folders(STUDIES) for path in folder.glob("*.toml")}
     return sorted(files | {path.parent.name for path in STUDIES.glob("*/study.toml")})

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dsaccel.files import make_folder, write_text
-from dsaccel.spec.rung import Read
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.rung import Point, Read
 
 
 def write_heads(folder: Path, order: tuple[int, int], rungs: Sequence[Read]) -> dict[str, Any]:
@@ -15,16 +16,31 @@ def write_heads(folder: Path, order: tuple[int, int], rungs: Sequence[Read]) -> 
     attributes of it.
     """
     ensembles = [read.exits["ensemble"] for read in rungs]
-    text = json.dumps({"heads": [read.heads for read in rungs], "ensemble": ensembles})
-    make_folder(folder)
-    write_text(heads_path(folder, order), text)
-    return {"heads_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    values: dict[str, Any] = {"heads": [read.heads for read in rungs], "ensemble": ensembles}
+    if points := [point.values() for read in rungs for point in read.points]:
+        values["points"] = points
+    return {"heads_sha256": _write(heads_path(folder, order), values)}
 
 
-def read_heads(folder: Path, order: tuple[int, int], sha256: Any) -> dict[str, list[Any]]:
-    """`heads` (rungs x heads) and `ensemble` (rungs), as far as they are there."""
+def write_global(folder: Path, hierarchy: Hierarchy, points: Sequence[Point]) -> dict[str, Any]:
+    """Keep the curves of a network that back-propagation has trained, likewise."""
+    values = {"points": [point.values() for point in points]}
+    return {"points_sha256": _write(global_path(folder, hierarchy), values)}
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> str:
+    text = json.dumps(values)
+    make_folder(path.parent)
+    write_text(path, text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_heads(path: Path, sha256: Any) -> dict[str, list[Any]]:
+    """`heads` (rungs x heads), `ensemble` (rungs) and `points` of curves, as far as they are there;
+    nothing of a file with another hash.
+    """
     try:
-        text = heads_path(folder, order).read_bytes()
+        text = path.read_bytes()
     except OSError:
         return {}
     if hashlib.sha256(text).hexdigest() != sha256:
@@ -32,6 +48,16 @@ def read_heads(folder: Path, order: tuple[int, int], sha256: Any) -> dict[str, l
     rungs = json.loads(text)
     # of an earlier version, which read no ensembles
     return {"heads": rungs} if isinstance(rungs, list) else rungs
+
+
+def points_of(values: Mapping[str, list[Any]]) -> list[Point]:
+    """The points of curves, if there are some."""
+    return [Point(*point) for point in values.get("points", ())]
+
+
+def global_path(folder: Path, hierarchy: Hierarchy) -> Path:
+    """The file of a network that back-propagation has trained."""
+    return folder / f"global-{hashlib.sha256(str(hierarchy).encode()).hexdigest()[:16]}.json"
 
 
 def heads_path(folder: Path, order: tuple[int, int]) -> Path:

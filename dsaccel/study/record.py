@@ -23,8 +23,9 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.parts import BUILTIN, PartRef, load_class
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import Exit
+from dsaccel.spec.rung import Exit, Point
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.heads import global_path, points_of, read_heads
 from dsaccel.study.trial_record import TrialRecord, finished_in_order, number, written_by_us
 
 SCHEMA = 2
@@ -192,6 +193,21 @@ class StudyRecord:
         every = self.attributes.get("global")
         stored = every.get(str(hierarchy)) if isinstance(every, Mapping) else None
         return _baseline(stored, str(hierarchy)) if isinstance(stored, Mapping) else None
+
+    @property
+    def all_trained_globally(self) -> list[Hierarchy]:
+        """What back-propagation has trained, in the order of training."""
+        every = self.attributes.get("global")
+        return [Hierarchy.parse(text) for text in every] if isinstance(every, Mapping) else []
+
+    def global_points(self, hierarchy: Hierarchy) -> list[Point]:
+        """Of the curves of a network that back-propagation has trained, if they were recorded."""
+        every = self.attributes.get("global")
+        stored = every.get(str(hierarchy)) if isinstance(every, Mapping) else None
+        if self.folder is None or not isinstance(stored, Mapping):
+            return []
+        path = global_path(self.folder, hierarchy)
+        return points_of(read_heads(path, stored.get("points_sha256")))
 
     @property
     def confirmation(self) -> dict[str, Any] | None:

@@ -151,7 +151,7 @@ def _deciding(config: StudyConfig) -> StudyConfig:
     budget = config.budget.model_copy(update={"n_trials": 1, "timeout_s": None, "baseline": True})
     device = config.runtime.device.partition(":")[0]  # which of several GPUs decides nothing
     threads = None if device == "cuda" else config.runtime.threads
-    free = {"memory_mib": None, "device": device, "threads": threads}
+    free = {"memory_mib": None, "curves": False, "device": device, "threads": threads}
     runtime = config.runtime.model_copy(update=free)
     return config.model_copy(
         update={

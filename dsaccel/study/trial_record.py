@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dsaccel.errors import StorageError
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import Divergence, Exit
-from dsaccel.study.heads import read_heads
+from dsaccel.spec.rung import Divergence, Exit, Point
+from dsaccel.study.heads import heads_path, points_of, read_heads
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -124,6 +124,11 @@ class TrialRecord:
         return [number(accuracy) for accuracy in self._heads.get("ensemble", [])]
 
     @property
+    def points(self) -> list[Point]:
+        """Of its curves, if they were recorded, in the order in which its units have learned."""
+        return points_of(self._heads)
+
+    @property
     def exits(self) -> dict[Exit, float | None]:
         """The accuracy of each exit at the last rung; empty if it is not recorded."""
         exits = self._attributes.get("exits") or {}
@@ -133,7 +138,8 @@ class TrialRecord:
     def _heads(self) -> dict[str, list[Any]]:
         if self.folder is None:
             return {}
-        return read_heads(self.folder, self.order, self._attributes.get("heads_sha256"))
+        path = heads_path(self.folder, self.order)
+        return read_heads(path, self._attributes.get("heads_sha256"))
 
     @property
     def head_stages(self) -> tuple[int, ...]:

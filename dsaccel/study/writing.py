@@ -32,11 +32,10 @@ def write_cohort(study: Study, cohort: CohortRecord) -> None:
     study.set_user_attr("cohort", asdict(cohort) | {"asked": list(map(str, cohort.asked))})
 
 
-def write_baseline(study: Study, plan: Plan, accuracy: float, time_s: float) -> None:
+def write_baseline(study: Study, hierarchy: Hierarchy, reached: Mapping[str, Any]) -> None:
     """What back-propagation has reached with a hierarchy."""
-    reached = {"val_accuracy": accuracy, "num_parameters": plan.num_parameters, "time_s": time_s}
     others = study.user_attrs.get("global", {})
-    study.set_user_attr("global", {**others, str(plan.hierarchy): reached})
+    study.set_user_attr("global", {**others, str(hierarchy): reached})
 
 
 def write_winner(study: Study, hierarchy: Hierarchy) -> None:

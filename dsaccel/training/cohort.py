@@ -13,9 +13,10 @@ from dsaccel.config.study import TrainingConfig
 from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Divergence, Rung, Safe
+from dsaccel.spec.rung import Divergence, Epoch, Rung, Safe
 from dsaccel.spec.trie import Node
 from dsaccel.training.blame import blaming
+from dsaccel.training.curves import Recorder
 from dsaccel.training.descent import Batches
 from dsaccel.training.learner import Learner
 from dsaccel.training.run import Run
@@ -37,6 +38,7 @@ class Cohort(Run):
         device: torch.device,
         harvest: Mapping[Hierarchy, Plan] | None = None,
         schedule: "Schedule | None" = None,
+        curves: Collection[Hierarchy] = (),
     ) -> None:
         """
         Args:
@@ -47,10 +49,14 @@ class Cohort(Run):
             device: where the learners are.
             harvest: networks that are read on the way where possible.
             schedule: in place of that of `training`.
+            curves: the networks whose curves are recorded.
         """
         super().__init__(plans, schedule or part_of(training, "schedule"), harvest)
         self.training, self.data = training, data
         self.seed, self.device = seed, device
+        self.curves = curves
+        recorded = {h: plan for h, plan in {**(harvest or {}), **plans}.items() if h in curves}
+        self._recorder = Recorder(self.trie, recorded, data) if recorded else None
         self._learners: dict[Node, Learner] | None = None
         self._states: Mapping[int, Any] = {}
         """Learners' states by node number, in files that are mapped into memory."""
@@ -87,15 +93,15 @@ class Cohort(Run):
     def state_dict(self) -> dict[str, Any]:
         """All that a cohort of the same networks goes on from; plain numbers and tensors."""
         states = {node.number: self._state(node) for node in self.trie.nodes()}
+        points = {} if self._recorder is None else self._recorder.state_dict()
         lost = {str(h): astuple(divergence) for h, divergence in self._lost.items()}
-        return super().state_dict() | {
-            "learners": states,
-            "blocks": str(self.blocks),
-            "lost": lost,
-        }
+        own = {"learners": states, "blocks": str(self.blocks), "points": points, "lost": lost}
+        return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
+        if self._recorder is not None:
+            self._recorder.load_state_dict(state.get("points", {}))
         self._states = state["learners"]
         lost = state["lost"]
         self._lost = {h: Divergence(*lost[str(h)]) for h in self.trie.living if str(h) in lost}
@@ -104,8 +110,22 @@ class Cohort(Run):
     def _train(self) -> Iterator[Rung | Safe]:
         if self.is_over:
             return
+        recorder = self._recorder
         with blaming(self._failed, self.device):
-            yield from self.schedule.rungs(self.trie, self.learners, self.data, start=self.step)
+            learners = self.learners
+            for reached in self.schedule.rungs(self.trie, learners, self.data, start=self.step):
+                if recorder is None:
+                    if not isinstance(reached, Epoch):
+                        yield reached
+                elif isinstance(reached, Epoch):
+                    recorder.look(learners, reached.number, reached.learned)
+                elif isinstance(reached, Rung):
+                    if self.schedule.step_name == "epoch":
+                        every = {node: range(node.segment.num_units) for node in self.trie.nodes()}
+                        recorder.look(learners, reached.step, every)
+                    yield recorder.hand_over(reached)
+                else:
+                    yield reached
 
     def _failed(self, error: Exception) -> Collection[Hierarchy]:
         """The networks that pass through the learner in which an error arose."""

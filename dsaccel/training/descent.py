@@ -114,7 +114,7 @@ def train_batch(
             stack += [(child, features) for child in reversed(node.children)]
 
 
-def _is_right(logits_BK: Tensor, y_B: Tensor) -> Tensor:
+def is_right(logits_BK: Tensor, y_B: Tensor) -> Tensor:
     """Whether each image gets its class, (B,). A network that diverged says none: of what is not a
     number `argmax` is class 0, which may be the most frequent one.
     """
@@ -141,6 +141,6 @@ def _count_correct(
         own = [exact(out).softmax(dim=1) for out in logits[: node.segment.num_read]]
         heads: tuple[Tensor, ...] = (*below, *own)
         ensemble = torch.stack(heads[-num_in_ensemble(len(heads)) :]).mean(dim=0)
-        right = torch.stack([_is_right(out, y).sum() for out in (*logits, ensemble)])
+        right = torch.stack([is_right(out, y).sum() for out in (*logits, ensemble)])
         correct[node] = correct[node] + right if node in correct else right
         stack += [(child, features, heads) for child in reversed(node.children) if child in trained]

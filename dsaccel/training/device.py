@@ -1,9 +1,11 @@
 """Where training runs: the device that is chosen, and this process set up for it."""
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -11,6 +13,7 @@ from dsaccel.config.study import RuntimeConfig
 from dsaccel.errors import ConfigError
 from dsaccel.training.host_memory import keep_freed_memory
 
+_CPUS = Path("/proc/cpuinfo")
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
@@ -77,16 +80,29 @@ def repeat_bits() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def device_note(device: torch.device) -> str | None:
-    """Which device trains, and why no GPU; None where there is none to be told of."""
+def device_words(device: torch.device, threads: int | None = None) -> str:
+    """`cpu (AMD EPYC 7B13, 2 threads)`, `cuda:1 (NVIDIA H100)`."""
     if device.type == "cuda":
-        return f"device: {device} ({torch.cuda.get_device_name(device)})"
-    if not torch.cuda.device_count():
-        return None
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    num = torch.get_num_threads() if threads is None else threads
+    return f"{device} ({_cpu_name()}, {num} {'thread' if num == 1 else 'threads'})"
+
+
+@cache
+def _cpu_name() -> str:
+    lines = _CPUS.read_text().splitlines() if _CPUS.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, None) or platform.processor() or platform.machine()
+
+
+def device_note(device: torch.device, threads: int | None = None) -> str:
+    """Which device trains, and why no GPU."""
+    if device.type == "cuda":
+        return f"device: {device_words(device)}"
     problems = {cuda_problem(index) for index in range(torch.cuda.device_count())} - {None}
     reasons = "; ".join(sorted(map(str, problems)))
     why = f" (a GPU is there, but torch cannot use it: {reasons})" if reasons else ""
-    return f"device: {device}{why}"
+    return f"device: {device_words(device, threads)}{why}"
 
 
 @cache

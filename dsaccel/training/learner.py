@@ -155,6 +155,18 @@ class Learner:
                 logits.append(unit.head.logits(h))
         return x, logits
 
+    @torch.no_grad()
+    def losses(self, x: Tensor, y_B: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """As `evaluate`, with the loss of each unit beside its logits."""
+        skip = None
+        read: list[tuple[Tensor, Tensor]] = []
+        for unit in self.units:
+            with self._autocast():
+                h, passed_on, skip = unit(x, skip, None)
+                read.append((unit.head.logits(h), unit.loss(h, y_B, x)))
+            x = passed_on
+        return x, read
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that training goes on from after a rung; random numbers restart by epoch."""
         return {

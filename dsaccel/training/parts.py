@@ -44,7 +44,7 @@ class SplitCohort(Cohort):
         stops: the rungs after which networks may be retired: no part is trained beyond one before
             all have arrived.
         folder: learners are kept here while others are trained; who makes a cohort empties it.
-        training, data, seed, device, harvest, schedule: as of a cohort.
+        training, data, seed, device, harvest, schedule, curves: as of a cohort.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class SplitCohort(Cohort):
         device: torch.device,
         harvest: Mapping[Hierarchy, Plan] | None = None,
         schedule: "Schedule | None" = None,
+        curves: Collection[Hierarchy] = (),
         fits: Callable[[Sequence[Hierarchy]], bool],
         stops: Collection[int],
         folder: Path,
@@ -69,6 +70,7 @@ class SplitCohort(Cohort):
             device=device,
             harvest=harvest,
             schedule=schedule,
+            curves=curves,
         )
         self._plans = dict(plans)
         self._harvest = dict(harvest or {})
@@ -149,6 +151,7 @@ class SplitCohort(Cohort):
             device=self.device,
             harvest={h: p for h, p in self._harvest.items() if h in self.trie.living},
             schedule=self.schedule,
+            curves=self.curves,
         )
         part.history, part._start = list(self.history), self.step
         if self._states:

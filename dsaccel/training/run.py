@@ -180,7 +180,7 @@ class Run(ABC):
         """Go on where a run of the same networks was saved, before any rung."""
         of_text = {str(h): h for h in self.trie.living}
         for step, texts, seconds in state["history"]:
-            read = {of_text[text]: Read(*values) for text, values in texts.items()}
+            read = {of_text[text]: Read.of(*values) for text, values in texts.items()}
             self._saved.append((Rung(step, read), seconds))
         self._trained_step = self._saved[-1][0].step if self._saved else 0
 

@@ -13,7 +13,8 @@ from dsaccel.nn.initial_weights import Taken, take_weights
 from dsaccel.nn.layers import Unit
 from dsaccel.nn.weights import ImageFacts, read_config, read_facts
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import Exit, Rung
+from dsaccel.spec.rung import Exit, Point, Rung
+from dsaccel.spec.unit_names import head_names
 from dsaccel.training.checkpoint import Checkpoints
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.device import running
@@ -30,6 +31,10 @@ class TrainResult:
     head_accuracies: list[list[float]]
     """Rungs (epochs; stages if sequential) x heads in order of depth, an output layer last; at a
     stage's end the heads trained so far."""
+    head_names: tuple[str, ...]
+    """Of all heads, in that order: `stem`, `s2.1 conv 2`, `output`."""
+    points: tuple[Point, ...]
+    """Of its curves, if `runtime.curves` asks for them."""
     exits: Mapping[Exit, float]
     """Of each exit after the last epoch."""
     num_parameters: int
@@ -62,7 +67,12 @@ class Training:
         """The network with its learners; made when it is first asked for."""
         run, plans = self.run, {self.hierarchy: self.plan}
         return self._memory.cohort(
-            plans, run.training, self.data, seed=run.seed, device=self.device
+            plans,
+            run.training,
+            self.data,
+            seed=run.seed,
+            device=self.device,
+            curves=plans if run.runtime.curves else (),
         )
 
     def begin_with(self, path: Path) -> Taken:
@@ -104,7 +114,7 @@ class Training:
     def _fingerprint(self) -> str:
         """Of what decides the training and is not the network's."""
         run, begun = self.run, self._begun_with
-        runtime = run.runtime.model_copy(update={"memory_mib": None})
+        runtime = run.runtime.model_copy(update={"memory_mib": None, "curves": False})
         return repr((run.data, runtime, self.data.fingerprint, begun and begun.weights))
 
     @property
@@ -136,6 +146,8 @@ class Training:
             self.run.mode,
             self.cohort.history[-1].objective(self.hierarchy),
             self.cohort.head_accuracies(self.hierarchy),
+            head_names(self.plan),
+            tuple(point for read in self.cohort.reads(self.hierarchy) for point in read.points),
             self.cohort.history[-1].read[self.hierarchy].exits,
             self.plan.num_parameters,
             self.cohort.time_s[self.hierarchy],

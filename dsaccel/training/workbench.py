@@ -58,8 +58,7 @@ class Bench(Generic[Config]):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of the device and the images."""
-        note = device_note(self.device)
-        return (*self.data.notes, *([note] if note else []))
+        return (*self.data.notes, device_note(self.device, self.config.runtime.threads))
 
     def plan(self, hierarchy: Hierarchy, mode: Mode = "local") -> Plan:
         """The network of a hierarchy, layer-wise or for back-propagation."""
@@ -89,8 +88,18 @@ class Workbench(Bench[StudyConfig]):
         check_hierarchy(config.family, fewest)
         bench = Bench.load(config, download=download, source=source)
         look_at_test(bench.data)
+        return cls.of(bench)
+
+    @classmethod
+    def of(cls, bench: Bench[StudyConfig]) -> "Workbench":
+        """Look through the space of a study whose images are read.
+
+        Raises:
+            ConfigError: a space that cannot be used.
+        """
+        config = bench.config
         references = [with_own_settings(Hierarchy.parse(t), config) for t in config.references]
-        named = bench.config.model_copy(update={"references": tuple(map(str, references))})
+        named = config.model_copy(update={"references": tuple(map(str, references))})
         memory = training_bytes(config.training)
         space = SearchSpace.planned(config.space, bench.plan, references, memory=memory)
         return cls(named, bench.data, bench.device, bench.planner, space)

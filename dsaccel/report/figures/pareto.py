@@ -54,4 +54,6 @@ def cost_text(cost: Cost, value: float) -> str:
         return f"{value / 2**20:.1f} MiB"
     if cost is COSTS["gap"]:
         return f"{100 * value:.2f} points"
+    if cost is COSTS["shallow_scale"]:
+        return f"{value:.3f}"
     return amount(value)

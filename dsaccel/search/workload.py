@@ -1,0 +1,124 @@
+"""What is left to train of a study, in FLOPs of full trainings: before it trains, and beside it."""
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from dsaccel.config.study import StudyConfig
+from dsaccel.search.loop import Loop
+from dsaccel.search.pruners import find_pruner
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.trie import Trie
+from dsaccel.study.record import CohortRecord, StudyRecord
+from dsaccel.study.trial_record import TrialRecord
+from dsaccel.training.run import Run
+from dsaccel.training.workbench import Workbench
+
+NUM_CONTROLS = 3
+"""Of a confirmation, beside finalists and references."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The trials of a study that is looked at, and not told of anything."""
+
+    record: StudyRecord
+
+    @property
+    def cohort(self) -> CohortRecord:
+        return self.record.cohort
+
+    @property
+    def told(self) -> Sequence[TrialRecord]:
+        return self.record.told
+
+    @property
+    def wanted(self) -> Sequence[Hierarchy]:
+        return ()
+
+    def report(self, step: int, values: object) -> None:
+        raise NotImplementedError("nothing is trained")
+
+    def retire(self, run: Run, pruned: Collection[Hierarchy]) -> None:
+        raise NotImplementedError("nothing is trained")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """FLOPs of the forward passes of one image through all that trains, by what it is for; what is
+    pruned counts as far as it is trained.
+    """
+
+    asked: tuple[Hierarchy, ...]
+    """The next cohort."""
+    num_left: int
+    """Hierarchies left to train."""
+    search: float
+    baseline: float
+    confirmation: float
+
+    @property
+    def total(self) -> float:
+        return self.search + self.baseline + self.confirmation
+
+    @property
+    def later(self) -> float:
+        """What comes after the search, as so many hierarchies of the search."""
+        per_hierarchy = self.search / max(1, self.num_left)
+        return (self.baseline + self.confirmation) / per_hierarchy if per_hierarchy else 0.0
+
+    @classmethod
+    def of(cls, bench: Workbench, record: StudyRecord) -> "Workload":
+        """Of a study as it stands.
+
+        All cohorts are taken to cost what the next one does, and a pruner to stop anyone; where one
+        of Optuna's decides, nobody is taken to be stopped.
+        """
+        config, plan = bench.config, bench.plan
+        loop = Loop(config, bench.space, plan, Known(record))
+        asked = loop.next().asked
+        trained = len(bench.space.distinct(t.hierarchy for t in record.trained))
+        num_left = max(len(asked), config.budget.n_trials - trained) if asked else 0
+        if bench.space.size is not None:
+            num_left = min(num_left, bench.space.size + len(bench.space.references))
+        known = [*asked, *bench.space.references, *(t.hierarchy for t in record.trained)]
+        alone = [sum(segment.flops for segment in plan(h).segments) for h in known[:100]]
+        mean = sum(alone) / max(1, len(alone))
+        cohort = _cohort_flops(loop, bench, asked) if asked else 0.0
+        return cls(
+            asked=tuple(asked),
+            num_left=num_left,
+            search=cohort * num_left / max(1, len(asked)),
+            baseline=mean if config.budget.baseline and record.baseline is None else 0.0,
+            confirmation=mean * _num_confirmed(config),
+        )
+
+
+def _cohort_flops(loop: Loop, bench: Workbench, asked: Sequence[Hierarchy]) -> float:
+    """Of a cohort whose losers at each rung are drawn."""
+    config, schedule = bench.config, loop.schedule
+    pruner, drawn, last = find_pruner(config.pruning), random.Random(0), 0
+    values = {h: drawn.random() for h in asked if h not in bench.space.references}
+    trie, flops = Trie({h: bench.plan(h) for h in asked}), 0.0
+    for step in (*loop.stops, schedule.num_steps(trie.num_stages)):
+        flops += sum(
+            float(
+                node.segment.flops * (schedule.trained(node, step) - schedule.trained(node, last))
+            )
+            for node in trie.nodes()
+        )
+        last, living = step, {h: v for h, v in values.items() if h in trie.living}
+        if step in loop.stops and living and not pruner.sees_all:
+            prefixes = {h: schedule.prefix(h, step) for h in living}
+            trie.retire(set(pruner.losers(step, living, prefixes)))
+    return flops
+
+
+def _num_confirmed(config: StudyConfig) -> int:
+    """Trainings of a confirmation that follows by itself."""
+    confirm = config.confirm
+    if not confirm.enabled:
+        return 0
+    known = confirm.top + max(1, len(config.references))
+    layer_wise = known + NUM_CONTROLS * confirm.controls
+    return confirm.num_seeds * (layer_wise + known) + (confirm.tuning_trials or 1)
