@@ -23,8 +23,8 @@ OPTIONS = {
     "--against --timeout --storage --confirm --no-confirm --study-name",
     "list": "--json",
     "predict": "--top --trust-part --json",
-    "reproduce": "--scale --rows --seeds --protocol --data --data-dir --download --device "
-    "--threads --memory-mib --json --quiet --verbose",
+    "reproduce": "--scale --rows --seeds --hybrids --protocol --data --data-dir --download "
+    "--device --threads --memory-mib --json --quiet --verbose",
     "confirm": "--top --seeds --controls --no-controls --tuning-trials --margin --resolution "
     "--download --trust-part --json --quiet",
     "train": TRAINED + OF_NETWORKS + CURVES + "--study --mode --init --output --force --no-force",

@@ -14,9 +14,10 @@ from dsaccel.config.study import RuntimeConfig
 from dsaccel.data.source import open_source
 from dsaccel.errors import ConfigError
 from dsaccel.paper.compare import Comparison
+from dsaccel.paper.kept import Trained
 from dsaccel.paper.rows import NUM_CLASSES, all_rows, rows_of
 from dsaccel.paper.scale import SCALES, Protocol, Scale, open_sources
-from dsaccel.paper.train import Reproduction, Trained
+from dsaccel.paper.train import Reproduction
 from dsaccel.report.reproduction import Report
 from dsaccel.report.table import Table
 from dsaccel.spec.unit_names import head_names
@@ -221,9 +222,13 @@ def test_the_command_writes_a_page_and_files_and_says_where(monkeypatch):
         assert Path(f"studies/paper-tiny/table5.{suffix}").is_file()
         assert f"studies/paper-tiny/table5.{suffix}" in made.stdout
     assert "width 0.015625, 8x8 pixels, 40 images, 2 epochs" in made.stdout
+    header, line, *_ = Path("studies/paper-tiny/table5.csv").read_text().splitlines()
+    assert header.endswith("accuracy,learning_rate,train_accuracy,train_loss,val_loss")
+    assert all(line.split(","))
     page = Path("studies/paper-tiny/table5.html").read_text()
     assert all(f'id="{name}"' in page for name in ("accuracies", "published", "errors"))
     assert "89.77" in page
+    assert "not testable at this scale" in page
     again = run("table5", *options, "--rows", "ResNet18_r1,ResNet18_r4", "--json")
     summary = json.loads(again.stdout)
     assert [row["model"] for row in summary["rows"]] == ["ResNet18_r1", "ResNet18_r4"]

@@ -21,7 +21,8 @@ def reproduce(
     experiment: Annotated[
         str,
         typer.Argument(
-            metavar="EXPERIMENT", help="table1 to table6, figure1, figure4, figure5, separability."
+            metavar="EXPERIMENT",
+            help="table1 to table6, figure1, figure4, figure5, separability, factors.",
         ),
     ],
     *,
@@ -32,6 +33,14 @@ def reproduce(
         str | None, typer.Option(help="Only these rows, as ResNet18,ResNet18_r4.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Seeds of each network.")] = 3,
+    hybrids: Annotated[
+        bool,
+        typer.Option(
+            "--hybrids",
+            help="separability: also freeze each network after each stage and train the rest anew, "
+            "layer-wise and by back-propagation (deep probes); takes about four times as long.",
+        ),
+    ] = False,
     protocol: Annotated[
         str,
         typer.Option(
@@ -49,10 +58,14 @@ def reproduce(
     """
     if protocol not in ("ours", "paper"):
         raise ConfigError(f"protocol must be ours or paper, but got {protocol!r}")
+    if hybrids and experiment != "separability":
+        raise ConfigError(f"--hybrids must be left out but for separability, not {experiment}")
+    from dsaccel.paper.factors import arms
     from dsaccel.paper.rows import rows_of
     from dsaccel.paper.scale import find_scale, open_sources
 
-    chosen, size = rows_of(experiment, rows.split(",") if rows else ()), find_scale(scale)
+    size, names = find_scale(scale), rows.split(",") if rows else ()
+    chosen = arms(size, names) if experiment == "factors" else rows_of(experiment, names)
     settings = given.settings
     sources = open_sources(
         chosen,
@@ -62,7 +75,7 @@ def reproduce(
         protocol="paper" if protocol == "paper" else "ours",
         download=given.download,
     )
-    _reproduce(experiment, scale, chosen, sources, seeds, given)
+    _reproduce(experiment, scale, chosen, sources, seeds, given, hybrids=hybrids)
 
 
 def _reproduce(
@@ -72,11 +85,14 @@ def _reproduce(
     sources: "Mapping[str, Held]",
     seeds: int,
     given: Given,
+    *,
+    hybrids: bool,
 ) -> None:
     """Train what is missing, and show it."""
     from dsaccel.config.study import RuntimeConfig
     from dsaccel.paper.scale import find_scale
     from dsaccel.paper.train import Reproduction
+    from dsaccel.report.factors import FactorsReport
     from dsaccel.report.reproduction import Report
     from dsaccel.report.separability import SeparabilityReport
     from dsaccel.study.folder import StudyDir
@@ -92,14 +108,17 @@ def _reproduce(
         num_seeds=seeds,
         runtime=runtime,
         measured_epochs=size.measured_epochs if is_layers else (),
+        hybrids=hybrids,
     )
     output = given.output()
     output.run(reproduction.run())
-    report = (
-        SeparabilityReport(scale, reproduction)
-        if is_layers
-        else Report(experiment, scale, reproduction)
-    )
+    report: Report | FactorsReport | SeparabilityReport
+    if experiment == "factors":
+        report = FactorsReport(scale, reproduction)
+    elif is_layers:
+        report = SeparabilityReport(scale, reproduction)
+    else:
+        report = Report(experiment, scale, reproduction)
     files = report.write()
     if output.as_json:
         output.show_json(report.summary() | {"files": files})

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from dsaccel.families import Downsampling, Family, halving
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Block, Layer, Output, Shortcut
 
-WIDTHS = (64, 128, 256, 512)
+STEM_WIDTH = 64
+"""Channels of the stem and of the first stage, at width 1."""
 
 
 class ResNet(Family):
@@ -17,9 +20,12 @@ class ResNet(Family):
     """Channels of a block's end over those of its stage."""
     stem: Literal["cifar", "imagenet"]
     downsampling: Downsampling
+    widening: float = Field(default=2.0, ge=1)
+    """Channels of a stage over those of the stage before; 1: all stages are as wide, and a
+    hierarchy moves the strides alone."""
 
     def begin(self, channels: int, side: int) -> tuple[Block, ...]:
-        stem, kernel, stride = self.scaled(WIDTHS[0]), 3, 1
+        stem, kernel, stride = self.scaled(STEM_WIDTH), 3, 1
         if self.stem == "imagenet":
             kernel, stride, side = 7, 2, _half(side)
         layer = self.conv(channels, stem, side, kernel=kernel, stride=stride)
@@ -32,7 +38,7 @@ class ResNet(Family):
             side = side // 2 if pool else side
         elif (stage, index, self.stem) == (1, 1, "imagenet"):
             pool, side = "overlapping", _half(side)
-        width = self.scaled(WIDTHS[stage - 1])
+        width = self.scaled(round(STEM_WIDTH * self.widening ** (stage - 1)))
         end = self.expansion * width
         layers = self.layers(channels, width, end, side, stride)
         shortcut: Shortcut = "identity" if channels == end and stride == 1 else "projection"

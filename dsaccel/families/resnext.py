@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from dsaccel.families.resnet import WIDTHS, Bottleneck
+from dsaccel.families.resnet import STEM_WIDTH, Bottleneck
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Layer
 
@@ -20,7 +20,7 @@ class ResNeXt50(Bottleneck):
         self, channels: int, width: int, end: int, side: int, stride: int
     ) -> tuple[Layer, ...]:
         out = -(-side // stride)
-        of_group = self.group_width * end // (self.expansion * self.scaled(WIDTHS[0]))
+        of_group = self.group_width * end // (self.expansion * self.scaled(STEM_WIDTH))
         groups = self.scaled(32)
         inner = of_group * groups
         return (

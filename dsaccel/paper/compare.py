@@ -9,8 +9,9 @@ from typing import Any
 from scipy import stats
 
 from dsaccel.families import MODES, Mode
+from dsaccel.paper.kept import Trained
 from dsaccel.paper.rows import Row
-from dsaccel.paper.train import Reproduction, Trained
+from dsaccel.paper.train import Reproduction
 from dsaccel.statistics import Paired, Summary, paired, summarise
 
 
@@ -29,6 +30,12 @@ class RowResult:
         """None: the network is not trained yet."""
         accuracies = self.accuracies(mode)
         return summarise(list(accuracies.values())) if accuracies else None
+
+    @property
+    def gaps(self) -> dict[int, float]:
+        """How far back-propagation leads, by seed."""
+        local, glob = self.accuracies("local"), self.accuracies("global")
+        return {seed: glob[seed] - local[seed] for seed in local if seed in glob}
 
     @property
     def gap(self) -> Paired | None:

@@ -4,9 +4,10 @@ import csv
 import importlib.resources
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from dsaccel.errors import ConfigError
-from dsaccel.families import Mode
+from dsaccel.families import MODES, Mode
 from dsaccel.spec.hierarchy import Hierarchy
 
 TABLES = {
@@ -19,7 +20,11 @@ CURVES = {
 """Figures of test errors over the epochs: the table and the rows that they show."""
 LOOKED_INTO = ("ResNet18", "ResNet18_r1", "ResNet18_r4")
 """The rows of Table V whose layers are measured unless others are named."""
-EXPERIMENTS = (*TABLES, "figure1", *CURVES, "separability")
+EXPERIMENTS = (*TABLES, "figure1", *CURVES, "separability", "factors")
+Way = Literal["local", "global", "supervised"]
+"""How a network is trained: layer-wise, by back-propagation, or by back-propagation with all local
+losses and no cuts (deep supervision)."""
+WAYS: tuple[Way, ...] = ("local", "global", "supervised")
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
@@ -28,7 +33,7 @@ class Row:
     """One row of a table: a network, how it was trained, and what it reached."""
 
     table: str
-    """I to VI."""
+    """I to VI, or `factors`."""
     dataset: str
     """`cifar10` or `cifar100`."""
     model: str
@@ -38,10 +43,15 @@ class Row:
     hierarchy: Hierarchy
     published: dict[Mode, float]
     """Test accuracy (0..1), layer-wise and by back-propagation, of one run each."""
+    network: tuple[tuple[str, Any], ...] = ()
+    """Settings of `[network]` beside those of the scale."""
+    ways: tuple[Way, ...] = MODES
 
     @property
     def family(self) -> str:
         """The family that the network is one of."""
+        if self.table == "factors":
+            return "resnet18"
         base = self.model.split("_")[0].lower()
         return base if base.startswith("resnet") or base == "vgg8b" else "vgg"
 
@@ -55,6 +65,11 @@ class Row:
         """Blocks in the first half of the stages, of which the paper says that they hurt."""
         blocks = self.hierarchy.blocks
         return sum(blocks[: len(blocks) // 2])
+
+    @property
+    def num_deep(self) -> int:
+        """Blocks in the other stages."""
+        return sum(self.hierarchy.blocks) - self.num_shallow
 
 
 def all_rows() -> list[Row]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from dsaccel.config.study import DataConfig, NetworkConfig, RunConfig, RuntimeConfig, TrainingConfig
 from dsaccel.data.images import Images, Split
@@ -34,12 +34,13 @@ class Scale:
 
     def run_config(self, row: Row, seed: int, data: str, runtime: RuntimeConfig) -> RunConfig:
         """The settings that a row is trained with; the recipe is that of the paper's section V."""
+        network: dict[str, Any] = {"width": self.width, "dropout": row.dropout} | dict(row.network)
         return RunConfig(
             family=row.family,
             hierarchy=str(row.hierarchy),
             seed=seed,
             data=self.data_config(data),
-            network=NetworkConfig(width=self.width, dropout=row.dropout),
+            network=NetworkConfig(**network),
             training=TrainingConfig(
                 epochs=self.epochs, batch_size=self.batch_size, learning_rate=row.learning_rate
             ),

@@ -4,29 +4,30 @@ A network that was trained is kept in a file of its own, which is named by all t
 tables that share a network share its training, and what was cut off goes on where it stood.
 """
 
-import hashlib
 import json
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from dsaccel.config.section import Section
 from dsaccel.config.study import RunConfig, RuntimeConfig
 from dsaccel.data.images import fingerprint
 from dsaccel.data.source import DataSource
 from dsaccel.families import MODES, Mode
 from dsaccel.files import make_folder, write_text
 from dsaccel.nn.layers import Unit
-from dsaccel.paper.rows import NUM_CLASSES, Row
+from dsaccel.paper.hybrids import Hybrid, train_hybrids
+from dsaccel.paper.kept import Trained, file_name, hybrids_path, layers_path
+from dsaccel.paper.rows import NUM_CLASSES, WAYS, Row, Way
 from dsaccel.paper.scale import Held, Protocol, Scale
 from dsaccel.paper.separability import Measured, measure
+from dsaccel.paper.supervised import Supervised, joined
 from dsaccel.planner import Planner
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.plan import Plan
 from dsaccel.spec.unit_names import head_names, layer_names
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.lease import folder_lock
@@ -36,36 +37,6 @@ from dsaccel.training.device import resolve_runtime, running
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.workbench import Bench, read_data
 
-LATER = frozenset({"output_loss"})
-"""Settings that came after the first networks were named: at their defaults they change no name. A
-test knows a name, and fails where one is missing here."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a network has reached."""
-
-    heads: list[str]
-    """Their names in order of depth, the output layer's last."""
-    accuracies: list[list[float]]
-    """Epochs x heads, 0..1, on the images that the protocol says."""
-    num_images: int
-    """That an accuracy is of."""
-    time_s: float
-    """Its share of the time that it took to train what it was trained with."""
-    points: Sequence[Sequence[Any]] = ()
-    """Of its curves, as `Point.values`; none: it was trained before they were recorded."""
-
-    @property
-    def accuracy(self) -> float:
-        """Of the output layer after the last epoch."""
-        return self.accuracies[-1][-1]
-
-    @property
-    def errors(self) -> list[float]:
-        """Of the output layer after each epoch."""
-        return [1 - heads[-1] for heads in self.accuracies]
-
 
 @dataclass(frozen=True)
 class Job:
@@ -73,7 +44,7 @@ class Job:
 
     config: RunConfig
     dataset: str
-    mode: Mode
+    mode: Way
     hierarchies: tuple[Hierarchy, ...]
 
 
@@ -84,7 +55,7 @@ class JobProgress:
     number: int
     """Of the job, 1-based."""
     num_jobs: int
-    mode: Mode
+    mode: Way
     seed: int
     epoch: int
     num_epochs: int
@@ -105,6 +76,7 @@ class Reproduction:
         num_seeds: int,
         runtime: RuntimeConfig | None = None,
         measured_epochs: Collection[int] = (),
+        hybrids: bool = False,
     ) -> None:
         """
         Args:
@@ -115,12 +87,14 @@ class Reproduction:
             num_seeds: seeds of each network, 1, 2 and so on.
             runtime: device, threads and memory.
             measured_epochs: after which the layers of every network are measured.
+            hybrids: whether every network is frozen stage by stage, and the rest trained anew.
 
         Raises:
             ConfigError: if the device cannot be used.
         """
         self.rows, self.scale, self.directory = list(rows), scale, directory
         self.seeds, self.measured_epochs = range(1, num_seeds + 1), sorted(measured_epochs)
+        self.has_hybrids = hybrids
         self._sources, self._runtime = sources, resolve_runtime(runtime or RuntimeConfig())
         self._images = {dataset: _fingerprint(source) for dataset, source in sources.items()}
 
@@ -138,9 +112,10 @@ class Reproduction:
         """What is left to train, seed by seed: rows of equal settings share a trie, layer-wise."""
         jobs: list[Job] = []
         for seed in self.seeds:
-            for mode in MODES:
-                left = [row for row in self.rows if not self._is_done(self._file(row, mode, seed))]
-                together = partial(_settings, alone=mode == "global")
+            for mode in WAYS:
+                rows = [row for row in self.rows if mode in row.ways]
+                left = [row for row in rows if not self._is_done(self._file(row, mode, seed))]
+                together = partial(_settings, alone=mode != "local")
                 for _, same in groupby(sorted(left, key=together), together):
                     group = list(same)
                     config, hierarchies = self._config(group[0], seed), (r.hierarchy for r in group)
@@ -163,40 +138,52 @@ class Reproduction:
                     seed, num_epochs = job.config.seed, self.scale.epochs
                     yield JobProgress(number, len(jobs), job.mode, seed, epoch, num_epochs, names)
 
-    def trained(self, row: Row, mode: Mode, seed: int) -> Trained | None:
+    def trained(self, row: Row, mode: Way, seed: int) -> Trained | None:
         """What a row's network has reached; None: it is not trained yet."""
         path = self._file(row, mode, seed)
         return Trained(**json.loads(path.read_text())) if path.is_file() else None
 
     def layer_names(self, row: Row) -> tuple[str, ...]:
         """The names of a network's layers, in order of depth."""
+        return layer_names(self._planner(row)(row.hierarchy))
+
+    def _planner(self, row: Row) -> Planner:
         config, source = self._config(row, self.seeds[0]), self._sources[row.dataset]
         resolved = read_data(config, torch.device("cpu"), source=source).resolved
-        planner = Planner.of(config.model_copy(update={"data": resolved}), NUM_CLASSES[row.dataset])
-        return layer_names(planner(row.hierarchy))
+        return Planner.of(config.model_copy(update={"data": resolved}), NUM_CLASSES[row.dataset])
 
     def measured(self, row: Row, mode: Mode, seed: int) -> dict[int, Measured]:
         """The layers of a row's network, by epoch, as far as they are measured."""
         path = self._file(row, mode, seed)
-        files = {epoch: _layers_path(path, epoch) for epoch in self.measured_epochs}
+        files = {epoch: layers_path(path, epoch) for epoch in self.measured_epochs}
         return {
             epoch: Measured(**json.loads(file.read_text()))
             for epoch, file in files.items()
             if file.is_file()
         }
 
-    def _is_done(self, path: Path) -> bool:
-        """Whether a network is trained, and its layers are measured."""
-        layers = (_layers_path(path, epoch) for epoch in self.measured_epochs)
-        return path.is_file() and all(file.is_file() for file in layers)
+    def hybrids(self, row: Row, mode: Mode, seed: int) -> list[Hybrid]:
+        """What was reached above the prefixes of a row's network; none: it is not trained yet."""
+        path = hybrids_path(self._file(row, mode, seed))
+        return [Hybrid(**each) for each in json.loads(path.read_text())] if path.is_file() else []
 
-    def _file(self, row: Row, mode: Mode, seed: int) -> Path:
+    def flops(self, row: Row) -> int:
+        """Forward FLOPs an image of a row's network."""
+        return self._planner(row)(row.hierarchy, "global").flops
+
+    def _is_done(self, path: Path) -> bool:
+        """Whether a network is trained, its layers are measured and its hybrids trained."""
+        files = [path, *(layers_path(path, epoch) for epoch in self.measured_epochs)]
+        files += [hybrids_path(path)] if self.has_hybrids else []
+        return all(file.is_file() for file in files)
+
+    def _file(self, row: Row, mode: Way, seed: int) -> Path:
         return self._path(self._config(row, seed), row.dataset, mode, row.hierarchy)
 
     def _train(self, job: Job) -> Iterator[tuple[int, Sequence[Hierarchy]]]:
         config = job.config
         bench = Bench.load(config, source=self._sources[job.dataset])
-        plans = {h: bench.plan(h, job.mode) for h in job.hierarchies}
+        plans = {h: _plan(bench, job, h) for h in job.hierarchies}
         memory = bench.memory_limit()
         memory.check(plans, config.training)
         with running(bench.config.runtime):
@@ -207,22 +194,24 @@ class Reproduction:
     ) -> Iterator[tuple[int, Sequence[Hierarchy]]]:
         paths = {h: self._path(job.config, job.dataset, job.mode, h) for h in job.hierarchies}
         make_folder(self.directory.path / "networks")
-        left = {h: bench.plan(h, job.mode) for h, p in paths.items() if not self._is_done(p)}
+        left = {h: _plan(bench, job, h) for h, path in paths.items() if not self._is_done(path)}
         training, data = job.config.training, bench.data
         checkpoint = self.directory.checkpoint
         for part in memory.parts(left, training):
             plans = {h: left[h] for h in part}
-            cohort = memory.cohort(
-                plans, training, data, seed=data.seed, device=bench.device, curves=part
-            )
+            make = Supervised if job.mode == "supervised" else memory.cohort
+            cohort = make(plans, training, data, seed=data.seed, device=bench.device, curves=part)
             Checkpoints(checkpoint, self._images[job.dataset], cohort)
             for rung in cohort.rungs():
                 # at a rung that is yielded again the weights are later ones
                 if rung.step in self.measured_epochs and cohort.at_rest:
                     for h in part:
                         found = measure(units_of(cohort, h), data)
-                        write_text(_layers_path(paths[h], rung.step), json.dumps(asdict(found)))
+                        write_text(layers_path(paths[h], rung.step), json.dumps(asdict(found)))
                 yield rung.step, part
+            if self.has_hybrids:
+                for h in part:
+                    yield from self._train_hybrids(paths[h], bench, units_of(cohort, h), h)
             for h, plan in plans.items():
                 accuracies, names = cohort.head_accuracies(h), list(head_names(plan))
                 points = [point.values() for read in cohort.reads(h) for point in read.points]
@@ -230,17 +219,23 @@ class Reproduction:
                 write_text(paths[h], json.dumps(asdict(trained)) + "\n")
             remove_checkpoint(checkpoint)
 
+    def _train_hybrids(
+        self, path: Path, bench: Bench[RunConfig], units: Sequence[Unit], hierarchy: Hierarchy
+    ) -> Iterator[tuple[int, Sequence[Hierarchy]]]:
+        plans: dict[Mode, Plan] = {mode: bench.plan(hierarchy, mode) for mode in MODES}
+        training, data = bench.config.training, bench.data
+        found = yield from train_hybrids(
+            units, plans, training, data, seed=data.seed, device=bench.device
+        )
+        write_text(hybrids_path(path), json.dumps([asdict(each) for each in found]) + "\n")
+
     def _config(self, row: Row, seed: int) -> RunConfig:
         return self.scale.run_config(row, seed, self._sources[row.dataset].name, self._runtime)
 
-    def _path(self, config: RunConfig, dataset: str, mode: Mode, hierarchy: Hierarchy) -> Path:
+    def _path(self, config: RunConfig, dataset: str, mode: Way, hierarchy: Hierarchy) -> Path:
         """The file of a network: equal for rows that train the same one."""
         images = self.protocol, self._images[dataset]
-        others = map(repr, (config.data.train_images, *images, config.runtime.threads))
-        decides = ", ".join((_told(config.network), _told(config.training.deciding), *others))
-        key = hashlib.sha256(f"({decides})".encode()).hexdigest()[:12]
-        name = f"{config.family}-{hierarchy}-{mode}-seed{config.seed}-{key}.json"
-        return self.directory.path / "networks" / name
+        return self.directory.path / "networks" / file_name(config, hierarchy, mode, images)
 
 
 def units_of(cohort: Cohort, hierarchy: Hierarchy) -> list[Unit]:
@@ -249,20 +244,10 @@ def units_of(cohort: Cohort, hierarchy: Hierarchy) -> list[Unit]:
     return [unit for node in path for unit in cohort.learners[node].units]
 
 
-def _told(section: Section) -> str:
-    """The settings of a section; those of `LATER` are told where they are set."""
-    fields = type(section).model_fields
-    told = (
-        f"{name}={value!r}"
-        for name, value in section
-        if name not in LATER or value != fields[name].default
-    )
-    return f"{type(section).__name__}({', '.join(told)})"
-
-
-def _layers_path(path: Path, epoch: int) -> Path:
-    """Beside a network's file: what was measured of its layers after an epoch."""
-    return path.with_name(f"{path.stem}-epoch{epoch}.layers")
+def _plan(bench: Bench[RunConfig], job: Job, hierarchy: Hierarchy) -> Plan:
+    if job.mode == "supervised":
+        return joined(bench.plan(hierarchy))
+    return bench.plan(hierarchy, job.mode)
 
 
 def _fingerprint(source: DataSource) -> str:
@@ -274,4 +259,5 @@ def _fingerprint(source: DataSource) -> str:
 def _settings(row: Row, *, alone: bool) -> tuple[object, ...]:
     """Equal for rows that are trained together."""
     own = (row.hierarchy.blocks,) if alone else ()
-    return (row.dataset, row.family, row.learning_rate, row.dropout, *own)
+    network = repr(row.network)
+    return (row.dataset, row.family, row.learning_rate, row.dropout, network, *own)

@@ -6,9 +6,11 @@ from typing import Any
 
 from dsaccel.families import MODES
 from dsaccel.files import make_folder, write_csv, write_text
+from dsaccel.paper.claims import PLATEAU, claims_of
 from dsaccel.paper.compare import Comparison, RankAgreement, RowResult
 from dsaccel.paper.rows import CURVES, TABLES
 from dsaccel.paper.train import Reproduction
+from dsaccel.report.effects import effect_record, effects_table, reasons
 from dsaccel.report.figures.reproduction import accuracy_figure, error_figure, published_figure
 from dsaccel.report.page import Section, write_page
 from dsaccel.report.table import Table
@@ -29,6 +31,12 @@ HEADINGS = (
     *("network", "hierarchy", "layer-wise, paper", "here", "difference"),
     *("global, paper", "here", "difference", "gap, paper", "here"),
 )
+PLATEAU_RULE = (
+    "in the epochs before the first decay of the learning rate, the mean of the last quarter is no "
+    f"more than {100 * PLATEAU:g} point above that of the quarter before"
+)
+RECORDED = ("learning_rate", "train_accuracy", "train_loss", "val_loss")
+"""Columns of the curves that networks of earlier versions have not."""
 CAPTION = "accuracies in %, differences in points; gap: back-propagation less layer-wise"
 
 
@@ -45,6 +53,7 @@ class Report:
         self._experiment, self._reproduction = experiment, reproduction
         self.title = f"{TITLES[experiment]} at scale {scale}: {reproduction.scale}"
         self.comparison = Comparison.of(reproduction)
+        self.claims = claims_of(self.comparison)
 
     @property
     def about(self) -> str:
@@ -80,6 +89,7 @@ class Report:
             "seeds": list(reproduction.seeds),
             "rows": [_record(result) for result in self.comparison.results],
             "rank_agreement": [asdict(each) for each in self.comparison.rank_agreements],
+            "claims": [effect_record(effect) for effect in self.claims],
         }
 
     def write(self) -> dict[str, str]:
@@ -92,6 +102,12 @@ class Report:
         sections = [
             Section(table=self.table()),
             Section("Agreement with the paper's order", lines=self.sentences()),
+            Section(
+                "The paper's claims",
+                f"Tested only where accuracies have stopped to rise: {PLATEAU_RULE}.",
+                lines=reasons(self.claims),
+                table=effects_table(self.claims),
+            ),
             *self._figures(),
         ]
         write_page(page, self.title, sections, about=self.about)
@@ -171,22 +187,18 @@ def _record(result: RowResult) -> dict[str, Any]:
 
 
 def _curve_rows(result: RowResult) -> list[dict[str, Any]]:
-    """A line for each network, seed, epoch and head."""
+    """A line for each network, seed, epoch and head; what was not recorded is empty."""
     row = result.row
-    return [
-        {
-            "table": row.table,
-            "dataset": row.dataset,
-            "model": row.model,
-            "hierarchy": str(row.hierarchy),
-            "mode": mode,
-            "seed": seed,
-            "epoch": epoch,
-            "head": head,
-            "accuracy": accuracy,
-        }
-        for mode in MODES
-        for seed, trained in result.by_seed[mode].items()
-        for epoch, accuracies in enumerate(trained.accuracies, 1)
-        for head, accuracy in zip(trained.heads, accuracies, strict=True)
-    ]
+    own = {"table": row.table, "dataset": row.dataset, "model": row.model}
+    own["hierarchy"] = str(row.hierarchy)
+    lines: list[dict[str, Any]] = []
+    for mode in MODES:
+        for seed, trained in result.by_seed[mode].items():
+            points = {(point.head, point.epoch): asdict(point) for point in trained.curve}
+            for epoch, accuracies in enumerate(trained.accuracies, 1):
+                for head, accuracy in zip(trained.heads, accuracies, strict=True):
+                    known = points.get((head, epoch), {})
+                    line = {"mode": mode, "seed": seed, "epoch": epoch, "head": head}
+                    line |= {"accuracy": accuracy, **{name: known.get(name) for name in RECORDED}}
+                    lines.append(own | line)
+    return lines

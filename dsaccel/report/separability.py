@@ -6,10 +6,19 @@ from typing import Any
 
 from dsaccel.families import MODES
 from dsaccel.files import make_folder, write_csv, write_text
-from dsaccel.paper.layers import LayersOfRow, layers_of
+from dsaccel.paper.effects import Effect
+from dsaccel.paper.layers import (
+    HybridsOfRow,
+    LayersOfRow,
+    hybrids_of,
+    layers_of,
+    shallow_effect,
+)
 from dsaccel.paper.separability import DIMENSION, NUM_PROBED
 from dsaccel.paper.train import Reproduction
+from dsaccel.report.effects import effect_record
 from dsaccel.report.figures.separability import probe_figure, scatter_figure, time_figure
+from dsaccel.report.hybrids import hybrid_record, hybrid_section, hybrid_sentence
 from dsaccel.report.page import Section, write_page
 from dsaccel.report.reproduction import SPLITS, in_hundreds
 from dsaccel.report.table import Table
@@ -29,6 +38,8 @@ class SeparabilityReport:
     def __init__(self, scale: str, reproduction: Reproduction) -> None:
         self._reproduction = reproduction
         self.rows = layers_of(reproduction)
+        self.hybrids = hybrids_of(reproduction) if reproduction.has_hybrids else []
+        self.shallow = shallow_effect(self.rows)
         self.title = f"Separability at scale {scale}: {reproduction.scale}"
 
     @property
@@ -56,7 +67,12 @@ class SeparabilityReport:
 
     def sentences(self) -> list[str]:
         """Where layer-wise training is ahead, and where it falls behind."""
-        return [_sentence(row) for row in self.rows]
+        effects = [] if self.shallow is None else [_shallow_sentence(self.shallow)]
+        deep = [hybrid_sentence(row, self._linear(row)) for row in self.hybrids]
+        return [*map(_sentence, self.rows), *effects, *deep]
+
+    def _linear(self, hybrids: HybridsOfRow) -> LayersOfRow | None:
+        return next((row for row in self.rows if row.row.model == hybrids.row.model), None)
 
     def summary(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -67,6 +83,8 @@ class SeparabilityReport:
             "data": self._reproduction.data_names,
             "seeds": list(self._reproduction.seeds),
             "rows": [_record(row) for row in self.rows],
+            "shallow": self.shallow and effect_record(self.shallow),
+            "hybrids": [hybrid_record(row) for row in self.hybrids],
             "sentences": self.sentences(),
         }
 
@@ -103,6 +121,7 @@ class SeparabilityReport:
                 choices=choices,
             ),
         ]
+        sections += [hybrid_section(self.hybrids)] if self.hybrids else []
         write_page(page, self.title, sections, about=self.about)
         write_text(as_json, json.dumps(self.summary(), indent=1) + "\n")
         write_csv(as_csv, [line for row in self.rows for line in _lines(row)])
@@ -140,6 +159,23 @@ def _sentence(row: LayersOfRow) -> str:
         f"{name}: layer-wise probes lead back-propagation's by {100 * first.mean:+.2f} points at "
         f"the first layer and {100 * last.mean:+.2f} at the last (mean of {last.n}); they stay "
         f"behind {where}"
+    )
+
+
+def _shallow_sentence(effect: Effect) -> str:
+    measured = effect.measured
+    assert measured is not None
+    ends = "one seed has no interval"
+    if measured.low is not None and measured.high is not None:
+        ends = f"95 % interval {100 * measured.low:+.2f} to {100 * measured.high:+.2f}"
+    said = {
+        "holds": "the gap grows with the shallow layers",
+        "is contradicted": "the gap shrinks with the shallow layers",
+    }
+    return (
+        f"At matched depth each shallow layer below adds {100 * measured.mean:+.2f} points to the "
+        f"lead of back-propagation's probe ({ends}, n = {measured.n}): "
+        f"{said.get(effect.verdict, 'whether the gap grows with them is open')}"
     )
 
 

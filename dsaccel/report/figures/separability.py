@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from dsaccel.families import Mode
-from dsaccel.paper.layers import LayersOfRow, What
+from dsaccel.paper.layers import HybridsOfRow, LayersOfRow, What
 from dsaccel.report.figures.style import (
     BLUE,
     PERCENT,
@@ -60,6 +60,29 @@ def time_figure(rows: Sequence[LayersOfRow]) -> go.Figure:
         xaxis2={"domain": [0.51, 1], "title": {"text": titles[1]}, "tickangle": -60},
     )
     figure.update_layout(coloraxis_colorbar_tickformat=".0%")
+    return figure
+
+
+def hybrid_figure(rows: Sequence[HybridsOfRow]) -> go.Figure:
+    """Accuracy above each frozen prefix, by how prefix (colour) and rest (line) were trained."""
+    figure = blank_figure("frozen after stage", "accuracy", height=420)
+    figure.update_yaxes(**PERCENT)
+    figure.update_xaxes(dtick=1)
+    for number, row in enumerate(rows):
+        stages = list(range(1, row.num_stages + 1))
+        for prefix, (prefix_name, color, _) in STYLES.items():
+            for rest, (rest_name, _, dash) in STYLES.items():
+                found = [row.summary(prefix, rest, stage) for stage in stages]
+                figure.add_scatter(
+                    x=stages,
+                    y=[summary.mean for summary in found],
+                    error_y={"type": "data", "array": [summary.std or 0 for summary in found]},
+                    mode="lines+markers",
+                    name=f"{prefix_name}, then {rest_name}",
+                    line={"color": color, "dash": dash},
+                    meta=number,
+                    visible=number == 0,
+                )
     return figure
 
 
