@@ -108,11 +108,16 @@ def _train(training: "Training", output: Output, checkpoint: Path | None) -> Non
     run = training.run
     for note in training.notes:
         output.say(note)
-    for rung in training.rungs(checkpoint):
-        accuracies = rung.accuracies[training.hierarchy]
-        heads = accuracies if output.verbose else accuracies[-1:]
-        step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
-        output.say(f"{step}  {'  '.join(map(percent, heads))}")
+    try:
+        for rung in training.rungs(checkpoint):
+            accuracies = rung.accuracies[training.hierarchy]
+            heads = accuracies if output.verbose else accuracies[-1:]
+            step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
+            output.say(f"{step}  {'  '.join(map(percent, heads))}")
+    except KeyboardInterrupt:
+        if checkpoint is None:
+            output.say("without --output nothing is kept: the same command begins anew")
+        raise
 
 
 def _save(training: "Training", result: dict[str, Any], path: Path) -> None:
