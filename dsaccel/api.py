@@ -206,6 +206,7 @@ class Study(StoredStudy):
         callbacks: Sequence[Callback] = (),
         resolution: float = RESOLUTION,
         command: str | None = None,
+        runtime: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Generator[ConfirmProgress]:
         """Train the best again with fresh seeds, decide on validation, and read the test split once
@@ -215,6 +216,7 @@ class Study(StoredStudy):
             callbacks: each is called with what is yielded.
             resolution: say how many seeds a difference of this size (0..1) would need.
             command: who asks, for the record of the test readings.
+            runtime: settings of `[runtime]`, in place of the study's: `{"workers": 2}`.
             settings: of `[confirm]`, in place of the study's: `num_seeds=5, top=3`.
 
         Raises:
@@ -225,12 +227,13 @@ class Study(StoredStudy):
         quiet_optuna()
         tables = self.config.model_dump(mode="json", exclude_none=True)
         tables["confirm"] |= {key: value for key, value in settings.items() if value is not None}
-        asked = parse_config(StudyConfig, tables, "confirm").confirm
+        tables["runtime"] |= runtime or {}
+        asked = parse_config(StudyConfig, tables, "confirm")
         self.confirmer = confirmer = Confirm(
-            self.config,
+            self.config.model_copy(update={"runtime": asked.runtime}),
             self._directory,
             self.optuna,
-            asked,
+            asked.confirm,
             command=command or "dsaccel.Study.confirm",
             download=self._download,
             source=self._data,

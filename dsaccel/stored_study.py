@@ -10,10 +10,10 @@ from optuna import Study as OptunaStudy
 from dsaccel.config.study import RunConfig, StudyConfig
 from dsaccel.config.toml import write_toml
 from dsaccel.confirm.result import Confirmation, read_confirmation
-from dsaccel.errors import ConfigError
+from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.families import check_hierarchy
 from dsaccel.imports import trust
-from dsaccel.nn.network import Network, drawn_network
+from dsaccel.nn.network import Network, drawn_network, load_network
 from dsaccel.parts import load_part
 from dsaccel.report.study_page import write_report
 from dsaccel.search.outcome import missing_winner
@@ -21,6 +21,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.curves import CurvePoint, read_curves
 from dsaccel.study.export import run_config, trial_config
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.kept import kept_path
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import Row, best_row, best_trial, find_trial, read_rows
 from dsaccel.study.storage import open_study
@@ -147,7 +148,7 @@ class StoredStudy:
         else:
             trial = find_trial(self.record, Hierarchy.parse(hierarchy))
         if trial is not None:
-            return trial_config(self.config, self.name, trial)
+            return trial_config(self.config, self.record, trial)
         check_hierarchy(self.config.family, Hierarchy.parse(str(hierarchy)))
         return run_config(self.config, str(hierarchy), None)
 
@@ -168,6 +169,22 @@ class StoredStudy:
         run = self.run_config(hierarchy)
         write_toml(target, run)
         return run
+
+    def trained_network(self, hierarchy: str | None = None) -> Network:
+        """The network of a hierarchy with the weights that the study has kept; None: of the best.
+
+        Raises:
+            NoResultError: if it has kept none of it.
+        """
+        rows = [row for row in self.trials() if hierarchy in (None, row.hierarchy)]
+        path = kept_path(self._directory, rows[0].trial) if rows else None
+        if path is None or not path.is_file():
+            raise NoResultError(
+                f"the weights of {hierarchy or 'the best hierarchy'} must have been kept in "
+                f"{self._directory.weights}, but were not: a search keeps those of the best "
+                "runtime.keep (--keep) hierarchies; others are trained again by dsaccel train"
+            )
+        return load_network(path)
 
     def network(self, hierarchy: str | None = None) -> Network:
         """The network of a hierarchy with drawn weights, in training mode; None: of the best.

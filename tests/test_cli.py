@@ -61,14 +61,17 @@ def test_search_json_is_one_object_on_stdout():
     summary = json.loads(result.stdout)
     assert set(summary) == {
         *("study", "storage", "num_trained", "num_pruned", "num_harvested", "blocks_trained"),
-        *("blocks_separate", "time_s", "best", "baseline", "files"),
+        *("blocks_separate", "time_s", "best", "baseline", "trials", "environment", "files"),
     }
+    best = next(trial for trial in summary["trials"] if trial["feasible"])
+    assert best["val_accuracy"] == summary["best"]["val_accuracy"]
     assert summary["num_trained"] == 3
     assert summary["storage"] == "sqlite:///studies/tiny/study.db"
     assert set(summary["best"]) == {"hierarchy", "val_accuracy", "exits", "num_parameters"}
     assert set(summary["baseline"]) == {"hierarchy", "val_accuracy"}
     assert all(Path(path).is_file() for path in summary["files"].values())
-    assert set(summary["files"]) - {"harvest"} == {"study", "best", "report", "config"}
+    always = {"study", "best", "weights", "baseline", "report", "config"}
+    assert set(summary["files"]) - {"harvest"} == always
     assert ("harvest" in summary["files"]) == Path("studies/tiny/harvest.csv").is_file()
     assert "feasible hierarchies are trained" not in result.stderr
 
@@ -127,7 +130,7 @@ def test_an_exported_config_and_the_study_train_to_the_trials_accuracy():
         assert trained["num_parameters"] == best["num_parameters"]
         assert set(trained) == {
             *("hierarchy", "mode", "val_accuracy", "head_accuracies", "num_parameters"),
-            *("exits", "time_s", "peak_memory_bytes"),
+            *("exits", "time_s", "peak_memory_bytes", "head_names", "points"),
         }
         assert trained["peak_memory_bytes"] > 2**20
     other = json.loads(run("train", "best.toml", "--mode", "global", "--json").stdout)

@@ -12,6 +12,10 @@ TRAINED = (
     "--seed --set --trust-part --json --quiet --verbose "
 )
 CURVES = "--curves --no-curves "
+WORKERS = (
+    "--workers --devices --cluster --scratch --cluster-insecure --no-cluster-insecure --tls-ca "
+    "--tls-cert --tls-key "
+)
 OF_NETWORKS = (
     "--family --batch-size --learning-rate --granularity --loss --dropout --precision --exit "
 )
@@ -19,13 +23,15 @@ OPTIONS = {
     "search": TRAINED
     + OF_NETWORKS
     + CURVES
+    + WORKERS
     + "--space --n-trials --strategy --cohort-size --pruning "
     "--against --timeout --storage --confirm --no-confirm --study-name",
     "list": "--json",
     "predict": "--top --trust-part --json",
     "reproduce": "--scale --rows --seeds --hybrids --protocol --data --data-dir --download "
     "--device --threads --memory-mib --json --quiet --verbose",
-    "confirm": "--top --seeds --controls --no-controls --tuning-trials --margin --resolution "
+    "confirm": WORKERS
+    + "--top --seeds --controls --no-controls --tuning-trials --margin --resolution "
     "--download --trust-part --json --quiet",
     "train": TRAINED + OF_NETWORKS + CURVES + "--study --mode --init --output --force --no-force",
     "evaluate": "--split --data --data-dir --download --device --threads --trust-part --json",
@@ -35,7 +41,7 @@ OPTIONS = {
     "report": "--output --figure",
     "curves": "--output",
     "pareto": "--against --output --json",
-    "calibrate": TRAINED + "--seeds --n-trials --output",
+    "calibrate": TRAINED + WORKERS + "--seeds --n-trials --output",
     "variance": "--prefix-stages --resolution --trust-part --json",
     "landscape": "--trust-part --output",
     "clean": "",

@@ -140,14 +140,14 @@ def test_the_objective_is_the_last_epochs_accuracy_not_the_best(monkeypatch):
 
 def test_an_exported_pruned_trial_says_how_far_it_was_trained(finished):
     (pruned, *_) = [t for t in finished.study.trials if t.state == TrialState.PRUNED]
-    result = trial_config(finished.config, "x", TrialRecord(pruned)).result
+    result = trial_config(finished.config, finished.ledger.record(), TrialRecord(pruned)).result
     assert result is not None
     assert "val_accuracy" not in result
     assert result["pruned_after"] == "epoch 3"
     assert result["accuracy_then"] == pruned.intermediate_values[3]
     complete = best_trial(finished.ledger.record())
     assert complete is not None
-    result = trial_config(finished.config, "x", complete).result
+    result = trial_config(finished.config, finished.ledger.record(), complete).result
     assert result is not None
     assert result["val_accuracy"] == complete.value
     assert "pruned_after" not in result

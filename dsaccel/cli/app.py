@@ -12,6 +12,7 @@ from dsaccel.cli.calibrate import calibrate
 from dsaccel.cli.clean import clean
 from dsaccel.cli.confirm import confirm
 from dsaccel.cli.curves import curves
+from dsaccel.cli.dashboard import dashboard
 from dsaccel.cli.describe import describe
 from dsaccel.cli.ending import guarded
 from dsaccel.cli.evaluate import evaluate
@@ -39,6 +40,7 @@ COMMANDS = (
     describe,
     export,
     report,
+    dashboard,
     curves,
     pareto,
     calibrate,

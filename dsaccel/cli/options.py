@@ -8,6 +8,7 @@ config takes long to import.
 import functools
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -18,6 +19,8 @@ from dsaccel.cli.output import Output
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
+
+    from dsaccel.report.logs import Log
 
 
 def study_names(incomplete: str) -> list[str]:
@@ -46,6 +49,12 @@ NAMES = {
 }
 """Options that are not called as the last word of their key."""
 
+WORKERS = (
+    *("runtime.workers", "runtime.devices", "runtime.cluster", "runtime.scratch"),
+    *("runtime.cluster_insecure", "runtime.tls_ca", "runtime.tls_cert", "runtime.tls_key"),
+)
+"""Who trains."""
+
 SHARED = {
     "--set": Annotated[
         list[str] | None,
@@ -71,6 +80,21 @@ SHARED = {
 """Options that are no settings."""
 
 
+LOG = "Log there: CSV and TensorBoard events by unit, JSON lines; records curves of all networks."
+
+
+@contextmanager
+def logged(folder: Path | None) -> "Iterator[tuple[Log, ...]]":
+    """What is called at each rung: a log, if a folder is given."""
+    if folder is None:
+        yield ()
+        return
+    from dsaccel.report.logs import Log
+
+    with Log(folder) as log:
+        yield (log,)
+
+
 @dataclass(frozen=True)
 class Given:
     """What was given of the options that a command takes."""
@@ -89,6 +113,11 @@ class Given:
         from dsaccel.config.toml import parse_override
 
         return self.settings | dict(map(parse_override, self.changes))
+
+    def section(self, name: str) -> dict[str, Any]:
+        """The settings of a section that were given as options."""
+        keys = (key.partition(".") for key in self.settings)
+        return {key: self.settings[f"{name}.{key}"] for of, _, key in keys if of == name}
 
     def apply(self, tables: dict[str, Any]) -> None:
         """Override a study's tables, in place."""

@@ -53,6 +53,7 @@ class Output:
         logger, remarks = logging.getLogger("dsaccel"), logging.Handler()
         remarks.emit = lambda record: self.say(record.getMessage())
         logger.addHandler(remarks)
+        level = logger.level
         logger.setLevel(logging.WARNING if self.quiet else logging.INFO)
         view = ProgressView(self.progress, quiet=self.quiet, verbose=self.verbose)
         try:
@@ -61,6 +62,7 @@ class Output:
                     view.update(step)
         finally:
             logger.removeHandler(remarks)
+            logger.setLevel(level)
 
     def say(self, text: str) -> None:
         """A line about what is going on, unless only the result is wanted."""

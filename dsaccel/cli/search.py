@@ -1,12 +1,13 @@
 """`dsaccel search`: run or continue a study."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dsaccel.cli.confirm import show_confirmation
 from dsaccel.cli.new import study_of_images
-from dsaccel.cli.options import Given, OptionalStudyName, takes
+from dsaccel.cli.options import LOG, WORKERS, Given, OptionalStudyName, logged, takes
 from dsaccel.cli.output import Output
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     *("training.learning_rate", "training.schedule", "network.granularity", "network.loss"),
     "network.output",
     *("network.width", "network.dropout", "runtime.device", "training.precision"),
-    *("runtime.threads", "runtime.curves", "seed", "storage", "confirm.enabled"),
+    *("runtime.threads", "runtime.curves", "runtime.keep", "seed", "storage", "confirm.enabled"),
+    *WORKERS,
     *("--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )
 def search(
@@ -32,6 +34,7 @@ def search(
         bool,
         typer.Option("--dry-run", help="Say what would be trained, time and memory; no more."),
     ] = False,
+    log: Annotated[Path | None, typer.Option(metavar="DIR", help=LOG)] = None,
     given: Given,
 ) -> None:
     """Search the best hierarchy; run again to continue.
@@ -50,13 +53,15 @@ def search(
         study_name, source = study_of_images(*names, output, dry_run=dry_run)
         space = None
     folder = None if study_name is None else StudyDir(study_name).path
+    settings = given.values() | ({"runtime.curves": True} if log else {})
     searched = Study.open(
-        source, folder=folder, space=space, settings=given.values(), download=given.download
+        source, folder=folder, space=space, settings=settings, download=given.download
     )
     if dry_run:
         _show_forecast(searched, output)
         return
-    output.run(searched.search())
+    with logged(log) as callbacks:
+        output.run(searched.search(callbacks=callbacks))
     (_show_json if given.as_json else _show)(searched, output)
     searched.check_winner()
 
@@ -97,7 +102,6 @@ def _show(study: "Study", output: Output) -> None:
     from dsaccel.report.results import result_files
     from dsaccel.report.study_table import headline, trials_table
     from dsaccel.report.verdict import RESOLUTION
-    from dsaccel.study.urls import redact
 
     output.show(trials_table(study.record), headline(study.record))
     against = study.config.budget.against
@@ -105,6 +109,6 @@ def _show(study: "Study", output: Output) -> None:
         cost = find_cost(against)
         output.show(front_table(pareto_points(study.record, cost), cost))
     files = result_files(study.engine.directory)
-    output.show_files(files | {"dashboard": f"optuna-dashboard {redact(study.engine.url)}"})
+    output.show_files(files | {"dashboard": f"dsaccel dashboard {study.name}"})
     if study.confirmer is not None:
         show_confirmation(study.confirmer, output, RESOLUTION)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dsaccel.cli.options import Given, takes
+from dsaccel.cli.options import LOG, Given, logged, takes
 from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from dsaccel.config.study import RunConfig, StudyConfig
+    from dsaccel.report.logs import Log
+    from dsaccel.spec.rung import Rung
     from dsaccel.training.train import Training
 
 
@@ -47,6 +49,7 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Write the weights: .safetensors.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Write over an existing file.")] = False,
+    log: Annotated[Path | None, typer.Option(metavar="DIR", help=LOG)] = None,
     given: Given,
 ) -> None:
     """Train one hierarchy; with --study exactly as its search did.
@@ -54,6 +57,8 @@ def train(
     With --init it begins with trained weights, whatever the search began with.
     """
     run = _run_config(target, study, given)
+    if log is not None:
+        run = run.model_copy(update={"runtime": run.runtime.model_copy(update={"curves": True})})
     recorded = run.result or {}
     if init is None and "init" in recorded:
         raise ConfigError(
@@ -73,7 +78,8 @@ def train(
         check_writable(output, 4 * training.plan.num_parameters)  # fp32
     begun = {} if init is None else _begin(training, init, recorded, shown)
     checkpoint = output and output.with_suffix(".checkpoint.pt")
-    _train(training, shown, checkpoint)
+    with logged(log) as logs:
+        _train(training, shown, checkpoint, logs)
     result = training.result()
     if given.as_json:
         shown.show_json(asdict(result) | begun)
@@ -102,22 +108,32 @@ def _begin(
     return begun
 
 
-def _train(training: "Training", output: Output, checkpoint: Path | None) -> None:
-    from dsaccel.text import percent
-
-    run = training.run
+def _train(
+    training: "Training", output: Output, checkpoint: Path | None, logs: "tuple[Log, ...]"
+) -> None:
     for note in training.notes:
         output.say(note)
     try:
         for rung in training.rungs(checkpoint):
-            accuracies = rung.accuracies[training.hierarchy]
-            heads = accuracies if output.verbose else accuracies[-1:]
-            step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
-            output.say(f"{step}  {'  '.join(map(percent, heads))}")
+            _show(training, rung, output, logs)
     except KeyboardInterrupt:
         if checkpoint is None:
             output.say("without --output nothing is kept: the same command begins anew")
         raise
+
+
+def _show(training: "Training", rung: "Rung", output: Output, logs: "tuple[Log, ...]") -> None:
+    from dsaccel.text import percent
+
+    run, accuracies = training.run, rung.accuracies[training.hierarchy]
+    heads = accuracies if output.verbose else accuracies[-1:]
+    step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
+    output.say(f"{step}  {'  '.join(map(percent, heads))}")
+    read = rung.read[training.hierarchy]
+    for log in logs:
+        name = {"hierarchy": str(training.hierarchy), "mode": run.mode}
+        log.event(name | {"step": rung.step, "heads": read.heads, "exits": dict(read.exits)})
+        log.points(f"train {run.mode}", {training.hierarchy: read.points})
 
 
 def _save(training: "Training", result: dict[str, Any], path: Path) -> None:

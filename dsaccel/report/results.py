@@ -14,7 +14,8 @@ from dsaccel.report.study_table import exits_text
 from dsaccel.search.engine import Search
 from dsaccel.study.export import trial_config
 from dsaccel.study.folder import StudyDir
-from dsaccel.study.rows import best_trial
+from dsaccel.study.kept import place_best
+from dsaccel.study.rows import best_trial, read_rows
 from dsaccel.study.storage import storage_errors
 from dsaccel.study.urls import redact
 from dsaccel.text import amount, duration, percent
@@ -28,7 +29,8 @@ def write_results(searching: Search) -> None:
     with storage_errors(searching.url):
         best = best_trial(study)
         if best is not None:
-            write_toml(directory.best, trial_config(searching.config, directory.name, best))
+            write_toml(directory.best, trial_config(searching.config, study, best))
+            place_best(directory, best)
         write_report(study, directory.report)
 
 
@@ -37,6 +39,8 @@ def result_files(directory: StudyDir) -> dict[str, str]:
     paths = {
         "study": directory.database,
         "best": directory.best,
+        "weights": directory.best_weights,
+        "baseline": directory.baseline,
         "report": directory.report,
         "config": directory.config,
         "harvest": directory.harvest,
@@ -67,6 +71,21 @@ def search_summary(searching: Search) -> dict[str, Any]:
         },
         "baseline": baseline
         and {"hierarchy": baseline.hierarchy, "val_accuracy": baseline.accuracy},
+        "trials": [
+            {
+                "number": row.number,
+                "hierarchy": row.hierarchy,
+                "state": row.state,
+                "val_accuracy": row.accuracy if row.is_complete else None,
+                "exits": row.trial.exits,
+                "feasible": row.feasible,
+                "num_parameters": row.num_parameters,
+                "flops": row.flops,
+                "time_s": row.time_s,
+            }
+            for row in read_rows(study)
+        ],
+        "environment": study.environment,
         "files": result_files(searching.directory),
     }
 

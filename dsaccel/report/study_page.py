@@ -43,13 +43,18 @@ def write_report(study: StudyRecord, path: Path, figures: Sequence[str] = ()) ->
     write_page(
         path,
         study.name,
-        [*pictures, Section("All trials", table=_table(rows, study))],
+        [*pictures, trials_section(study)],
         about=_status(rows),
         template="study.html",
         settings={name: text for name, text in _settings(study).items() if text},
         tiles=_tiles(study, rows),
         caveats=_caveats(study, rows),
     )
+
+
+def trials_section(study: StudyRecord) -> Section:
+    """The table of all trials."""
+    return Section("All trials", table=_table(read_rows(study), study), name="trials")
 
 
 def _status(rows: list[Row]) -> str:
@@ -82,7 +87,20 @@ def _settings(study: StudyRecord) -> dict[str, str]:
         "training": _text(training.get("epochs"), "{} epochs, ") + _text(training.get("schedule")),
         "references": _text(study.setting("references")),
         "seed": _text(study.setting("seed")),
+        "trained by": trained_by(study.environment),
     }
+
+
+def trained_by(environment: Mapping[str, Any]) -> str:
+    """`dsaccel 0.1.0 (1f3a9c2b7d10), torch 2.11, on cpu (..., 2 threads)`."""
+    versions = environment.get("versions") or {}
+    if not versions:
+        return ""
+    commit = str(environment.get("commit", "unknown"))
+    return (
+        f"dsaccel {versions.get('dsaccel')} ({commit[:12]}), torch {versions.get('torch')}, on "
+        f"{environment.get('device')}"
+    )
 
 
 def _searched(settings: Mapping[str, Any]) -> str:
@@ -127,6 +145,9 @@ def _tiles(study: StudyRecord, rows: list[Row]) -> list[Tile]:
     if trained and separate:
         note = f"{trained:,.0f} trained in place of {separate:,.0f}"
         tiles.append(Tile("blocks saved by sharing", f"{separate / trained:.1f}×", note))
+    if study.workers:
+        num, _, what = study.workers.partition(": ")
+        tiles.append(Tile("workers", num, what))
     time_s = study.time_s
     if time_s is not None:
         tiles.append(Tile("time", duration(time_s), "the whole search"))

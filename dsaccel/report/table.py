@@ -1,5 +1,7 @@
 """A table as data: rich shows it on a terminal, the base template on a page."""
 
+import csv
+import io
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -52,6 +54,12 @@ class Table:
     def without_column(self, index: int) -> "Table":
         rows = [_without(row, index) for row in self.rows]
         return replace(self, headings=_without(self.headings, index), rows=rows)
+
+    def csv(self) -> str:
+        """Headings and rows."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows((self.headings, *self.rows))
+        return text.getvalue()
 
     def latex(self) -> str:
         """A LaTeX `tabular` in the manner of booktabs."""

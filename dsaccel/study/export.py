@@ -1,11 +1,11 @@
 """Take a hierarchy out of a study: the network and how it was trained, as a config of its own."""
 
-import importlib.metadata
 from typing import Any
 
 from dsaccel.config.own_settings import network_of, training_of
 from dsaccel.config.study import RunConfig, StudyConfig
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.trial_record import TrialRecord
 
 
@@ -26,7 +26,7 @@ def run_config(config: StudyConfig, hierarchy: str, result: dict[str, Any] | Non
     )
 
 
-def trial_config(config: StudyConfig, study_name: str, trial: TrialRecord) -> RunConfig:
+def trial_config(config: StudyConfig, study: StudyRecord, trial: TrialRecord) -> RunConfig:
     """A trial's hierarchy as a config that `dsaccel train` reads, with where it is from."""
     if trial.is_complete:
         reached = {"val_accuracy": trial.value, "exits": trial.exits}
@@ -35,12 +35,12 @@ def trial_config(config: StudyConfig, study_name: str, trial: TrialRecord) -> Ru
         step = f"{config.training.step_name} {last}"
         reached = {"pruned_after": step, "accuracy_then": trial.by_step[last]}
     costs = ("num_parameters", "flops", "shallow_scale")
-    packages = ("dsaccel", "torch", "optuna")
     result = {
-        "study": study_name,
+        "study": study.name,
         "trial": trial.number,
         **reached,
         **{cost: trial.figure(cost) for cost in costs},
-        "versions": {package: importlib.metadata.version(package) for package in packages},
+        "time_s": trial.figure("time_s"),
+        **study.environment,
     }
     return run_config(config, trial.name, result)

@@ -42,6 +42,20 @@ class StudyDir:
         return self.path / "best.toml"
 
     @property
+    def best_weights(self) -> Path:
+        return self.path / "best.safetensors"
+
+    @property
+    def baseline(self) -> Path:
+        """Weights of the winner as back-propagation has trained it."""
+        return self.path / "baseline.safetensors"
+
+    @property
+    def weights(self) -> Path:
+        """Folder of the weights of the best networks."""
+        return self.path / "weights"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 
@@ -68,10 +82,6 @@ class StudyDir:
     def baseline_checkpoint(self) -> Path:
         """Of a training by back-propagation beside the cohorts."""
         return self.path / "baseline.pt"
-
-    @property
-    def confirmation_checkpoint(self) -> Path:
-        return self.confirmation / "checkpoint.pt"
 
     @property
     def parts(self) -> Path:

@@ -9,14 +9,17 @@ def write_note(study: optuna.Study, config: StudyConfig) -> None:
     """Leave a note for whoever opens the study in optuna-dashboard."""
     from optuna_dashboard import save_note
 
+    save_note(study, study_note(config))
+
+
+def study_note(config: StudyConfig) -> str:
+    """What its values are, in markdown."""
     step = config.training.step_name
     exits = {"head": "last head", "ensemble": "ensemble of its last heads"}
     exit = exits.get(config.network.output, "output layer")
     heads = {"output": "output layer", "ensemble": "ensemble of the last trained heads"}
     ranked = heads.get(config.ranked_by, "deepest trained local head")
-    save_note(
-        study,
-        f"""Hierarchies of {config.space.family}, trained layer-wise by dsaccel.
+    return f"""Hierarchies of {config.space.family}, trained layer-wise by dsaccel.
 
 - A trial is a hierarchy: `num_blocks_s1` blocks in the first stage, and so on. The user attribute
   `hierarchy` is its name.
@@ -28,5 +31,4 @@ def write_note(study: optuna.Study, config: StudyConfig) -> None:
   `report.html`, beside the study.
 - `harvested` trials were not asked for: they were read on the way to others, at no cost.
 - Failed trials were cut off, and begun again as others.
-""",
-    )
+"""

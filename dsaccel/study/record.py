@@ -163,10 +163,29 @@ class StudyRecord:
         return self.cohort.blocks_separate or None
 
     @property
+    def environment(self) -> dict[str, Any]:
+        """Commit, versions, device and command of the run that trained last; see `provenance`."""
+        stored = self.attributes.get("environment")
+        return dict(stored) if isinstance(stored, Mapping) else {}
+
+    @property
     def fingerprint(self) -> str | None:
         """Of the images."""
         stored = self.attributes.get("fingerprint")
         return stored if isinstance(stored, str) else None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What decided the last bits beside the settings, when the study was last searched."""
+        stored = self.attributes.get("environment")
+        return {str(k): str(v) for k, v in stored.items()} if isinstance(stored, Mapping) else {}
+
+    @property
+    def workers(self) -> str | None:
+        """What those did that trained the last cohort, if there were any."""
+        crew = self.attributes.get("crew")
+        said = crew.get("summary") if isinstance(crew, Mapping) else None
+        return f"{crew['workers']}: {said}" if crew and isinstance(said, str) else None
 
     @property
     def num_val(self) -> int | None:

@@ -16,6 +16,7 @@ from dsaccel.study.enqueued import begin_trial, enqueued, refuse, waiting
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.harvest import Harvest, add_harvest, read_harvest
 from dsaccel.study.heads import write_heads
+from dsaccel.study.kept import Kept
 from dsaccel.study.outage import Outbox
 from dsaccel.study.record import CohortRecord, StudyRecord
 from dsaccel.study.storage import storage_of
@@ -43,12 +44,13 @@ class Ledger:
         plan: Callable[[Hierarchy], Plan],
         by: RankedBy = "head",
         costs: Callable[[Run, Hierarchy], dict[str, float]] = lambda run, hierarchy: {},
+        kept: Kept | None = None,
     ) -> None:
         self.study = study
         self._directory = directory
         self._space = space
         self._plan = plan
-        self._costs = costs
+        self._costs, self._kept = costs, kept
         self._by: RankedBy = by
         self._open: dict[Hierarchy, tuple[optuna.Trial, tuple[int, int]]] = {}
         """With their cohort and place."""
@@ -206,6 +208,8 @@ class Ledger:
         rows = [self._read_harvest(run, h) for h in living if h not in inside]
         trials = {trial.name for trial in self.record().finished}
         add_harvest(self._directory.harvest, rows, trials)
+        if self._kept is not None:
+            self._kept.update(run, self.record())
         write_cohort(self.study, record.finished(run.blocks_trained, run.trie.blocks_separate))
 
     def _add_harvested(self, run: Run, hierarchy: Hierarchy, number: int, place: int) -> None:

@@ -11,7 +11,10 @@ from dsaccel.data.batches import Data
 from dsaccel.parts import foreign_parts
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.study.provenance import provenance
 from dsaccel.study.record import SCHEMA, CohortRecord
+from dsaccel.training.crew import Crew
+from dsaccel.training.environment import environment
 from dsaccel.training.run import Run
 
 
@@ -19,17 +22,24 @@ def write_beginning(study: Study, config: StudyConfig, data: Data) -> None:
     """What a study goes on with: its settings, and what its accuracies are measured on."""
     study.set_user_attr("schema", SCHEMA)
     study.set_user_attr("fingerprint", data.fingerprint)
+    study.set_user_attr("environment", environment(data.device, config.runtime.threads))
     study.set_user_attr("num_val", data.num_val)
     study.set_user_attr("num_classes", data.num_classes)
     study.set_user_attr("step_name", config.training.step_name)
     study.set_user_attr("data_notes", list(data.notes))
     study.set_user_attr("parts", [asdict(part) for part in foreign_parts(config)])
+    study.set_user_attr("environment", provenance(config, data))
     study.set_user_attr("config", config.model_dump(mode="json"))
 
 
 def write_cohort(study: Study, cohort: CohortRecord) -> None:
     """A cohort before it is trained, and as the last thing when all else of it is written."""
     study.set_user_attr("cohort", asdict(cohort) | {"asked": list(map(str, cohort.asked))})
+
+
+def write_crew(study: Study, crew: Crew) -> None:
+    """Who has trained the last cohort."""
+    study.set_user_attr("crew", {"workers": len(crew.names), "summary": crew.line()})
 
 
 def write_baseline(study: Study, hierarchy: Hierarchy, reached: Mapping[str, Any]) -> None:

@@ -44,8 +44,8 @@ def blaming(
     try:
         yield
     except Exception as error:
-        networks = () if _is_everybodys(error, device) else whose(error)
-        if not networks:
+        networks = whose(error)
+        if not networks or _is_everybodys(error, device):
             raise
         raise TrainingError(tuple(sorted(networks)), _reason(error)) from error
 

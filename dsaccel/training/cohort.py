@@ -4,7 +4,6 @@ A cohort can be saved at any rung and goes on from there bit for bit.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +18,7 @@ from dsaccel.training.blame import blaming
 from dsaccel.training.curves import Recorder
 from dsaccel.training.descent import Batches
 from dsaccel.training.learner import Learner
+from dsaccel.training.learner_files import LearnerFiles
 from dsaccel.training.run import Run
 
 if TYPE_CHECKING:
@@ -60,8 +60,6 @@ class Cohort(Run):
         self._learners: dict[Node, Learner] | None = None
         self._states: Mapping[int, Any] = {}
         """Learners' states by node number, in files that are mapped into memory."""
-        self._lost: dict[Hierarchy, Divergence] = {}
-        """Of networks that were retired, whose learners are gone."""
 
     @property
     def learners(self) -> dict[Node, Learner]:
@@ -77,14 +75,13 @@ class Cohort(Run):
         """The networks that were asked for and are held to be trained."""
         return self.trie.asked
 
-    def retire(self, hierarchies: Collection[Hierarchy]) -> None:
-        self._lost |= {h: lost for h in hierarchies if (lost := self.diverged(h))}
-        super().retire(hierarchies)
+    def states(self, hierarchy: Hierarchy) -> list[dict[str, torch.Tensor]]:
+        return [unit for node in self.trie.path(hierarchy) for unit in self._unit_states(node)]
 
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
-        if hierarchy in self._lost:
-            return self._lost[hierarchy]
-        states = [unit for node in self.trie.path(hierarchy) for unit in self._unit_states(node)]
+        if lost := super().diverged(hierarchy):
+            return lost
+        states = self.states(hierarchy)
         for unit, state in enumerate(states, 1):
             if not all(tensor.isfinite().all() for tensor in state.values()):
                 return Divergence(unit, len(states), self._lost_at(hierarchy, unit))
@@ -94,42 +91,45 @@ class Cohort(Run):
         """All that a cohort of the same networks goes on from; plain numbers and tensors."""
         states = {node.number: self._state(node) for node in self.trie.nodes()}
         points = {} if self._recorder is None else self._recorder.state_dict()
-        lost = {str(h): astuple(divergence) for h, divergence in self._lost.items()}
-        own = {"learners": states, "blocks": str(self.blocks), "points": points, "lost": lost}
+        own = {"learners": states, "blocks": str(self.blocks), "points": points}
         return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if "files" in state:  # a cohort in parts was saved
+            states = LearnerFiles(state["files"])
+            states.check()
+        else:
+            states = state["learners"]
         super().load_state_dict(state)
         if self._recorder is not None:
             self._recorder.load_state_dict(state.get("points", {}))
-        self._states = state["learners"]
-        lost = state["lost"]
-        self._lost = {h: Divergence(*lost[str(h)]) for h in self.trie.living if str(h) in lost}
-        self._learners = None
+        self._states, self._learners = states, None
 
     def _train(self) -> Iterator[Rung | Safe]:
         if self.is_over:
             return
-        recorder = self._recorder
         with blaming(self._failed, self.device):
-            learners = self.learners
-            for reached in self.schedule.rungs(self.trie, learners, self.data, start=self.step):
-                if recorder is None:
-                    if not isinstance(reached, Epoch):
-                        yield reached
-                elif isinstance(reached, Epoch):
-                    recorder.look(learners, reached.number, reached.learned)
-                elif isinstance(reached, Rung):
-                    if self.schedule.step_name == "epoch":
-                        every = {node: range(node.segment.num_units) for node in self.trie.nodes()}
-                        recorder.look(learners, reached.step, every)
-                    yield recorder.hand_over(reached)
-                else:
+            yield from self._reached()
+
+    def _reached(self) -> Iterator[Rung | Safe]:
+        recorder, learners = self._recorder, self.learners
+        for reached in self.schedule.rungs(self.trie, learners, self.data, start=self.step):
+            if recorder is None:
+                if not isinstance(reached, Epoch):
                     yield reached
+            elif isinstance(reached, Epoch):
+                recorder.look(learners, reached.number, reached.learned)
+            elif isinstance(reached, Rung):
+                if self.schedule.step_name == "epoch":
+                    every = {node: range(node.segment.num_units) for node in self.trie.nodes()}
+                    recorder.look(learners, reached.step, every)
+                yield recorder.hand_over(reached)
+            else:
+                yield reached
 
     def _failed(self, error: Exception) -> Collection[Hierarchy]:
         """The networks that pass through the learner in which an error arose."""
-        learner = getattr(error, "learner", None)
+        learner = error.__dict__.pop("learner", None)
         learners = self._learners or {}
         return next((node.asked for node, own in learners.items() if own is learner), ())
 

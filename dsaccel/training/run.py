@@ -18,8 +18,11 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Divergence, Read, Rung, Safe
 from dsaccel.spec.trie import Node, Trie
+from dsaccel.training.crew import Crew
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dsaccel.schedules import Schedule
 
 
@@ -31,7 +34,7 @@ class Keeper(Protocol):
         ...
 
 
-class Executor(Protocol):
+class Trainer(Protocol):
     """Who trains a cohort up to each of its stops."""
 
     def start(
@@ -56,6 +59,8 @@ class Run(ABC):
     """The networks of `plans`; those of `harvest` are read on the way where possible."""
 
     keeper: Keeper | None = None
+    crew: Crew | None = None
+    """Who trains it in parts, if it is."""
 
     def __init__(
         self,
@@ -84,6 +89,8 @@ class Run(ABC):
         self._trained_step = 0
         """The rung to which all is trained already, though not all may be yielded yet."""
         self._retired_blocks = Fraction(0)
+        self._lost: dict[Hierarchy, Divergence] = {}
+        """Of networks that were retired, whose weights are gone."""
 
     @property
     def step(self) -> int:
@@ -110,6 +117,7 @@ class Run(ABC):
 
     def retire(self, hierarchies: Collection[Hierarchy]) -> None:
         """Take networks out between two rungs; what no other needs is trained no further."""
+        self._lost |= {h: lost for h in hierarchies if (lost := self.diverged(h))}
         nodes = set(self.trie.nodes())
         self.trie.retire(set(hierarchies))
         nodes -= set(self.trie.nodes())
@@ -163,17 +171,22 @@ class Run(ABC):
         """Epochs that a network has learned for; if sequential, the sum over its units."""
         return self.schedule.epochs_trained(self.trie.path(hierarchy), self.step)
 
+    def states(self, hierarchy: Hierarchy) -> "list[dict[str, Tensor]]":
+        """Weights and buffers of a network's units, from the first to the last."""
+        raise NotImplementedError("a run off a table has no weights")
+
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
         """Where the training of a network has left the finite numbers, if it has."""
-        return None
+        return self._lost.get(hierarchy)
 
     def state_dict(self) -> dict[str, Any]:
         """What a run of the same networks goes on from; plain numbers."""
         return {
             "history": [
-                (rung.step, {str(h): astuple(read) for h, read in rung.read.items()}, seconds)
+                (rung.step, {str(h): _values(read) for h, read in rung.read.items()}, seconds)
                 for rung, seconds in zip(self.history, self._seconds, strict=True)
-            ]
+            ],
+            "lost": {str(h): astuple(divergence) for h, divergence in self._lost.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -183,6 +196,7 @@ class Run(ABC):
             read = {of_text[text]: Read.of(*values) for text, values in texts.items()}
             self._saved.append((Rung(step, read), seconds))
         self._trained_step = self._saved[-1][0].step if self._saved else 0
+        self._lost = {of_text[text]: Divergence(*lost) for text, lost in state["lost"].items()}
 
     @abstractmethod
     def _train(self) -> Iterator[Rung | Safe]:
@@ -224,3 +238,7 @@ class Run(ABC):
         for node, share in flops.items():
             for h in node.asked:
                 self.time_s[h] += seconds * share / total / len(node.asked)
+
+
+def _values(read: Read) -> tuple[Any, ...]:
+    return read.heads, read.exits, read.objective, tuple(map(astuple, read.points))

@@ -114,7 +114,7 @@ class Training:
     def _fingerprint(self) -> str:
         """Of what decides the training and is not the network's."""
         run, begun = self.run, self._begun_with
-        runtime = run.runtime.model_copy(update={"memory_mib": None, "curves": False})
+        runtime = run.runtime.model_copy(update={"memory_mib": None, "keep": 1, "curves": False})
         return repr((run.data, runtime, self.data.fingerprint, begun and begun.weights))
 
     @property

@@ -1,0 +1,75 @@
+"""Figures and tables of a study's page, each as a file of its own."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import plotly.graph_objects as go
+
+from dsaccel.errors import ConfigError
+from dsaccel.files import atomic_write, make_folder, write_text
+from dsaccel.report.figures import figure_sections
+from dsaccel.report.study_page import trials_section
+from dsaccel.study.record import StudyRecord
+
+Format = Literal["png", "svg", "csv", "latex"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+SUFFIXES: dict[Format, str] = {"png": ".png", "svg": ".svg", "csv": ".csv", "latex": ".tex"}
+
+
+def write_parts(
+    study: StudyRecord, folder: Path, format: str, figures: Sequence[str] = ()
+) -> list[Path]:
+    """Write them into a folder: pictures as `png` or `svg`, figures' data and tables as `csv`,
+    tables as `latex`.
+
+    Raises:
+        ConfigError: an unknown format; one that needs a package or a browser that is not there.
+        StorageError: if a file cannot be written.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, but got {format!r}")
+    make_folder(folder)
+    sections = (*figure_sections(study, figures), trials_section(study))
+    written: list[Path] = []
+    for section in sections:
+        path = folder / f"{section.name}{SUFFIXES[format]}"
+        if section.figure is not None and format in ("png", "svg"):
+            _draw(section.figure, path, format)
+        elif section.figure is not None and format == "csv":
+            write_text(path, _csv(section.figure))
+        elif section.table is not None and format in ("csv", "latex"):
+            write_text(path, section.table.csv() if format == "csv" else section.table.latex())
+        else:
+            continue
+        written.append(path)
+    return written
+
+
+def _draw(figure: go.Figure, path: Path, format: str) -> None:
+    with atomic_write(path) as temporary:
+        try:
+            figure.write_image(temporary, format=format, width=900, scale=2)
+        except (ValueError, RuntimeError, ImportError) as error:
+            raise ConfigError(
+                f"--format {format} needs kaleido and a Chrome or Chromium: pip install "
+                f"'dsaccel[images]' ({str(error).strip().partition(chr(10))[0]})"
+            ) from None
+
+
+def _csv(figure: go.Figure) -> str:
+    """What its traces show, a point a line."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("trace", "x", "y"))
+    table.writerows(_points(figure))
+    return text.getvalue()
+
+
+def _points(figure: go.Figure) -> Iterator[tuple[object, ...]]:
+    for trace in figure.data:
+        x, y = (getattr(trace, axis, None) for axis in "xy")
+        for point in zip(() if x is None else x, () if y is None else y, strict=False):
+            yield (trace.name or "", *point)

@@ -1,0 +1,119 @@
+"""What a search has trained can be used: weights beside the study, and where they are from."""
+
+import json
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_study import searched, searching
+from typer.testing import CliRunner
+
+from dsaccel import Study, load_network
+from dsaccel.cli.app import app
+from dsaccel.errors import NoResultError
+from dsaccel.report.results import write_results
+from dsaccel.study import provenance
+from dsaccel.study.rows import read_rows
+
+FEW = {"n_trials": 4, "cohort_size": 2}
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def evaluated(path: str) -> float:
+    result = CliRunner().invoke(app, ["evaluate", path, "--split", "val", "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)["accuracy"]
+
+
+def test_the_winner_and_its_baseline_are_used_without_training_anything_again():
+    search = searched(budget=FEW)
+    write_results(search)
+    record = search.ledger.record()
+    best = next(row for row in read_rows(record) if row.may_be_best)
+    assert evaluated("studies/tiny/best.toml") == best.accuracy
+    assert record.baseline is not None
+    assert evaluated("studies/tiny/baseline.safetensors") == record.baseline.accuracy
+    study = Study.load("tiny")
+    images = torch.rand(2, 1, 8, 8)
+    told = load_network("studies/tiny/best.safetensors")(images)
+    assert torch.equal(study.trained_network()(images), told)
+    with pytest.raises(NoResultError, match="must have been kept in"):
+        study.trained_network("2-2-2 loss=pred")
+
+
+def test_the_best_of_all_cohorts_are_kept_and_no_others():
+    search = searched(budget=FEW, runtime={"keep": 2})
+    rows = [row for row in read_rows(search.ledger.record()) if row.may_be_best]
+    assert len(rows) > 2
+    kept = {path.stem for path in Path("studies/tiny/weights").iterdir()}
+    assert kept == {row.hierarchy for row in rows[:2]}
+    for row in rows[:2]:
+        assert evaluated(f"studies/tiny/weights/{row.hierarchy}.safetensors") == row.accuracy
+
+
+def test_a_study_that_keeps_nothing_writes_no_weights_and_shows_no_earlier_ones():
+    search = searched(budget=FEW, runtime={"keep": 0})
+    Path("studies/tiny/best.safetensors").write_bytes(b"of an earlier winner")
+    write_results(search)
+    assert list(Path("studies/tiny").rglob("*.safetensors")) == []
+
+
+def test_a_search_that_is_cut_off_while_it_keeps_weights_keeps_the_same(monkeypatch):
+    whole = searched("whole", budget=FEW)
+    search = searching("cut", budget=FEW)
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dsaccel.study.kept.save_weights", cut)
+        with pytest.raises(KeyboardInterrupt):
+            list(search.run())
+    for _ in searching("cut", budget=FEW).run():
+        pass
+    folders = [study.directory.weights for study in (whole, search)]
+    names = [sorted(path.name for path in folder.iterdir()) for folder in folders]
+    assert names[0] == names[1] != []
+    for name in names[0]:
+        first, second = (load_network(folder / name).state_dict() for folder in folders)
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_an_exported_config_says_what_it_was_trained_with():
+    write_results(searched(budget=FEW))
+    result = tomllib.loads(Path("studies/tiny/best.toml").read_text())["result"]
+    assert set(result["versions"]) == set(provenance.PACKAGES)
+    assert result["commit"] == provenance.commit()
+    assert result["device"].startswith("cpu (")
+    assert len(result["images"]) > 8
+    assert result["command"]
+    assert result["time_s"] > 0
+
+
+def test_a_commit_is_that_of_the_checkout_and_a_command_has_no_password(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["/usr/bin/dsaccel", "search", "x://u:CANARY@h/d"])
+    assert provenance.command() == "dsaccel search x://u:***@h/d"
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "a" / "b" / "c.py"))
+    provenance.commit.cache_clear()
+    assert provenance.commit() == "unknown"
+    if shutil.which("git"):
+        for arguments in (("init", "-q"), ("commit", "-q", "--allow-empty", "-m", "x")):
+            who = ("-c", "user.name=x", "-c", "user.email=x@y")
+            provenance._git(tmp_path, *who, *arguments)
+        provenance.commit.cache_clear()
+        assert provenance.commit() == provenance._git(tmp_path, "rev-parse", "HEAD")
+    provenance.commit.cache_clear()
+
+
+def test_a_checklist_is_answered_with_what_the_study_knows_and_no_more():
+    searched(budget=FEW)
+    shown = CliRunner().invoke(app, ["report", "tiny", "--checklist"]).stdout
+    for known in ("search: one seed (1)", "4 trials", "digits", provenance.commit()[:12], "torch"):
+        assert known in shown
+    assert shown.count("for the authors to say") == 3

@@ -1,0 +1,78 @@
+"""Figures and tables of a page as files, and what the page itself does: dark, sortable, printed."""
+
+import csv
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tiny_study import searched
+from typer.testing import CliRunner
+
+from dsaccel.cli.app import app
+from dsaccel.study.rows import read_rows
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return searched(budget={"n_trials": 4, "cohort_size": 4}, pruning={"kind": "none"})
+
+
+def run(*args: str):
+    return CliRunner().invoke(app, list(args))
+
+
+def test_each_figure_and_table_is_a_file_of_its_own(study):
+    shown = run("report", "tiny", "--format", "csv").stdout.split()
+    assert "studies/tiny/parts-csv/history.csv" in shown
+    with Path("studies/tiny/parts-csv/trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["hierarchy"] for row in rows] == [
+        row.hierarchy for row in read_rows(study.ledger.record())
+    ]
+    text = Path("studies/tiny/parts-csv/history.csv").read_text()
+    assert text.startswith("trace,x,y\nbest so far,0,")
+    assert run("report", "tiny", "--format", "latex", "-o", "tex").stdout == "tex/trials.tex\n"
+    assert r"\toprule" in Path("tex/trials.tex").read_text()
+    refused = run("report", "tiny", "--format", "gif")
+    assert (refused.exit_code, "png, svg, csv, latex" in refused.stderr) == (2, True)
+
+
+def test_a_picture_without_what_draws_it_is_one_line_that_says_what_to_install(study, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("no kaleido\nhere")
+
+    monkeypatch.setattr("plotly.graph_objects.Figure.write_image", fail)
+    refused = run("report", "tiny", "--format", "svg")
+    assert refused.exit_code == 2
+    assert "pip install 'dsaccel[images]' (no kaleido)" in refused.stderr
+    assert list(Path("studies/tiny/parts-svg").iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_a_heading_sorts_its_column_by_its_figures_and_again_the_other_way(study, tmp_path):
+    run("report", "tiny", "-o", "page.html")
+    script = (
+        "const th = document.querySelectorAll('.sortable th')[3];"
+        "const told = () => [...document.querySelectorAll('.sortable td:nth-child(4)')]"
+        ".map((cell) => cell.textContent).join(';');"
+        "th.click(); const down = told(); th.click();"
+        "document.body.insertAdjacentHTML('beforeend', `<p id=told>${down}|${told()}</p>`);"
+    )
+    page = Path("page.html").read_text().replace("</body>", f"<script>{script}</script></body>")
+    Path("sorted.html").write_text(page)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    options += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    done = subprocess.run(
+        ["chromium", *options, "sorted.html"], capture_output=True, text=True, timeout=200
+    )
+    assert "CONSOLE" not in done.stderr
+    told = re.search('<p id="told">(.*?)</p>', done.stdout)
+    assert told is not None
+    down, up = (column.split(";") for column in told[1].split("|"))
+    numbers = [float(cell.split()[0]) for cell in down]
+    assert numbers == sorted(numbers, reverse=True)
+    assert up == down[::-1]
