@@ -248,8 +248,8 @@ def facts(**changed):
     ("changed", "message"),
     [
         ({"version": "2"}, "worker 1 must compute the same bits .*: dsaccel 1 -> 2;"),
-        ({"environment": {"torch": "2.11", "device": "A"}}, "torch 2.12 -> 2.11"),
-        ({"environment": {"device": "B", "threads": "2"}}, "device A -> B, threads 1 -> 2"),
+        ({"arithmetic": {"torch": "2.11", "device": "A"}}, "torch 2.12 -> 2.11"),
+        ({"arithmetic": {"device": "B", "threads": "2"}}, "device A -> B, threads 1 -> 2"),
         ({"images": "others"}, "worker 1 must read the driver's images"),
         ({"sees_folder": False}, "worker 1 must see the folder of the driver.*--scratch"),
     ],

@@ -175,9 +175,9 @@ class StudyRecord:
         return stored if isinstance(stored, str) else None
 
     @property
-    def environment(self) -> dict[str, str]:
+    def arithmetic(self) -> dict[str, str]:
         """What decided the last bits beside the settings, when the study was last searched."""
-        stored = self.attributes.get("environment")
+        stored = self.attributes.get("arithmetic")
         return {str(k): str(v) for k, v in stored.items()} if isinstance(stored, Mapping) else {}
 
     @property

@@ -20,8 +20,8 @@ from dsaccel.study.record import StudyRecord
 from dsaccel.study.storage import beginning, stored_attributes
 from dsaccel.study.urls import redact
 from dsaccel.study.writing import write_beginning
+from dsaccel.training.arithmetic import arithmetic, changes
 from dsaccel.training.checkpoint import remove_checkpoint
-from dsaccel.training.environment import changes, environment
 
 log = logging.getLogger("dsaccel")
 
@@ -34,7 +34,7 @@ class Recorded(NamedTuple):
     """Of the images; None: unknown."""
     parts: tuple[PartRef, ...] = ()
     """Those that are not shipped."""
-    environment: Mapping[str, str] = MappingProxyType({})
+    arithmetic: Mapping[str, str] = MappingProxyType({})
     """What decided the last bits beside."""
 
 
@@ -51,7 +51,7 @@ def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
     attributes = stored_attributes(directory, asked) or {}
     if "config" in attributes:
         record = StudyRecord(directory.name, (), attributes)
-        return Recorded(record.config, record.fingerprint, record.parts, record.environment)
+        return Recorded(record.config, record.fingerprint, record.parts, record.arithmetic)
     if local is None:
         return None
     if asked.storage != local.storage:
@@ -132,8 +132,8 @@ def check_same(
             "the study was begun with other settings, which would give other results; use "
             f"--study-name for a new study, or {own}\n  " + "\n  ".join(lines)
         )
-    now_used = environment(torch.device(asked.runtime.device), asked.runtime.threads)
-    if changed := changes(recorded.environment, now_used):
+    now_used = arithmetic(torch.device(asked.runtime.device), asked.runtime.threads)
+    if changed := changes(recorded.arithmetic, now_used):
         log.warning(
             "the study was trained with %s: what is trained now may differ in the last bits",
             ", ".join(changed),

@@ -18,9 +18,9 @@ from dsaccel.data.source import DataSource
 from dsaccel.errors import WorkerError
 from dsaccel.files import make_folder, remove_file, write_text
 from dsaccel.imports import trust_as, trusted
+from dsaccel.training.arithmetic import arithmetic, changes
 from dsaccel.training.device import start_runtime
 from dsaccel.training.device_memory import free_memory_bytes
-from dsaccel.training.environment import changes, environment
 from dsaccel.training.memory_limit import MIB, SHARE
 from dsaccel.training.station import Station
 from dsaccel.training.workbench import Bench
@@ -79,7 +79,7 @@ class Facts:
 
     version: str
     """Of this program."""
-    environment: Mapping[str, str]
+    arithmetic: Mapping[str, str]
     images: str
     """Their fingerprint."""
     sees_folder: bool
@@ -88,7 +88,7 @@ class Facts:
     @classmethod
     def of(cls, bench: Bench[Any], *, sees_folder: bool = True) -> "Facts":
         runtime = bench.config.runtime
-        known = environment(bench.device, runtime.threads)
+        known = arithmetic(bench.device, runtime.threads)
         version, machine = dsaccel.__version__, platform.node()
         return cls(version, known, bench.data.fingerprint, sees_folder, machine)
 
@@ -99,7 +99,7 @@ class Facts:
             WorkerError: with the difference.
         """
         versions = {"dsaccel": driver.version}, {"dsaccel": self.version}
-        found = changes(*versions) + changes(driver.environment, self.environment)
+        found = changes(*versions) + changes(driver.arithmetic, self.arithmetic)
         if found:
             raise WorkerError(
                 f"{name} must compute the same bits as the driver, but differs from it: "

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 
-def environment(device: torch.device, threads: int | None) -> dict[str, str]:
+def arithmetic(device: torch.device, threads: int | None) -> dict[str, str]:
     """Equal for processes that compute the same bits."""
     known = {"torch": torch.__version__, "device": _name_of(device)}
     if device.type == "cuda":
