@@ -2,7 +2,8 @@
 
 import shlex
 from dataclasses import asdict
-from typing import Annotated, Literal, cast
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -24,6 +25,13 @@ def evaluate(
     ],
     split: Annotated[str, typer.Option(help="test (read once, and recorded) or val.")] = "test",
     *,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Recall and precision.")] = False,
+    confusion: Annotated[
+        bool, typer.Option("--confusion", help="Which class is taken for which.")
+    ] = False,
+    predictions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a line an image: CSV.")
+    ] = None,
     given: Given,
 ) -> None:
     """Read the accuracy of trained weights, by head.
@@ -37,9 +45,11 @@ def evaluate(
     from dsaccel.config.study import RunConfig
     from dsaccel.config.toml import parse_config
     from dsaccel.nn.weights import read_config
-    from dsaccel.report.results import reading_table
+    from dsaccel.report.results import confusion_table, per_class_table, reading_table
     from dsaccel.training.evaluate import read_accuracy, readings_path, weights_path
 
+    if predictions is not None and (predictions.suffix != ".csv" or predictions.exists()):
+        raise ConfigError(f"--predictions must be a new .csv file, but got {predictions}")
     path = weights_path(target)
     tables = read_config(path).model_dump(mode="json", exclude_none=True)
     given.apply(tables)
@@ -53,9 +63,30 @@ def evaluate(
             f"the test split was read for these weights on {reading.date}: that reading is shown, "
             f"see {readings_path(path)}"
         )
+    told = None
+    if per_class or confusion or predictions is not None:
+        from dsaccel.training.predictions import read_predictions
+
+        told = read_predictions(path, run, name, download=given.download)
+        if predictions is not None:
+            told.write(predictions)
     if given.as_json:
-        output.show_json(asdict(reading))
+        from dsaccel.nn.network import plan_of
+        from dsaccel.nn.weights import read_facts
+        from dsaccel.spec.unit_names import head_names
+
+        plan = plan_of(run, len(read_facts(path).class_names), path)
+        more: dict[str, Any] = {"head_names": head_names(plan)}
+        more |= {"per_class": told.per_class} if told and per_class else {}
+        more |= {"confusion": told.confusion.tolist()} if told and confusion else {}
+        output.show_json(asdict(reading) | more)
         return
     output.show(reading_table(reading))
+    if told is not None and per_class:
+        output.show(per_class_table(told))
+    if told is not None and confusion:
+        output.show(confusion_table(told))
+    if predictions is not None:
+        output.show(f"predictions  {predictions}")
     if split == "test":
         output.show(f"recorded in {readings_path(path)}")

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from dsaccel.config.study import RunConfig
 from dsaccel.data.batches import EvalSplit
 from dsaccel.data.load import load_test_alone
@@ -70,18 +72,8 @@ def read_accuracy(
     facts = read_facts(path)
     recorded = recorded_readings(path) if split == "test" else []
     device = start_runtime(resolve_runtime(run.runtime, precision=run.training.precision))
-    if split == "val":
-        images = _val_images(path, run, facts, download=download)
-    else:
-        images = load_test_alone(
-            run.data,
-            class_names=facts.class_names,
-            mean=facts.mean,
-            std=facts.std,
-            batch_size=run.training.batch_size,
-            device=device,
-            download=download,
-        )
+    images = split_images(path, run, split, device, download=download)
+    if split == "test":
         for reading in recorded:
             if (reading.weights, reading.images) == (weights, images.fingerprint):
                 return reading, False
@@ -113,6 +105,33 @@ def read_accuracy(
     if split == "test":
         write_csv(readings_path(path), list(map(_to_row, [*recorded, reading])))
     return reading, True
+
+
+def split_images(
+    path: Path,
+    run: RunConfig,
+    split: Literal["val", "test"],
+    device: torch.device,
+    *,
+    download: bool,
+) -> EvalSplit:
+    """The images of a split for weights, normalised as those that they were trained on.
+
+    Raises:
+        ConfigError: as `read_accuracy`.
+    """
+    facts = read_facts(path)
+    if split == "val":
+        return _val_images(path, run, facts, download=download)
+    return load_test_alone(
+        run.data,
+        class_names=facts.class_names,
+        mean=facts.mean,
+        std=facts.std,
+        batch_size=run.training.batch_size,
+        device=device,
+        download=download,
+    )
 
 
 def _val_images(path: Path, run: RunConfig, facts: ImageFacts, *, download: bool) -> EvalSplit:
