@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dsaccel.cli.options import Given, takes
-from dsaccel.errors import ConfigError
+from dsaccel.errors import ConfigError, NoResultError
 
 if TYPE_CHECKING:
     from dsaccel.paper.rows import Row
@@ -27,7 +27,7 @@ def reproduce(
     ],
     *,
     scale: Annotated[
-        str, typer.Option(metavar="tiny|small|paper", help="How much of it is trained.")
+        str, typer.Option(metavar="tiny|small|adapted|paper", help="How much of it is trained.")
     ] = "small",
     rows: Annotated[
         str | None, typer.Option(help="Only these rows, as ResNet18,ResNet18_r4.")
@@ -40,6 +40,9 @@ def reproduce(
             help="separability: also freeze each network after each stage and train the rest anew, "
             "layer-wise and by back-propagation (deep probes); takes about four times as long.",
         ),
+    ] = False,
+    no_train: Annotated[
+        bool, typer.Option("--no-train", help="Train nothing: show what is trained so far.")
     ] = False,
     protocol: Annotated[
         str,
@@ -75,7 +78,9 @@ def reproduce(
         protocol="paper" if protocol == "paper" else "ours",
         download=given.download,
     )
-    _reproduce(experiment, scale, chosen, sources, seeds, given, hybrids=hybrids)
+    _reproduce(
+        experiment, scale, chosen, sources, seeds, given, hybrids=hybrids, trains=not no_train
+    )
 
 
 def _reproduce(
@@ -87,6 +92,7 @@ def _reproduce(
     given: Given,
     *,
     hybrids: bool,
+    trains: bool,
 ) -> None:
     """Train what is missing, and show it."""
     from dsaccel.config.study import RuntimeConfig
@@ -111,7 +117,10 @@ def _reproduce(
         hybrids=hybrids,
     )
     output = given.output()
-    output.run(reproduction.run())
+    if trains:
+        output.run(reproduction.run())
+    elif not reproduction.is_begun:
+        raise NoResultError(f"none of these networks is trained in {reproduction.directory.path}")
     report: Report | FactorsReport | SeparabilityReport
     if experiment == "factors":
         report = FactorsReport(scale, reproduction)
