@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dsaccel.cli.app import COMMANDS, in_full
+from dsaccel.report.settings import settings_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "studies" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,3 +34,10 @@ def test_every_command_line_of_a_page_is_one_that_the_command_takes(page):
 def test_the_readme_shows_the_commands_of_every_day():
     shown = {line.split()[1] for line in command_lines(ROOT / "README.md")}
     assert shown >= {"fit", "new", "search", "confirm", "train", "evaluate", "export", "report"}
+
+
+def test_the_page_of_settings_has_every_setting():
+    """To write it anew: open("docs/settings.md", "w").write(settings_page())."""
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    names = re.findall(r"^\| `(\w+)` \|", settings_page(), re.MULTILINE)
+    assert [name for name in names if f"| `{name}` |" not in text] == []
