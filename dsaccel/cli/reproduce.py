@@ -11,6 +11,28 @@ from dsaccel.errors import ConfigError
 if TYPE_CHECKING:
     from dsaccel.paper.rows import Row
     from dsaccel.paper.scale import Held
+    from dsaccel.paper.train import Reproduction
+    from dsaccel.report.factors import FactorsReport
+    from dsaccel.report.reproduction import Report
+    from dsaccel.report.separability import SeparabilityReport
+
+
+Hybrids = Annotated[
+    bool,
+    typer.Option(
+        "--hybrids",
+        help="separability: also freeze each network after each stage and train the rest anew, "
+        "layer-wise and by back-propagation (deep probes); takes about four times as long.",
+    ),
+]
+ProtocolName = Annotated[
+    str,
+    typer.Option(
+        metavar="ours|paper",
+        help="ours: accuracies are of held-out training images; paper: train on all training "
+        "images and read the test split after every epoch.",
+    ),
+]
 
 
 @takes(
@@ -33,22 +55,8 @@ def reproduce(
         str | None, typer.Option(help="Only these rows, as ResNet18,ResNet18_r4.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Seeds of each network.")] = 3,
-    hybrids: Annotated[
-        bool,
-        typer.Option(
-            "--hybrids",
-            help="separability: also freeze each network after each stage and train the rest anew, "
-            "layer-wise and by back-propagation (deep probes); takes about four times as long.",
-        ),
-    ] = False,
-    protocol: Annotated[
-        str,
-        typer.Option(
-            metavar="ours|paper",
-            help="ours: accuracies are of held-out training images; paper: train on all training "
-            "images and read the test split after every epoch.",
-        ),
-    ] = "ours",
+    hybrids: Hybrids = False,
+    protocol: ProtocolName = "ours",
     given: Given,
 ) -> None:
     """Train the networks of a table or a figure of the paper.
@@ -101,9 +109,6 @@ def _reproduce(
     from dsaccel.config.study import RuntimeConfig
     from dsaccel.paper.scale import find_scale
     from dsaccel.paper.train import Reproduction
-    from dsaccel.report.factors import FactorsReport
-    from dsaccel.report.reproduction import Report
-    from dsaccel.report.separability import SeparabilityReport
     from dsaccel.study.folder import StudyDir
 
     is_layers, size = experiment == "separability", find_scale(scale)
@@ -121,16 +126,24 @@ def _reproduce(
     )
     output = given.output()
     output.run(reproduction.run())
-    report: Report | FactorsReport | SeparabilityReport
-    if experiment == "factors":
-        report = FactorsReport(scale, reproduction)
-    elif is_layers:
-        report = SeparabilityReport(scale, reproduction)
-    else:
-        report = Report(experiment, scale, reproduction)
+    report = _report(experiment, scale, reproduction)
     files = report.write()
     if output.as_json:
         output.show_json(report.summary() | {"files": files})
         return
     output.show(report.title, report.about, report.table(), *report.sentences())
     output.show_files(files)
+
+
+def _report(
+    experiment: str, scale: str, reproduction: "Reproduction"
+) -> "Report | FactorsReport | SeparabilityReport":
+    from dsaccel.report.factors import FactorsReport
+    from dsaccel.report.reproduction import Report
+    from dsaccel.report.separability import SeparabilityReport
+
+    if experiment == "factors":
+        return FactorsReport(scale, reproduction)
+    if experiment == "separability":
+        return SeparabilityReport(scale, reproduction)
+    return Report(experiment, scale, reproduction)

@@ -17,6 +17,21 @@ if TYPE_CHECKING:
     from dsaccel.training.train import Training
 
 
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="HIERARCHY|CONFIG", help="1-1-2-2, '1-1-2-2 loss=pred', or an exported config."
+    ),
+]
+Init = Annotated[
+    Path | None,
+    typer.Option(
+        help="Begin with these weights (.safetensors) of a network with the same body, not "
+        "with drawn ones. Classifiers of other classes begin anew."
+    ),
+]
+
+
 @takes(
     *("mode", "family", "data.name", "data.dir", "--download", "data.train_images"),
     *("training.epochs", "training.batch_size", "training.learning_rate", "training.schedule"),
@@ -26,24 +41,12 @@ if TYPE_CHECKING:
     *("--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )
 def train(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="HIERARCHY|CONFIG",
-            help="1-1-2-2, '1-1-2-2 loss=pred', or an exported config.",
-        ),
-    ],
+    target: Target,
     *,
     study: Annotated[
         str | None, typer.Option(help="Take the settings and the seed of this study.")
     ] = None,
-    init: Annotated[
-        Path | None,
-        typer.Option(
-            help="Begin with these weights (.safetensors) of a network with the same body, not "
-            "with drawn ones. Classifiers of other classes begin anew."
-        ),
-    ] = None,
+    init: Init = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the weights: .safetensors.")
     ] = None,

@@ -44,11 +44,8 @@ def rise(networks: Sequence[Trained]) -> float:
 
 def _claims(key: tuple[str, str], results: Sequence[RowResult]) -> list[Effect]:
     where, why_not = f"Table {key[0]}, {key[1]}", _why_not(results)
-    seeds = [
-        seed
-        for seed in results[0].accuracies("local")
-        if all(seed in result.gaps for result in results)
-    ]
+    every = results[0].accuracies("local")
+    seeds = [seed for seed in every if all(seed in result.gaps for result in results)]
 
     def effect(claim: str, of_seed: Callable[[int], float | None]) -> Effect:
         found = {seed: of_seed(seed) for seed in seeds}
@@ -56,12 +53,8 @@ def _claims(key: tuple[str, str], results: Sequence[RowResult]) -> list[Effect]:
         return Effect(f"{where}: {claim}", by_seed, why_not)
 
     shallow = [float(result.row.num_shallow) for result in results]
-    effects = [
-        effect(
-            "back-propagation leads layer-wise training (points, mean of rows)",
-            lambda seed: summarise([result.gaps[seed] for result in results]).mean,
-        )
-    ]
+    leads = "back-propagation leads layer-wise training (points, mean of rows)"
+    effects = [effect(leads, lambda seed: summarise([r.gaps[seed] for r in results]).mean)]
     if len(set(shallow)) > 1:
         effects += [
             effect(
@@ -75,20 +68,17 @@ def _claims(key: tuple[str, str], results: Sequence[RowResult]) -> list[Effect]:
                 lambda seed: slope(shallow, [result.gaps[seed] for result in results]),
             ),
         ]
-    standard = [result for result in results if result.row.is_standard]
-    better = [result for result in results if standard and _is_accelerated(result, standard[0])]
-    if better:
+    standard = next((result for result in results if result.row.is_standard), None)
+    better = [result for result in results if standard and _is_accelerated(result, standard)]
+    if standard and better:
         names = ", ".join(result.row.model for result in better)
-        effects.append(
-            effect(
-                "fewer shallow and as many or more deep blocks close the gap of "
-                f"{standard[0].row.model} (points, mean of {names})",
-                lambda seed: (
-                    standard[0].gaps[seed]
-                    - summarise([result.gaps[seed] for result in better]).mean
-                ),
-            )
+        claim = (
+            "fewer shallow and as many or more deep blocks close the gap of "
+            f"{standard.row.model} (points, mean of {names})"
         )
+        gap, gaps = standard.gaps, [result.gaps for result in better]
+        closed = {seed: gap[seed] - summarise([g[seed] for g in gaps]).mean for seed in seeds}
+        effects.append(effect(claim, closed.__getitem__))
     return effects
 
 
