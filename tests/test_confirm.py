@@ -30,6 +30,7 @@ from dsaccel.training.cohort import Cohort
 from dsaccel.training.descent import evaluate
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.train import Training
+from dsaccel.training.workbench import Bench
 
 SMALL = {
     "references": ["2-2-2"],
@@ -646,7 +647,7 @@ def test_global_settings_and_a_width_take_the_place_of_those_that_were_searched(
         },
     }
     config = tiny_config(**{**SMALL, "space": searched_settings, "references": []})
-    entrants = Entrants(config)
+    entrants = Entrants(Bench.load(config))
     name = "1-1-2 learning_rate=0.02 dropout=0.2 width=0.0625"
     entry = Entry(name, name, {}, ("finalist",), 1, 1, 1)
     own = GlobalSettings(learning_rate=0.005, dropout=0.3)

@@ -24,5 +24,5 @@ def _unneeded(directory: StudyDir, record: StudyRecord) -> Iterator[Path]:
     yield from (path for path in directory.heads.glob("*.json") if path not in kept)
     unread = (record.confirmation or {}).get("unread", ())
     networks = {directory.confirmation / network["file"] for network in unread}
-    networks |= set(checkpoint_files(directory.confirmation / "checkpoint.pt"))
+    networks |= set(directory.confirmation.glob("checkpoint-*.pt"))
     yield from (path for path in directory.confirmation.glob("*.pt") if path not in networks)

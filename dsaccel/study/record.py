@@ -174,6 +174,19 @@ class StudyRecord:
         return stored if isinstance(stored, str) else None
 
     @property
+    def arithmetic(self) -> dict[str, str]:
+        """What decided the last bits beside the settings, when the study was last searched."""
+        stored = self.attributes.get("arithmetic")
+        return {str(k): str(v) for k, v in stored.items()} if isinstance(stored, Mapping) else {}
+
+    @property
+    def workers(self) -> str | None:
+        """What those did that trained the last cohort, if there were any."""
+        crew = self.attributes.get("crew")
+        said = crew.get("summary") if isinstance(crew, Mapping) else None
+        return f"{crew['workers']}: {said}" if crew and isinstance(said, str) else None
+
+    @property
     def num_val(self) -> int | None:
         """Validation images behind each accuracy."""
         return _whole(self.attributes.get("num_val"))

@@ -17,6 +17,7 @@ from dsaccel.spec.trie import Node
 from dsaccel.training.curves import Recorder
 from dsaccel.training.descent import Batches
 from dsaccel.training.learner import Learner
+from dsaccel.training.learner_files import LearnerFiles
 from dsaccel.training.run import Run
 
 if TYPE_CHECKING:
@@ -91,11 +92,15 @@ class Cohort(Run):
         return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if "files" in state:  # a cohort in parts was saved
+            states = LearnerFiles(state["files"])
+            states.check()
+        else:
+            states = state["learners"]
         super().load_state_dict(state)
         if self._recorder is not None:
             self._recorder.load_state_dict(state.get("points", {}))
-        self._states = state["learners"]
-        self._learners = None
+        self._states, self._learners = states, None
 
     def _train(self) -> Iterator[Rung | Safe]:
         if self.is_over:

@@ -18,6 +18,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Divergence, Read, Rung, Safe
 from dsaccel.spec.trie import Node, Trie
+from dsaccel.training.crew import Crew
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,7 @@ class Keeper(Protocol):
         ...
 
 
-class Executor(Protocol):
+class Trainer(Protocol):
     """Who trains a cohort up to each of its stops."""
 
     def start(
@@ -58,6 +59,8 @@ class Run(ABC):
     """The networks of `plans`; those of `harvest` are read on the way where possible."""
 
     keeper: Keeper | None = None
+    crew: Crew | None = None
+    """Who trains it in parts, if it is."""
 
     def __init__(
         self,
@@ -177,7 +180,7 @@ class Run(ABC):
         """What a run of the same networks goes on from; plain numbers."""
         return {
             "history": [
-                (rung.step, {str(h): astuple(read) for h, read in rung.read.items()}, seconds)
+                (rung.step, {str(h): _values(read) for h, read in rung.read.items()}, seconds)
                 for rung, seconds in zip(self.history, self._seconds, strict=True)
             ]
         }
@@ -230,3 +233,7 @@ class Run(ABC):
         for node, share in flops.items():
             for h in node.asked:
                 self.time_s[h] += seconds * share / total / len(node.asked)
+
+
+def _values(read: Read) -> tuple[Any, ...]:
+    return read.heads, read.exits, read.objective, tuple(map(astuple, read.points))
