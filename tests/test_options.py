@@ -31,8 +31,8 @@ OPTIONS = {
     "--keep --log",
     "list": "--json",
     "predict": "--top --trust-part --json",
-    "reproduce": "--scale --rows --seeds --hybrids --protocol --data --data-dir --download "
-    "--device --threads --memory-mib --json --quiet --verbose",
+    "reproduce": "--scale --rows --seeds --hybrids --no-train --protocol --data --data-dir "
+    "--download --device --threads --memory-mib --json --quiet --verbose",
     "confirm": WORKERS
     + "--top --seeds --controls --no-controls --tuning-trials --margin --resolution "
     "--download --trust-part --json --quiet",

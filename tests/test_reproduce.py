@@ -234,6 +234,11 @@ def test_the_command_writes_a_page_and_files_and_says_where(monkeypatch):
     assert [row["model"] for row in summary["rows"]] == ["ResNet18_r1", "ResNet18_r4"]
     assert summary["rows"][0]["accuracy"]["local"]["n"] == 2
     assert "epoch" not in again.stderr
+    shown = run("table5", *options, "--no-train", "--json")
+    assert len(json.loads(shown.stdout)["rows"]) == 10
+    none = run("table5", *options, "--no-train", "--rows", "ResNet18_r2")
+    assert (none.exit_code, none.stderr.count("\n")) == (3, 1)
+    assert "none of these networks is trained in studies/paper-tiny" in none.stderr
     figure = run("figure4", *options, "--rows", "ResNet18_r4")
     assert figure.exit_code == 0
     assert "errors" in Path("studies/paper-tiny/figure4.html").read_text()
@@ -244,7 +249,10 @@ def test_the_command_writes_a_page_and_files_and_says_where(monkeypatch):
     [
         (("table7",), "experiment must be one of table1, "),
         (("table5", "--rows", "VGG8"), "rows must be of table5, which has ResNet18, "),
-        (("table5", "--scale", "large"), "scale must be one of tiny, small, paper, but got"),
+        (
+            ("table5", "--scale", "large"),
+            "scale must be one of tiny, small, adapted, paper",
+        ),
         (("table5", "--protocol", "theirs"), "protocol must be ours or paper, but got"),
         (("table2", "--data", "digits"), "data must have 100 classes for the rows on cifar100"),
     ],

@@ -10,6 +10,7 @@ from typer.main import get_command
 from dsaccel import __version__
 from dsaccel.cli.calibrate import calibrate
 from dsaccel.cli.clean import clean
+from dsaccel.cli.compare import compare
 from dsaccel.cli.confirm import confirm
 from dsaccel.cli.curves import curves
 from dsaccel.cli.dashboard import dashboard
@@ -42,6 +43,7 @@ COMMANDS = (
     report,
     dashboard,
     curves,
+    compare,
     pareto,
     calibrate,
     variance,

@@ -14,6 +14,7 @@ from dsaccel.errors import ConfigError, StorageError
 if TYPE_CHECKING:
     from dsaccel.config.study import RunConfig, StudyConfig
     from dsaccel.report.logs import Log
+    from dsaccel.spec.rung import Rung
     from dsaccel.training.train import Training
 
 
@@ -111,21 +112,29 @@ def _begin(
 def _train(
     training: "Training", output: Output, checkpoint: Path | None, logs: "tuple[Log, ...]"
 ) -> None:
-    from dsaccel.text import percent
-
-    run = training.run
     for note in training.notes:
         output.say(note)
-    for rung in training.rungs(checkpoint):
-        accuracies = rung.accuracies[training.hierarchy]
-        heads = accuracies if output.verbose else accuracies[-1:]
-        step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
-        output.say(f"{step}  {'  '.join(map(percent, heads))}")
-        read = rung.read[training.hierarchy]
-        for log in logs:
-            name = {"hierarchy": str(training.hierarchy), "mode": run.mode}
-            log.event(name | {"step": rung.step, "heads": read.heads, "exits": dict(read.exits)})
-            log.points(f"train {run.mode}", {training.hierarchy: read.points})
+    try:
+        for rung in training.rungs(checkpoint):
+            _show(training, rung, output, logs)
+    except KeyboardInterrupt:
+        if checkpoint is None:
+            output.say("without --output nothing is kept: the same command begins anew")
+        raise
+
+
+def _show(training: "Training", rung: "Rung", output: Output, logs: "tuple[Log, ...]") -> None:
+    from dsaccel.text import percent
+
+    run, accuracies = training.run, rung.accuracies[training.hierarchy]
+    heads = accuracies if output.verbose else accuracies[-1:]
+    step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
+    output.say(f"{step}  {'  '.join(map(percent, heads))}")
+    read = rung.read[training.hierarchy]
+    for log in logs:
+        name = {"hierarchy": str(training.hierarchy), "mode": run.mode}
+        log.event(name | {"step": rung.step, "heads": read.heads, "exits": dict(read.exits)})
+        log.points(f"train {run.mode}", {training.hierarchy: read.points})
 
 
 def _save(training: "Training", result: dict[str, Any], path: Path, output: Output) -> None:

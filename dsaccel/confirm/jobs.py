@@ -1,7 +1,7 @@
 """The independent trainings of a confirmation, as jobs that any worker can do."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,8 +11,10 @@ from dsaccel.confirm.result import Entry
 from dsaccel.data.batches import Data
 from dsaccel.families import Mode
 from dsaccel.files import make_folder
+from dsaccel.spec.rung import Rung
 from dsaccel.study.resume import study_fingerprint
 from dsaccel.training.checkpoint import Checkpoints, remove_checkpoint
+from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.station import Station
 
@@ -78,18 +80,33 @@ def train_job(station: Station, task: Task) -> list[Trained]:
     return reached
 
 
-def try_settings(station: Station, tried: tuple[Entry, GlobalSettings, int]) -> float:
+def try_settings(station: Station, tried: tuple[Entry, GlobalSettings, int, Path]) -> float:
     """The validation accuracy that back-propagation reaches with some settings, on a seed's split.
 
     Raises:
         NoMemoryError: if the network needs more than there is.
     """
-    entry, own, seed = tried
+    entry, own, seed, folder = tried
     entrants = entrants_of(station)
-    asked = ([entry], "global", entrants.load_data(seed), own)
+    data = entrants.load_data(seed)
+    asked = ([entry], "global", data, own)
     memory = entrants.memory_limit(*asked)
-    *_, last = memory.retry(lambda: entrants.cohort(*asked, memory).rungs())
+    checkpoint = folder / f"checkpoint-{sha256(repr(own).encode()).hexdigest()[:8]}.pt"
+
+    def train() -> Iterator[Rung]:
+        cohort = entrants.cohort(*asked, memory)
+        _keep(cohort, checkpoint, entrants, data)
+        yield from cohort.rungs()
+
+    *_, last = memory.retry(train)
+    remove_checkpoint(checkpoint)
     return last.objective(entry.key)
+
+
+def _keep(cohort: Cohort, checkpoint: Path, entrants: Entrants, data: Data) -> None:
+    """Have networks go on from a checkpoint, and save themselves there."""
+    make_folder(checkpoint.parent)
+    Checkpoints(checkpoint, study_fingerprint(entrants.config, data.fingerprint), cohort)
 
 
 def entrants_of(station: Station) -> Entrants:
@@ -130,9 +147,8 @@ def _together(
     started = time.perf_counter()
     job = Job(task.job.seed, task.job.mode, tuple(entries))
     cohort = entrants.cohort(entries, job.mode, data, task.own, memory)
-    make_folder(task.folder)
     checkpoint = task.folder / f"checkpoint-{job.key}.pt"
-    Checkpoints(checkpoint, study_fingerprint(entrants.config, data.fingerprint), cohort)
+    _keep(cohort, checkpoint, entrants, data)
     for rung in cohort.rungs():
         if rung.step == cohort.num_steps:
             file = f"{job.key}.pt" if entrants.has_test else None

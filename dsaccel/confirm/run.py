@@ -169,7 +169,7 @@ class Confirm:
                         "them"
                     )
                 self._load_test(self.entrants.load_data(self.config.seed))
-            yield from self._tune(team)
+            yield from self._tune(team, folder)
             jobs = self.jobs()
             tasks = [Task(job, self._global, folder) for job in jobs]
             for number, step in self._train(tasks, team):
@@ -271,7 +271,7 @@ class Confirm:
         settings = self.entrants.settings(self.result.entries[0])
         return GlobalSettings(settings.training.learning_rate, settings.network.dropout)
 
-    def _tune(self, team: Team) -> Iterator[ConfirmProgress]:
+    def _tune(self, team: Team, folder: Path) -> Iterator[ConfirmProgress]:
         """Find the settings of global back-propagation on the search's winner, seed and split."""
         if self.record["tuning"]:
             return
@@ -284,7 +284,7 @@ class Confirm:
             seed = self.config.seed
 
             def train(tried: Sequence[GlobalSettings]) -> Iterator[float]:
-                return team.map(try_settings, [(winner, own, seed) for own in tried])
+                return team.map(try_settings, [(winner, own, seed, folder) for own in tried])
 
             at_once = 1 if team.is_here else n_trials
             for done in tune(study, train, self._untuned, n_trials, seed=seed, at_once=at_once):

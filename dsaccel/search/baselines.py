@@ -14,6 +14,7 @@ from dsaccel.study.kept import Kept
 from dsaccel.study.record import Baseline, StudyRecord
 from dsaccel.study.rows import best_trial
 from dsaccel.study.writing import write_baseline, write_winner
+from dsaccel.training.checkpoint import remove_checkpoint
 from dsaccel.training.run import Run
 from dsaccel.training.workbench import Workbench
 
@@ -57,10 +58,12 @@ class Baselines:
         training = self._bench.config.training.model_copy(update={"schedule": "simultaneous"})
         trainer.memory.check(plans, training)
         run = trainer.cohort(plans, training, curves=plans)
+        trainer.keep(run, trainer.directory.baseline_checkpoint)
         for rung in run.rungs():
             if rung.step == run.num_steps:
                 for h, plan in plans.items():
                     self._keep(run, h, plan)
+                remove_checkpoint(trainer.directory.baseline_checkpoint)
             yield run
 
     def train_winner(self, winner: Hierarchy, trainer: TeamTrainer) -> Iterator[Run]:

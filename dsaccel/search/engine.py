@@ -24,6 +24,7 @@ from dsaccel.study.record import CohortRecord
 from dsaccel.study.storage import driving
 from dsaccel.study.trials import Ledger
 from dsaccel.study.writing import add_time, write_crew
+from dsaccel.training.blame import TrainingError, blaming
 from dsaccel.training.checkpoint import remove_checkpoint
 from dsaccel.training.device import running
 from dsaccel.training.learner_files import remove_learners
@@ -121,15 +122,31 @@ class Search:
     # ------------------------------------------------------------------ cohorts
 
     def _train_cohort(self, record: CohortRecord) -> Iterator[Progress]:
-        """Train a cohort, in smaller parts if the memory does not suffice after all."""
+        """Train a cohort; who cannot be trained is left out."""
         self.ledger.begin(record)
-        trainer = self._trainer()
-        trainer.memory.check({h: self.plan(h) for h in record.asked}, self.config.training)
-        yield from trainer.memory.retry(lambda: self._train_attempt(record, trainer))
+        while asked := [h for h in record.asked if self.ledger.failed.get(h) != 0]:
+            try:
+                yield from self._train_together(record, asked)
+                return
+            except TrainingError as error:
+                self.ledger.fail(error)
+        self.ledger.finish(record, None)
 
-    def _train_attempt(self, record: CohortRecord, trainer: TeamTrainer) -> Generator[Progress]:
+    def _train_together(
+        self, record: CohortRecord, asked: Sequence[Hierarchy]
+    ) -> Iterator[Progress]:
+        """Train networks of a cohort, in smaller parts if the memory does not suffice after all."""
+        trainer = self._trainer()
+        for hierarchy in asked:
+            with blaming(lambda _, h=hierarchy: (h,), self.device):
+                trainer.memory.check({hierarchy: self.plan(hierarchy)}, self.config.training)
+        yield from trainer.memory.retry(lambda: self._train_attempt(record, asked, trainer))
+
+    def _train_attempt(
+        self, record: CohortRecord, asked: Sequence[Hierarchy], trainer: TeamTrainer
+    ) -> Generator[Progress]:
         done_before = sum(not trial.is_harvested for trial in self.ledger.told)
-        for run in self.loop.train(record.asked, trainer):
+        for run in self.loop.train(asked, trainer):
             if run.is_over:
                 if self.config.budget.against == "gap":
                     for together in self._at_once(run.trie.asked):

@@ -67,6 +67,12 @@ def check_winner(searching: Search) -> None:
     if not searching.is_finished or best_trial(searching.ledger.record()) is not None:
         return
     trained = searching.ledger.record().trained
+    if trained and all(trial.why for trial in trained):
+        raise NoResultError(
+            f"study {searching.directory.name} must end with a network that was trained, but all "
+            f"{len(trained)} failed, {trained[0].name} first: {trained[0].why}; mend that and "
+            "begin anew under another --study-name"
+        )
     if trained and all(trial.diverged for trial in trained):
         raise NoResultError(
             f"study {searching.directory.name} must end with a network whose weights are finite, "

@@ -39,11 +39,16 @@ class TeamTrainer:
         schedule: Schedule,
         stops: Collection[int],
     ) -> Cohort:
-        config, images = self.bench.config, self.bench.data.fingerprint
+        config = self.bench.config
         curves = {*plans, *harvest} if config.runtime.curves else self.bench.space.references
         cohort = self.cohort(plans, config.training, harvest, schedule, stops, curves)
-        Checkpoints(self.directory.checkpoint, study_fingerprint(config, images), cohort)
+        self.keep(cohort, self.directory.checkpoint)
         return cohort
+
+    def keep(self, cohort: Cohort, checkpoint: Path) -> None:
+        """Have a cohort go on from a checkpoint, and save itself there."""
+        images = self.bench.data.fingerprint
+        Checkpoints(checkpoint, study_fingerprint(self.bench.config, images), cohort)
 
     def cohort(
         self,
@@ -54,7 +59,7 @@ class TeamTrainer:
         stops: Collection[int] = (),
         curves: Collection[Hierarchy] = (),
     ) -> Cohort:
-        """Networks that begin anew, and of which nothing is kept when they are cut off."""
+        """Networks that begin anew; see `keep`."""
         bench = self.bench
         return self.memory.split_cohort(
             plans,

@@ -103,7 +103,9 @@ class StudyRecord:
 
     @cached_property
     def finished(self) -> list[TrialRecord]:
-        """The trials that were trained to their end or pruned, in the order of cohorts."""
+        """The trials that were trained to their end or pruned, or failed for themselves, in the
+        order of cohorts.
+        """
         return finished_in_order(self.trials, self.folder)
 
     @property

@@ -14,6 +14,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Divergence, Epoch, Rung, Safe
 from dsaccel.spec.trie import Node
+from dsaccel.training.blame import blaming
 from dsaccel.training.curves import Recorder
 from dsaccel.training.descent import Batches
 from dsaccel.training.learner import Learner
@@ -78,6 +79,8 @@ class Cohort(Run):
         return [unit for node in self.trie.path(hierarchy) for unit in self._unit_states(node)]
 
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
+        if lost := super().diverged(hierarchy):
+            return lost
         states = self.states(hierarchy)
         for unit, state in enumerate(states, 1):
             if not all(tensor.isfinite().all() for tensor in state.values()):
@@ -105,6 +108,10 @@ class Cohort(Run):
     def _train(self) -> Iterator[Rung | Safe]:
         if self.is_over:
             return
+        with blaming(self._failed, self.device):
+            yield from self._reached()
+
+    def _reached(self) -> Iterator[Rung | Safe]:
         recorder, learners = self._recorder, self.learners
         for reached in self.schedule.rungs(self.trie, learners, self.data, start=self.step):
             if recorder is None:
@@ -120,11 +127,18 @@ class Cohort(Run):
             else:
                 yield reached
 
+    def _failed(self, error: Exception) -> Collection[Hierarchy]:
+        """The networks that pass through the learner in which an error arose."""
+        learner = error.__dict__.pop("learner", None)
+        learners = self._learners or {}
+        return next((node.asked for node, own in learners.items() if own is learner), ())
+
     def _state(self, node: Node) -> dict[str, Any]:
         return self.learners[node].state_dict()
 
     def _make_learner(self, node: Node) -> Learner:
-        learner = Learner(node.segment, self.training, seed=self.seed, device=self.device)
+        with blaming(lambda _: node.asked, self.device):
+            learner = Learner(node.segment, self.training, seed=self.seed, device=self.device)
         if self._states:
             learner.load_state_dict(self._states[node.number])
         return learner

@@ -89,6 +89,8 @@ class Run(ABC):
         self._trained_step = 0
         """The rung to which all is trained already, though not all may be yielded yet."""
         self._retired_blocks = Fraction(0)
+        self._lost: dict[Hierarchy, Divergence] = {}
+        """Of networks that were retired, whose weights are gone."""
 
     @property
     def step(self) -> int:
@@ -115,6 +117,7 @@ class Run(ABC):
 
     def retire(self, hierarchies: Collection[Hierarchy]) -> None:
         """Take networks out between two rungs; what no other needs is trained no further."""
+        self._lost |= {h: lost for h in hierarchies if (lost := self.diverged(h))}
         nodes = set(self.trie.nodes())
         self.trie.retire(set(hierarchies))
         nodes -= set(self.trie.nodes())
@@ -174,7 +177,7 @@ class Run(ABC):
 
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
         """Where the training of a network has left the finite numbers, if it has."""
-        return None
+        return self._lost.get(hierarchy)
 
     def state_dict(self) -> dict[str, Any]:
         """What a run of the same networks goes on from; plain numbers."""
@@ -182,7 +185,8 @@ class Run(ABC):
             "history": [
                 (rung.step, {str(h): _values(read) for h, read in rung.read.items()}, seconds)
                 for rung, seconds in zip(self.history, self._seconds, strict=True)
-            ]
+            ],
+            "lost": {str(h): astuple(divergence) for h, divergence in self._lost.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -192,6 +196,7 @@ class Run(ABC):
             read = {of_text[text]: Read.of(*values) for text, values in texts.items()}
             self._saved.append((Rung(step, read), seconds))
         self._trained_step = self._saved[-1][0].step if self._saved else 0
+        self._lost = {of_text[text]: Divergence(*lost) for text, lost in state["lost"].items()}
 
     @abstractmethod
     def _train(self) -> Iterator[Rung | Safe]:
