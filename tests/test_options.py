@@ -38,13 +38,16 @@ OPTIONS = {
     "--download --trust-part --json --quiet",
     "train": TRAINED + OF_NETWORKS + CURVES + "--study --mode --init --output --force --no-force "
     "--log",
-    "evaluate": "--split --data --data-dir --download --device --threads --trust-part --json",
+    "evaluate": "--confusion --per-class --predictions --split --data --data-dir --download --device --threads --trust-part --json",
     "describe": "--family --channels --image-size --num-classes --granularity --loss --width "
     "--exit --batch-size --schedule --precision --set --trust-part --space --json",
-    "export": "--output --hierarchy --force --no-force",
+    "export": "--onnx --torch --output --hierarchy --force --no-force",
     "report": "--output --figure --checklist --format",
     "curves": "--output",
     "dashboard": "--port",
+    "compare": "--json",
+    "fit": "--budget --data --device --download --epochs --family --json --memory --n-trials --name "
+    "--quiet --set --threads --width",
     "pareto": "--against --output --json",
     "calibrate": TRAINED + WORKERS + "--seeds --n-trials --output",
     "variance": "--prefix-stages --resolution --trust-part --json",
