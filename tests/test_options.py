@@ -46,8 +46,8 @@ OPTIONS = {
     "curves": "--output",
     "dashboard": "--port",
     "compare": "--json",
-    "fit": "--budget --data --device --download --epochs --family --json --memory --n-trials --name "
-    "--quiet --set --threads --width",
+    "fit": "--budget --data --device --download --epochs --family --json --memory --n-trials "
+    "--name --quiet --set --threads --width",
     "pareto": "--against --output --json",
     "calibrate": TRAINED + WORKERS + "--seeds --n-trials --output",
     "variance": "--prefix-stages --resolution --trust-part --json",
