@@ -38,7 +38,8 @@ OPTIONS = {
     "--download --trust-part --json --quiet",
     "train": TRAINED + OF_NETWORKS + CURVES + "--study --mode --init --output --force --no-force "
     "--log",
-    "evaluate": "--confusion --per-class --predictions --split --data --data-dir --download --device --threads --trust-part --json",
+    "evaluate": "--confusion --per-class --predictions "
+    "--split --data --data-dir --download --device --threads --trust-part --json",
     "describe": "--family --channels --image-size --num-classes --granularity --loss --width "
     "--exit --batch-size --schedule --precision --set --trust-part --space --json",
     "export": "--onnx --torch --output --hierarchy --force --no-force",
