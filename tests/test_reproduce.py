@@ -208,6 +208,29 @@ def test_a_table_is_written_as_latex():
     ]
 
 
+def test_a_row_of_each_family_reaches_a_number_in_both_modes():
+    rows = [*rows_of("table1", ("VGG8", "VGG8b")), *rows_of("table5", ("ResNet50_r2",))]
+    scale = replace(MINUTE, image_size=16, epochs=1)
+    sources = open_sources(rows, scale, data="digits")
+    directory = StudyDir("paper-minute")
+    made = Reproduction(rows, scale, sources, directory=directory, num_seeds=1, runtime=CPU)
+    for _ in made.run():
+        pass
+    for result in Comparison.of(made).results:
+        assert 0 <= result.accuracies("local")[1] <= 1
+        assert 0 <= result.accuracies("global")[1] <= 1
+        assert {point.head for point in result.by_seed["local"][1].curve} >= {"output"}
+
+
+def test_the_command_needs_a_test_split_for_the_papers_protocol():
+    images = Path(folder_of(10))
+    shutil.rmtree(images / "test")
+    refused = run("table5", "--data", str(images), "--protocol", "paper", "--scale", "tiny")
+    message = "dsaccel: images must have test images for --protocol paper, but has none"
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert refused.stderr.startswith(message)
+
+
 def run(*args: str):
     return CliRunner().invoke(app, ["reproduce", *args])
 

@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -71,7 +71,13 @@ def evaluate(
         if predictions is not None:
             told.write(predictions)
     if given.as_json:
-        more = {"per_class": told.per_class} if told and per_class else {}
+        from dsaccel.nn.network import plan_of
+        from dsaccel.nn.weights import read_facts
+        from dsaccel.spec.unit_names import head_names
+
+        plan = plan_of(run, len(read_facts(path).class_names), path)
+        more: dict[str, Any] = {"head_names": head_names(plan)}
+        more |= {"per_class": told.per_class} if told and per_class else {}
         more |= {"confusion": told.confusion.tolist()} if told and confusion else {}
         output.show_json(asdict(reading) | more)
         return
