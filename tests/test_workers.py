@@ -1,6 +1,7 @@
 """Many workers, one result: that of one process, bit for bit, also when workers are lost."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,13 @@ import torch
 from helpers import CPU, TRAINING, Batches, H, plans
 
 from dsaccel import imports
-from dsaccel.config.study import RuntimeConfig
+from dsaccel.config.study import ConfirmConfig, RuntimeConfig, StudyConfig
+from dsaccel.config.toml import parse_config
+from dsaccel.confirm.run import Confirm
 from dsaccel.errors import ConfigError, WorkerError
 from dsaccel.executors.local import ProcessWorker
 from dsaccel.parts import part_of
+from dsaccel.search.setup import open_search
 from dsaccel.spec.trie import Trie
 from dsaccel.study.folder import StudyDir
 from dsaccel.training import part as part_module
@@ -149,6 +153,31 @@ def test_a_part_that_runs_out_of_memory_is_cut_in_two(expected, monkeypatch):
     assert all_of(search) == expected("simultaneous")
     assert max(sizes[:2]) > 2
     assert max(sizes[4:]) <= 2  # what was learnt is not forgotten
+
+
+def test_a_confirmation_by_workers_is_that_of_one_process():
+    one_epoch = {"training": {"epochs": 1}, "pruning": {"kind": "none"}}
+    budget = {"n_trials": 3, "cohort_size": 3, "baseline": False}
+    searched = tiny_study.searched("here", **one_epoch, budget=budget)
+    shutil.copytree("studies/here", "studies/there")
+    asked = ConfirmConfig(top=1, num_seeds=1, controls=False, tuning_trials=3)
+    seats.LOSES.append(lambda number, argument: number in (2, 4))
+
+    def confirmed(name, **runtime):
+        directory = StudyDir(name)
+        tables = searched.config.model_dump(mode="json", exclude_none=True)
+        tables["runtime"] |= runtime
+        config = parse_config(StudyConfig, tables, "a test")
+        study = open_search(config, directory).study
+        confirm = Confirm(config, directory, study, asked, command="a test")
+        for _ in confirm.run():
+            pass
+        readings = [(r["name"], r["mode"], r["seed"], r["accuracy"]) for r in confirm.readings]
+        return confirm.record["results"], confirm.record["tuning"], readings
+
+    expected = confirmed("here")
+    assert confirmed("there", executor="seats:Seats") == expected
+    assert seats.Seat.num_jobs >= 7  # 3 settings, 2 networks or more, and 2 that were lost
 
 
 # ---------------------------------------------------------------------- the workers' parts

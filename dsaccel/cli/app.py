@@ -19,6 +19,7 @@ from dsaccel.cli.ending import guarded
 from dsaccel.cli.evaluate import evaluate
 from dsaccel.cli.examples import epilog
 from dsaccel.cli.export import export
+from dsaccel.cli.fit import fit
 from dsaccel.cli.landscape import landscape
 from dsaccel.cli.list import list as list_studies
 from dsaccel.cli.new import new
@@ -33,6 +34,7 @@ from dsaccel.cli.train import train
 from dsaccel.cli.variance import variance
 
 COMMANDS = (
+    fit,
     new,
     search,
     confirm,

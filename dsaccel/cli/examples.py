@@ -1,6 +1,10 @@
 """Examples of each command, shown at the end of its help."""
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
+    "fit": (
+        "dsaccel fit --data photos --memory 4GiB --budget 2h",
+        "dsaccel fit --data photos --family vgg8b --name small",
+    ),
     "new": (
         "dsaccel new mine --data photos --budget 2h",
         "dsaccel new small --data photos --family vgg8b --memory 4GiB",
