@@ -8,7 +8,8 @@ their forward FLOPs. Heads, and all further layers of a unit, cost three times.
 
 from collections.abc import Iterator
 
-from dsaccel.spec.plan import Block, Layer, Segment
+from dsaccel.spec.blocks import Block, Layer
+from dsaccel.spec.plan import Segment
 from dsaccel.spec.trie import Trie
 
 

@@ -226,8 +226,8 @@ KINDS: dict[str, Callable[[random.Random], None]] = {
 
 def make_weights() -> bytes:
     """An untrained network's file."""
-    from dsaccel.nn.layers import build_units
     from dsaccel.nn.network import plan_of
+    from dsaccel.nn.units import build_units
     from dsaccel.nn.weights import ImageFacts, save_weights
 
     Path("x.toml").write_text(RUN)

@@ -14,7 +14,7 @@ import torch
 from guard import Guard, interleave
 from torch import Tensor, nn
 
-from dsaccel.nn.layers import Features
+from dsaccel.nn.units import Features
 from dsaccel.training.cuda_graphs import NUM_EAGER, CudaGraphs, Recorder
 from dsaccel.training.cuda_streams import ONE_LANE, CudaLanes, Lanes
 from dsaccel.training.learner import Learner

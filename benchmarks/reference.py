@@ -34,7 +34,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.families import build_plan, find_family
-from dsaccel.nn.layers import LayerModule, LocalHead, OutputLayer, Unit
+from dsaccel.nn.layers import LayerModule
+from dsaccel.nn.units import LocalHead, OutputLayer, Unit
 from dsaccel.schedules.simultaneous import simultaneous
 from dsaccel.spec.trie import Trie
 from dsaccel.training.learner import Learner

@@ -50,7 +50,7 @@ BATCH, SIDE, TIMES = 32, 32, 3
 def networks(most: int) -> dict[Hierarchy, Any]:
     blocks = itertools.product(range(1, most + 1), repeat=4)
     network, training = NetworkConfig(width=1 / 8), TrainingConfig(batch_size=BATCH)
-    images = {"channels": 3, "side": SIDE, "num_classes": 10}
+    images: dict[str, Any] = {"channels": 3, "side": SIDE, "num_classes": 10}
     return {
         h: build_plan("resnet18", h, network, training, **images) for h in map(Hierarchy, blocks)
     }
@@ -71,7 +71,7 @@ def block_times(trie: Trie) -> dict[Node, float]:
         if node.segment not in measured:
             learner = Learner(node.segment, training, seed=1, device=torch.device("cpu"))
             learner.start_epoch(1)
-            seconds = []
+            seconds, features = [], below
             for _ in range(TIMES):
                 started = time.process_time()
                 features = learner.step(below, labels)
@@ -268,7 +268,8 @@ def search(args: argparse.Namespace, *, killed: bool = False) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         for turn, (name, num) in itertools.product(range(args.rounds), sides.items()):
             workers.clear()
-            one = study(args.data, Path(place) / f"{name}-{turn}", num, args)
+            folder = Path(place) / f"run-{turn}-{list(sides).index(name)}"
+            one = study(args.data, folder, num, args)
             _ = one.engine
             started = time.perf_counter()
             for number, _ in enumerate(one.search()):
@@ -284,7 +285,7 @@ def confirm(args: argparse.Namespace) -> dict[str, Any]:
         for turn, (name, num) in itertools.product(
             range(args.rounds), {"2 workers": 2, "one process": None}.items()
         ):
-            one = study(args.data, Path(place) / f"{name}-{turn}", None, args)
+            one = study(args.data, Path(place) / f"run-{turn}-{num or 0}", None, args)
             for _ in one.search():
                 pass
             started = time.perf_counter()

@@ -209,8 +209,8 @@ class Study(StoredStudy):
         runtime: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Generator[ConfirmProgress]:
-        """Train the best again with fresh seeds, decide on validation, and read the test split once
-        after it. Run again to continue, or with more seeds or finalists. See `confirmation`.
+        """Train the best again with fresh seeds, decide on validation, then read the test split
+        once. Run again to continue, or with more seeds or finalists. See `confirmation`.
 
         Args:
             callbacks: each is called with what is yielded.
@@ -222,18 +222,17 @@ class Study(StoredStudy):
         Raises:
             NoResultError: if the study has no best hierarchy.
             MismatchError: if the images are not the study's.
-            ConfigError: settings or data that cannot be used.
+            ConfigError: if settings or data cannot be used.
         """
         quiet_optuna()
+        given = {key: value for key, value in settings.items() if value is not None}
         tables = self.config.model_dump(mode="json", exclude_none=True)
-        tables["confirm"] |= {key: value for key, value in settings.items() if value is not None}
+        tables["confirm"] |= given
         tables["runtime"] |= runtime or {}
         asked = parse_config(StudyConfig, tables, "confirm")
+        config = self.config.model_copy(update={"runtime": asked.runtime})
         self.confirmer = confirmer = Confirm(
-            self.config.model_copy(update={"runtime": asked.runtime}),
-            self._directory,
-            self.optuna,
-            asked.confirm,
+            *(config, self._directory, self.optuna, asked.confirm),
             command=command or "dsaccel.Study.confirm",
             download=self._download,
             source=self._data,

@@ -42,7 +42,7 @@ KINDS: dict[Kind, str] = {
     "lr_schedule": "dsaccel.lr_schedules:LRSchedule",
     "schedule": "dsaccel.schedules:Schedule",
     "strategy": "dsaccel.search.strategies:Strategy",
-    "pruner": "dsaccel.search.pruners:Pruner",
+    "pruner": "dsaccel.search.pruners:PrunerKind",
     "data": "dsaccel.data.source:DataSource",
     "executor": "dsaccel.executors:Executor",
     "figure": "dsaccel.report.figures:Figure",
@@ -132,7 +132,8 @@ class PartRef:
     kind: Kind
     name: str
     sha256: str | None
-    """Of the file that defines it, not of what that file imports; None: the part is shipped."""
+    """Hash of the file that defines it, not of what that file imports; None: the part is
+    shipped."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ class Planner:
 
     @classmethod
     def of(cls, config: StudyConfig | RunConfig, num_classes: int) -> "Planner":
-        """For a config that says what its images are, as that of a study that was run does."""
+        """A planner for a config that says what its images are, as that of a study that was run
+        does.
+        """
         channels, side = config.data.channels, config.data.image_size
         assert channels is not None
         assert side is not None

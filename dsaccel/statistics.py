@@ -26,7 +26,8 @@ POWER = 0.8
 MAX_SEEDS = 10_000
 NUM_QUANTILES = 4000
 MAX_ENUMERATED = 6
-"""Of so many values all resamples are enumerated (462 distinct ones); of more, some are drawn."""
+"""All resamples of up to so many values are enumerated (462 distinct ones); of more, some are
+drawn."""
 NUM_RESAMPLES = 2000
 ROUNDING = 1e-9
 """A standard deviation below this is one of rounding: the values do not vary."""
@@ -45,7 +46,7 @@ class Interval:
 class Summary:
     mean: float
     std: float | None
-    """With n - 1 in the denominator; None for one value."""
+    """The standard deviation, with n - 1 in the denominator; None for one value."""
     n: int
 
 
@@ -55,14 +56,14 @@ class Paired:
 
     mean: float
     std: float | None
-    """Of the differences; None for one pair. Without it, or if it is 0 up to rounding, there is
-    nothing to judge the difference by, and all that follows is None."""
+    """The standard deviation of the differences; None for one pair. Without it, or if it is 0 up
+    to rounding, there is nothing to judge the difference by, and all that follows is None."""
     n: int
     low: float | None
     high: float | None
     """Ends of the 95 % t interval of the mean difference, for this comparison alone."""
     p_value: float | None
-    """Of the two-sided paired t-test."""
+    """The p-value of the two-sided paired t-test."""
     detectable: float | None
     """The smallest difference that so many seeds would find; see `smallest_detectable`."""
 

@@ -548,6 +548,7 @@ def test_an_exhaustive_study_is_written_as_a_landscape_and_replayed():
         (["--strategy", "bogus"], "strategy must be one of"),
         (["--cohort-size", "a"], "cohort_size must be whole numbers"),
         (["--pruning", "bogus"], "kind"),
+        (["--set", "training.epochs=2"], "--set takes pruning.KEY=VALUE, but got training"),
         (["-o", "no/such.html"], "no"),
     ]:
         refused = run("replay", table, *args)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from tiny_study import searched
 
 from dsaccel import imports
 from dsaccel.testing import check_part, shipped
@@ -76,21 +77,41 @@ class Context(LocalLoss):
 
 @dataclass(frozen=True)
 class ContextPlan(PredPlan):
-    reads = frozenset({"previous"})
+    reads = frozenset({"image", "previous", "residuals"})
 
-    def loss(self, h, logits, y_B, layers, *, previous):
-        told.append(tuple(previous.shape[1:]))
-        return super().loss(h, logits, y_B, layers) + 0.01 * previous.mean() * h.mean()
+    def loss(self, h, logits, y_B, layers, *, image, previous, residuals):
+        told.append([tuple(read.shape[1:]) for read in (image, previous, *residuals)])
+        added = sum(residual.square().mean() for residual in residuals)
+        read = image.mean() * h.mean() + previous.mean() * h.mean() + added
+        return super().loss(h, logits, y_B, layers) + 0.01 * read
 """
 
 
 def test_a_loss_is_given_what_it_reads_beside_the_features(mine, monkeypatch):
-    told: list[tuple[int, ...]] = []
+    told: list[list[tuple[int, ...]]] = []
     monkeypatch.setattr("builtins.told", told, raising=False)
     mine.write_text(CONTEXT)
     check_part("loss", "./mine.py:Context")
-    # the images, and what the stem passes on
-    assert told[:2] == [(3, 8, 8), (2, 8, 8)]
+    # the stem; then the two units of a block, of which the second has a shortcut
+    stem, first, second = told[:3]
+    assert stem == [(3, 8, 8), (3, 8, 8)]
+    assert first == [(3, 8, 8), (2, 8, 8)]
+    assert second == [(3, 8, 8), (2, 8, 8), (2, 8, 8)]
+
+
+def test_what_a_loss_reads_is_there_under_both_schedules_and_in_the_count_of_memory(
+    mine, monkeypatch
+):
+    told: list[list[tuple[int, ...]]] = []
+    monkeypatch.setattr("builtins.told", told, raising=False)
+    mine.write_text(CONTEXT)
+    loss = {"loss": "./mine.py:Context"}
+    imports.trust(loss.values(), mine.parent)
+    searched("simultaneous", network=loss)
+    shapes = {tuple(shape) for shape in told}
+    del told[:]
+    searched("sequential", network=loss, training={"schedule": "sequential"})
+    assert {tuple(shape) for shape in told} == shapes
 
 
 @pytest.mark.parametrize("fault", FAULTS)

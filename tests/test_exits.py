@@ -6,10 +6,10 @@ import pytest
 import torch
 from helpers import NETWORK, TRAINING, Batches, H, cohort, differing, plan, plans, tensors, trained
 
-from dsaccel.nn.layers import build_units
 from dsaccel.nn.network import Network
+from dsaccel.nn.units import build_units
 from dsaccel.nn.weights import ImageFacts
-from dsaccel.spec.plan import Output
+from dsaccel.spec.blocks import Output
 
 EXITS = ("layer", "head", "ensemble")
 CUTS = ("conv", "none,none,stage,none", "stage,stage,none,none", "none")

@@ -12,7 +12,7 @@ from torchvision.models import resnet, vgg
 from dsaccel.config.study import NetworkConfig, RunConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan, find_family
-from dsaccel.nn.layers import build_units
+from dsaccel.nn.units import build_units
 from dsaccel.nn.weights import named_tensors
 from dsaccel.parts import BUILTIN
 from dsaccel.spec.hierarchy import Hierarchy

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from dsaccel.cli.app import app
 from dsaccel.config.study import NetworkConfig
-from dsaccel.nn.layers import layer_outputs
+from dsaccel.nn.units import layer_outputs
 from dsaccel.paper.claims import claims_of, rise
 from dsaccel.paper.compare import Comparison
 from dsaccel.paper.effects import Effect

@@ -7,7 +7,7 @@ import torch
 from helpers import CPU, TRAINING, Batches, cohort, plans
 
 from dsaccel.nn.labels import SimilarLabels
-from dsaccel.nn.layers import LocalHead, Unit
+from dsaccel.nn.units import LocalHead, Unit
 from dsaccel.schedules.simultaneous import simultaneous
 from dsaccel.spec.trie import Trie
 from dsaccel.training.cuda_streams import CudaLanes

@@ -24,8 +24,9 @@ from torch.nn import functional as F
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.nn.labels import Labels
-from dsaccel.nn.layers import LayerModule, LocalHead, Unit
+from dsaccel.nn.layers import LayerModule
 from dsaccel.nn.similarity import label_similarity, similarity_loss
+from dsaccel.nn.units import LocalHead, Unit
 from dsaccel.spec.plan import Plan, Segment
 from dsaccel.training.descent import evaluate
 from dsaccel.training.learner import Learner

@@ -16,7 +16,7 @@ from dsaccel.config.study import NetworkConfig
 from dsaccel.losses.mse import MsePlan
 from dsaccel.losses.pred import PredPlan
 from dsaccel.nn.labels import Labels, SimilarLabels
-from dsaccel.nn.layers import LocalHead, Position
+from dsaccel.nn.layers import Position
 from dsaccel.nn.placement import as_on_gpu
 from dsaccel.nn.similarity import (
     SpatialStd,
@@ -26,6 +26,7 @@ from dsaccel.nn.similarity import (
     similarity_loss,
     similarity_matrix,
 )
+from dsaccel.nn.units import LocalHead
 from dsaccel.parts import part_of
 from dsaccel.spec.local import Head, UnitShape
 

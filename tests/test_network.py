@@ -20,8 +20,8 @@ from dsaccel.config.toml import write_toml
 from dsaccel.data.load import load_test
 from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan
-from dsaccel.nn.layers import build_units
 from dsaccel.nn.network import build_network, load_network
+from dsaccel.nn.units import build_units
 from dsaccel.nn.weights import ImageFacts, save_weights
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training.descent import evaluate

@@ -15,19 +15,11 @@ from torchvision.models import resnet
 from dsaccel.config.study import NetworkConfig
 from dsaccel.heads.linear import LinearPlan
 from dsaccel.losses.predsim import PredSimPlan
-from dsaccel.nn.layers import (
-    Draw,
-    LayerModule,
-    LocalHead,
-    OutputLayer,
-    Position,
-    Projection,
-    Unit,
-    build_units,
-    positions,
-)
+from dsaccel.nn.layers import Draw, LayerModule, Position, Projection
+from dsaccel.nn.units import LocalHead, OutputLayer, Unit, build_units, positions
+from dsaccel.spec.blocks import Block, Layer, Output
 from dsaccel.spec.local import Head
-from dsaccel.spec.plan import Block, Layer, Output, Plan
+from dsaccel.spec.plan import Plan
 
 B = 6
 
@@ -380,7 +372,7 @@ def test_a_projection_of_few_channels_leaves_the_memory_of_others_alone():
     code = """
 import torch
 from dsaccel.nn.layers import Draw, LayerModule, Position
-from dsaccel.spec.plan import Block, Layer
+from dsaccel.spec.blocks import Block, Layer
 
 torch.set_num_threads(1)
 layer = Layer("conv", 4, 8, 32, kernel=3, stride=2)

@@ -20,12 +20,15 @@ OF_NETWORKS = (
     "--family --batch-size --learning-rate --granularity --loss --dropout --precision --exit "
 )
 OPTIONS = {
+    "new": "--data --space --budget --memory --force --no-force --family --device --download "
+    "--json --quiet",
     "search": TRAINED
     + OF_NETWORKS
     + CURVES
     + WORKERS
     + "--space --n-trials --strategy --cohort-size --pruning "
-    "--against --timeout --storage --confirm --no-confirm --study-name",
+    "--against --timeout --storage --confirm --no-confirm --study-name --dry-run "
+    "--keep --log",
     "list": "--json",
     "predict": "--top --trust-part --json",
     "reproduce": "--scale --rows --seeds --hybrids --no-train --protocol --data --data-dir "
@@ -33,20 +36,26 @@ OPTIONS = {
     "confirm": WORKERS
     + "--top --seeds --controls --no-controls --tuning-trials --margin --resolution "
     "--download --trust-part --json --quiet",
-    "train": TRAINED + OF_NETWORKS + CURVES + "--study --mode --init --output --force --no-force",
-    "evaluate": "--split --data --data-dir --download --device --threads --trust-part --json",
+    "train": TRAINED + OF_NETWORKS + CURVES + "--study --mode --init --output --force --no-force "
+    "--log",
+    "evaluate": "--confusion --per-class --predictions "
+    "--split --data --data-dir --download --device --threads --trust-part --json",
     "describe": "--family --channels --image-size --num-classes --granularity --loss --width "
     "--exit --batch-size --schedule --precision --set --trust-part --space --json",
-    "export": "--output --hierarchy --force --no-force",
-    "report": "--output --figure",
+    "export": "--onnx --torch --output --hierarchy --force --no-force",
+    "report": "--output --figure --checklist --format",
     "curves": "--output",
+    "dashboard": "--port",
+    "compare": "--json",
+    "fit": "--budget --data --device --download --epochs --family --json --memory --n-trials "
+    "--name --quiet --set --threads --width",
     "pareto": "--against --output --json",
     "calibrate": TRAINED + WORKERS + "--seeds --n-trials --output",
     "variance": "--prefix-stages --resolution --trust-part --json",
     "landscape": "--trust-part --output",
     "clean": "",
     "replay": "--strategy --n-trials --cohort-size --beam-width --seeds --pruning --prune-by "
-    "--pruner-option --reduction-factor --grace-epochs --jobs --output --trust-part --json "
+    "--set --reduction-factor --grace-epochs --jobs --output --trust-part --json "
     "--quiet",
 }
 
@@ -79,7 +88,8 @@ def test_help_is_the_fields_docstring_with_its_default_and_its_words():
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_each_option_says_what_it_is_for(command):
     text = CliRunner().invoke(app, [command.__name__, "--help"]).output
-    options = re.split(r"^ {2,4}(?=-)", text.partition("Options:")[2], flags=re.MULTILINE)
+    text = text.partition("Options:")[2].partition("Examples:")[0]
+    options = re.split(r"^ {2,4}(?=-)", text, flags=re.MULTILINE)
     for option in options[1:]:
         assert len(option.split()) >= 4, option
         assert option.strip()[-1] in ".)]", option

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dsaccel.config.study import NetworkConfig
 from dsaccel.families import find_family
 from dsaccel.heads.linear import pool_kernel
-from dsaccel.nn.layers import LocalHead, Unit, build_units
+from dsaccel.nn.units import LocalHead, Unit, build_units
 from dsaccel.spec.plan import Plan
 
 SMALL = NetworkConfig(width=1 / 32)

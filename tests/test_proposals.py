@@ -14,6 +14,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan
 from dsaccel.search import proposals, suggestions
 from dsaccel.search.proposals import next_cohort, propose, shared_blocks
+from dsaccel.search.strategies import Told
 from dsaccel.search.strategies.gp import Gp
 from dsaccel.search.strategies.tpe import Tpe
 from dsaccel.space.bounds import Measures
@@ -283,7 +284,8 @@ def test_gp_knows_what_of_a_cohort_is_running_already():
     space = make_space(((1, 6),) * 3)
     trials = search(space, 12, 12, strategy="random")
     study = suggestions._replay(space, trials, Gp().sampler(1))
-    first = next(suggestions._nearest_suggestions(study, space, {Hierarchy((3, 3, 3))}))
+    told = Told(space, [], {}, {Hierarchy((3, 3, 3))}, seed=1)
+    first = next(suggestions._nearest_suggestions(study, told))
     asked, running = study.get_trials(deepcopy=False)[12:]
     assert (asked.state, running.state) == (TrialState.FAIL, TrialState.RUNNING)
     assert first is not None
@@ -304,7 +306,8 @@ def test_the_nearest_unseen_feasible_hierarchy_is_found_from_anywhere(bounds):
     num = len(bounds)
 
     def nearest(*blocks, taken=()):
-        found = suggestions._nearest(space, [*map(Hierarchy, taken)], Hierarchy(blocks))
+        told = Told(space, [], {}, {*map(Hierarchy, taken)}, seed=1)
+        found = suggestions._nearest(told, Hierarchy(blocks))
         return found and found.blocks
 
     twos = (2,) * num

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from dsaccel.cli.app import app
 from dsaccel.config.study import RuntimeConfig
-from dsaccel.nn.layers import layer_outputs
 from dsaccel.nn.network import load_network
+from dsaccel.nn.units import layer_outputs
 from dsaccel.paper.layers import LayersOfRow, layers_of
 from dsaccel.paper.rows import rows_of
 from dsaccel.paper.scale import SCALES, Scale, open_sources

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dsaccel.config.study import StudyConfig, TrainingConfig
-from dsaccel.nn.layers import Features
+from dsaccel.nn.units import Features
 from dsaccel.schedules.sequential import sequential
 from dsaccel.search.setup import open_search
 from dsaccel.seeds import derive

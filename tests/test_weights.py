@@ -20,8 +20,8 @@ from dsaccel.cli.app import app
 from dsaccel.config.study import NetworkConfig, RunConfig
 from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.families import Mode, build_plan
-from dsaccel.nn.layers import Unit
 from dsaccel.nn.sealed import sealed_weights
+from dsaccel.nn.units import Unit
 from dsaccel.nn.weights import load_weights, named_tensors, read_config, save_weights
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training.cohort import Cohort

@@ -6,7 +6,7 @@ from helpers import CPU, TRAINING, plan
 from torch.nn import functional as F
 
 from dsaccel.config.study import NetworkConfig
-from dsaccel.nn.layers import build_units
+from dsaccel.nn.units import build_units
 from dsaccel.nn.winograd import Conv2d, Convolve, pays
 from dsaccel.spec import tiling
 from dsaccel.spec.plan import Segment

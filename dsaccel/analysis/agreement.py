@@ -29,7 +29,7 @@ Vector = NDArray[np.float64]
 MIN_SEEDS = 3
 """Seeds below which nothing is called trustworthy."""
 MAX_RUNGS = 40
-"""Of more epochs so many are looked at, evenly spaced."""
+"""If there are more epochs, only so many are looked at, evenly spaced."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class RungAgreement:
 
 @dataclass(frozen=True)
 class StageAgreement:
-    """Of the last local head of a stage, when it is fully trained."""
+    """How well the last local head of a stage ranks when it is fully trained."""
 
     stage: int
     agreement: Agreement
@@ -71,7 +71,7 @@ class Importance:
 
     stage: int
     share: Interval
-    """Of the variance between hierarchies, how much lies between the mean accuracies of equal
+    """The part of the variance between hierarchies that lies between the mean accuracies of equal
     counts (correlation ratio; in a full grid the first-order Sobol index)."""
     chance: float
     """The share that counts without any effect are expected to have: (levels - 1) / (N - 1)."""
@@ -133,7 +133,9 @@ class RankAgreement:
         return resampled([_tau(x, y) for x, y in zip(values, self.final, strict=True)])
 
     def rungs(self) -> Iterator[RungAgreement]:
-        """By the deepest head at each rung, and by the output layer where it is trained."""
+        """The agreement at each rung by the deepest head, and by the output layer where it is
+        trained.
+        """
         num = self.landscape.num_steps
         steps = np.linspace(1, num, min(num, MAX_RUNGS)).round().astype(int)
         for step in map(int, steps):
@@ -155,7 +157,7 @@ class RankAgreement:
                 yield StageAgreement(stage, self._agreement(values))
 
     def importances(self) -> Iterator[Importance]:
-        """Of every stage whose count varies."""
+        """The importance of every stage whose count varies."""
         counts = np.array([h.blocks for h in self.hierarchies], dtype=float)
         plane = np.column_stack([counts, np.ones(len(counts))])
         slopes = np.linalg.lstsq(plane, self.final.T, rcond=None)[0]

@@ -215,7 +215,7 @@ def _network(trial: TrialRecord, is_feasible: bool) -> Network:
 
 
 def _heads(trial: TrialRecord, study: StudyRecord) -> dict[int, tuple[float, ...]]:
-    """By step."""
+    """The accuracies by step."""
     rungs = trial.head_accuracies
     if len(rungs) != len(trial.by_step):
         raise ConfigError(
@@ -230,7 +230,7 @@ def _heads(trial: TrialRecord, study: StudyRecord) -> dict[int, tuple[float, ...
 
 
 def _ensembles(trial: TrialRecord) -> dict[int, float]:
-    """By step."""
+    """The accuracies by step."""
     rungs = zip(sorted(trial.by_step), trial.ensembles, strict=False)
     return {step: accuracy or 0.0 for step, accuracy in rungs}
 

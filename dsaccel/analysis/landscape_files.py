@@ -25,11 +25,11 @@ FORMAT = 2
 MARK = "# dsaccel landscape "
 """Opens the first line of a CSV file; the metadata follow as JSON."""
 KEY = b"dsaccel_landscape"
-"""Of the metadata in a Parquet file."""
+"""The key of the metadata in a Parquet file."""
 
 
 def _truth(text: str) -> bool:
-    """As a spreadsheet writes it, too."""
+    """A truth value, also as a spreadsheet writes it."""
     return {"true": True, "false": False}[text.lower()]
 
 

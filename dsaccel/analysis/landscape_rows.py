@@ -39,25 +39,9 @@ def landscape_of(metadata: Metadata, rows: Iterable[Sequence[Any]]) -> Landscape
     config = metadata.config
     if config.data.image_size is None or config.data.channels is None:
         raise ValueError("its config does not say the size and the channels of the images")
-    networks: dict[Hierarchy, Network] = {}
-    found: dict[int, dict[Hierarchy, dict[int, Heads]]] = {}
-    read = functools.cache(_read)
-    for text, seed, step, head, is_output, accuracy, *figures, ensemble in rows:
-        hierarchy = read(text)
-        network = networks.setdefault(hierarchy, Network(*figures))
-        if network != Network(*figures):
-            raise ValueError(f"its rows of {hierarchy} differ in what the network costs")
-        heads = found.setdefault(seed, {}).setdefault(hierarchy, {}).setdefault(step, {})
-        if head in heads:
-            raise ValueError(
-                f"it has two rows of {_place(config, hierarchy, seed, step)}, head {head}"
-            )
-        if not (0 <= accuracy <= 1 and 0 <= (ensemble or 0) <= 1):
-            raise ValueError(f"the accuracy of {hierarchy} must be within 0..1, but is {accuracy}")
-        heads[head] = accuracy, is_output, ensemble
+    found, networks = _by_place(rows, config.training.step_name)
     if not found:
         raise ValueError("it has no rows")
-    networks = {h: networks[h] for h in sorted(networks)}
     landscape = Landscape(config, metadata.num_classes, metadata.num_val, networks, {})
     wanted = {hierarchy: _num_heads(landscape, hierarchy) for hierarchy in networks}
     for seed in sorted(found):
@@ -84,6 +68,28 @@ def landscape_of(metadata: Metadata, rows: Iterable[Sequence[Any]]) -> Landscape
     if not any(network.is_feasible for network in networks.values()):
         raise ValueError("none of its hierarchies is feasible")
     return landscape
+
+
+def _by_place(
+    rows: Iterable[Sequence[Any]], step_name: str
+) -> tuple[dict[int, dict[Hierarchy, dict[int, Heads]]], dict[Hierarchy, Network]]:
+    """The heads by seed, hierarchy and step, and the networks in their order."""
+    networks: dict[Hierarchy, Network] = {}
+    found: dict[int, dict[Hierarchy, dict[int, Heads]]] = {}
+    read = functools.cache(_read)
+    for text, seed, step, head, is_output, accuracy, *figures, ensemble in rows:
+        hierarchy = read(text)
+        network = networks.setdefault(hierarchy, Network(*figures))
+        if network != Network(*figures):
+            raise ValueError(f"its rows of {hierarchy} differ in what the network costs")
+        heads = found.setdefault(seed, {}).setdefault(hierarchy, {}).setdefault(step, {})
+        if head in heads:
+            place = f"{hierarchy}, seed {seed}, {step_name} {step}, head {head}"
+            raise ValueError(f"it has two rows of {place}")
+        if not (0 <= accuracy <= 1 and 0 <= (ensemble or 0) <= 1):
+            raise ValueError(f"the accuracy of {hierarchy} must be within 0..1, but is {accuracy}")
+        heads[head] = accuracy, is_output, ensemble
+    return found, {h: networks[h] for h in sorted(networks)}
 
 
 def _read(text: str) -> Hierarchy:
@@ -136,7 +142,3 @@ def _steps(
         step: tuple(steps[step][head][0] for head in range(1, num + 1))
         for step, num in wanted.items()
     }
-
-
-def _place(config: StudyConfig, hierarchy: Hierarchy, seed: int, step: int) -> str:
-    return f"{hierarchy}, seed {seed}, {config.training.step_name} {step}"

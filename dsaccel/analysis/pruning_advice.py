@@ -46,7 +46,7 @@ class SimulatedPruning:
     going_on: float
     """Share of all hierarchies that do: the chance of each."""
     work: float
-    """Of the training without pruning, counted in hierarchies times steps."""
+    """The share that is left of the training without pruning, in hierarchies times steps."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Advice:
     """The outcome of the rule."""
 
     first: dict[RankedBy, int | None]
-    """By what is ranked: the first rung of halving with factor 2 that is trusted."""
+    """The first rung at which halving with factor 2 is trusted, by what is ranked."""
     cheapest: SimulatedPruning | None
     """The cheapest trusted one."""
 

@@ -37,7 +37,7 @@ class Policy:
     n_trials: int
     pruning: PruningConfig
     beam_width: int | None = None
-    """Of strategy `beam` alone, which takes the whole space and no pruning."""
+    """The width of strategy `beam`, which takes the whole space and no pruning."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Replay:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """As Optuna has them."""
+        """The trials as Optuna has them."""
         return [record.trial for record in self.notes.told]
 
     @property

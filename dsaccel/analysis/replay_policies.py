@@ -167,7 +167,7 @@ def _replay_here(oracle: Oracle, policy: Policy, seed: int) -> tuple[Mark, ...]:
 
 
 _oracle: Oracle | None = None
-"""Of a worker process, made once."""
+"""The oracle of a worker process, which is made once."""
 
 
 def _start(landscape: Landscape) -> None:

@@ -40,11 +40,11 @@ class Components:
     prefix: float
     suffix: float
     seed: float
-    """Of the seed alone: it cancels in paired differences."""
+    """The variance of the seed alone, which cancels in paired differences."""
     prefix_seed: float
-    """Of a prefix's training over seeds."""
+    """The variance of a prefix's training over seeds."""
     suffix_seed: float
-    """Of a suffix's training over seeds: the residual."""
+    """The variance of a suffix's training over seeds: the residual."""
     num_prefixes: int
     num_hierarchies: int
     num_seeds: int
@@ -63,7 +63,7 @@ class Components:
 
     @property
     def unpaired_std(self) -> float:
-        """Of the difference of two hierarchies trained with different seeds."""
+        """The same for two hierarchies trained with different seeds."""
         return math.sqrt(2 * (self.seed + self.prefix_seed + self.suffix_seed))
 
     def seeds_for(self, resolution: float) -> dict[str, int | None]:
@@ -81,8 +81,6 @@ def variance_components(
     accuracies: Mapping[Hierarchy, Mapping[int, float]], prefix_stages: int
 ) -> Components | None:
     """Estimate the components by the method of moments (nested random-effects ANOVA).
-
-    Estimates may come out negative where a component is small; they are reported as 0.
 
     Args:
         accuracies: hierarchy -> seed -> accuracy; a seed that one lacks is left out for all.
@@ -122,7 +120,7 @@ def variance_components(
 
 
 def _sums_of_squares(groups: list[list[list[float]]]) -> dict[str, float]:
-    """By component; `groups`: prefixes x their hierarchies x seeds."""
+    """The sums by component; `groups` holds prefixes x their hierarchies x seeds."""
     rows = [row for members in groups for row in members]
     of_all = _columns(rows)
     overall = _mean(of_all)

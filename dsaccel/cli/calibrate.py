@@ -48,24 +48,19 @@ def calibrate(
     from dsaccel.analysis.agreement import RankAgreement
     from dsaccel.analysis.landscape_files import read_landscape
     from dsaccel.analysis.pruning_advice import calibrated
-    from dsaccel.report.calibration import calibration_summary
 
     if output is not None and not output.is_dir():
         raise ConfigError(f"output must be a folder that exists, but got {output}")
-    shown = given.output()
     trained, folder = None, output
     if target.endswith((".csv", ".csv.gz", ".parquet")):
         landscape = read_landscape(Path(target))
     else:
         calibration = _open(target, seeds, given)
-        landscape = trained = _train(calibration, shown)
+        landscape = trained = _train(calibration, given.output())
         folder = output or calibration.folder
     result = calibrated(RankAgreement(landscape))
     files = {} if folder is None else _write(result, trained, Path(target).name, folder)
-    if given.as_json:
-        shown.show_json(calibration_summary(result) | {"files": files})
-    else:
-        _show(result, files, shown)
+    _show(result, files, given.output())
 
 
 def _open(target: str, num_seeds: int, given: Given) -> "Calibration":
@@ -113,9 +108,12 @@ def _write(
 
 
 def _show(result: "Calibrated", files: dict[str, str], output: Output) -> None:
-    from dsaccel.report.calibration import calibration_tables, pruning_table
+    from dsaccel.report.calibration import calibration_summary, calibration_tables, pruning_table
     from dsaccel.report.calibration_words import verdict
 
+    if output.as_json:
+        output.show_json(calibration_summary(result) | {"files": files})
+        return
     output.show(calibration_tables(result), *verdict(result))
     chosen = " ".join(f"--set pruning.{k}={v}" for k, v in pruning_table(result).items())
     output.show_files({"settings": chosen} | files)

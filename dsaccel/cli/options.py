@@ -37,6 +37,9 @@ _STUDY = typer.Argument(
 )
 StudyName = Annotated[str, _STUDY]
 OptionalStudyName = Annotated[str | None, _STUDY]
+LandscapeFile = Annotated[
+    Path, typer.Argument(metavar="LANDSCAPE", help="What dsaccel landscape wrote.")
+]
 NAMES = {
     "data.name": "data",
     "data.dir": "data-dir",
@@ -68,6 +71,10 @@ SHARED = {
             help="Import this part, which weights, an exported config or a recorded study names.",
         ),
     ],
+    "--jobs": Annotated[
+        int | None,
+        typer.Option("--jobs", help="Processes; changes no result. Default: one a core.", min=1),
+    ],
     "--download": Annotated[bool, typer.Option("--download", help="Fetch a torchvision data set.")],
     "--json": Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")],
     "--quiet": Annotated[
@@ -78,6 +85,7 @@ SHARED = {
     ],
 }
 """Options that are no settings."""
+SWITCHES = ("--download", "--json", "--quiet", "--verbose")
 
 
 LOG = "Log there: CSV and TensorBoard events by unit, JSON lines; records curves of all networks."
@@ -102,14 +110,15 @@ class Given:
     settings: dict[str, Any] = field(default_factory=dict)
     """Key in a study file -> value; those that were left out are not in it."""
     changes: tuple[str, ...] = ()
-    """Of `--set`."""
+    """What `--set` was given."""
+    jobs: int | None = None
     download: bool = False
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
 
     def values(self) -> dict[str, Any]:
-        """All settings that were given, those of `--set` too."""
+        """All settings that were given, also by `--set`."""
         from dsaccel.config.toml import parse_override
 
         return self.settings | dict(map(parse_override, self.changes))
@@ -164,7 +173,8 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         given = Given(
             settings,
             tuple(said.get("--set") or ()),
-            *(said.get(name, False) for name in ("--download", "--json", "--quiet", "--verbose")),
+            said.get("--jobs"),
+            *(said.get(name, False) for name in SWITCHES),
         )
         command(**own, given=given)
 
@@ -181,7 +191,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _parameter(name: str, option: str) -> inspect.Parameter:
     annotation = SHARED.get(option) or _of_setting(option)
-    default = None if option not in SHARED or option in ("--set", "--trust-part") else False
+    default = False if option in SWITCHES else None
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )

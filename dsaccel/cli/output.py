@@ -131,7 +131,7 @@ class Survivor(io.TextIOBase):
         return self._stream is not None and self._stream.isatty()
 
     def fileno(self) -> int:
-        """Of the stream.
+        """The number of the stream.
 
         Raises:
             OSError: if there is none.

@@ -2,37 +2,28 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from dsaccel.cli.options import Given, takes
+from dsaccel.cli.options import Given, LandscapeFile, takes
 from dsaccel.errors import ConfigError
 
 
 @takes(
     *("pruning.by", "pruning.reduction_factor", "pruning.grace_epochs"),
-    *("--trust-part", "--json", "--quiet"),
+    *("--set", "--jobs", "--trust-part", "--json", "--quiet"),
 )
 def replay(
-    table: Annotated[
-        Path, typer.Argument(metavar="LANDSCAPE", help="What dsaccel landscape wrote.")
-    ],
+    table: LandscapeFile,
     strategy: Annotated[str, typer.Option(help="One or more: tpe,random,beam.")] = "tpe,random",
     n_trials: Annotated[int, typer.Option(help="Distinct hierarchies to train.", min=1)] = 40,
     cohort_size: Annotated[str, typer.Option(help="One or more: 1,4,8.")] = "1,4,8",
     beam_width: Annotated[str, typer.Option(help="Of strategy beam: 1,2,4.")] = "4",
     seeds: Annotated[int, typer.Option(help="Searches of each kind.", min=1)] = 100,
     pruning: Annotated[str, typer.Option(help="none, halving, or an Optuna pruner.")] = "none",
-    pruner_options: Annotated[
-        list[str] | None,
-        typer.Option("--pruner-option", metavar="KEY=VALUE", help="Of an Optuna pruner."),
-    ] = None,
     *,
     given: Given,
-    jobs: Annotated[
-        int | None, typer.Option(help="Processes; changes no result. Default: one a core.", min=1)
-    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Draw regret against blocks: .html.")
     ] = None,
@@ -44,7 +35,6 @@ def replay(
     """
     from dsaccel.analysis.landscape_files import read_landscape
     from dsaccel.analysis.replay_policies import policies, replay_policies
-    from dsaccel.config.toml import parse_override
     from dsaccel.files import check_writable
     from dsaccel.report.replay import outcome_summary, outcome_table, write_replay
 
@@ -53,13 +43,11 @@ def replay(
     if output is not None:
         check_writable(output)
     recorded = read_landscape(table)
-    rules = {key.removeprefix("pruning."): value for key, value in given.settings.items()}
-    own = dict(map(parse_override, pruner_options or []))
-    rules |= {"kind": pruning, "options": own or None}
+    rules = _pruning(given) | {"kind": pruning}
     asked = policies(recorded, strategy, cohort_size, n_trials, rules, beam_width)
     shown = given.output()
     outcomes = []
-    for outcome in replay_policies(recorded, asked, seeds, jobs or os.cpu_count() or 1):
+    for outcome in replay_policies(recorded, asked, seeds, given.jobs or os.cpu_count() or 1):
         outcomes.append(outcome)
         name = f"{outcome.policy.strategy}, cohorts of {outcome.policy.cohort_size}"
         shown.say(f"{len(outcomes)}/{len(asked)}  {name}")
@@ -72,3 +60,15 @@ def replay(
     shown.show(outcome_table(outcomes))
     if output is not None:
         shown.show(str(output))
+
+
+def _pruning(given: Given) -> dict[str, Any]:
+    """The settings of `[pruning]` that were given."""
+    tables: dict[str, Any] = {"pruning": {}}
+    given.apply(tables)
+    if others := sorted(tables.keys() - {"pruning"}):
+        raise ConfigError(
+            f"a replay prunes anew and trains nothing: --set takes pruning.KEY=VALUE, but got "
+            f"{', '.join(others)}"
+        )
+    return tables["pruning"]

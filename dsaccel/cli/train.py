@@ -18,6 +18,21 @@ if TYPE_CHECKING:
     from dsaccel.training.train import Training
 
 
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="HIERARCHY|CONFIG", help="1-1-2-2, '1-1-2-2 loss=pred', or an exported config."
+    ),
+]
+Init = Annotated[
+    Path | None,
+    typer.Option(
+        help="Begin with these weights (.safetensors) of a network with the same body, not "
+        "with drawn ones. Classifiers of other classes begin anew."
+    ),
+]
+
+
 @takes(
     *("mode", "family", "data.name", "data.dir", "--download", "data.train_images"),
     *("training.epochs", "training.batch_size", "training.learning_rate", "training.schedule"),
@@ -27,24 +42,12 @@ if TYPE_CHECKING:
     *("--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )
 def train(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="HIERARCHY|CONFIG",
-            help="1-1-2-2, '1-1-2-2 loss=pred', or an exported config.",
-        ),
-    ],
+    target: Target,
     *,
     study: Annotated[
         str | None, typer.Option(help="Take the settings and the seed of this study.")
     ] = None,
-    init: Annotated[
-        Path | None,
-        typer.Option(
-            help="Begin with these weights (.safetensors) of a network with the same body, not "
-            "with drawn ones. Classifiers of other classes begin anew."
-        ),
-    ] = None,
+    init: Init = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the weights: .safetensors.")
     ] = None,
@@ -87,10 +90,8 @@ def train(
         shown.show(result_table(result))
     if output is not None and checkpoint is not None:
         reached = {"val_accuracy": result.val_accuracy, "num_parameters": result.num_parameters}
-        _save(training, reached | begun, output)
+        _save(training, reached | begun, output, shown)
         remove_checkpoint(checkpoint)
-        if not given.as_json:
-            shown.show(f"weights  {output}")
 
 
 def _begin(
@@ -136,7 +137,7 @@ def _show(training: "Training", rung: "Rung", output: Output, logs: "tuple[Log, 
         log.points(f"train {run.mode}", {training.hierarchy: read.points})
 
 
-def _save(training: "Training", result: dict[str, Any], path: Path) -> None:
+def _save(training: "Training", result: dict[str, Any], path: Path, output: Output) -> None:
     from dsaccel.nn.weights import save_weights
 
     run = training.run.model_copy(update={"result": result})
@@ -144,6 +145,8 @@ def _save(training: "Training", result: dict[str, Any], path: Path) -> None:
         save_weights(path, training.units, run, training.facts)
     except StorageError as error:
         raise StorageError(f"trained, but the weights are lost: {error}") from None
+    if not output.as_json:
+        output.show(f"weights  {path}")
 
 
 def _check_files(output: Path | None, init: Path | None, *, force: bool) -> None:

@@ -1,19 +1,16 @@
 """`dsaccel variance`: where accuracies differ, and how many seeds that asks for."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dsaccel.cli.options import Given, takes
+from dsaccel.cli.options import Given, LandscapeFile, takes
 from dsaccel.errors import ConfigError, NoResultError
 
 
 @takes("--trust-part", "--json")
 def variance(
-    table: Annotated[
-        Path, typer.Argument(metavar="LANDSCAPE", help="What dsaccel landscape wrote.")
-    ],
+    table: LandscapeFile,
     prefix_stages: Annotated[
         int | None,
         typer.Option(help="First stages that are the prefix. Default: the shallow ones.", min=1),
@@ -30,11 +27,7 @@ def variance(
     """
     from dsaccel.analysis.landscape_files import read_landscape
     from dsaccel.analysis.variance import variance_components
-    from dsaccel.report.variance import (
-        variance_sentences,
-        variance_summary,
-        variance_table,
-    )
+    from dsaccel.report.variance import variance_sentences, variance_summary, variance_table
 
     if not resolution > 0:
         raise ConfigError(f"--resolution must be above 0 points, but got {resolution}")

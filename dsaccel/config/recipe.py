@@ -9,7 +9,7 @@ from dsaccel.parts import NamesPart, part_of
 from dsaccel.spec.rung import Exit
 
 MAX_CUDA_LANES = 32
-"""As many streams as torch has of a kind."""
+"""Torch has as many streams of a kind."""
 
 
 Cut = Literal["conv", "block", "stage", "none"]
@@ -84,7 +84,7 @@ class TrainingConfig(Section):
     optimizer_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the optimizer that are no settings of `[training]`."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Of convolutions and linear maps; normalisations and biases do not decay."""
+    """For convolutions and linear maps; normalisations and biases do not decay."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of each label that is spread over all classes, in every cross-entropy."""
     lr_schedule: Annotated[str, NamesPart("lr_schedule")] = "steps"

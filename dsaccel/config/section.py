@@ -40,7 +40,7 @@ class Searched(Section):
     """The values that a searched setting may take: `choices`, or those from `low` to `high`."""
 
     choices: tuple[Any, ...] | None = None
-    """In any order: nothing is learnt from one about its neighbours."""
+    """The order says nothing: one value tells nothing about its neighbours."""
     low: float | None = None
     high: float | None = None
     step: float | None = Field(default=None, gt=0)

@@ -20,7 +20,7 @@ from dsaccel.spec.plan import Plan
 from dsaccel.study.rows import Row
 
 MAX_WIDTH = 64.0
-"""As in `NetworkConfig`."""
+"""The limit of `NetworkConfig`."""
 
 AT_MOST: tuple[tuple[Role, str], ...] = (
     ("fewer parameters", "num_parameters"),

@@ -38,7 +38,7 @@ class Entry:
     settings are searched `2-2-2-2 width=1.34`."""
     hierarchy: str
     settings: Mapping[str, Any]
-    """In what it differs from the study's settings: `{"network.width": 1.34}`."""
+    """The settings in which it differs from the study: `{"network.width": 1.34}`."""
     roles: tuple[Role, ...]
     num_parameters: int
     """Local heads not counted."""
@@ -238,7 +238,7 @@ def read_confirmation(study: StudyRecord) -> Confirmation | None:
 def confirmation_of(
     record: Mapping[str, Any], readings: Sequence[Mapping[str, Any]]
 ) -> Confirmation:
-    """From the study's attributes."""
+    """The confirmation that a study's attributes hold."""
     val: dict[tuple[str, Mode], dict[int, float]] = {}
     for result in record["results"]:
         key = (result["name"], result["mode"])

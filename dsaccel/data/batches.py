@@ -21,7 +21,8 @@ from dsaccel.seeds import derive
 from dsaccel.ticks import counted
 
 EVAL_BATCH_SIZE = 512
-"""At most; on a CPU no more than a training step's: evaluation then needs less memory than that."""
+"""The most images at a time. On a CPU it is no more than a training step's, so that evaluation
+needs less memory than training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ class Data:
     """Hash of the training and of the validation images and labels."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    """Of each channel of the training images, with pixels within 0..1."""
+    """Standard deviation of each channel of the training images, with pixels within 0..1."""
     seed: int
     batch_size: int
     """Images a training step: those asked for, or all training images if they are fewer."""

@@ -24,7 +24,7 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP
 """What is decoded, whatever a file's name says: nothing that starts another program."""
 SMALLEST_SIDE, LARGEST_SIDE = 4, 512
 MAX_MEGAPIXELS = 170
-"""Of one image, which takes three bytes a pixel while it is decoded."""
+"""The most pixels of an image, which takes three bytes a pixel while it is decoded."""
 MAX_PNG_TEXT = 64 * 2**20
 """Bytes of a text or colour profile in a PNG, which are not looked at."""
 MOST_MISTAKES = 20

@@ -15,7 +15,7 @@ from dsaccel.data.splits import split_off_validation, subset
 from dsaccel.errors import ConfigError
 
 SHARE = 0.5
-"""Of a GPU's free memory, that images may take."""
+"""The share of a GPU's free memory that images may take."""
 
 
 def load_data(
@@ -29,8 +29,6 @@ def load_data(
     room_bytes: int | None = None,
 ) -> Data:
     """Read the training and the validation images and put both on the device.
-
-    A source may bring images to validate on; without them some training images are held out.
 
     Args:
         config: the settings; of what `source` has, they name it alone.
@@ -50,30 +48,18 @@ def load_data(
         source = open_source(config, download=download)
     else:
         config = config.model_copy(update={"name": source.name})
-    images = read_images(source, "train", config)
-    if images is None:
-        raise ConfigError(f"{source.name} must have images to train on, but has none")
-    resolved = _resolve(config, images, source.default_flip)
-    given = _read_same_classes(source, "val", resolved, images.class_names)
-    if given is None:
-        train, val = split_off_validation(resolved, images, seed)
-    else:
-        train, val = images, given
-    train = subset(resolved, train, seed)
+    resolved, train, val, val_is_given = _train_and_val(source, config, seed)
     mean, std = _mean_and_std(train.images)
-    padding = resolved.crop_padding or 0
-    # padded here: the device never holds them twice
-    sides = (padding, padding)
-    padded = torch.from_numpy(np.pad(train.images, ((0, 0), sides, sides, (0, 0))))
+    padded = _padded(train.images, resolved.crop_padding or 0)
     needed = padded.nbytes + val.images.nbytes
     stay = room_bytes is not None and needed > SHARE * room_bytes
     return Data(
         source=source,
         resolved=resolved,
-        class_names=images.class_names,
+        class_names=train.class_names,
         notes=tuple(source.notes()),
         has_test=source.has("test"),
-        val_is_given=given is not None,
+        val_is_given=val_is_given,
         fingerprint=fingerprint(train, val),
         mean=mean,
         std=std,
@@ -83,6 +69,32 @@ def load_data(
         train_labels=torch.tensor(train.labels, device="cpu" if stay else device),
         val=_eval_split(val, mean, std, device, batch_size, stay=stay),
     )
+
+
+def _train_and_val(
+    source: DataSource, config: DataConfig, seed: int
+) -> tuple[DataConfig, Images, Images, bool]:
+    """The settings with every default filled in, the images to train and to validate on, and
+    whether the source has the latter itself.
+    """
+    images = read_images(source, "train", config)
+    if images is None:
+        raise ConfigError(f"{source.name} must have images to train on, but has none")
+    resolved = _resolve(config, images, source.default_flip)
+    given = _read_same_classes(source, "val", resolved, images.class_names)
+    if given is None:
+        train, val = split_off_validation(resolved, images, seed)
+    else:
+        train, val = images, given
+    return resolved, subset(resolved, train, seed), val, given is not None
+
+
+def _padded(pixels_NHWC: np.ndarray, padding: int) -> torch.Tensor:
+    """Images with black around them, for the crops; made on the host, so that the device never
+    holds them twice.
+    """
+    sides = (padding, padding)
+    return torch.from_numpy(np.pad(pixels_NHWC, ((0, 0), sides, sides, (0, 0))))
 
 
 def look_at_test(data: Data) -> None:
@@ -190,7 +202,9 @@ def _resolve(config: DataConfig, images: Images, default_flip: bool) -> DataConf
 
 
 def _mean_and_std(pixels_NHWC: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Of each channel, pixels within 0..1; from sums of integers, hence equal on any machine."""
+    """Mean and deviation of each channel, with pixels within 0..1. They come from sums of integers,
+    so they are equal on any machine.
+    """
     num, num_channels = pixels_NHWC[..., 0].size, pixels_NHWC.shape[-1]
     totals, squares = [0] * num_channels, [0] * num_channels
     for part in np.array_split(pixels_NHWC, len(pixels_NHWC) // 1024 + 1):  # bounds the memory

@@ -66,7 +66,7 @@ class Cluster(Executor):
 
         with ExitStack() as stack:
             client = stack.enter_context(self._client())
-            machines = client.run(_machine)
+            machines: dict[str, str] = client.run(_machine)  # pyright: ignore[reportAssignmentType]
             if not machines:
                 raise WorkerError(
                     f"the cluster at {self.cluster} must have workers, but has none; start some"

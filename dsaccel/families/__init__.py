@@ -17,9 +17,10 @@ from dsaccel.config.section import Section
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.parts import load_class, load_part, part_of
+from dsaccel.spec.blocks import Block, Layer, Output, Pool
 from dsaccel.spec.hierarchy import Blocks, Hierarchy
 from dsaccel.spec.local import Head, LossPlan, UnitShape
-from dsaccel.spec.plan import Block, Layer, Output, Plan, Pool, split
+from dsaccel.spec.plan import Plan, split
 from dsaccel.spec.rung import Exit
 
 if TYPE_CHECKING:
@@ -148,9 +149,8 @@ def build_plan(
         label_smoothing=training.label_smoothing,
         loss=None if training.output_loss == "pred" else _output_loss(training, unit),
     )
-    exit: Exit = "layer"
+    exit: Exit = network.output if mode == "local" else "layer"
     if mode == "local":
-        exit = network.output
         blocks = _with_heads(blocks, family, hierarchy.num_stages, network, unit)
     smallest = _blocks(family, (1,) * hierarchy.num_stages, channels, side)
     num_convs = sum(len(block.layers) for block in smallest)

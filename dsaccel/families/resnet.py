@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from dsaccel.families import Downsampling, Family, halving
+from dsaccel.spec.blocks import Block, Layer, Output, Shortcut
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.plan import Block, Layer, Output, Shortcut
 
 STEM_WIDTH = 64
 """Channels of the stem and of the first stage, at width 1."""
@@ -61,7 +61,7 @@ class ResNet(Family):
         return Output(last.out_channels, num_classes, average=True)
 
     def names(self, blocks: Sequence[Block]) -> Iterator[Callable[[str], str]]:
-        """Those of torchvision's `ResNet`."""
+        """The names of torchvision's `ResNet`."""
         for block in blocks:
             for number in range(1, len(block.layers) + 1):
                 place = f"layer{block.stage}.{block.index - 1}." if block.stage else ""

@@ -5,8 +5,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from dsaccel.families.resnet import STEM_WIDTH, Bottleneck
+from dsaccel.spec.blocks import Layer
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.plan import Layer
 
 
 class ResNeXt50(Bottleneck):

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 from dsaccel.families import Downsampling, Family, halving
+from dsaccel.spec.blocks import Block, Layer, Output, Pool
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.plan import Block, Layer, Output, Pool
 
 NUM_HIDDEN_FEATURES = 1024
 

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from dsaccel.heads import Head
 from dsaccel.heads.gap import GapPlan
+from dsaccel.spec.blocks import Block
 from dsaccel.spec.local import Draw, UnitShape
-from dsaccel.spec.plan import Block
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -1,6 +1,7 @@
 """Squared distance to the one-hot labels (eq. 6)."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,24 +11,19 @@ from dsaccel.spec.local import LossPlan, UnitShape
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dsaccel.spec.local import Logits
+
 
 class Mse(LocalLoss):
     """Squared Frobenius distance between predictions and one-hot labels, an image."""
 
-    def plan(self, unit: UnitShape) -> "MsePlan":
+    def plan(self, unit: UnitShape) -> MsePlan:
         return MsePlan()
 
 
 @dataclass(frozen=True)
 class MsePlan(LossPlan):
-    def loss(
-        self,
-        h: "Tensor",
-        logits: "Callable[[Tensor], Tensor]",
-        y_B: "Tensor",
-        layers: Any,
-        **read: "Tensor",
-    ) -> "Tensor":
+    def loss(self, h: Tensor, logits: Logits, y_B: Tensor, layers: Any, **read: Any) -> Tensor:
         from torch.nn import functional as F
 
         logits_BK = logits(h)

@@ -1,6 +1,7 @@
 """Prediction: the cross-entropy of the unit's head."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dsaccel.nn.labels import Labels
+    from dsaccel.spec.local import Ends, Logits
 
 
 class Pred(LocalLoss):
     """The cross-entropy of the unit's head."""
 
-    def plan(self, unit: UnitShape) -> "PredPlan":
+    def plan(self, unit: UnitShape) -> PredPlan:
         return PredPlan(unit.label_smoothing)
 
 
@@ -24,26 +26,14 @@ class Pred(LocalLoss):
 class PredPlan(LossPlan):
     label_smoothing: float = 0.0
 
-    def loss(
-        self,
-        h: "Tensor",
-        logits: "Callable[[Tensor], Tensor]",
-        y_B: "Tensor",
-        layers: Any,
-        **read: "Tensor",
-    ) -> "Tensor":
+    def loss(self, h: Tensor, logits: Logits, y_B: Tensor, layers: Any, **read: Any) -> Tensor:
         from torch.nn import functional as F
 
         return F.cross_entropy(logits(h), y_B, label_smoothing=self.label_smoothing)
 
     def gradients(
-        self,
-        h: "Tensor",
-        logits: "Callable[[Tensor], Tensor]",
-        labels: "Labels",
-        layers: Any,
-        **read: "Tensor",
-    ) -> "list[tuple[Tensor, Tensor | None]]":
+        self, h: Tensor, logits: Logits, labels: Labels, layers: Any, **read: Any
+    ) -> Ends:
         from dsaccel.nn.labels import cross_entropy_gradient
 
         return [cross_entropy_gradient(logits(h), labels, self.label_smoothing)]

@@ -1,6 +1,7 @@
 """Prediction and similarity: the paper's local loss."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dsaccel.nn.labels import Labels
+    from dsaccel.spec.local import Ends, Logits
 
 
 class PredSim(LocalLoss):
@@ -20,7 +22,7 @@ class PredSim(LocalLoss):
     beta: float
     sim_kernel: int
 
-    def plan(self, unit: UnitShape) -> "PredSimPlan":
+    def plan(self, unit: UnitShape) -> PredSimPlan:
         return PredSimPlan.of(unit, self.sim_kernel, beta=self.beta)  # pyright: ignore[reportReturnType]
 
 
@@ -28,26 +30,14 @@ class PredSim(LocalLoss):
 class PredSimPlan(SimPlan):
     beta: float = 0.99
 
-    def loss(
-        self,
-        h: "Tensor",
-        logits: "Callable[[Tensor], Tensor]",
-        y_B: "Tensor",
-        layers: Any,
-        **read: "Tensor",
-    ) -> "Tensor":
+    def loss(self, h: Tensor, logits: Logits, y_B: Tensor, layers: Any, **read: Any) -> Tensor:
         from torch.nn import functional as F
 
         prediction = F.cross_entropy(logits(h), y_B, label_smoothing=self.label_smoothing)
         return (1 - self.beta) * prediction + self.beta * self.similarity(h, y_B, layers)
 
     def gradients(
-        self,
-        h: "Tensor",
-        logits: "Callable[[Tensor], Tensor]",
-        labels: "Labels",
-        layers: Any,
-        **read: "Tensor",
-    ) -> "list[tuple[Tensor, Tensor | None]]":
+        self, h: Tensor, logits: Logits, labels: Labels, layers: Any, **read: Any
+    ) -> Ends:
         prediction = self.reading(logits(h), labels, 1 - self.beta)
         return [prediction, self.similar(h, labels, layers, self.beta)]

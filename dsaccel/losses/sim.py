@@ -1,6 +1,7 @@
 """Similarity: images of a class shall have similar features, those of different ones others."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dsaccel.nn.labels import Labels
+    from dsaccel.spec.local import Ends, Logits
 
 
 class Sim(LocalLoss):
@@ -19,7 +21,7 @@ class Sim(LocalLoss):
     trains_head: ClassVar = False
     sim_kernel: int
 
-    def plan(self, unit: UnitShape) -> "SimPlan":
+    def plan(self, unit: UnitShape) -> SimPlan:
         return SimPlan.of(unit, self.sim_kernel)
 
 
@@ -34,7 +36,7 @@ class SimPlan(LossPlan):
     label_smoothing: float = 0.0
 
     @classmethod
-    def of(cls, unit: UnitShape, kernel: int, **others: Any) -> "SimPlan":
+    def of(cls, unit: UnitShape, kernel: int, **others: Any) -> SimPlan:
         kernel = 1 if unit.side is None else kernel
         shape = unit.channels, unit.side, unit.num_classes
         return cls(*shape, kernel, unit.label_smoothing, **others)
@@ -47,7 +49,7 @@ class SimPlan(LossPlan):
     def flops(self) -> int:
         return 2 * self.num_parameters * (self.side or 1) ** 2
 
-    def build(self, draw: Draw) -> "dict[str, nn.Module]":
+    def build(self, draw: Draw) -> dict[str, nn.Module]:
         from torch import nn
 
         from dsaccel.nn.winograd import Conv2d
@@ -59,14 +61,7 @@ class SimPlan(LossPlan):
         conv = draw("sim", Conv2d, *shape, self.kernel, padding=padding, bias=False)
         return {"similarity": conv}
 
-    def loss(
-        self,
-        h: "Tensor",
-        logits: "Callable[[Tensor], Tensor]",
-        y_B: "Tensor",
-        layers: Any,
-        **read: "Tensor",
-    ) -> "Tensor":
+    def loss(self, h: Tensor, logits: Logits, y_B: Tensor, layers: Any, **read: Any) -> Tensor:
         from torch.nn import functional as F
 
         # the head learns to read, the features learn nothing from it
@@ -74,7 +69,7 @@ class SimPlan(LossPlan):
         reading = F.cross_entropy(logits(h.detach()), y_B, label_smoothing=smoothing)
         return reading + self.similarity(h, y_B, layers)
 
-    def similarity(self, h: "Tensor", y_B: "Tensor", layers: Any) -> "Tensor":
+    def similarity(self, h: Tensor, y_B: Tensor, layers: Any) -> Tensor:
         import torch
 
         from dsaccel.nn.similarity import exact, label_similarity, similarity_loss
@@ -84,27 +79,22 @@ class SimPlan(LossPlan):
             return similarity_loss(s, label_similarity(y_B, self.num_classes, s.dtype))
 
     def gradients(
-        self,
-        h: "Tensor",
-        logits: "Callable[[Tensor], Tensor]",
-        labels: "Labels",
-        layers: Any,
-        **read: "Tensor",
-    ) -> "list[tuple[Tensor, Tensor | None]]":
+        self, h: Tensor, logits: Logits, labels: Labels, layers: Any, **read: Any
+    ) -> Ends:
         reading = self.reading(logits(h.detach()), labels)
         return [reading, self.similar(h, labels, layers)]
 
     def reading(
-        self, logits_BK: "Tensor", labels: "Labels", weight: float = 1.0
-    ) -> "tuple[Tensor, Tensor]":
+        self, logits_BK: Tensor, labels: Labels, weight: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """The gradient of the weighted cross-entropy."""
         from dsaccel.nn.labels import cross_entropy_gradient
 
         return cross_entropy_gradient(logits_BK, labels, self.label_smoothing, weight)
 
     def similar(
-        self, h: "Tensor", labels: "Labels", layers: Any, weight: float = 1.0
-    ) -> "tuple[Tensor, Tensor]":
+        self, h: Tensor, labels: Labels, layers: Any, weight: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """The gradient of the weighted similarity."""
         import torch
 

@@ -17,7 +17,7 @@ class LRSchedule(Section, ABC):
 
     @abstractmethod
     def factor(self, epoch: int, epochs: int) -> float:
-        """Of the learning rate throughout an epoch (1-based): above 0."""
+        """The factor of the learning rate throughout an epoch (1-based); above 0."""
 
     @abstractmethod
     def first_rung(self, epochs: int) -> int | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dsaccel.config.study import RunConfig
 from dsaccel.errors import ConfigError
-from dsaccel.nn.layers import Unit
+from dsaccel.nn.units import Unit
 from dsaccel.nn.weights import (
     named_tensors,
     output_name,
@@ -39,7 +39,7 @@ class Taken(NamedTuple):
     body: int
     """Tensors; always all."""
     classifiers: Count
-    """Of local heads."""
+    """The classifiers of local heads."""
     branches: Count
     """Convolutions and linear maps of local losses, beside their classifiers."""
     output: Count
@@ -76,8 +76,7 @@ def take_weights(
     weights, tensors = weights_hash(path), read_tensors(path)
     targets, output = named_tensors(units, run), output_name(run)
     body = _body(targets, output)
-    unlike = _first_difference(body, _body(tensors, output_name(theirs)))
-    if unlike is not None:
+    if unlike := _first_difference(body, _body(tensors, output_name(theirs))):
         raise ConfigError(
             f"{path} must hold the body of the network that begins with it, "
             f"{_described(run)}, but is of {_described(theirs)}: {unlike}"
@@ -87,10 +86,8 @@ def take_weights(
         for name, target in body.items():
             target.copy_(tensors[name])  # in place: memory format and device stay
         for part, of_part in _parts(targets, body).items():
-            is_output = part == output
-            kind = "output" if is_output else "branches"
-            if not is_output and part.endswith(".classifier"):
-                kind = "classifiers"
+            kind = "classifiers" if part.endswith(".classifier") else "branches"
+            kind = "output" if part == output else kind
             fits = _fit(of_part, tensors) and (kind == "branches" or knows_classes)
             if fits:
                 for name, target in of_part.items():
@@ -121,7 +118,7 @@ def _fit(of_part: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _first_difference(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str | None:
-    """In order of depth; what only the file has comes last."""
+    """The first difference in order of depth; what only the file has comes last."""
     for name, tensor in mine.items():
         if name not in theirs:
             return f"it has no {name}"

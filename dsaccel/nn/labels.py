@@ -1,4 +1,4 @@
-"""The labels of a batch, and what losses make of them: once a batch, not once a unit."""
+"""What is known of a batch: its labels, what losses make of them once a batch, and its images."""
 
 # B batch, K classes
 
@@ -21,26 +21,26 @@ class Target(Hashable, Protocol):
 
 
 class Labels(dict[Target, Tensor]):
-    """The labels of a batch, and what has been made of them."""
+    """The labels of a batch, and what has been made of them; beside them the images."""
 
-    def __init__(self, y_B: Tensor) -> None:
+    def __init__(self, y_B: Tensor, images: Tensor | None = None) -> None:
         super().__init__()
-        self.y_B = y_B
+        self.y_B, self.images = y_B, images
 
     def __missing__(self, target: Target) -> Tensor:
         self[target] = made = target(self.y_B)
         return made
 
-    def follow(self, y_B: Tensor) -> None:
+    def follow(self, y_B: Tensor, images: Tensor | None = None) -> None:
         """Go over to the next batch: all that was made of the last one's is made of these."""
-        self.y_B = y_B
+        self.y_B, self.images = y_B, images
         for target in self:
             self[target] = target(y_B)
 
 
 @dataclass(frozen=True)
 class SimilarLabels:
-    """Of `similarity_loss`: how similar the labels are, (B, B)."""
+    """How similar the labels are, (B, B), for `similarity_loss`."""
 
     num_classes: int
     dtype: torch.dtype = torch.float32
@@ -51,7 +51,7 @@ class SimilarLabels:
 
 @dataclass(frozen=True)
 class CrossEntropyGradient:
-    """Of a weighted cross-entropy, with respect to the logarithms of the probabilities, (B, K)."""
+    """The gradient of a weighted cross-entropy with respect to the log-probabilities, (B, K)."""
 
     num_classes: int
     label_smoothing: float = 0.0

@@ -1,29 +1,21 @@
-"""The modules a segment is made of. B batch, C channels, H = W side, F features, K classes.
+"""Layers. B batch, C channels, H = W side, F features.
 
-A *unit* is what one loss trains: a run of layers and the head that ends it. Every weight and every
-dropped channel comes from a generator that is named by position, never from the global one.
+Every weight and every dropped channel comes from a generator that is named by position, never from
+torch's global one.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from dsaccel.errors import ConfigError
-from dsaccel.nn.labels import Labels, cross_entropy_gradient
-from dsaccel.nn.similarity import exact
 from dsaccel.nn.winograd import Conv2d
 from dsaccel.seeds import derive
 from dsaccel.spec import local
-from dsaccel.spec.local import Head
-from dsaccel.spec.plan import Block, Layer, Output, Pool, Segment
+from dsaccel.spec.blocks import Block, Layer, Pool
 
 NEGATIVE_SLOPE = 0.01
 
@@ -41,15 +33,6 @@ class Position(NamedTuple):
     unit: int
 
 
-class Features(NamedTuple):
-    """What one unit passes on to the next."""
-
-    x: Tensor
-    """(B, C, H, W) or (B, F), channels dropped."""
-    skip: Tensor | None
-    """The open block's input, for its shortcut; None: no block has been opened."""
-
-
 class LayerModule(nn.Module):
     """Convolution or linear map, batch normalisation, (+ shortcut,) leaky ReLU."""
 
@@ -63,6 +46,10 @@ class LayerModule(nn.Module):
         self.adds_shortcut = number == len(block.layers) - 1 and block.shortcut != "none"
         self.dropout = layer.dropout
         self.is_map = layer.kind == "conv"
+        self.keeps_residual = False
+        """Whether somebody reads `residual` after each forward."""
+        self.residual: Tensor | None = None
+        """What was added to the shortcut last."""
         self.weight = _weights(layer, draw)
         self.norm = (nn.BatchNorm2d if self.is_map else nn.BatchNorm1d)(layer.out_channels)
         self.shortcut = None
@@ -82,7 +69,7 @@ class LayerModule(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(B, C, H, W) or (B, F), and the open block's input -> the features, and that input."""
-        x = _pooled(x, self.pool)
+        x = pooled(x, self.pool)
         if self.opens_block:
             skip = x
         if not self.is_map:
@@ -90,6 +77,8 @@ class LayerModule(nn.Module):
         z = self.norm(self.weight(x))
         if self.adds_shortcut:
             assert skip is not None
+            if self.keeps_residual:
+                self.residual = z
             z = z + (skip if self.shortcut is None else self.shortcut(skip))
         return F.leaky_relu(z, NEGATIVE_SLOPE, inplace=True), skip
 
@@ -134,182 +123,6 @@ class Projection(nn.Conv2d):
         return F.conv2d(read_BHWC.permute(0, 3, 1, 2), self.weight, self.bias)
 
 
-class LocalHead(nn.Module):
-    """A unit's classifier and the layers of its local loss; reads features before dropout."""
-
-    def __init__(self, head: Head, position: Position, seed: int) -> None:
-        super().__init__()
-        self.spec = head
-        draw = Draw(seed, position)
-        layers = [*head.classifier.build(draw).items(), *head.loss.build(draw).items()]
-        for name, layer in layers:
-            if hasattr(self, name):
-                raise ConfigError(f"a head and its loss must not both have a layer {name}")
-            self.add_module(name, layer)
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
-
-    def logits(self, h: Tensor) -> Tensor:
-        """Features -> (B, K)."""
-        return self.spec.classifier.logits(h, self)
-
-    def loss(self, h: Tensor, y_B: Tensor, **read: Tensor) -> Tensor:
-        """The local loss, a scalar."""
-        return self.spec.loss.loss(h, self._exact_logits, y_B, self, **read)
-
-    def gradients(
-        self, h: Tensor, labels: Labels, **read: Tensor
-    ) -> list[tuple[Tensor, Tensor | None]]:
-        """Where its gradient begins, without its value."""
-        return self.spec.loss.gradients(h, self._exact_logits, labels, self, **read)
-
-    def _exact_logits(self, h: Tensor) -> Tensor:
-        return exact(self.logits(h))
-
-
-class OutputLayer(nn.Module):
-    """The classifier at a network's end; reads features after dropout, as the next unit would."""
-
-    def __init__(self, output: Output, *, zero: bool, seed: int) -> None:
-        super().__init__()
-        self.spec = output
-        draw = Draw(seed, None)
-        self.classifier = draw("output", nn.Linear, output.num_features, output.num_classes)
-        if zero:
-            nn.init.zeros_(self.classifier.weight)
-
-    def logits(self, x: Tensor) -> Tensor:
-        """Features -> (B, K)."""
-        x = _pooled(x, self.spec.pool)
-        if self.spec.average:
-            x = x.mean(dim=(2, 3))
-        return self.classifier(x.flatten(1))
-
-    def loss(self, x: Tensor, y_B: Tensor) -> Tensor:
-        if self.spec.loss is not None:
-            return self.spec.weight * self.spec.loss.loss(x, self._exact_logits, y_B, self)
-        logits_BK, smoothing = exact(self.logits(x)), self.spec.label_smoothing
-        return self.spec.weight * F.cross_entropy(logits_BK, y_B, label_smoothing=smoothing)
-
-    def gradients(self, x: Tensor, labels: Labels) -> list[tuple[Tensor, Tensor | None]]:
-        if self.spec.loss is not None:
-            return [(self.loss(x, labels.y_B), None)]
-        logits_BK, smoothing = exact(self.logits(x)), self.spec.label_smoothing
-        return [cross_entropy_gradient(logits_BK, labels, smoothing, self.spec.weight)]
-
-    def _exact_logits(self, x: Tensor) -> Tensor:
-        return exact(self.logits(x))
-
-
-class Unit(nn.Module):
-    """What one loss trains: a run of layers and the head at its end."""
-
-    def __init__(self, layers: list[LayerModule], head: LocalHead | OutputLayer) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.head = head
-        self.recomputes = False
-        """Whether a gradient computes each block again, of which then only the input is kept."""
-
-    def forward(
-        self,
-        x: Tensor,
-        skip: Tensor | None,
-        generators: Mapping[Position, torch.Generator | None] | None,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Input and open block's input -> what the head reads, what goes forward, block's input.
-
-        Channels are dropped where `generators` are given.
-        """
-        layers, h = cast("list[LayerModule]", [*self.layers]), x
-        if self.recomputes and torch.is_grad_enabled():
-            for block in _blocks(layers):
-                run = partial(_run, block, generators=generators, drawn={})
-                h, x, skip = checkpoint(
-                    run,
-                    x,
-                    skip,
-                    use_reentrant=False,
-                    preserve_rng_state=False,
-                    context_fn=lambda block=block: (nullcontext(), _statistics_kept(block)),
-                )  # pyright: ignore[reportGeneralTypeIssues]
-        elif layers:
-            h, x, skip = _run(layers, x, skip, generators)
-        return (x if isinstance(self.head, OutputLayer) else h), x, skip
-
-    def loss(self, h: Tensor, y_B: Tensor, x: Tensor) -> Tensor:
-        """The loss of what the head reads, where the unit was fed `x`."""
-        if isinstance(self.head, LocalHead) and self.head.spec.loss.reads:
-            return self.head.loss(h, y_B, previous=x)
-        return self.head.loss(h, y_B)
-
-    def gradients(self, h: Tensor, labels: Labels, x: Tensor) -> list[tuple[Tensor, Tensor | None]]:
-        """Where the gradient of the loss begins, as of `loss`."""
-        if isinstance(self.head, LocalHead) and self.head.spec.loss.reads:
-            return self.head.gradients(h, labels, previous=x)
-        return self.head.gradients(h, labels)
-
-
-def _run(
-    layers: Sequence[LayerModule],
-    x: Tensor,
-    skip: Tensor | None,
-    generators: Mapping[Position, torch.Generator | None] | None,
-    drawn: dict[Position, Tensor] | None = None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """As `Unit.forward`, for some layers."""
-    h = x
-    for layer in layers:
-        h, skip = layer(x, skip)
-        x = layer.drop(h, generators[layer.position], drawn) if generators else h
-    return h, x, skip
-
-
-def _blocks(layers: Sequence[LayerModule]) -> Iterator[list[LayerModule]]:
-    """The layers of a unit, block by block; the first block may have been opened below."""
-    block: list[LayerModule] = []
-    for layer in layers:
-        if layer.opens_block and block:
-            yield block
-            block = []
-        block.append(layer)
-    if block:
-        yield block
-
-
-@contextmanager
-def _statistics_kept(layers: Sequence[nn.Module]) -> Iterator[None]:
-    """What is computed again counts to running statistics that are thrown away."""
-    modules = [module for layer in layers for module in layer.modules()]
-    kept = [(m, name, b) for m in modules for name, b in m.named_buffers(recurse=False)]
-    try:
-        for module, name, buffer in kept:
-            setattr(module, name, buffer.clone())
-        yield
-    finally:
-        for module, name, buffer in kept:
-            setattr(module, name, buffer)
-
-
-def build_units(segment: Segment, seed: int) -> list[Unit]:
-    """The units of a segment, initialised by position; on the CPU, in fp32."""
-    units: list[Unit] = []
-    run: list[LayerModule] = []
-    for block in segment.blocks:
-        for number, layer in enumerate(block.layers):
-            draw = Draw(seed, Position(block.stage, block.index, number + 1))
-            run.append(block.build(number, draw) or LayerModule(block, number, draw))
-            if layer.head is not None:
-                units.append(Unit(run, LocalHead(layer.head, run[-1].position, seed)))
-                run = []
-    if segment.output is not None:
-        # an output layer on detached features starts at zero, as the local classifiers do
-        units.append(Unit(run, OutputLayer(segment.output, zero=not run, seed=seed)))
-    return units
-
-
 def build_block(block: Block, draw: local.Draw) -> list[LayerModule]:
     """A block that is part of a head; its random numbers are named by its place beneath a role."""
     layers: list[LayerModule] = []
@@ -319,26 +132,8 @@ def build_block(block: Block, draw: local.Draw) -> list[LayerModule]:
     return layers
 
 
-def layer_outputs(units: Iterable[Unit], x: Tensor) -> list[Tensor]:
-    """What each layer makes of normalised images, (B, C, H, W) or (B, F); no channel is dropped."""
-    skip: Tensor | None = None
-    outputs: list[Tensor] = []
-    for unit in units:
-        for layer in unit.layers:
-            x, skip = layer(x, skip)
-            outputs.append(x)
-    return outputs
-
-
-def positions(units: list[Unit]) -> Iterator[Position]:
-    """Where the layers of some units stand."""
-    for unit in units:
-        for layer in unit.layers:
-            assert isinstance(layer, LayerModule)
-            yield layer.position
-
-
-def _pooled(x: Tensor, pool: Pool | None) -> Tensor:
+def pooled(x: Tensor, pool: Pool | None) -> Tensor:
+    """Maps of half the side, if there is a pooling layer."""
     if pool == "max":
         return F.max_pool2d(x, 2)
     if pool == "average":

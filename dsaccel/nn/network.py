@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError
-from dsaccel.nn.layers import LayerModule, Unit, build_units, layer_outputs, positions
+from dsaccel.nn.layers import LayerModule
+from dsaccel.nn.units import Unit, build_units, layer_outputs, positions
 from dsaccel.nn.weights import ImageFacts, load_weights, read_config, read_facts
 from dsaccel.planner import Planner
 from dsaccel.spec.hierarchy import Hierarchy
@@ -33,12 +34,12 @@ class Network(nn.Module):
     def __init__(self, units: Iterable[Unit], facts: ImageFacts, plan: Plan) -> None:
         super().__init__()
         self.shape = (plan.blocks[0].in_channels, plan.side, plan.side)
-        """Of one image: (C, H, W)."""
+        """The shape of one image: (C, H, W)."""
         self._is_trained = bool(facts.fingerprint)
         self._num_read = len(plan.exit_heads)
         self.units = nn.ModuleList(units)
         self.class_names = facts.class_names
-        """In the order of the logits."""
+        """The classes in the order of the logits."""
         for name, levels in (("mean", facts.mean), ("std", facts.std)):
             self.register_buffer(name, torch.tensor(levels)[:, None, None], persistent=False)
 

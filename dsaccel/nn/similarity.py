@@ -11,7 +11,7 @@ from dsaccel.nn.placement import is_on_gpu
 
 EPSILON = 1e-8
 TINY = 1e-30
-"""In place of a norm of 0, whose vector is 0 too."""
+"""Stands for a norm of 0, whose vector is 0 too."""
 
 
 def similarity_features(h: Tensor) -> Tensor:

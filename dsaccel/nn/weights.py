@@ -25,8 +25,9 @@ from dsaccel.config.study import RunConfig
 from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.families import Family
 from dsaccel.files import atomic_write, read_file
-from dsaccel.nn.layers import LayerModule, LocalHead, Unit
+from dsaccel.nn.layers import LayerModule
 from dsaccel.nn.sealed import are_sealed, sealed_weights
+from dsaccel.nn.units import LocalHead, Unit
 from dsaccel.parts import part_of
 
 SUFFIX = ".safetensors"
@@ -37,9 +38,9 @@ class ImageFacts(NamedTuple):
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    """Of each channel, with pixels within 0..1."""
+    """Standard deviation of each channel, with pixels within 0..1."""
     class_names: tuple[str, ...]
-    """In the order of the logits."""
+    """The classes in the order of the logits."""
     fingerprint: str
     """Hash of the images trained and validated on; empty if there were none."""
 

@@ -23,7 +23,7 @@ class RowResult:
     by_seed: Mapping[Mode, Mapping[int, Trained]]
 
     def accuracies(self, mode: Mode) -> dict[int, float]:
-        """By seed, of the output layer after the last epoch."""
+        """The output layer's accuracy after the last epoch, by seed."""
         return {seed: trained.accuracy for seed, trained in self.by_seed[mode].items()}
 
     def summary(self, mode: Mode) -> Summary | None:
@@ -57,7 +57,8 @@ class RankAgreement:
     with_paper: tuple[float, ...]
     """One a seed; none: fewer than three rows, or rows that are equally accurate."""
     shallow_with_paper: float | None
-    """Of the trivial prediction that fewer blocks in the first half of the stages are better."""
+    """The same for the trivial prediction that fewer blocks in the first half of the stages are
+    better."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.families import MODES, Mode
-from dsaccel.nn.layers import LayerModule, Unit
+from dsaccel.nn.layers import LayerModule
+from dsaccel.nn.units import Unit
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.training.cohort import Cohort

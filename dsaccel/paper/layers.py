@@ -23,9 +23,9 @@ class LayersOfRow:
     layers: tuple[str, ...]
     """Their names in order of depth."""
     epochs: tuple[int, ...]
-    """Those that are measured, in order."""
+    """The epochs after which layers are measured, in order."""
     measured: Mapping[Mode, Mapping[int, Mapping[int, Measured]]]
-    """By mode, seed and epoch."""
+    """What was measured, by mode, seed and epoch."""
 
     def by_layer(self, mode: Mode, epoch: int, what: What) -> list[Summary]:
         """Mean and standard deviation over seeds, of each layer."""

@@ -37,7 +37,7 @@ class Row:
     dataset: str
     """`cifar10` or `cifar100`."""
     model: str
-    """As the paper calls it, `ResNet18_r4`."""
+    """The paper's name for it, `ResNet18_r4`."""
     learning_rate: float
     dropout: float
     hierarchy: Hierarchy

@@ -55,7 +55,9 @@ class Scale:
 
     @property
     def measured_epochs(self) -> tuple[int, ...]:
-        """After which layers are measured: early, while they change fast, and at the end."""
+        """The epochs after which layers are measured: early, while they change fast, and at the
+        end.
+        """
         shares = (self.epochs * share // 20 for share in (1, 2, 5, 10, 20))
         return tuple(sorted({max(1, epoch) for epoch in shares}))
 
@@ -126,7 +128,7 @@ class Held(DataSource):
 class PaperProtocol(Held):
     """All training images are trained on, and the test split is read at every epoch.
 
-    So the paper's accuracies were had. Who chooses by them has no fresh image left.
+    This is how the paper reached its accuracies. Who chooses by them has no fresh image left.
     """
 
     protocol = "paper"

@@ -21,12 +21,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dsaccel.data.batches import Data, EvalSplit
-from dsaccel.nn.layers import Unit, layer_outputs
+from dsaccel.nn.units import Unit, layer_outputs
 
 Array = NDArray[np.float64]
 
 DIMENSION = 64
-"""Of the vectors that a probe reads, at every layer; less where a network has fewer features."""
+"""Length of the vectors that a probe reads at every layer; less where a network has fewer
+features."""
 SIDE = 4
 """Feature maps are averaged to at most this side before they are reduced."""
 NUM_PROBED = 2000

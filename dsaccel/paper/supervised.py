@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dsaccel.nn.labels import Labels
-from dsaccel.nn.layers import Features
+from dsaccel.nn.units import Features
 from dsaccel.spec.plan import Plan, Segment
 from dsaccel.spec.trie import Node
 from dsaccel.training.cohort import Cohort

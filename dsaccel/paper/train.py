@@ -18,7 +18,7 @@ from dsaccel.data.images import fingerprint
 from dsaccel.data.source import DataSource
 from dsaccel.families import MODES, Mode
 from dsaccel.files import make_folder, write_text
-from dsaccel.nn.layers import Unit
+from dsaccel.nn.units import Unit
 from dsaccel.paper.hybrids import Hybrid, train_hybrids
 from dsaccel.paper.kept import Trained, file_name, hybrids_path, layers_path
 from dsaccel.paper.rows import NUM_CLASSES, WAYS, Row, Way
@@ -53,7 +53,7 @@ class JobProgress:
     """Where the training stands."""
 
     number: int
-    """Of the job, 1-based."""
+    """The number of the job, 1-based."""
     num_jobs: int
     mode: Way
     seed: int

@@ -141,7 +141,7 @@ def pruning_table(result: Calibrated) -> dict[str, Any]:
 
 
 def _few(rows: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
-    """At most so many as a terminal shows, the first and the last among them."""
+    """The rows that a terminal shows, the first and the last among them."""
     if len(rows) <= MAX_ROWS:
         return rows
     places = {round(i * (len(rows) - 1) / (MAX_ROWS - 1)) for i in range(MAX_ROWS)}

@@ -51,7 +51,7 @@ def verdict(result: Calibrated) -> list[str]:
 
 
 def _rungs_words(pruning: PruningConfig, ranks: RankAgreement) -> str:
-    """With another factor there are other rungs, and fewer or more at which to err."""
+    """The factor and its rungs: with another one there are fewer or more rungs at which to err."""
     config = ranks.landscape.config
     steps = rung_steps(pruning, config.training, len(config.space.num_blocks))
     at = f"rungs at {ranks.step_name} {', '.join(map(str, steps))}"
@@ -70,5 +70,5 @@ def _stage_words(row: StageAgreement) -> str:
 
 
 def _miss(num_seeds: int) -> str:
-    """How often all of so many values lie on one side of the median."""
+    """The chance that all of so many values lie on one side of the median."""
     return f"{100 * 0.5 ** (num_seeds - 1):.0f} %"

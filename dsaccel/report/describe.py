@@ -10,7 +10,8 @@ from rich.table import Table
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.parts import part_of
-from dsaccel.spec.plan import Block, Plan
+from dsaccel.spec.blocks import Block
+from dsaccel.spec.plan import Plan
 from dsaccel.text import amount
 from dsaccel.training.memory import Estimate, estimate_plans
 

@@ -29,12 +29,12 @@ class SpaceDescription:
     num_feasible: int | None
     smallest: Plan | None
     largest: Plan | None
-    """By their parameters."""
+    """The largest by parameters; `smallest` is likewise."""
     blocks_trained: int | None
-    """Of all networks in one trie."""
+    """Blocks of all networks in one trie."""
     blocks_separate: int | None
     memory: Estimate | None
-    """Of training all of them together."""
+    """What training all of them together takes."""
 
 
 def describe_space(

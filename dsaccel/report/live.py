@@ -84,10 +84,10 @@ class LiveView:
 
 
 class ProgressView(LiveView):
-    """Of a search, of a confirmation, and of the paper's networks."""
+    """Shows the progress of a search, of a confirmation, or of the paper's networks."""
 
     def update(self, progress: Progress | ConfirmProgress | JobProgress) -> None:
-        """After a rung."""
+        """Show how far it has come after a rung."""
         if isinstance(progress, Progress):
             self.show(_panel(progress), _line(progress))
         elif isinstance(progress, ConfirmProgress):

@@ -37,7 +37,7 @@ class Section:
     table: Table | None = None
     figure: go.Figure | None = None
     name: str = ""
-    """Of the figure: its place on the page, and the file that it is saved to."""
+    """The figure's place on the page, and the file that it is saved to."""
     choices: Sequence[tuple[int, str]] = ()
     """Values of the traces' `meta` and their labels, of which the reader can choose one."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from dsaccel.config.toml import write_toml
@@ -132,7 +132,8 @@ def per_class_table(told: Predictions) -> Table:
 
 def confusion_table(told: Predictions) -> Table:
     """Images by class (rows) and by what they are taken for."""
-    table = Table("class", *map(Text, told.class_names))
+    columns = (Column(Text(name), justify="right") for name in told.class_names)
+    table = Table("class", *columns)
     for name, row in zip(told.class_names, told.confusion.tolist(), strict=True):
         table.add_row(Text(name), *(str(num) if num else "·" for num in row))
     return table

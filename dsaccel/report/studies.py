@@ -31,14 +31,14 @@ class Listed:
 
 
 def studies_here() -> list[Listed]:
-    """Those below `studies/`, the last changed first."""
+    """The studies below `studies/`, the last changed first."""
     quiet_optuna()
     folders = sorted((path.parent for path in STUDIES.glob("*/study.toml")), key=_changed)
     return [_listed(StudyDir(folder.name)) for folder in reversed(folders)]
 
 
 def studies_table(studies: Sequence[Listed]) -> Table:
-    """For a terminal."""
+    """The studies as a table for a terminal."""
     rows = [
         (s.name, s.data, s.family, s.state, s.best or "-", percent(s.val_accuracy), s.changed)
         for s in studies

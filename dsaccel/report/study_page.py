@@ -1,7 +1,7 @@
 """The page of a study, finished or running: what was found, how, and how far to trust it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def write_report(study: StudyRecord, path: Path, figures: Sequence[str] = ()) ->
         template="study.html",
         settings={name: text for name, text in _settings(study).items() if text},
         tiles=_tiles(study, rows),
-        caveats=_caveats(study, rows),
+        caveats=list(_caveats(study, rows)),
     )
 
 
@@ -154,51 +154,28 @@ def _tiles(study: StudyRecord, rows: list[Row]) -> list[Tile]:
     return tiles
 
 
-def _caveats(study: StudyRecord, rows: list[Row]) -> list[str]:
+def _caveats(study: StudyRecord, rows: list[Row]) -> Iterator[str]:
     """How far the figures can be trusted, in words."""
     if not any(row.accuracy is not None for row in rows):
-        return []
+        return
     seed = _text(study.setting("seed"), " ({})")
-    caveats = [
+    test = "no test image was read for this page."
+    if study.test_readings:
+        test = "the test split was read for the confirmation alone."
+    yield (
         f"Accuracies are of one seed{seed}, on validation images. The best of many on the same "
-        "images looks better than it is; "
-        + (
-            "the test split was read for the confirmation alone."
-            if study.test_readings
-            else "no test image was read for this page."
-        )
-    ]
+        f"images looks better than it is; {test}"
+    )
     best = best_row(rows)
-    error = standard_error(study, best.accuracy) if best else None
-    if best and best.accuracy is not None and error is not None:
-        close = [
-            Markup('<span class="name">{}</span>').format(row.hierarchy)
-            for row in rows
-            if row.is_complete and row is not best
-            if row.accuracy is not None and abs(row.accuracy - best.accuracy) <= error
-        ]
-        verb = "hierarchy is" if len(close) == 1 else "hierarchies are"
-        names = Markup(", ").join(close[:NUM_RIVALS]) + (", …" if len(close) > NUM_RIVALS else "")
-        caveats.append(
-            Markup("{}{}.").format(
-                f"On {study.num_val:,} validation images the standard error of "
-                f"{percent(best.accuracy)} is {100 * error:.2f} points, and a lead below it is "
-                f"noise: {len(close)} other {verb} within it of the best",
-                Markup(" ({})").format(names) if close else "",
+    if best:
+        yield _noise(study, rows, best)
+        if best.trial.exits:
+            yield (
+                f"Networks are read at the {EXITS[study.exit]}. The best one at all its exits: "
+                f"{exits_text(best.trial.exits)}."
             )
-        )
-    elif best:
-        caveats.append(
-            "A lead below one standard error, the root of p (1 − p) / n for accuracy p on n "
-            "images, is noise; how many validation images there were is not recorded in this study."
-        )
-    if best and best.trial.exits:
-        caveats.append(
-            f"Networks are read at the {EXITS[study.exit]}. The best one at all its exits: "
-            f"{exits_text(best.trial.exits)}."
-        )
     if warning := first_head_warning(best, study.exit):
-        caveats.append(f"{warning}.")
+        yield f"{warning}."
     if any(row.kind == "pruned" for row in rows):
         at = {
             "output layer": "its output layer's",
@@ -207,11 +184,34 @@ def _caveats(study: StudyRecord, rows: list[Row]) -> list[str]:
         }[study.ranked_by]
         is_exit = study.ranked_by in EXITS[study.exit]
         what = "" if is_exit else "another classifier, "
-        caveats.append(
+        yield (
             f"A pruned trial is shown at {at} accuracy when it was pruned: {what}trained less far. "
             "Do not compare it with a complete one."
         )
-    return caveats
+
+
+def _noise(study: StudyRecord, rows: list[Row], best: Row) -> str:
+    """Which leads are smaller than what chance makes of so many images."""
+    error = standard_error(study, best.accuracy)
+    if best.accuracy is None or error is None:
+        return (
+            "A lead below one standard error, the root of p (1 − p) / n for accuracy p on n "
+            "images, is noise; how many validation images there were is not recorded in this study."
+        )
+    close = [
+        Markup('<span class="name">{}</span>').format(row.hierarchy)
+        for row in rows
+        if row.is_complete and row is not best
+        if row.accuracy is not None and abs(row.accuracy - best.accuracy) <= error
+    ]
+    verb = "hierarchy is" if len(close) == 1 else "hierarchies are"
+    names = Markup(", ").join(close[:NUM_RIVALS]) + (", …" if len(close) > NUM_RIVALS else "")
+    return Markup("{}{}.").format(
+        f"On {study.num_val:,} validation images the standard error of "
+        f"{percent(best.accuracy)} is {100 * error:.2f} points, and a lead below it is "
+        f"noise: {len(close)} other {verb} within it of the best",
+        Markup(" ({})").format(names) if close else "",
+    )
 
 
 def _table(rows: list[Row], study: StudyRecord) -> Table:

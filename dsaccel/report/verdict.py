@@ -21,7 +21,7 @@ VAL_IMAGES = {
     False: "each seed's own validation images",
     True: "the validation images that the search chose by, the same for every seed",
 }
-"""By whether they are given."""
+"""What the validation images are, by whether they are given."""
 SPLIT_NAMES: dict[Split, str] = {"val": "validation", "test": "test"}
 
 

@@ -39,7 +39,7 @@ class Schedule(Section, ABC):
     """What can be read of a network before the last rung."""
 
     epochs: int
-    """Of all units together, or of each."""
+    """Epochs of all units together, or of each."""
 
     @abstractmethod
     def num_steps(self, num_stages: int) -> int:

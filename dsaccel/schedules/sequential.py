@@ -26,7 +26,8 @@ from dsaccel.spec.trie import Node, Trie
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dsaccel.nn.layers import Features
+    from dsaccel.nn.labels import Labels
+    from dsaccel.nn.units import Features
     from dsaccel.training.descent import Batches
     from dsaccel.training.feature_cache import FeatureCache, Key
     from dsaccel.training.learner import Learner
@@ -123,15 +124,9 @@ def sequential(
     rung is the last one, and the only one with output layers. Where no network has a trained head
     yet (the first local loss lies deeper, or all is one segment) there is no rung.
 
-    Args:
-        trie: the networks; what retires between two rungs is trained no further.
-        learners: one a node; those of retired nodes are dropped, which frees their memory.
-        data: batches of images and labels on the learners' device.
-        epochs: of each unit.
-        cache: an empty one; its size changes the time it takes, no result.
-        start: stages that the learners have behind them.
-        looks_ahead: the rung of a stage comes after the first unit of the next one, whose head is
-            then the deepest (`LookingAhead`). Changes no unit.
+    Arguments are those of `Schedule.rungs`, and an empty cache, whose size changes no result. If
+    it `looks_ahead`, the rung of a stage comes after the first unit of the next one, whose head is
+    then the deepest (`LookingAhead`); that changes no unit.
     """
     from dsaccel.training.descent import drop_retired, evaluate
 
@@ -160,13 +155,15 @@ def _train_wave(
     cache: "FeatureCache",
 ) -> Iterator[Epoch]:
     """Train the next unit of each of these nodes, and freeze it; yields after each epoch."""
+    from dsaccel.nn.labels import Labels
+
     open_nodes = _open(trie, learners)
     cache.retain(open_nodes)
     for epoch in range(1, epochs + 1):
         for node in wave:
             learners[node].start_epoch(epoch)
         for batch, (x, y) in enumerate(data.train_batches(epoch)):
-            ascent = _Ascent(learners, cache, wave, open_nodes, epoch, batch, y)
+            ascent = _Ascent(learners, cache, wave, open_nodes, epoch, batch, Labels(y, x))
             ascent.start(trie.roots, x)
         yield Epoch(epoch, {node: (learners[node].num_frozen,) for node in wave})
     for node in wave:
@@ -207,10 +204,10 @@ class _Ascent:
     open_nodes: set[Node]
     epoch: int
     batch: int
-    y: "Tensor"
+    labels: "Labels"
 
     def start(self, roots: list[Node], x: "Tensor") -> None:
-        from dsaccel.nn.layers import Features
+        from dsaccel.nn.units import Features
 
         for node in self._opened(roots):
             self._visit(node, 0, lambda: Features(x, None))
@@ -222,7 +219,7 @@ class _Ascent:
             return self._pass_on(node, unit, read)
         if node not in self.wave:
             return True
-        learner.learn(read(), self.y)
+        learner.learn(read(), self.labels)
         return any(True for _ in self._above(node, unit))
 
     def _pass_on(self, node: Node, unit: int, read: "Callable[[], Features]") -> bool:

@@ -116,14 +116,9 @@ def simultaneous(
 ) -> Iterator[Rung]:
     """Train to the last epoch (1-based); a rung after each, as long as a network lives.
 
-    Args:
-        trie: as of `Schedule.rungs`.
-        learners: likewise.
-        data: likewise.
-        epochs: the last one.
-        start: as of `Schedule.rungs`.
-        recorder: records the step of all networks, anew whenever some have retired.
-        lanes: where the units of a step learn; None: one after another.
+    Arguments are those of `Schedule.rungs`, a recorder of the step of all networks, which is
+    recorded anew whenever some have retired, and the lanes in which units learn (None: one after
+    another).
     """
     from dsaccel.training.cuda_graphs import RecordedStep
     from dsaccel.training.cuda_streams import ONE_LANE

@@ -62,7 +62,7 @@ class Standing:
         return self._count_later()
 
     def after(self, phase: Phase, run: Run, done: float, total: float) -> Progress:
-        """After the last rung of a run.
+        """The progress after the last rung of a run.
 
         Args:
             phase: what is trained.

@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dsaccel.errors import ConfigError
 from dsaccel.parts import load_part
-from dsaccel.search.strategies import Strategy
-from dsaccel.search.suggestions import MAX_DRAWS, NUM_STARTUP, is_new
+from dsaccel.search.strategies import Strategy, Told
+from dsaccel.search.suggestions import MAX_DRAWS, NUM_STARTUP
 from dsaccel.seeds import derive
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import Cost
@@ -37,8 +37,7 @@ def next_cohort(
     cost: Cost | None = None,
     wanted: Sequence[Hierarchy] = (),
 ) -> list[Hierarchy]:
-    """The hierarchies to train next: references that are due, what a user wants, then proposals;
-    none at the end.
+    """The hierarchies to train next: references that are due, what a user wants, then proposals.
 
     Args:
         space: what is feasible, and the references.
@@ -61,17 +60,11 @@ def next_cohort(
         num = room - len(cohort)
         # who proposes everything, or nothing yet knowingly, is not asked for more
         strategy = _strategy(strategy)
-        pool = 1 if strategy.takes_all or not trained else POOL
-        pooled = propose(
-            space,
-            trials,
-            num if num == 1 else pool * num,
-            seed=seed,
-            exclude=cohort,
-            strategy=strategy,
-            cost=cost,
+        pool = 1 if strategy.takes_all or not trained or num == 1 else POOL
+        more = propose(
+            space, trials, pool * num, seed=seed, exclude=cohort, strategy=strategy, cost=cost
         )
-        cohort += _sharing(pooled, num, cohort)
+        cohort += _sharing(more, num, cohort)
     return cohort
 
 
@@ -114,17 +107,9 @@ def propose(
 ) -> list[Hierarchy]:
     """Propose up to `num` distinct feasible hierarchies whose network no finished trial has.
 
-    When no more than `num` are left these are returned, in lexicographic order; possibly none.
-
-    Args:
-        space: what is feasible.
-        trials: the stored ones; only COMPLETE and PRUNED ones are read, by their parameters, in
-            the order of their cohorts.
-        num: size of the cohort.
-        seed: the study's.
-        exclude: hierarchies that must not be proposed either, such as references to come.
-        strategy: as in `next_cohort`.
-        cost: a second objective, which the strategy weighs against accuracy.
+    When no more than `num` are left these are returned, in lexicographic order; possibly none. Of
+    the stored trials, those that were trained to their end or pruned are read. Hierarchies to
+    `exclude` are not proposed either. A cost is what the strategy weighs against accuracy.
 
     Raises:
         ConfigError: if the strategy is unknown, or takes all of a space too large to list.
@@ -142,18 +127,22 @@ def propose(
             "this one has a setting without steps or too many hierarchies; narrow it or choose "
             "another strategy"
         )
-    rng = random.Random(derive(seed, "draw", len(values)))
-    suggestions: Iterator[Hierarchy | None] = itertools.repeat(None)
-    if not strategy.learns or len(values) >= NUM_STARTUP:
-        suggestions = strategy.suggestions(space, finished, values, taken, seed=seed, cost=cost)
+    told = Told(space, finished, values, taken, seed, cost)
     cohort: list[Hierarchy] = []
-    while len(cohort) < num:
-        hierarchy = next(suggestions) or _draw(space, taken, rng)
-        if hierarchy is None:
-            break
+    for hierarchy in itertools.islice(_suggested(told, strategy), num):
         cohort.append(hierarchy)
         taken.add(space.identity(hierarchy))
     return cohort
+
+
+def _suggested(told: Told, strategy: Strategy) -> Iterator[Hierarchy]:
+    """What a strategy suggests, or what is drawn in its place, while there is something new."""
+    rng = random.Random(derive(told.seed, "draw", len(told.values)))
+    suggestions: Iterator[Hierarchy | None] = itertools.repeat(None)
+    if not strategy.learns or len(told.values) >= NUM_STARTUP:
+        suggestions = strategy.suggestions(told)
+    while (hierarchy := next(suggestions) or _draw(told, rng)) is not None:
+        yield hierarchy
 
 
 def _strategy(strategy: Strategy | str) -> Strategy:
@@ -175,10 +164,10 @@ def _unseen(space: SearchSpace, taken: Collection[Hashable]) -> list[Hierarchy] 
     return None if feasible is None else [h for h in feasible if space.identity(h) not in taken]
 
 
-def _draw(space: SearchSpace, taken: Collection[Hashable], rng: random.Random) -> Hierarchy | None:
+def _draw(told: Told, rng: random.Random) -> Hierarchy | None:
     """A uniform unseen feasible hierarchy; None: there is none, or none was met."""
-    unseen = _unseen(space, taken)
+    unseen = _unseen(told.space, told.taken)
     if unseen is not None:
         return rng.choice(unseen) if unseen else None
-    points = (space.draw(rng) for _ in range(MAX_DRAWS))
-    return next((point for point in points if is_new(space, taken, point)), None)
+    points = (told.space.draw(rng) for _ in range(MAX_DRAWS))
+    return next(filter(told.is_new, points), None)

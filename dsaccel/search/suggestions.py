@@ -7,15 +7,15 @@ from them, and are forgotten with it.
 
 import itertools
 import random
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from dsaccel.search.strategies import Told
 from dsaccel.seeds import derive
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import Cost
@@ -33,72 +33,52 @@ REJECTIONS_PER_TRIAL = 2
 """Points drawn for each trained hierarchy to stand for the rejected suggestions before it."""
 
 
-def suggest(
-    space: SearchSpace,
-    finished: Sequence[FrozenTrial],
-    values: Mapping[Hashable, float | None],
-    taken: set[Hashable],
-    *,
-    make: Callable[[int], BaseSampler],
-    seed: int,
-    cost: Cost | None = None,
-) -> Iterator[Hierarchy | None]:
+def suggest(told: Told, make: Callable[[int], BaseSampler]) -> Iterator[Hierarchy | None]:
     """A sampler's suggestions that are feasible and new; None where it has none.
 
     Args:
-        space: what is feasible.
-        finished: the stored COMPLETE and PRUNED trials, in order.
-        values: of their networks (`SearchSpace.identity`); None: pruned.
-        taken: networks that must not be suggested; grows meanwhile by what was yielded.
+        told: what is known.
         make: makes the sampler from a seed.
-        seed: the study's.
-        cost: a second objective, which `nsga2` weighs against accuracy.
     """
     # numpy takes seeds of 32 bits
-    sampler = make(derive(seed, "ask", len(values)) % 2**32)
+    sampler = make(derive(told.seed, "ask", len(told.values)) % 2**32)
     if isinstance(sampler, GPSampler | NSGAIISampler):
-        study = _replay(space, finished, sampler, cost)
-        return _nearest_suggestions(study, space, taken)
-    study = _rebuild(space, finished, sampler, derive(seed, "rejected"))
-    return _suggestions(study, space, values, taken)
+        study = _replay(told.space, told.finished, sampler, told.cost)
+        return _nearest_suggestions(study, told)
+    study = _rebuild(told.space, told.finished, sampler, derive(told.seed, "rejected"))
+    return _suggestions(study, told)
 
 
-def _suggestions(
-    study: optuna.Study,
-    space: SearchSpace,
-    values: Mapping[Hashable, float | None],
-    taken: set[Hashable],
-) -> Iterator[Hierarchy | None]:
+def _suggestions(study: optuna.Study, told: Told) -> Iterator[Hierarchy | None]:
     """The sampler's unseen feasible suggestions; None after too many others in a row.
 
-    What is yielded stays RUNNING in the study. `taken` grows meanwhile.
+    What is yielded stays RUNNING in the study.
     """
-    distributions = space.distributions()
+    distributions = told.space.distributions()
     while True:
         for _ in range(MAX_REJECTIONS):
             trial = study.ask(distributions)
-            hierarchy = space.suggested(trial.params)
-            if is_new(space, taken, hierarchy):
+            hierarchy = told.space.suggested(trial.params)
+            if told.is_new(hierarchy):
                 yield hierarchy
                 break
-            value = values.get(space.identity(hierarchy))
+            value = told.values.get(told.space.identity(hierarchy))
             study.tell(trial, value, TrialState.PRUNED if value is None else TrialState.COMPLETE)
         else:
             yield None
 
 
-def _nearest_suggestions(
-    study: optuna.Study, space: SearchSpace, taken: set[Hashable]
-) -> Iterator[Hierarchy | None]:
+def _nearest_suggestions(study: optuna.Study, told: Told) -> Iterator[Hierarchy | None]:
     """The unseen feasible hierarchies nearest to the sampler's suggestions.
 
     A Gaussian process reads neither PRUNED nor repeated trials: it would suggest the same optimum
     of its acquisition function again and again, at a fit each.
     """
+    space = told.space
     distributions = space.distributions()
     while True:
         trial = study.ask(distributions)
-        hierarchy = _nearest(space, taken, space.suggested(trial.params))
+        hierarchy = _nearest(told, space.suggested(trial.params))
         study.tell(trial, state=TrialState.FAIL)
         if hierarchy is not None:
             running = create_trial(
@@ -120,7 +100,7 @@ def _rebuild(
     ends, and, as its better group is a tenth of what it sees, follows very few trials. Uniform
     infeasible points in their place found the optimum more often (benchmarks/proposals.py).
     """
-    study = _new_study(sampler)
+    study = study_in_memory(direction="maximize", sampler=sampler)
     distributions = space.distributions()
     rng = random.Random(seed)
     for trial in finished:
@@ -157,7 +137,8 @@ def _replay(
     that it has noted a generation on, so there each is asked for again: generations are by order.
     Given a cost the study has two objectives; the stored one never has, or nothing could be pruned.
     """
-    study = _new_study(sampler, cost)
+    directions = ["maximize"] if cost is None else ["maximize", "minimize"]
+    study = study_in_memory(directions=directions, sampler=sampler)
     distributions = space.distributions()
     for trial in finished:
         read = trial.intermediate_values
@@ -179,43 +160,31 @@ def _replay(
     return study
 
 
-def _new_study(sampler: BaseSampler, cost: Cost | None = None) -> optuna.Study:
-    directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
-    with _quiet():
-        return optuna.create_study(
-            directions=directions[: 1 if cost is None else 2], sampler=sampler
-        )
+def study_in_memory(**options: Any) -> optuna.Study:
+    """A new study of Optuna's, which it does not announce; its verbosity is the user's afterwards.
+
+    Args:
+        options: of `optuna.create_study`.
+    """
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
+    try:
+        return optuna.create_study(**options)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
-def is_new(space: SearchSpace, taken: Collection[Hashable], hierarchy: Hierarchy) -> bool:
-    """Whether it may be proposed: feasible, and a network that is not taken."""
-    return space.identity(hierarchy) not in taken and space.violation(hierarchy) is None
-
-
-def _nearest(
-    space: SearchSpace, taken: Collection[Hashable], hierarchy: Hierarchy
-) -> Hierarchy | None:
+def _nearest(told: Told, hierarchy: Hierarchy) -> Hierarchy | None:
     """The unseen feasible hierarchy fewest blocks away, the first of equals; None: none was met.
 
     Settings are kept as they are.
     """
-    nearest = itertools.islice(space.counts.nearest(hierarchy.blocks), MAX_DRAWS)
+    nearest = itertools.islice(told.space.counts.nearest(hierarchy.blocks), MAX_DRAWS)
     points = (hierarchy.with_blocks(counts) for counts in nearest)
-    return next((point for point in points if is_new(space, taken, point)), None)
+    return next(filter(told.is_new, points), None)
 
 
 def uniform(space: SearchSpace, rng: random.Random) -> Hierarchy:
     """A uniform hierarchy within the bounds of the stages, feasible or not."""
     counts = tuple(rng.randint(low, high) for low, high in space.config.num_blocks)
     return Hierarchy(counts).with_settings(space.dimensions.draw(rng))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Optuna from announcing the study; its verbosity is the user's afterwards."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)

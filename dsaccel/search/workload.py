@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dsaccel.config.study import StudyConfig
 from dsaccel.search.loop import Loop
-from dsaccel.search.pruners import find_pruner
+from dsaccel.search.pruners import Pruner, find_pruner
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.study.record import CohortRecord, StudyRecord
@@ -108,7 +108,7 @@ def _cohort_flops(loop: Loop, bench: Workbench, asked: Sequence[Hierarchy]) -> f
             for node in trie.nodes()
         )
         last, living = step, {h: v for h, v in values.items() if h in trie.living}
-        if step in loop.stops and living and not pruner.sees_all:
+        if step in loop.stops and living and isinstance(pruner, Pruner):
             prefixes = {h: schedule.prefix(h, step) for h in living}
             trie.retire(set(pruner.losers(step, living, prefixes)))
     return flops

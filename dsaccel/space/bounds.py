@@ -24,7 +24,7 @@ class Measures:
     fingerprint: str | None = None
     """The plan's; None: no two hierarchies are one network."""
     step_flops: int = 0
-    """Of a training step an image, all heads counted."""
+    """FLOPs of a training step an image, all heads counted."""
     training_mib: float = 0.0
     """Estimated peak memory of training the network alone, where that is bounded."""
 
@@ -66,7 +66,7 @@ class MeasuredBounds:
         """Name in `Measures`, lowest and highest value, of those that are bounded."""
 
     def too_small(self, hierarchy: Hierarchy) -> Iterator[str]:
-        """For a measured bound, or to be a network at all."""
+        """Why a hierarchy is too small for a measured bound, or to be a network at all."""
         try:
             values = self._values(hierarchy)
         except ConfigError as error:  # a first loss beyond the last unit
@@ -77,7 +77,7 @@ class MeasuredBounds:
                 yield must_be(name, lowest, highest, hierarchy, value)
 
     def too_large(self, hierarchy: Hierarchy) -> Iterator[str]:
-        """For a measured bound."""
+        """Why a hierarchy is too large for a measured bound."""
         with suppress(ConfigError):
             for name, value, lowest, highest in self._values(hierarchy):
                 if highest is not None and value > highest:

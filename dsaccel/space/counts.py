@@ -42,7 +42,7 @@ class Counts:
         self._num = functools.cache(self._count)
 
     def num(self, begin: Blocks = ()) -> int:
-        """How many begin so."""
+        """How many hierarchies begin so."""
         return self._num(self._after_all(begin))
 
     def longer(self, begin: Blocks) -> list[Blocks]:
@@ -50,7 +50,7 @@ class Counts:
         return [(*begin, count) for count, _ in self._next(self._after_all(begin))]
 
     def listed(self, begin: Blocks = ()) -> Iterator[Blocks]:
-        """All that begin so, in lexicographic order."""
+        """All hierarchies that begin so, in lexicographic order."""
         return self._listed(begin, self._after_all(begin))
 
     def ends(self, begin: Blocks) -> tuple[Blocks, Blocks]:
@@ -78,7 +78,9 @@ class Counts:
         return counts
 
     def nearest(self, target: Blocks) -> Iterator[Blocks]:
-        """All, those fewest blocks away from any counts first; of equals in lexicographic order."""
+        """All counts, those that are fewest blocks away first; equals come in lexicographic
+        order.
+        """
         # at least so far away, beginning, so far away already, what is left
         heap: list[tuple[int, Blocks, int, _Rest]] = [(0, (), 0, self._all)]
         while heap:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 DIGITS = 4
-"""Of a value proposed from a continuous range: two that differ later only are one candidate."""
+"""Digits of a value proposed from a continuous range: two that differ only later are one
+candidate."""
 
 Settings = dict[str, Value]
 

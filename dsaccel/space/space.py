@@ -1,10 +1,10 @@
 """The search space: which hierarchies may be proposed, and which may be called the best.
 
-Bounds and constraint are hard here (Optuna knows soft ones only). References are free of both: they
-widen the ranges of the Optuna parameters, so that every stored trial fits, and nothing else.
-Where settings are searched too, a hierarchy is one with values for them (`with_settings`). Two may
-then describe one network (granularity `block` or `stage`, in a stage of one block): it is listed
-once, and `identity` tells who proposes and counts.
+Bounds and constraint are hard here; Optuna knows soft ones only. References are free of both: they
+only widen the ranges of the Optuna parameters, so that every stored trial fits. Where settings are
+searched too, a hierarchy has values for them. Two hierarchies may then describe one network (as
+granularity `block` and `stage` do in a stage of one block): it is listed once, and `identity` says
+which are the same.
 """
 
 import functools
@@ -19,11 +19,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.space.bounds import MeasuredBounds, Measures, told_by_plan
 from dsaccel.space.counts import Counts
 from dsaccel.space.dimensions import Dimensions, Settings
-from dsaccel.space.empty import (
-    check_totals,
-    constraint_excludes_all,
-    measured_bounds_exclude_all,
-)
+from dsaccel.space.empty import check_totals, constraint_excludes_all, measured_bounds_exclude_all
 from dsaccel.space.rules import against_constraint, outside_bounds
 from dsaccel.spec.hierarchy import Blocks, Hierarchy
 from dsaccel.spec.plan import Plan
@@ -32,7 +28,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 MAX_ENUMERATED = 100_000
-"""Where more hierarchies are feasible they are not listed: proposals are drawn instead."""
+"""If more hierarchies are feasible, they are not listed: proposals are drawn instead."""
 MAX_LOOKED_INTO = 1_000
 """Beginnings of hierarchies that are measured to find those few that measured bounds leave of more
 than `MAX_ENUMERATED`: some 1 ms each. A space that takes more is not listed either."""
@@ -106,7 +102,7 @@ class SearchSpace:
         return bool(self._bounds.bounds)
 
     def feasible(self) -> list[Hierarchy] | None:
-        """Every feasible hierarchy in lexicographic order, and of those that are one network the
+        """Every feasible hierarchy in lexicographic order, each network once, by the
         first; None: too many to list.
         """
         return None if self._feasible is None else list(self._feasible)
@@ -125,7 +121,7 @@ class SearchSpace:
         return measures.fingerprint, hierarchy.with_settings(others)
 
     def distinct(self, hierarchies: Iterable[Hierarchy]) -> list[Hierarchy]:
-        """Of those that are one network the first."""
+        """The hierarchies without those that are the same network as an earlier one."""
         first: dict[Hashable, Hierarchy] = {}
         for hierarchy in hierarchies:
             first.setdefault(self.identity(hierarchy), hierarchy)
@@ -174,9 +170,7 @@ class SearchSpace:
 
     def to_params(self, hierarchy: Hierarchy) -> dict[str, Any]:
         """The Optuna parameters of a hierarchy."""
-        counts = {
-            _parameter(stage): num_blocks for stage, num_blocks in enumerate(hierarchy.blocks, 1)
-        }
+        counts = {_parameter(stage): num for stage, num in enumerate(hierarchy.blocks, 1)}
         return counts | self.dimensions.to_params(dict(hierarchy.settings))
 
     def from_params(self, params: Mapping[str, Any]) -> Hierarchy:
@@ -268,8 +262,7 @@ class SearchSpace:
             if reference.num_stages != self.num_stages:
                 raise ConfigError(
                     f"a reference must have {self.num_stages} stages as {self.config.family} in "
-                    f"this space, but got {reference}; change references or "
-                    "num_blocks"
+                    f"this space, but got {reference}; change references or num_blocks"
                 )
             for problem in self.dimensions.outside(dict(reference.settings)):
                 raise ConfigError(

@@ -26,14 +26,14 @@ def _truth(text: str) -> bool:
 
 
 MAX_BLOCKS = 500
-"""Of a network, in all stages together: memory and time grow with them."""
+"""The most blocks of a network in all stages together: memory and time grow with them."""
 
 
 class Setting(NamedTuple):
     """A setting that may be searched beside the counts."""
 
     read: Callable[[str], Value]
-    """From the text of a hierarchy."""
+    """The value of the setting in the text of a hierarchy."""
     concerns: Literal["layers", "shape", "heads"]
     """`layers`: it stands in every layer or segment, and each value is another network. `shape`:
     which layers and which units there are; `heads`: their local heads alone. Of these only the plan
@@ -77,10 +77,10 @@ class Hierarchy:
 
     blocks: Blocks
     settings: tuple[tuple[str, Value], ...] = ()
-    """In the order of `SETTINGS`."""
+    """Searched settings and their values, in the order of `SETTINGS`."""
 
     def __lt__(self, other: "Hierarchy") -> bool:
-        """By block counts alone, so that sorting keeps the order of those that share them."""
+        """Compares block counts alone, so that sorting keeps the order of those that share them."""
         return self.blocks < other.blocks
 
     def __str__(self) -> str:
@@ -125,7 +125,7 @@ class Hierarchy:
 
     @property
     def num_blocks(self) -> int:
-        """In all stages together."""
+        """Blocks in all stages together."""
         return sum(self.blocks)
 
     def with_settings(self, settings: Mapping[str, Value]) -> "Hierarchy":

@@ -6,15 +6,25 @@ They build their layers themselves, and import torch no sooner than that.
 
 # B batch, C channels, H = W side, F features, K classes
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dsaccel.nn.labels import Labels
+
+    Logits = Callable[[Tensor], Tensor]
+    Ends = list[tuple[Tensor, Tensor | None]]
+
+
+Read = Literal["image", "previous", "residuals"]
+"""What a loss may read beside the features: the batch of images (B, C, H, W), what the unit is fed,
+and what each of its blocks adds to its shortcut, a tuple with a tensor for each such block."""
 
 
 class Draw(Protocol):
@@ -26,7 +36,7 @@ class Draw(Protocol):
         """`draw("classifier", nn.Linear, 64, 10)`; a convolution or a linear map."""
         ...
 
-    def under(self, role: str) -> "Draw":
+    def under(self, role: str) -> Draw:
         """The same for layers whose roles are words of their own, beneath this one."""
         ...
 
@@ -38,16 +48,16 @@ class UnitShape:
     stage: int
     """0 the stem, 1..S the stages, S + 1 fully connected."""
     index: int
-    """Of the unit's last block in its stage, 1-based."""
+    """The place of the unit's last block in its stage, 1-based."""
     channels: int
     side: int | None
-    """Of its feature maps in pixels; None: a vector (a fully connected unit)."""
+    """Side of its feature maps in pixels; None: a vector (a fully connected unit)."""
     num_classes: int
     label_smoothing: float = 0.0
     """Share of each label that a cross-entropy spreads over all classes."""
     only_reads: bool = False
     """Whether the features learn nothing from the head: it tells how good they are, no more."""
-    later: "Callable[[float], tuple[Any, ...]] | None" = None
+    later: Callable[[float], tuple[Any, ...]] | None = None
     """Block 1 of each later stage, one after another, at a share of the network's width; it knows
     nothing of the hierarchy but its number of stages. None: the features are a vector."""
 
@@ -73,7 +83,7 @@ class Counted:
         """Layers with weights that a gradient passes, one after another."""
         return 1
 
-    def build(self, draw: Draw) -> "Mapping[str, nn.Module]":
+    def build(self, draw: Draw) -> Mapping[str, nn.Module]:
         """The layers by name, as weights are saved under; on the CPU, in fp32."""
         return {}
 
@@ -82,25 +92,18 @@ class HeadPlan(Counted, ABC):
     """A head of one unit; derive a frozen dataclass from it."""
 
     @abstractmethod
-    def logits(self, h: "Tensor", layers: Any) -> "Tensor":
+    def logits(self, h: Tensor, layers: Any) -> Tensor:
         """Features (B, C, H, W) or (B, F) -> (B, K); `layers` has what was built as attributes."""
 
 
 class LossPlan(Counted, ABC):
     """A local loss of one unit; derive a frozen dataclass from it."""
 
-    reads: ClassVar[frozenset[str]] = frozenset()
-    """What the loss is given beside features and logits: `previous`, what the unit is fed."""
+    reads: ClassVar[frozenset[Read]] = frozenset()
+    """What the loss is given beside features and logits, each by its name."""
 
     @abstractmethod
-    def loss(
-        self,
-        h: "Tensor",
-        logits: "Callable[[Tensor], Tensor]",
-        y_B: "Tensor",
-        layers: Any,
-        **read: "Tensor",
-    ) -> "Tensor":
+    def loss(self, h: Tensor, logits: Logits, y_B: Tensor, layers: Any, **read: Any) -> Tensor:
         """The loss, a scalar.
 
         Args:
@@ -112,13 +115,8 @@ class LossPlan(Counted, ABC):
         """
 
     def gradients(
-        self,
-        h: "Tensor",
-        logits: "Callable[[Tensor], Tensor]",
-        labels: "Labels",
-        layers: Any,
-        **read: "Tensor",
-    ) -> "list[tuple[Tensor, Tensor | None]]":
+        self, h: Tensor, logits: Logits, labels: Labels, layers: Any, **read: Any
+    ) -> Ends:
         """Tensors and the gradient of the loss with respect to each, from which autograd goes on.
 
         A loss that knows these need not compute its value, which nobody reads; any other one is a

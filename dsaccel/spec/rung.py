@@ -30,7 +30,7 @@ class Divergence:
     unit: int
     """The first one whose weights are not finite, 1-based; those above it learn nothing either."""
     num_units: int
-    """Of the network, the output layer counted."""
+    """Units of the network, the output layer counted."""
     step: int | None
     """The rung at which it was seen first, if it was seen at a rung."""
 
@@ -62,17 +62,17 @@ class Read:
     """What was read of a network: validation accuracies, 0..1."""
 
     heads: tuple[float, ...]
-    """Of its trained heads in order of depth, an output layer's last."""
+    """The accuracies of its trained heads in order of depth, an output layer's last."""
     exits: Mapping[Exit, float]
-    """Of each exit that it has so far."""
+    """The accuracy of each exit that it has so far."""
     objective: float | None = None
-    """Of the exit that the study reads; None: it is not trained yet."""
+    """The accuracy of the exit that the study reads; None: it is not trained yet."""
     points: tuple[Point, ...] = ()
-    """Of its curves since the rung before, if they are recorded."""
+    """The points of its curves since the rung before, if they are recorded."""
 
     @classmethod
     def of(cls, heads: Any, exits: Any, objective: Any, points: Any = ()) -> "Read":
-        """Of plain values, as `astuple` gives them."""
+        """A reading of plain values, as `astuple` gives them."""
         return cls(tuple(heads), exits, objective, tuple(Point(*values) for values in points))
 
 
@@ -82,11 +82,11 @@ class Rung:
     """How far (Optuna's `step`, 1-based): passes over the training images under `simultaneous`,
     stages trained under `sequential`."""
     read: dict[Hierarchy, Read]
-    """Of each living network. One none of whose heads is trained yet is not in it."""
+    """What was read of each living network; one without a trained head is left out."""
 
     @property
     def accuracies(self) -> dict[Hierarchy, tuple[float, ...]]:
-        """Of the trained heads of each network."""
+        """The accuracies of each network's trained heads."""
         return {hierarchy: read.heads for hierarchy, read in self.read.items()}
 
     def objective(self, hierarchy: Hierarchy) -> float:

@@ -73,7 +73,7 @@ class Trie:
 
     @property
     def num_stages(self) -> int:
-        """Of the living networks, which all have as many."""
+        """The stages of the living networks, which all have as many."""
         return max((node.stage for node in self.nodes()), default=0)
 
     def nodes(self) -> Iterator[Node]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from dsaccel.spec.plan import Block, Layer, Plan
+from dsaccel.spec.blocks import Block, Layer
+from dsaccel.spec.plan import Plan
 
 
 def head_names(plan: Plan) -> tuple[str, ...]:

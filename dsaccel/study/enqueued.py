@@ -16,7 +16,7 @@ log = logging.getLogger("dsaccel")
 
 
 def waiting(study: optuna.Study) -> list[FrozenTrial]:
-    """In the order in which they were enqueued."""
+    """The trials in the order in which they were enqueued."""
     return study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
 
 

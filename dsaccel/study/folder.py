@@ -174,7 +174,7 @@ def has_space(name: str) -> bool:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Where named files lie: here, in the installed package, in the checkout it runs from."""
+    """The places of named files: here, in the installed package, in the checkout it runs from."""
     package = Path(str(importlib.resources.files("dsaccel")))
     return [folder, package / folder, package.parent / folder]
 

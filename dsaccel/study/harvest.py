@@ -23,7 +23,7 @@ class Harvest:
     epochs: int
     """Trained so far; of a sequential schedule the sum over its units."""
     val_accuracy: float | None
-    """Of the study's exit after these epochs; None: it was not trained."""
+    """The accuracy of the study's exit after these epochs; None: it was not trained."""
     head_accuracy: float | None
     """The deepest head's; None: none was trained."""
     num_parameters: int
@@ -95,6 +95,6 @@ def _columns() -> list[str]:
 
 
 def _texts(row: Harvest) -> dict[str, str]:
-    """As the file has it: what is not known is empty."""
+    """A cell of the file: what is not known is empty."""
     values: dict[str, Any] = asdict(row)
     return {name: "" if value is None else str(value) for name, value in values.items()}

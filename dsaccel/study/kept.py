@@ -10,7 +10,7 @@ from pathlib import Path
 from dsaccel.config.study import RunConfig, StudyConfig
 from dsaccel.errors import NoResultError
 from dsaccel.files import atomic_write, make_folder, remove_file
-from dsaccel.nn.layers import build_units
+from dsaccel.nn.units import build_units
 from dsaccel.nn.weights import SUFFIX, ImageFacts, save_weights
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan

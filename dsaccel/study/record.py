@@ -29,7 +29,8 @@ from dsaccel.study.heads import global_path, points_of, read_heads
 from dsaccel.study.trial_record import TrialRecord, finished_in_order, number, written_by_us
 
 SCHEMA = 2
-"""Of the attributes that are written; 1, which had no number, knows no cohorts of trials."""
+"""The version of the attributes that are written; 1, which had no number, knows no cohorts of
+trials."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class CohortRecord:
     is_finished: bool
     """Whether all that is known of it is written."""
     blocks_trained: float
-    """Of all finished cohorts, this one too once it is finished."""
+    """Blocks of all finished cohorts, this one too once it is finished."""
     blocks_separate: float
-    """Likewise, what training each hierarchy alone would have taken."""
+    """The blocks that training each hierarchy alone would have taken."""
 
     def next(self, asked: Sequence[Hierarchy]) -> "CohortRecord":
         """The cohort after this one, before it is trained."""
@@ -64,7 +65,7 @@ class CohortRecord:
 
 
 NO_COHORT = CohortRecord(0, (), True, 0, 0)
-"""Before the first."""
+"""The cohort before the first."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,14 @@ class StudyRecord:
 
     name: str
     trials: tuple[FrozenTrial, ...]
-    """In the order in which they were begun."""
+    """The trials in the order in which they were begun."""
     attributes: Mapping[str, Any]
     folder: Path | None = None
-    """Of the files of heads."""
+    """The folder of the files of heads."""
 
     @classmethod
     def read(cls, study: Study, directory: StudyDir | None = None) -> "StudyRecord":
-        """Of a study; without its directory nothing is known of its heads."""
+        """The record of a study; without its directory nothing is known of its heads."""
         trials = tuple(study.get_trials(deepcopy=False))
         if directory is None:
             return cls(study.study_name, trials, study.user_attrs)
@@ -109,18 +110,18 @@ class StudyRecord:
 
     @property
     def trained(self) -> list[TrialRecord]:
-        """Those that were asked for."""
+        """The finished trials that were asked for."""
         return [record for record in self.finished if not record.is_harvested]
 
     @property
     def told(self) -> list[TrialRecord]:
-        """Those of finished cohorts alone: what proposals and pruners may look at."""
+        """The trials of finished cohorts: what proposals and pruners may look at."""
         end = self.cohort.number + self.cohort.is_finished
         return [record for record in self.finished if record.cohort < end]
 
     @cached_property
     def parts(self) -> tuple[PartRef, ...]:
-        """Those that are not shipped."""
+        """The parts that are not shipped."""
         with written_by_us("parts"):
             return tuple(PartRef(**part) for part in self.attributes.get("parts") or ())
 
@@ -154,7 +155,7 @@ class StudyRecord:
 
     @property
     def blocks_trained(self) -> float | None:
-        """Of all finished cohorts, blocks that are shared counted once."""
+        """Blocks of all finished cohorts, each shared block counted once."""
         return self.cohort.blocks_trained or None
 
     @property
@@ -170,7 +171,7 @@ class StudyRecord:
 
     @property
     def fingerprint(self) -> str | None:
-        """Of the images."""
+        """Hash of the images."""
         stored = self.attributes.get("fingerprint")
         return stored if isinstance(stored, str) else None
 
@@ -198,7 +199,7 @@ class StudyRecord:
 
     @property
     def time_s(self) -> float | None:
-        """Of all runs together."""
+        """Seconds of all runs together."""
         return number(self.attributes.get("time_s"))
 
     @property
@@ -230,7 +231,7 @@ class StudyRecord:
 
     @property
     def confirmation(self) -> dict[str, Any] | None:
-        """As `Confirm` keeps it."""
+        """The confirmation as `Confirm` keeps it."""
         stored = self.attributes.get("confirmation")
         if stored is None:
             return None
@@ -270,7 +271,7 @@ class StudyRecord:
         return self.section("network").get("output") or "layer"
 
     def setting(self, name: str) -> Any:
-        """Of the settings, as they are stored; None if they are not recorded."""
+        """One of the settings as it is stored; None if they are not recorded."""
         config = self.attributes.get("config")
         return config.get(name) if isinstance(config, Mapping) else None
 

@@ -31,9 +31,9 @@ class Recorded(NamedTuple):
 
     config: StudyConfig
     fingerprint: str | None
-    """Of the images; None: unknown."""
+    """Hash of the images; None: unknown."""
     parts: tuple[PartRef, ...] = ()
-    """Those that are not shipped."""
+    """The parts that are not shipped."""
     arithmetic: Mapping[str, str] = MappingProxyType({})
     """What decided the last bits beside."""
 
@@ -141,7 +141,7 @@ def check_same(
 
 
 def study_fingerprint(config: StudyConfig, images: str) -> str:
-    """Of all that decides a study's results: resolved settings, and the images' fingerprint."""
+    """A hash of all that decides a study's results: resolved settings, and the images."""
     return hashlib.sha256(repr((_deciding(config), images)).encode()).hexdigest()
 
 

@@ -122,7 +122,9 @@ def read_rows(study: StudyRecord) -> list[Row]:
 
 
 def standard_error(study: StudyRecord, accuracy: float | None) -> float | None:
-    """Of an accuracy on the study's validation images; None if their number is not recorded."""
+    """The standard error of an accuracy on the study's validation images; None if their number is
+    unknown.
+    """
     num_val = study.num_val
     if accuracy is None or num_val is None or num_val < 1 or not 0 <= accuracy <= 1:
         return None

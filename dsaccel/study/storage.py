@@ -197,7 +197,9 @@ def _check_lasting(url: str) -> None:
 
 @contextmanager
 def _opening(url: str) -> Iterator[None]:
-    """As `storage_errors` while a storage is opened: a bad URL, a missing driver or study, too."""
+    """Like `storage_errors`, while a storage is opened: also for a bad URL, a missing driver or
+    study.
+    """
     with storage_errors(url):
         try:
             yield

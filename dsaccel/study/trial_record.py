@@ -24,7 +24,7 @@ class TrialRecord:
 
     trial: FrozenTrial
     folder: Path | None = None
-    """Of the files of heads; None: they are not needed."""
+    """The folder of the files of heads; None: they are not needed."""
 
     @property
     def number(self) -> int:
@@ -65,7 +65,7 @@ class TrialRecord:
 
     @property
     def value(self) -> float | None:
-        """Of a complete trial: the output layer's accuracy at the end."""
+        """The objective at the end of a complete trial."""
         return number(self.trial.value) if self.is_complete else None
 
     @property
@@ -120,7 +120,9 @@ class TrialRecord:
 
     @property
     def ensembles(self) -> list[float | None]:
-        """Of the last half of these heads, likewise; empty where none was read."""
+        """Accuracies of the ensemble of the last half of these heads, by rung; empty if none was
+        read.
+        """
         return [number(accuracy) for accuracy in self._heads.get("ensemble", [])]
 
     @property
@@ -160,7 +162,7 @@ class TrialRecord:
 def finished_in_order(
     trials: Iterable[FrozenTrial], folder: Path | None = None
 ) -> list[TrialRecord]:
-    """Those that are not trained again, in the order of cohorts."""
+    """The trials that are not trained again, in the order of cohorts."""
     records = (TrialRecord(trial, folder) for trial in trials)
     return sorted((r for r in records if r.is_done), key=lambda record: record.order)
 

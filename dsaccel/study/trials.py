@@ -53,7 +53,7 @@ class Ledger:
         self._costs, self._kept = costs, kept
         self._by: RankedBy = by
         self._open: dict[Hierarchy, tuple[optuna.Trial, tuple[int, int]]] = {}
-        """With their cohort and place."""
+        """The open trials, each with its cohort and place in it."""
         self._closing: set[optuna.Trial] = set()
         self._reported: dict[Hierarchy, int] = {}
         """The last step reported of each open trial: a cohort may go back to an earlier one."""

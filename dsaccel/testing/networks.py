@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml, write_toml
 from dsaccel.families import MODES, Mode, build_plan, find_family
-from dsaccel.nn.layers import Unit, build_units
+from dsaccel.nn.labels import Labels
+from dsaccel.nn.units import Unit, build_units
 from dsaccel.parts import Kind, part_of
 from dsaccel.schedules import Schedule
 from dsaccel.spec.hierarchy import Hierarchy
@@ -191,13 +192,13 @@ def _units(plan: Plan) -> nn.ModuleList:
 
 
 def _losses(units: nn.ModuleList, x: Tensor, y_B: Tensor) -> list[Tensor]:
-    """Of each unit on a batch, without dropped channels."""
-    skip, losses = None, []
+    """The loss of each unit on a batch, without dropped channels."""
+    skip, losses, labels = None, [], Labels(y_B, x)
     for unit in units:
         assert isinstance(unit, Unit)
         fed = x
         h, x, skip = unit(x, skip, None)
-        losses.append(unit.loss(h, y_B, fed))
+        losses.append(unit.loss(h, labels, fed))
     return losses
 
 

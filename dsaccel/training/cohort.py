@@ -88,7 +88,7 @@ class Cohort(Run):
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a cohort of the same networks goes on from; plain numbers and tensors."""
+        """All that a cohort of the same networks goes on from, in plain numbers and tensors."""
         states = {node.number: self._state(node) for node in self.trie.nodes()}
         points = {} if self._recorder is None else self._recorder.state_dict()
         own = {"learners": states, "blocks": str(self.blocks), "points": points}

@@ -110,7 +110,7 @@ class CudaGraphs:
 
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """On the stream; before and after, the streams wait for each other."""
+        """Run on the stream; before and after, the streams wait for each other."""
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
         try:

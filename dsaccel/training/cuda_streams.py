@@ -16,7 +16,7 @@ import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from dsaccel.config.recipe import MAX_CUDA_LANES
-from dsaccel.nn.layers import Features
+from dsaccel.nn.units import Features
 
 
 class Lanes(Protocol):
@@ -47,7 +47,7 @@ class OneLane:
         return nullcontext()
 
     def ready(self, features: Features) -> None:
-        """Nobody waits."""
+        """Nothing: with one lane nobody waits."""
 
 
 ONE_LANE = OneLane()
@@ -84,7 +84,7 @@ class CudaLanes:
 
     @contextmanager
     def unit(self, features: Features) -> Iterator[None]:
-        """In the next lane, once what it reads is ready."""
+        """Run in the next lane, once what it reads is ready."""
         stream = next(self._turns)
         event = self._events.get(features.x)  # none for images: those were there before the step
         if event is not None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from dsaccel.nn.labels import Labels
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Point, Rung
@@ -107,10 +108,10 @@ def _figures(
     sums: dict[Node, Tensor] = {}
     num_images = 0
     for x, y_B in batches:
-        stack = [(node, x) for node in trie.roots if node in needed]
+        labels, stack = Labels(y_B, x), [(node, x) for node in trie.roots if node in needed]
         while stack:
             node, features = stack.pop()
-            features, read = learners[node].losses(features, y_B)
+            features, read = learners[node].losses(features, labels)
             figures = torch.stack(
                 [
                     torch.stack([is_right(logits, y_B).sum(), len(y_B) * loss]).double()

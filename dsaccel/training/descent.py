@@ -64,7 +64,9 @@ def evaluate(
 def _read(
     trie: Trie, hierarchy: Hierarchy, accuracies: Mapping[Node, Sequence[float]]
 ) -> Read | None:
-    """Of one network; the last value of each node is that of the ensemble up to there."""
+    """What was read of one network; the last value of each node is that of the ensemble up to
+    it.
+    """
     whole = trie.path(hierarchy)
     path = [node for node in whole if node in accuracies]
     if not path:
@@ -87,7 +89,7 @@ def learning(
     labels = Labels(torch.empty(0))
 
     def step(x: Tensor, y: Tensor) -> None:
-        labels.follow(y)
+        labels.follow(y, x)
         # what is made of labels must be there before the lanes: the first step shows what it is
         train_batch(roots, learners, x, labels, lanes if labels else ONE_LANE)
 
@@ -104,7 +106,7 @@ def train_batch(
     """One batch, depth first. Features live until the last child has read them, no longer: memory
     grows with the branches that are open, not with depth.
     """
-    labels = y if isinstance(y, Labels) else Labels(y)  # once for all units
+    labels = y if isinstance(y, Labels) else Labels(y, x)  # once for all units
     stack = [(node, x) for node in reversed(roots)]
     del x
     with lanes.step():

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from dsaccel.nn.layers import Features
+from dsaccel.nn.units import Features
 from dsaccel.spec.trie import Node
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.nn.labels import Labels
-from dsaccel.nn.layers import Features, build_units, positions
+from dsaccel.nn.units import Features, build_units, positions
 from dsaccel.parts import part_of
 from dsaccel.seeds import derive
 from dsaccel.spec.plan import Segment
@@ -58,7 +58,7 @@ class Learner:
     ) -> None:
         self.training = training
         self.learning_rate = segment.learning_rate or training.learning_rate
-        """Before the first decay."""
+        """The rate before the first decay."""
         self.seed = seed
         self.device = device
         self.units = build_units(segment, seed)
@@ -108,18 +108,18 @@ class Learner:
     @_owning
     def step(self, x: Tensor, y_B: Tensor | Labels, lanes: Lanes = ONE_LANE) -> Tensor:
         """Learn from a batch; returns the detached features that the next segment gets."""
-        labels = y_B if isinstance(y_B, Labels) else Labels(y_B)
+        labels = y_B if isinstance(y_B, Labels) else Labels(y_B, x)
         features = Features(x, None)
         for index in range(len(self.units)):
             features = self._learn(index, features, labels, lanes)
         return features.x
 
     @_owning
-    def learn(self, features: Features, y_B: Tensor) -> Features:
+    def learn(self, features: Features, labels: Labels) -> Features:
         """Train the first unit that is not frozen on a batch of what the unit below passes on;
         returns what it passes on itself.
         """
-        return self._learn(self.num_frozen, features, Labels(y_B), ONE_LANE)
+        return self._learn(self.num_frozen, features, labels, ONE_LANE)
 
     def freeze(self) -> None:
         """End the learning of the first unit that is not frozen, and free its optimizer."""
@@ -156,14 +156,14 @@ class Learner:
         return x, logits
 
     @torch.no_grad()
-    def losses(self, x: Tensor, y_B: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """As `evaluate`, with the loss of each unit beside its logits."""
+    def losses(self, x: Tensor, labels: Labels) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Like `evaluate`, with the loss of each unit beside its logits."""
         skip = None
         read: list[tuple[Tensor, Tensor]] = []
         for unit in self.units:
             with self._autocast():
                 h, passed_on, skip = unit(x, skip, None)
-                read.append((unit.head.logits(h), unit.loss(h, y_B, x)))
+                read.append((unit.head.logits(h), unit.loss(h, labels, x)))
             x = passed_on
         return x, read
 

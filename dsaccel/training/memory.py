@@ -44,7 +44,7 @@ class Estimate:
     cache_bytes: int = 0
     """Kept features of frozen units (`sequential`)."""
     workspace_bytes: int = 0
-    """Of CUDA's libraries."""
+    """What CUDA's libraries take."""
 
     @property
     def total_bytes(self) -> int:
@@ -141,9 +141,11 @@ def count_nodes(
 ) -> dict[Node, SegmentMemory]:
     """What the segment of each node holds."""
     counted: dict[Node, SegmentMemory] = {}
+    images: Maps | None = None
     for node in trie.nodes():
-        below = _images(node, training) if node.parent is None else counted[node.parent].passed_on
-        counted[node] = count_segment(node.segment, below, training, machine)
+        images = images or _images(node, training)
+        below = images if node.parent is None else counted[node.parent].passed_on
+        counted[node] = count_segment(node.segment, below, images, training, machine)
     return counted
 
 
@@ -168,8 +170,8 @@ def _simultaneous_peaks(
 
 
 def _lanes_peak(nodes: Sequence[SegmentMemory], num_lanes: int) -> int:
-    """Of a recorded step, at most: the highest units are in different lanes, and no features are
-    let go before its end.
+    """The most that a recorded step holds: the highest units are in different lanes, and no
+    features are let go before its end.
     """
     units = [unit for node in nodes for unit in node.units]
     highest = heapq.nlargest(num_lanes, (unit.peak for unit in units))
@@ -177,7 +179,7 @@ def _lanes_peak(nodes: Sequence[SegmentMemory], num_lanes: int) -> int:
 
 
 def _sequential_peaks(siblings: Sequence[Node], counted: Counts, *, held: int) -> Iterator[int]:
-    """Likewise; the features of all frozen units below are held."""
+    """The peak at each node, where the features of all frozen units below are held."""
     for node in siblings:
         yield held + counted[node].peak
         below = sum(unit.features for unit in counted[node].units)

@@ -91,7 +91,7 @@ class SplitCohort(Cohort):
         self._fits = fits
         self._stops = stops
         self._team = team or Team([Here(Station(data, device))])
-        self.crew = Crew([worker.name for worker in self._team.workers])
+        self.crew = self._crew = Crew([worker.name for worker in self._team.workers])
         self._id = uuid4().hex[:8]
         self._blocks_of_parts = Fraction(0)
         self._in_memory: list[Hierarchy] = []
@@ -157,9 +157,9 @@ class SplitCohort(Cohort):
         """Train all parts to the same rung."""
         stretch = Stretch(self._next_stop())
         self._cut = self.parts()
-        self.crew.twice = self._share_twice()
+        self._crew.twice = self._share_twice()
         queue = deque(self._jobs(self._cut, self.step, stretch.stop, self._filed().files))
-        with self.crew.working():
+        with self._crew.working():
             for done in self._team.run(queue):
                 if done is None:
                     if stopping.is_wished():
@@ -228,7 +228,7 @@ class SplitCohort(Cohort):
 
     def _note(self, task: PartTask, worker: int, result: PartResult) -> None:
         """What it took to train a part."""
-        self.crew.note(worker, tuple(task.plans), result.seconds)
+        self._crew.note(worker, tuple(task.plans), result.seconds)
         self._blocks_of_parts += result.blocks
         nodes = {node for h in task.plans for node in self.trie.path(h)}
         self._pace.note(nodes, task.start, result.step, result.seconds)

@@ -13,14 +13,16 @@ from typing import Any
 
 from torch import Tensor
 
-from dsaccel.nn.layers import LayerModule, Unit
-from dsaccel.spec.plan import Block, Segment
+from dsaccel.nn.layers import LayerModule
+from dsaccel.nn.units import Unit
+from dsaccel.spec.blocks import Block
+from dsaccel.spec.plan import Segment
 from dsaccel.training.meter import Counter
 
 KEPT = 4
 
 Times = Mapping[int, int]
-"""For how many blocks one stands, by its index; 1 if it is left out."""
+"""How many blocks one stands for, by its index; 1 if it is left out."""
 
 
 def shorten(segment: Segment) -> tuple[Segment, Times]:
@@ -50,7 +52,7 @@ class Watch:
         self._start = counter.restart()
         self._block = 0
         self.peak = 0
-        """Above the level at the start."""
+        """Bytes above the level at the start."""
         for layer in _layers(unit):
             if layer.opens_block:
                 layer.register_forward_pre_hook(self._enter)

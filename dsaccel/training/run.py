@@ -81,7 +81,7 @@ class Run(ABC):
         """Each network's share of the training time: a node's time, which is taken to be in
         proportion to its FLOPs, is shared equally by the networks that pass through it."""
         self._seconds: list[float] = []
-        """Of each rung."""
+        """The seconds of each rung."""
         self._saved: list[tuple[Rung, float]] = []
         """The rungs to yield again, with their seconds."""
         self._start = 0

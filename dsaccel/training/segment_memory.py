@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from dsaccel.config.study import TrainingConfig
-from dsaccel.nn.layers import Features
+from dsaccel.nn.labels import Labels
 from dsaccel.nn.placement import as_on_gpu
-from dsaccel.spec.plan import Block, Layer, Segment
+from dsaccel.nn.units import Features
+from dsaccel.spec.blocks import Block, Layer
+from dsaccel.spec.plan import Segment
 from dsaccel.training.learner import Learner
 from dsaccel.training.meter import Counter, HollowMeter, Machine
 from dsaccel.training.repeats import Times, Watch, shorten, weigh
@@ -56,29 +58,32 @@ class SegmentMemory:
 
     @cached_property
     def peak(self) -> int:
-        """Of its units."""
+        """The highest peak of its units."""
         return max(unit.peak for unit in self.units)
 
 
 def count_segment(
-    segment: Segment, maps: Maps, training: TrainingConfig, machine: Machine
+    segment: Segment, maps: Maps, images: Maps, training: TrainingConfig, machine: Machine
 ) -> SegmentMemory:
-    """What a segment holds while its units learn from a batch."""
+    """What a segment that is fed `maps` of a batch of images holds while its units learn."""
     same = {"schedule": "simultaneous", "epochs": 1, "learning_rate": 1e-3}
     same["recompute"] = training.recompute
     alike = training.deciding.model_copy(update=same)
-    return _count(_nameless(segment), maps, alike, machine)  # pyright: ignore[reportArgumentType]
+    reads_images = any("image" in head.loss.reads for head in segment.heads)
+    seen = images if reads_images else None
+    return _count(_nameless(segment), maps, seen, alike, machine)  # pyright: ignore[reportArgumentType]
 
 
 @lru_cache(maxsize=4096)
 def _count(
-    segment: Segment, maps: Maps, training: TrainingConfig, machine: Machine
+    segment: Segment, maps: Maps, images: Maps | None, training: TrainingConfig, machine: Machine
 ) -> SegmentMemory:
     counter = Counter(machine)
     segment, times = shorten(segment)
     with HollowMeter(counter), as_on_gpu(machine.device == "cuda"):
         features = Features(maps.empty(), None)
-        labels_B = torch.zeros(maps.shape[0], dtype=torch.long)
+        y_B = torch.zeros(maps.shape[0], dtype=torch.long)
+        labels = Labels(y_B, images and images.empty())
         learner = Learner(segment, training, seed=0, device=CPU)
         held = [_make_averages(learner, index, times) for index in range(len(learner.units))]
         learner.start_epoch(1)
@@ -86,7 +91,7 @@ def _count(
         units = []
         for unit, (optimizer, kept) in zip(learner.units, held, strict=True):
             above, watch = counter.level - start, Watch(unit, counter, times)
-            features = learner.learn(features, labels_B)
+            features = learner.learn(features, labels)
             watch.end()
             weights = weigh(unit, times)
             tensors = (*unit.parameters(), *unit.buffers())

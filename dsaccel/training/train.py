@@ -10,7 +10,7 @@ from dsaccel.data.load import look_at_test
 from dsaccel.errors import NoResultError
 from dsaccel.families import check_hierarchy
 from dsaccel.nn.initial_weights import Taken, take_weights
-from dsaccel.nn.layers import Unit
+from dsaccel.nn.units import Unit
 from dsaccel.nn.weights import ImageFacts, read_config, read_facts
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Exit, Point, Rung
@@ -27,7 +27,7 @@ class TrainResult:
     hierarchy: str
     mode: str
     val_accuracy: float
-    """Of the network's exit after the last epoch, 0..1."""
+    """The accuracy of the network's exit after the last epoch, 0..1."""
     head_accuracies: list[list[float]]
     """Rungs (epochs; stages if sequential) x heads in order of depth, an output layer last; at a
     stage's end the heads trained so far."""
@@ -36,7 +36,7 @@ class TrainResult:
     points: tuple[Point, ...]
     """Of its curves, if `runtime.curves` asks for them."""
     exits: Mapping[Exit, float]
-    """Of each exit after the last epoch."""
+    """The accuracy of each exit after the last epoch."""
     num_parameters: int
     """Local heads not counted."""
     time_s: float
@@ -112,7 +112,7 @@ class Training:
 
     @property
     def _fingerprint(self) -> str:
-        """Of what decides the training and is not the network's."""
+        """A hash of what decides the training beside the network."""
         run, begun = self.run, self._begun_with
         runtime = run.runtime.model_copy(update={"memory_mib": None, "keep": 1, "curves": False})
         return repr((run.data, runtime, self.data.fingerprint, begun and begun.weights))

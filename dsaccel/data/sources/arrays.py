@@ -63,7 +63,7 @@ class ArraySource(DataSource):
         return cls(*_stacked(train), val=val, test=test, class_names=names, flip=flip)
 
     def read(self, split: Split) -> Images | None:
-        """As it was given."""
+        """The images as they were given."""
         return self._images.get(split)
 
 

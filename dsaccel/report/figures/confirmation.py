@@ -73,14 +73,11 @@ def confirmation_figure(confirmation: Confirmation | None) -> go.Figure:
         ]
         if not drawn:
             continue
+        reach = [_reach(comparison) for _, comparison in drawn]
         figure.add_scatter(
             x=[100 * comparison.paired.mean for _, comparison in drawn],
             y=[label(result.entry.name) for result, _ in drawn],
-            error_x={
-                "type": "data",
-                "array": [_reach(comparison) for _, comparison in drawn],
-                "color": color,
-            },
+            error_x={"type": "data", "array": reach, "color": color},
             mode="markers",
             name=name,
             marker={"color": color, "symbol": symbol, "size": 9},

@@ -16,7 +16,7 @@ from dsaccel.report.figures.style import (
 )
 from dsaccel.report.figures.trials import by_kind, is_drawable, markers
 from dsaccel.study.record import StudyRecord
-from dsaccel.study.rows import read_rows
+from dsaccel.study.rows import Row, read_rows
 
 
 class History(Figure):
@@ -34,17 +34,7 @@ class History(Figure):
         figure = blank_figure("trial", "validation accuracy", height=430)
         figure.update_xaxes(**whole_numbers(len(trials)))
         figure.update_yaxes(**PERCENT)
-        best_so_far = [row for row in rows if row.may_be_best]
-        if best_so_far:
-            values = accumulate((row.accuracy or 0 for row in best_so_far), max)
-            steps = [(row.number, value) for row, value in zip(best_so_far, values, strict=True)]
-            # to the last trial: the best stands until somebody beats it
-            steps.append((trials[-1].number, steps[-1][1]))
-            x, y = zip(*steps, strict=True)
-            line = {"shape": "hv", "color": VERMILION, "width": 2}
-            figure.add_scatter(
-                x=x, y=y, mode="lines", name="best so far", line=line, hoverinfo="skip"
-            )
+        _add_best_so_far(figure, [row for row in rows if row.may_be_best], trials)
         for kind, group in by_kind(rows):
             figure.add_scatter(
                 x=[row.number for row in group],
@@ -70,3 +60,19 @@ class History(Figure):
                 annotation_xshift=6,
             )
         return figure
+
+
+def _add_best_so_far(figure: go.Figure, rows: list[Row], trials: list[Row]) -> None:
+    """A stair up to the last trial: the best stands until somebody beats it."""
+    if not rows:
+        return
+    numbers = [*(row.number for row in rows), trials[-1].number]
+    values = list(accumulate((row.accuracy or 0 for row in rows), max))
+    figure.add_scatter(
+        x=numbers,
+        y=[*values, values[-1]],
+        mode="lines",
+        name="best so far",
+        line={"shape": "hv", "color": VERMILION, "width": 2},
+        hoverinfo="skip",
+    )

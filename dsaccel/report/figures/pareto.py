@@ -49,7 +49,7 @@ def _hover(point: Point, cost: Cost) -> str:
 
 
 def cost_text(cost: Cost, value: float) -> str:
-    """As a reader wants it."""
+    """A cost with its unit."""
     if cost is COSTS["memory"]:
         return f"{value / 2**20:.1f} MiB"
     if cost is COSTS["gap"]:

@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
@@ -19,17 +19,20 @@ from dsaccel.parts import part_of
 from dsaccel.schedules import Asked
 from dsaccel.spec.hierarchy import Hierarchy
 
+Values = Mapping[Hierarchy, float]
+Prefixes = Mapping[Hierarchy, Hashable]
+
 
 @dataclass(frozen=True)
 class Race:
     """One cohort, as a pruner may want to know it before its first rung."""
 
     asked: Sequence[Hierarchy]
-    """In the order in which they were proposed."""
+    """The hierarchies in the order in which they were proposed."""
     finished: Sequence[FrozenTrial]
     """The complete and pruned trials of earlier cohorts, in their order."""
     distributions: Mapping[str, BaseDistribution]
-    """Of the study's parameters."""
+    """The distributions of the study's parameters."""
     training: TrainingConfig
     stops: Collection[int]
     """The rungs at which a hierarchy may be stopped."""
@@ -37,40 +40,15 @@ class Race:
     """Hierarchies that are compared with, but never stop."""
 
 
-class Judge(Protocol):
+class Judge(ABC):
     """Decides on one cohort."""
 
-    sees_all: ClassVar[bool]
-    """Whether it is told of every rung and of references too; if not, of the stops and of those who
-    may be stopped alone."""
-
-    def losers(
-        self,
-        step: int,
-        values: Mapping[Hierarchy, float],
-        prefixes: Mapping[Hierarchy, Hashable],
-    ) -> list[Hierarchy]:
-        """Who stops at a rung; see `Pruner.losers`."""
-        ...
-
-
-class Pruner(Section, ABC):
-    """A kind of pruner; its fields are its options.
-
-    An option that `[pruning]` has too is taken from there.
-    """
-
-    asked: ClassVar[Asked] = "at rungs"
-    """When it is asked: at the schedule's rungs, after every step, or never."""
     sees_all: ClassVar[bool] = False
+    """Whether it is told of every rung and of references too. If not, it is told of the stops
+    alone, and of those alone who may be stopped."""
 
     @abstractmethod
-    def losers(
-        self,
-        step: int,
-        values: Mapping[Hierarchy, float],
-        prefixes: Mapping[Hierarchy, Hashable],
-    ) -> list[Hierarchy]:
+    def losers(self, step: int, values: Values, prefixes: Prefixes) -> list[Hierarchy]:
         """Those who stop at a rung, best first; the best goes on.
 
         Args:
@@ -80,12 +58,29 @@ class Pruner(Section, ABC):
                 together.
         """
 
+
+class PrunerKind(Section, ABC):
+    """A kind of pruner; its fields are its options.
+
+    An option that `[pruning]` has too is taken from there.
+    """
+
+    asked: ClassVar[Asked] = "at rungs"
+    """When it is asked: at the schedule's rungs, after every step, or never."""
+
+    @abstractmethod
     def judge(self, race: Race) -> Judge:
-        """Who decides on a cohort: the pruner itself, unless it has to remember."""
+        """Who decides on a cohort."""
+
+
+class Pruner(PrunerKind, Judge):
+    """A kind of pruner that remembers nothing, and so decides on every cohort by itself."""
+
+    def judge(self, race: Race) -> Judge:
         return self
 
 
-def find_pruner(pruning: PruningConfig) -> Pruner:
+def find_pruner(pruning: PruningConfig) -> PrunerKind:
     """The pruner that a study names.
 
     Raises:
@@ -119,9 +114,7 @@ def prefixes_at(
     return {h: schedule.prefix(h, step) for h in hierarchies}
 
 
-def all_but(
-    num_living: int, values: Mapping[Hierarchy, float], prefixes: Mapping[Hierarchy, Hashable]
-) -> list[Hierarchy]:
+def all_but(num_living: int, values: Values, prefixes: Prefixes) -> list[Hierarchy]:
     """All but the best so many, best first.
 
     Equal values rank by text, whatever the order of the mapping. What is not finite (diverged)

@@ -1,9 +1,8 @@
 """The best part of a cohort goes on."""
 
 import math
-from collections.abc import Hashable, Mapping
 
-from dsaccel.search.pruners import Pruner, all_but
+from dsaccel.search.pruners import Prefixes, Pruner, Values, all_but
 from dsaccel.spec.hierarchy import Hierarchy
 
 
@@ -12,10 +11,5 @@ class Halving(Pruner):
 
     reduction_factor: float = 2.0
 
-    def losers(
-        self,
-        step: int,
-        values: Mapping[Hierarchy, float],
-        prefixes: Mapping[Hierarchy, Hashable],
-    ) -> list[Hierarchy]:
+    def losers(self, step: int, values: Values, prefixes: Prefixes) -> list[Hierarchy]:
         return all_but(math.ceil(len(values) / self.reduction_factor), values, prefixes)

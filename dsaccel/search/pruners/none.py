@@ -1,8 +1,6 @@
-"""Nobody is stopped."""
+"""No pruning."""
 
-from collections.abc import Hashable, Mapping
-
-from dsaccel.search.pruners import Pruner
+from dsaccel.search.pruners import Prefixes, Pruner, Values
 from dsaccel.spec.hierarchy import Hierarchy
 
 
@@ -11,10 +9,5 @@ class Nobody(Pruner):
 
     asked = "never"
 
-    def losers(
-        self,
-        step: int,
-        values: Mapping[Hierarchy, float],
-        prefixes: Mapping[Hierarchy, Hashable],
-    ) -> list[Hierarchy]:
+    def losers(self, step: int, values: Values, prefixes: Prefixes) -> list[Hierarchy]:
         return []

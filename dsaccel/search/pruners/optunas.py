@@ -8,8 +8,8 @@ from the stored trials: a search that was cut off judges as it would have, and s
 
 import inspect
 import warnings
-from collections.abc import Hashable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -17,7 +17,8 @@ from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState
 
 from dsaccel.errors import ConfigError
-from dsaccel.search.pruners import Pruner, Race
+from dsaccel.search.pruners import Judge, Prefixes, PrunerKind, Race, Values
+from dsaccel.search.suggestions import study_in_memory
 from dsaccel.spec.hierarchy import Hierarchy
 
 WRAPPERS = ("PatientPruner",)
@@ -62,11 +63,10 @@ def make_pruner(kind: str, options: Mapping[str, Any]) -> BasePruner:
         ) from None
 
 
-class Optunas(Pruner):
+class Optunas(PrunerKind):
     """One of Optuna's."""
 
     asked = "after every step"
-    sees_all = True
 
     kind: str
     options: dict[str, Any]
@@ -74,24 +74,21 @@ class Optunas(Pruner):
     def judge(self, race: Race) -> "OptunaJudge":
         return OptunaJudge(make_pruner(self.kind, self.options), race)
 
-    def losers(
-        self,
-        step: int,
-        values: Mapping[Hierarchy, float],
-        prefixes: Mapping[Hierarchy, Hashable],
-    ) -> list[Hierarchy]:
-        raise NotImplementedError("a judge decides, who remembers what it was told")
 
-
-class OptunaJudge:
+class OptunaJudge(Judge):
     """Asks a pruner about one cohort, rung by rung."""
 
-    sees_all: ClassVar[bool] = True
+    sees_all = True
 
     def __init__(self, pruner: BasePruner, race: Race) -> None:
         self._race = race
         self._distributions = dict(race.distributions)
-        self._study = _new_study(pruner)
+        self._study = study_in_memory(
+            study_name="cohort",  # Hyperband's brackets depend on it
+            direction="maximize",
+            pruner=pruner,
+            sampler=optuna.samplers.RandomSampler(seed=0),
+        )
         for trial in race.finished:
             if isinstance(pruner, SuccessiveHalvingPruner | HyperbandPruner):
                 self._repeat(trial)
@@ -99,12 +96,7 @@ class OptunaJudge:
                 self._study.add_trial(trial)
         self._living = {h: self._ask({}) for h in race.asked}
 
-    def losers(
-        self,
-        step: int,
-        values: Mapping[Hierarchy, float],
-        prefixes: Mapping[Hierarchy, Hashable],
-    ) -> list[Hierarchy]:
+    def losers(self, step: int, values: Values, prefixes: Prefixes) -> list[Hierarchy]:
         """Report a rung; those who stop at it, in the order in which they are asked.
 
         Who are one network so far go on together if one of them does.
@@ -141,17 +133,3 @@ class OptunaJudge:
     def _ask(self, params: Mapping[str, Any]) -> optuna.Trial:
         self._study.enqueue_trial(dict(params))
         return self._study.ask(self._distributions)
-
-
-def _new_study(pruner: BasePruner) -> optuna.Study:
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
-    try:
-        return optuna.create_study(
-            study_name="cohort",  # Hyperband's brackets depend on it
-            direction="maximize",
-            pruner=pruner,
-            sampler=optuna.samplers.RandomSampler(seed=0),
-        )
-    finally:
-        optuna.logging.set_verbosity(verbosity)

@@ -7,6 +7,7 @@ elsewhere (`proposals.py`). A strategy only suggests.
 import itertools
 from abc import ABC
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from optuna.trial import FrozenTrial
@@ -17,6 +18,29 @@ from dsaccel.schedules import Schedule
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import Cost
 from dsaccel.spec.hierarchy import Hierarchy
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a strategy may look at when it is asked for suggestions."""
+
+    space: SearchSpace
+    """What is feasible."""
+    finished: Sequence[FrozenTrial]
+    """The stored trials that are complete or pruned, in the order of cohorts."""
+    values: Mapping[Hashable, float | None]
+    """Accuracies of their networks (`SearchSpace.identity`); None: pruned."""
+    taken: set[Hashable]
+    """Networks that must not be suggested; it grows meanwhile by what was yielded."""
+    seed: int
+    """The study's."""
+    cost: Cost | None = None
+    """What is to be weighed against accuracy."""
+
+    def is_new(self, hierarchy: Hierarchy) -> bool:
+        """Whether it may be suggested: it is feasible, and a network that is not taken."""
+        space = self.space
+        return space.identity(hierarchy) not in self.taken and space.violation(hierarchy) is None
 
 
 class Strategy(Section, ABC):
@@ -38,27 +62,10 @@ class Strategy(Section, ABC):
     decides: ClassVar[bool] = False
     """Whether it says itself who goes on, after each step but the last, in place of a pruner."""
 
-    def suggestions(
-        self,
-        space: SearchSpace,
-        finished: Sequence[FrozenTrial],
-        values: Mapping[Hashable, float | None],
-        taken: set[Hashable],
-        *,
-        seed: int,
-        cost: Cost | None = None,
-    ) -> Iterator[Hierarchy | None]:
+    def suggestions(self, told: Told) -> Iterator[Hierarchy | None]:
         """Suggest feasible hierarchies that are not taken; None: a uniform one is drawn instead.
 
-        Equal arguments give equal suggestions.
-
-        Args:
-            space: what is feasible.
-            finished: the stored trials that are complete or pruned, in the order of cohorts.
-            values: accuracies of their networks (`SearchSpace.identity`); None: pruned.
-            taken: networks that must not be suggested; grows meanwhile by what was yielded.
-            seed: the study's.
-            cost: what is to be weighed against accuracy.
+        What is told alike is answered alike.
         """
         return itertools.repeat(None)
 
