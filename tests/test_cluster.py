@@ -98,12 +98,12 @@ def test_a_worker_leaves_its_job_when_the_driver_is_gone(scheduler, tmp_path):
     study = tiny_study.tables(training={"epochs": 5000}, runtime=on(scheduler))
     Path("long.toml").write_text(tomli_w.dumps(study))
     command = [sys.executable, "-m", "dsaccel", "search", "long.toml", "--quiet"]
-    with (
-        distributed.Client(scheduler_file=str(scheduler.file), set_as_default=False) as client,
-        subprocess.Popen(command) as driver,
-    ):
-        _until(lambda: list(Path("scratch").rglob("*.pt")))
-        driver.kill()
+    with subprocess.Popen(command) as driver:
+        try:
+            _until(lambda: list(Path("scratch").rglob("*.pt")))
+        finally:
+            driver.kill()
+    with distributed.Client(scheduler_file=str(scheduler.file), set_as_default=False) as client:
         _until(lambda: not any(client.run(_executing).values()), 60)
 
 
