@@ -7,6 +7,7 @@ importing the package imports nothing heavy. See the README for the order in whi
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dsaccel.analysis.landscape_files import read_landscape
     from dsaccel.api import Study
     from dsaccel.data.sources.arrays import ArraySource
     from dsaccel.nn.network import Network, build_network, load_network
@@ -17,8 +18,9 @@ MODULES = {
     "Study": "api",
     "build_network": "nn.network",
     "load_network": "nn.network",
+    "read_landscape": "analysis.landscape_files",
 }
-__all__ = ["ArraySource", "Network", "Study", "build_network", "load_network"]
+__all__ = ["ArraySource", "Network", "Study", "build_network", "load_network", "read_landscape"]
 __version__ = "0.1.0"
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from optuna import Study as OptunaStudy
 
-from dsaccel.config.study import ConfirmConfig, StudyConfig
+from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config, set_value
 from dsaccel.confirm.run import Confirm, ConfirmProgress
 from dsaccel.data.source import DataSource
@@ -206,6 +206,7 @@ class Study(StoredStudy):
         callbacks: Sequence[Callback] = (),
         resolution: float = RESOLUTION,
         command: str | None = None,
+        runtime: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Generator[ConfirmProgress]:
         """Train the best again with fresh seeds, decide on validation, then read the test split
@@ -215,6 +216,7 @@ class Study(StoredStudy):
             callbacks: each is called with what is yielded.
             resolution: say how many seeds a difference of this size (0..1) would need.
             command: who asks, for the record of the test readings.
+            runtime: settings of `[runtime]`, in place of the study's: `{"workers": 2}`.
             settings: of `[confirm]`, in place of the study's: `num_seeds=5, top=3`.
 
         Raises:
@@ -223,11 +225,14 @@ class Study(StoredStudy):
             ConfigError: if settings or data cannot be used.
         """
         quiet_optuna()
-        tables = self.config.confirm.model_dump(exclude_none=True)
         given = {key: value for key, value in settings.items() if value is not None}
-        asked = parse_config(ConfirmConfig, tables | given, "confirm")
+        tables = self.config.model_dump(mode="json", exclude_none=True)
+        tables["confirm"] |= given
+        tables["runtime"] |= runtime or {}
+        asked = parse_config(StudyConfig, tables, "confirm")
+        config = self.config.model_copy(update={"runtime": asked.runtime})
         self.confirmer = confirmer = Confirm(
-            *(self.config, self._directory, self.optuna, asked),
+            *(config, self._directory, self.optuna, asked.confirm),
             command=command or "dsaccel.Study.confirm",
             download=self._download,
             source=self._data,

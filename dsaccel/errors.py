@@ -27,6 +27,12 @@ class StorageError(UserError):
     exit_code = 4
 
 
+class WorkerError(UserError):
+    """A worker cannot be reached, is not fit for the study, or is lost again and again."""
+
+    exit_code = 4
+
+
 class MismatchError(UserError):
     """A study exists already, with settings or images that would give other results."""
 

@@ -56,6 +56,11 @@ def trust(names: Iterable[str], base: Path) -> None:
             )
 
 
+def trust_as(name: str, base: Path) -> None:
+    """Trust what another process trusts, which gives this name to a file of this folder."""
+    _trusted[name] = base
+
+
 def trusted() -> dict[str, Path]:
     """What has been trusted, so that a worker process can trust the same."""
     return dict(_trusted)

@@ -30,6 +30,7 @@ Kind = Literal[
     "strategy",
     "pruner",
     "data",
+    "executor",
     "figure",
 ]
 
@@ -43,6 +44,7 @@ KINDS: dict[Kind, str] = {
     "strategy": "dsaccel.search.strategies:Strategy",
     "pruner": "dsaccel.search.pruners:PrunerKind",
     "data": "dsaccel.data.source:DataSource",
+    "executor": "dsaccel.executors:Executor",
     "figure": "dsaccel.report.figures:Figure",
 }
 """The class that every part of a kind derives from, as `module:Class`."""
@@ -104,6 +106,11 @@ BUILTIN: dict[Kind, dict[str, str]] = {
             ("cifar10", "cifar100", "fashion-mnist", "kmnist", "mnist", "stl10", "svhn"),
             "dsaccel.data.sources.torchvision:Torchvision",
         ),
+    },
+    "executor": {
+        "in-process": "dsaccel.executors.in_process:InProcess",
+        "local": "dsaccel.executors.local:Local",
+        "cluster": "dsaccel.executors.cluster:Cluster",
     },
     "figure": {  # in the order of a study's page
         "confirmation": "dsaccel.report.figures.confirmation:ConfirmationFigure",
@@ -253,13 +260,14 @@ def named_parts(config: "BaseModel") -> Iterator[tuple[Kind, str]]:
 
 
 def foreign_parts(config: "BaseModel") -> list[PartRef]:
-    """The parts of a config that are not shipped, as a study records them.
+    """The parts of a config that are not shipped, as a study records them; not who trains, which
+    decides no result.
 
     Raises:
         ConfigError: as `load_class`.
     """
     named = dict.fromkeys(named_parts(config))
-    return [part_ref(kind, name) for kind, name in named if is_foreign(name)]
+    return [part_ref(kind, name) for kind, name in named if is_foreign(name) and kind != "executor"]
 
 
 def refuse_changed(recorded: Iterable[PartRef], now: Iterable[PartRef]) -> None:

@@ -130,6 +130,21 @@ def test_going_on_makes_no_learner_of_what_was_retired_and_yields_the_rungs_agai
     assert resumed.blocks == saved.blocks
 
 
+def test_that_a_network_diverged_is_known_when_its_learners_are_gone(tmp_path):
+    path, saved, resumed = tmp_path / "checkpoint.pt", *(cohort(plans(*NAMES)) for _ in range(2))
+    next(saved.rungs())
+    *_, last = saved.trie.path(NAMES[0])
+    next(saved.learners[last].units[0].parameters()).data.fill_(torch.nan)
+    expected = saved.diverged(NAMES[0])
+    assert expected is not None
+    saved.retire({NAMES[0]})
+    save_checkpoint(path, "key", saved)
+    assert load_checkpoint(path, "key", resumed)
+    next(resumed.rungs())
+    assert resumed.diverged(NAMES[0]) == expected
+    assert resumed.diverged(NAMES[1]) is None
+
+
 def test_a_checkpoint_is_mapped_and_copied_to_the_device_piece_by_piece(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.pt"
     saved, fresh = (cohort(plans(*NAMES)) for _ in range(2))

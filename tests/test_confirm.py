@@ -30,6 +30,7 @@ from dsaccel.training.cohort import Cohort
 from dsaccel.training.descent import evaluate
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.train import Training
+from dsaccel.training.workbench import Bench
 
 SMALL = {
     "references": ["2-2-2"],
@@ -341,6 +342,28 @@ def test_a_confirmation_that_was_cut_off_goes_on_to_the_same(confirmed, monkeypa
     assert not list(StudyDir("tiny").path.rglob("*.pt"))
 
 
+def test_a_tuning_that_was_cut_off_goes_on_where_it_was_saved(study, monkeypatch):
+    asked = FEW.model_copy(update={"controls": False, "tuning_trials": 2})
+    monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", -1.0)
+    rungs = Cohort.rungs
+
+    def cut(self):
+        yield next(rungs(self))
+        raise OSError("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cohort, "rungs", cut)
+        with pytest.raises(OSError, match="cut off"):
+            run(confirming(asked))
+    starts = spy_on_training(monkeypatch)
+    resumed = run(confirming(asked)).record["tuning"]
+    assert starts[:2] == [1, 0]
+    trials = open_tuning(confirming(asked).study).trials
+    assert [t.state.name for t in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert trials[0].params == trials[1].params
+    assert resumed["num_trials"] == 2
+
+
 def in_parts(monkeypatch, num_networks: int) -> list[int]:
     """So many networks fit; returns how many are in each cohort that is begun."""
     begun: list[int] = []
@@ -646,7 +669,7 @@ def test_global_settings_and_a_width_take_the_place_of_those_that_were_searched(
         },
     }
     config = tiny_config(**{**SMALL, "space": searched_settings, "references": []})
-    entrants = Entrants(config)
+    entrants = Entrants(Bench.load(config))
     name = "1-1-2 learning_rate=0.02 dropout=0.2 width=0.0625"
     entry = Entry(name, name, {}, ("finalist",), 1, 1, 1)
     own = GlobalSettings(learning_rate=0.005, dropout=0.3)

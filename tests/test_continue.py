@@ -9,6 +9,7 @@ import filelock
 import numpy as np
 import optuna
 import pytest
+from helpers import spy_on_training
 from optuna.trial import TrialState
 from PIL import Image
 from tiny_study import rows, searched, searching
@@ -129,6 +130,21 @@ def test_another_process_that_tells_a_trial_is_said_in_one_line(monkeypatch):
     with pytest.raises(StorageError, match=r"written to by another process"):
         for _ in run:
             pass
+
+
+def test_a_baseline_that_was_cut_off_goes_on_where_it_was_saved(monkeypatch):
+    study = {"training": {"epochs": 3}, "budget": {"n_trials": 1, "cohort_size": 1}}
+    expected = searched("whole", **study).ledger.record().baseline
+    monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", -1.0)
+    cut = searching("cut", **study).run()
+    assert [next(cut).phase for _ in range(5)] == ["search"] * 3 + ["baseline"] * 2
+    cut.close()
+    starts = spy_on_training(monkeypatch)
+    again = searched("cut", **study)
+    assert starts == [2]
+    reached = again.ledger.record().baseline
+    assert (reached.hierarchy, reached.accuracy) == (expected.hierarchy, expected.accuracy)
+    assert not list(again.directory.path.rglob("*.pt"))
 
 
 def test_what_is_cleaned_is_not_needed():

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from dsaccel.cli.app import app
 from dsaccel.config.study import TrainingConfig
+from dsaccel.nn.labels import Labels
 from dsaccel.spec.rung import Point
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.parts import SplitCohort
@@ -81,7 +82,7 @@ def test_accuracies_and_losses_are_those_of_the_units_on_these_images():
                 with torch.no_grad():
                     h, passed_on, skip = unit(x, skip, None)
                     right[i] += float((unit.head.logits(h).argmax(1) == y).sum())
-                    total[i] += len(y) * float(unit.loss(h, y, x))
+                    total[i] += len(y) * float(unit.loss(h, Labels(y), x))
                 x = passed_on
         accuracies = [getattr(point, f"{split}_accuracy") for point in last]
         assert accuracies == pytest.approx([r / num for r in right])

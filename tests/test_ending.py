@@ -233,6 +233,10 @@ def test_threads_have_an_upper_limit():
         assert result.exit_code == 2
         assert "runtime.threads" in result.stderr
         assert "1024" in result.stderr
+    for option, limit in (("--batch-size", "1000000"), ("--seed", str(2**63 - 1))):
+        result = run("describe", "1-1-1", option, "9" * 23)
+        assert result.exit_code == 2
+        assert limit in result.stderr
 
 
 def test_text_with_a_backslash_in_quotes_is_refused_with_a_way_out():

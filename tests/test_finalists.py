@@ -18,6 +18,7 @@ from dsaccel.families import build_plan
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.rows import Kind, Row
 from dsaccel.study.trial_record import TrialRecord
+from dsaccel.training.workbench import Bench
 
 CONFIG = config(references=["2-2-2"], network={"width": 0.25})
 
@@ -50,7 +51,7 @@ def settings(**searched):
 
 
 def plan_of(study):
-    return Entrants(study).plan_at
+    return Entrants(Bench.load(study)).plan_at
 
 
 def chosen(rows=RANKED, top=1, controls=True, study=CONFIG, plan=plan):
@@ -176,7 +177,26 @@ def quality(own: GlobalSettings) -> float:
 
 
 def tuned(study, n_trials, train=quality, seed=1):
-    return list(tune(study, train, GlobalSettings(0.01, 0.1), n_trials, seed=seed))
+    return list(
+        tune(study, lambda tried: map(train, tried), GlobalSettings(0.01, 0.1), n_trials, seed=seed)
+    )
+
+
+def test_the_first_settings_are_the_same_tried_together_or_one_after_another():
+    whole, together = in_memory(), in_memory()
+    tuned(whole, 12)
+    sizes = []
+
+    def train(tried):
+        sizes.append(len(tried))
+        return map(quality, tried)
+
+    start = GlobalSettings(0.01, 0.1)
+    list(tune(together, train, start, 12, seed=1, at_once=12))
+    assert sizes == [10, 1, 1]
+    assert [(t.params, t.value) for t in together.trials] == [
+        (t.params, t.value) for t in whole.trials
+    ]
 
 
 def in_memory():

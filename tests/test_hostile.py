@@ -67,7 +67,11 @@ def test_a_folder_in_place_of_a_file_is_told(folder, name):
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"]
+    "url",
+    [
+        *("sqlite://", "sqlite:///:memory:", "sqlite:///file::memory:?uri=true"),
+        "sqlite:///file:x?mode=memory&uri=true",
+    ],
 )
 def test_a_storage_that_ends_with_its_process_is_refused(folder, url):
     with pytest.raises(ConfigError, match="must outlast its process"):

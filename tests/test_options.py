@@ -12,6 +12,10 @@ TRAINED = (
     "--seed --set --trust-part --json --quiet --verbose "
 )
 CURVES = "--curves --no-curves "
+WORKERS = (
+    "--workers --devices --cluster --scratch --cluster-insecure --no-cluster-insecure --tls-ca "
+    "--tls-cert --tls-key "
+)
 OF_NETWORKS = (
     "--family --batch-size --learning-rate --granularity --loss --dropout --precision --exit "
 )
@@ -21,23 +25,32 @@ OPTIONS = {
     "search": TRAINED
     + OF_NETWORKS
     + CURVES
+    + WORKERS
     + "--space --n-trials --strategy --cohort-size --pruning "
-    "--against --timeout --storage --confirm --no-confirm --study-name --dry-run",
+    "--against --timeout --storage --confirm --no-confirm --study-name --dry-run "
+    "--keep --log",
     "list": "--json",
     "predict": "--top --trust-part --json",
-    "reproduce": "--scale --rows --seeds --hybrids --protocol --data --data-dir --download "
-    "--device --threads --memory-mib --json --quiet --verbose",
-    "confirm": "--top --seeds --controls --no-controls --tuning-trials --margin --resolution "
+    "reproduce": "--scale --rows --seeds --hybrids --no-train --protocol --data --data-dir "
+    "--download --device --threads --memory-mib --json --quiet --verbose",
+    "confirm": WORKERS
+    + "--top --seeds --controls --no-controls --tuning-trials --margin --resolution "
     "--download --trust-part --json --quiet",
-    "train": TRAINED + OF_NETWORKS + CURVES + "--study --mode --init --output --force --no-force",
-    "evaluate": "--split --data --data-dir --download --device --threads --trust-part --json",
+    "train": TRAINED + OF_NETWORKS + CURVES + "--study --mode --init --output --force --no-force "
+    "--log",
+    "evaluate": "--confusion --per-class --predictions "
+    "--split --data --data-dir --download --device --threads --trust-part --json",
     "describe": "--family --channels --image-size --num-classes --granularity --loss --width "
     "--exit --batch-size --schedule --precision --set --trust-part --space --json",
-    "export": "--output --hierarchy --force --no-force",
-    "report": "--output --figure",
+    "export": "--onnx --torch --output --hierarchy --force --no-force",
+    "report": "--output --figure --checklist --format",
     "curves": "--output",
+    "dashboard": "--port",
+    "compare": "--json",
+    "fit": "--budget --data --device --download --epochs --family --json --memory --n-trials "
+    "--name --quiet --set --threads --width",
     "pareto": "--against --output --json",
-    "calibrate": TRAINED + "--seeds --n-trials --output",
+    "calibrate": TRAINED + WORKERS + "--seeds --n-trials --output",
     "variance": "--prefix-stages --resolution --trust-part --json",
     "landscape": "--trust-part --output",
     "clean": "",

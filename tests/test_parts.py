@@ -16,6 +16,8 @@ from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_ch
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.learner import Learner
 from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.meter import peak_bytes
+from dsaccel.training.part import Part
 from dsaccel.training.parts import SplitCohort
 from dsaccel.training.train import Training
 
@@ -51,7 +53,7 @@ def split(folder, training=TRAINING, *, at_most=2, stops=()):
 @pytest.mark.parametrize("training", [TRAINING, SEQUENTIAL], ids=["simultaneous", "sequential"])
 @pytest.mark.parametrize("stride_s", [0.0, 1e9])
 def test_parts_give_the_rungs_of_the_whole(tmp_path, monkeypatch, training, stride_s):
-    monkeypatch.setattr("dsaccel.training.parts.STRIDE_S", stride_s)
+    monkeypatch.setattr("dsaccel.training.pace.STRIDE_S", stride_s)
     expected, cohort = whole(training), split(tmp_path / "parts", training)
     assert cohort.parts() == [(H("1-1-1"), H("1-1-2")), (H("1-2-2"), H("2-1-2"))]
     assert cohort.harvested == expected.harvested == [H("1-2-1"), H("2-1-1")]
@@ -73,19 +75,19 @@ def test_retired_networks_are_retired_from_their_parts(tmp_path):
 def test_a_part_is_let_go_before_the_next_one_is_made(tmp_path, monkeypatch):
     living: weakref.WeakSet[Learner] = weakref.WeakSet()
     others = []
-    make, begin = Learner.__init__, SplitCohort._open
+    make, begin = Learner.__init__, Part.__init__
 
     def watched(self, *args, **kwargs):
         make(self, *args, **kwargs)
         living.add(self)
 
-    def open_part(self, names):
+    def open_part(self, station, task):
         others.append(len(living))
-        return begin(self, names)
+        begin(self, station, task)
 
     monkeypatch.setattr(Learner, "__init__", watched)
-    monkeypatch.setattr(SplitCohort, "_open", open_part)
-    monkeypatch.setattr("dsaccel.training.parts.STRIDE_S", 0.0)
+    monkeypatch.setattr(Part, "__init__", open_part)
+    monkeypatch.setattr("dsaccel.training.pace.STRIDE_S", 0.0)
     assert len(list(split(tmp_path).rungs())) == TRAINING.epochs
     assert others == [0] * 2 * TRAINING.epochs
 
@@ -96,18 +98,14 @@ def test_no_part_is_trained_beyond_a_stop_before_all_have_arrived(tmp_path, monk
     monkeypatch.setattr(
         Learner, "start_epoch", lambda self, epoch: (epochs.append(epoch), start(self, epoch))[1]
     )
-    rungs = split(tmp_path, stops=(2,)).rungs()
-    next(rungs)
-    assert max(epochs) == 2
-    next(rungs)
-    next(rungs)
-    assert max(epochs) == 3
+    trained = [max(epochs) for _ in split(tmp_path, stops=(2,)).rungs()]
+    assert trained == [1, 2, 3]
 
 
 @pytest.mark.parametrize("saved_as", [whole, split], ids=["whole", "split"])
 @pytest.mark.parametrize("resumed_as", [whole, split], ids=["whole", "split"])
 def test_a_checkpoint_is_read_whole_or_split(tmp_path, monkeypatch, saved_as, resumed_as):
-    monkeypatch.setattr("dsaccel.training.parts.STRIDE_S", 0.0)
+    monkeypatch.setattr("dsaccel.training.pace.STRIDE_S", 0.0)
     expected = list(whole().rungs())
     make = {whole: lambda f: whole(), split: split}
     path = tmp_path / "checkpoint.pt"
@@ -128,8 +126,8 @@ def test_a_checkpoint_is_read_whole_or_split(tmp_path, monkeypatch, saved_as, re
 
 
 def test_a_split_cohort_rests_only_where_all_that_was_trained_is_told(tmp_path):
-    cohort = split(tmp_path, stops=(2,))
-    assert [cohort.at_rest for _ in cohort.rungs()] == [False, True, True]
+    cohort = split(tmp_path)
+    assert [cohort.at_rest for _ in cohort.rungs()] == [True, False, True]
 
 
 def test_what_parts_share_counts_as_trained_twice(tmp_path):
@@ -151,7 +149,8 @@ STUDY = {
 
 
 def without_blocks(record):
-    attrs = {k: v for k, v in record.attributes.items() if k not in ("time_s", "config")}
+    left_out = ("time_s", "config", "crew")
+    attrs = {k: v for k, v in record.attributes.items() if k not in left_out}
     spent = ("blocks_trained", "time_s")
     attrs["cohort"] = {k: v for k, v in attrs["cohort"].items() if k not in spent}
     return attrs, record.blocks_trained or 0
@@ -179,7 +178,7 @@ def test_a_search_in_little_memory_finds_what_it_finds_in_much(monkeypatch, memo
 @pytest.mark.parametrize("schedule", ["simultaneous", "sequential"])
 @pytest.mark.parametrize("memory", [2, 4])
 def test_a_search_goes_on_when_all_of_a_cohort_are_pruned(monkeypatch, schedule, memory):
-    monkeypatch.setattr("dsaccel.training.parts.STRIDE_S", 0.0)
+    monkeypatch.setattr("dsaccel.training.pace.STRIDE_S", 0.0)
     search = tiny_study.searched(
         budget={"n_trials": 7, "cohort_size": 4, "baseline": False},
         pruning={"kind": "ThresholdPruner", "options": {"lower": 0.99}},
@@ -351,3 +350,39 @@ def test_other_errors_of_training_are_left_as_they_are(monkeypatch):
     fail(monkeypatch, RuntimeError("a defect"))
     with pytest.raises(RuntimeError, match="a defect"):
         next(one_network().rungs())
+
+
+# ---------------------------------------------------------------------- what it takes
+
+
+def test_parts_take_no_more_memory_than_the_largest_of_them(tmp_path):
+    def alone(names):
+        networks = plans(*map(str, names))
+        return peak_bytes(
+            lambda: list(Cohort(networks, TRAINING, Batches(), seed=1, device=CPU).rungs()), CPU
+        )
+
+    parts = split(tmp_path).parts()
+    assert len(parts) == 2
+    peak = peak_bytes(lambda: list(split(tmp_path).rungs()), CPU)
+    assert peak < 1.1 * max(map(alone, parts))
+
+
+def test_going_on_takes_no_more_memory_than_training(tmp_path):
+    path, cohort = tmp_path / "checkpoint.pt", whole()
+    key = checkpoint_key("", cohort)
+
+    def train(run):
+        rungs = run.rungs()
+        next(rungs)
+        next(rungs)
+
+    trained = peak_bytes(lambda: train(cohort), CPU)
+    save_checkpoint(path, key, cohort)
+
+    def go_on():
+        resumed = whole()
+        assert load_checkpoint(path, key, resumed)
+        assert len(list(resumed.rungs())) == TRAINING.epochs
+
+    assert peak_bytes(go_on, CPU) < 1.05 * trained

@@ -208,6 +208,29 @@ def test_a_table_is_written_as_latex():
     ]
 
 
+def test_a_row_of_each_family_reaches_a_number_in_both_modes():
+    rows = [*rows_of("table1", ("VGG8", "VGG8b")), *rows_of("table5", ("ResNet50_r2",))]
+    scale = replace(MINUTE, image_size=16, epochs=1)
+    sources = open_sources(rows, scale, data="digits")
+    directory = StudyDir("paper-minute")
+    made = Reproduction(rows, scale, sources, directory=directory, num_seeds=1, runtime=CPU)
+    for _ in made.run():
+        pass
+    for result in Comparison.of(made).results:
+        assert 0 <= result.accuracies("local")[1] <= 1
+        assert 0 <= result.accuracies("global")[1] <= 1
+        assert {point.head for point in result.by_seed["local"][1].curve} >= {"output"}
+
+
+def test_the_command_needs_a_test_split_for_the_papers_protocol():
+    images = Path(folder_of(10))
+    shutil.rmtree(images / "test")
+    refused = run("table5", "--data", str(images), "--protocol", "paper", "--scale", "tiny")
+    message = "dsaccel: images must have test images for --protocol paper, but has none"
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert refused.stderr.startswith(message)
+
+
 def run(*args: str):
     return CliRunner().invoke(app, ["reproduce", *args])
 
@@ -234,6 +257,11 @@ def test_the_command_writes_a_page_and_files_and_says_where(monkeypatch):
     assert [row["model"] for row in summary["rows"]] == ["ResNet18_r1", "ResNet18_r4"]
     assert summary["rows"][0]["accuracy"]["local"]["n"] == 2
     assert "epoch" not in again.stderr
+    shown = run("table5", *options, "--no-train", "--json")
+    assert len(json.loads(shown.stdout)["rows"]) == 10
+    none = run("table5", *options, "--no-train", "--rows", "ResNet18_r2")
+    assert (none.exit_code, none.stderr.count("\n")) == (3, 1)
+    assert "none of these networks is trained in studies/paper-tiny" in none.stderr
     figure = run("figure4", *options, "--rows", "ResNet18_r4")
     assert figure.exit_code == 0
     assert "errors" in Path("studies/paper-tiny/figure4.html").read_text()
@@ -244,7 +272,10 @@ def test_the_command_writes_a_page_and_files_and_says_where(monkeypatch):
     [
         (("table7",), "experiment must be one of table1, "),
         (("table5", "--rows", "VGG8"), "rows must be of table5, which has ResNet18, "),
-        (("table5", "--scale", "large"), "scale must be one of tiny, small, paper, but got"),
+        (
+            ("table5", "--scale", "large"),
+            "scale must be one of tiny, small, adapted, paper",
+        ),
         (("table5", "--protocol", "theirs"), "protocol must be ours or paper, but got"),
         (("table2", "--data", "digits"), "data must have 100 classes for the rows on cifar100"),
     ],

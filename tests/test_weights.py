@@ -229,6 +229,8 @@ def test_evaluating_weights_repeats_the_validation_accuracy_of_training(config_f
     args = ["train", config_file, "--mode", mode, "-o", "best.safetensors", "--json"]
     result = json.loads(cli(*args).stdout)
     shown = json.loads(cli("evaluate", "best.safetensors", "--split", "val", "--json").stdout)
+    assert shown["head_names"] == result["head_names"]
+    assert len(shown["head_names"]) == len(shown["head_accuracies"])
     assert shown["head_accuracies"] == result["head_accuracies"][-1]
     assert shown["accuracy"] == result["val_accuracy"]
     assert shown["mode"] == mode

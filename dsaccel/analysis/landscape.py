@@ -101,6 +101,33 @@ class Landscape:
         """Whether the last head of a network is an output layer."""
         return self._end(hierarchy).output is not None
 
+    def query(
+        self, hierarchy: Hierarchy | str, *, seed: int, epoch: int, exit: Exit | None = None
+    ) -> float:
+        """The accuracy (0..1) of a hierarchy after an epoch (stage, if sequential), as it was
+        measured; a table lookup, for benchmarks of search methods.
+
+        Args:
+            hierarchy: `1-1-2`.
+            seed: one of those that were trained.
+            epoch: 1-based.
+            exit: where the network is read; None: where the study reads it.
+
+        Raises:
+            ConfigError: if that was not measured.
+        """
+        asked, exit = Hierarchy.parse(str(hierarchy)), exit or self.config.network.output
+        known = self.accuracies.get(seed, {}).get(asked, {})
+        exits = self.read(seed, asked, epoch).exits if epoch in known else {}
+        if exit not in exits:
+            seeds = ", ".join(map(str, self.accuracies))
+            raise ConfigError(
+                f"a query must be of what was measured (seeds {seeds}; steps 1 to "
+                f"{self.num_steps}, of those that were not pruned), but got {asked}, seed {seed}, "
+                f"step {epoch}, exit {exit}"
+            )
+        return exits[exit]
+
     def objective(self, seed: int, hierarchy: Hierarchy) -> float:
         """The accuracy of the study's exit after the last step."""
         objective = self.read(seed, hierarchy, self.num_steps).objective

@@ -164,6 +164,7 @@ class Notes:
         self._distributions = space.distributions()
         self.told: list[TrialRecord] = []
         self.wanted: list[Hierarchy] = []
+        self.failed: dict[Hierarchy, int] = {}
         self.cohort: CohortRecord = NO_COHORT
         self._read: dict[Hierarchy, dict[int, float]] = {}
         """What the cohort's hierarchies were ranked by, at each rung."""

@@ -10,6 +10,7 @@ from typer.main import get_command
 from dsaccel import __version__
 from dsaccel.cli.calibrate import calibrate
 from dsaccel.cli.clean import clean
+from dsaccel.cli.compare import compare
 from dsaccel.cli.confirm import confirm
 from dsaccel.cli.curves import curves
 from dsaccel.cli.dashboard import dashboard
@@ -18,6 +19,7 @@ from dsaccel.cli.ending import guarded
 from dsaccel.cli.evaluate import evaluate
 from dsaccel.cli.examples import epilog
 from dsaccel.cli.export import export
+from dsaccel.cli.fit import fit
 from dsaccel.cli.landscape import landscape
 from dsaccel.cli.list import list as list_studies
 from dsaccel.cli.new import new
@@ -32,6 +34,7 @@ from dsaccel.cli.train import train
 from dsaccel.cli.variance import variance
 
 COMMANDS = (
+    fit,
     new,
     search,
     confirm,
@@ -42,6 +45,7 @@ COMMANDS = (
     report,
     dashboard,
     curves,
+    compare,
     pareto,
     calibrate,
     variance,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dsaccel.cli.options import Given, takes
+from dsaccel.cli.options import WORKERS, Given, takes
 from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @takes(
     *("budget.n_trials", "data.name", "data.dir", "--download", "data.train_images"),
     *("training.epochs", "training.schedule", "network.width", "runtime.device"),
+    *WORKERS,
     *("runtime.threads", "seed", "--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )
 def calibrate(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dsaccel.cli.options import Given, StudyName, takes
+from dsaccel.cli.options import WORKERS, Given, StudyName, takes
 from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @takes(
     *("confirm.top", "confirm.num_seeds", "confirm.controls", "confirm.tuning_trials"),
     "confirm.margin",
+    *WORKERS,
     *("--trust-part", "--download", "--json", "--quiet"),
 )
 def confirm(
@@ -36,9 +37,14 @@ def confirm(
     from dsaccel.api import Study
 
     confirmed = Study.load(study, download=given.download)
-    settings = {key.removeprefix("confirm."): value for key, value in given.settings.items()}
     output, command = given.output(), shlex.join(["dsaccel", "confirm", study])
-    output.run(confirmed.confirm(resolution=resolution / 100, command=command, **settings))
+    steps = confirmed.confirm(
+        resolution=resolution / 100,
+        command=command,
+        runtime=given.section("runtime"),
+        **given.section("confirm"),
+    )
+    output.run(steps)
     assert confirmed.confirmer is not None
     show_confirmation(confirmed.confirmer, output, resolution / 100)
 

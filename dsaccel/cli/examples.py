@@ -1,6 +1,10 @@
 """Examples of each command, shown at the end of its help."""
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
+    "fit": (
+        "dsaccel fit --data photos --memory 4GiB --budget 2h",
+        "dsaccel fit --data photos --family vgg8b --name small",
+    ),
     "new": (
         "dsaccel new mine --data photos --budget 2h",
         "dsaccel new small --data photos --family vgg8b --memory 4GiB",
@@ -17,14 +21,23 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "dsaccel train 1-1-2-4 --study mine",
         "dsaccel train studies/mine/best.toml --mode global",
     ),
-    "evaluate": ("dsaccel evaluate model.safetensors", "dsaccel evaluate best.toml --split val"),
+    "evaluate": (
+        "dsaccel evaluate model.safetensors",
+        "dsaccel evaluate best.toml --split val --per-class --confusion",
+        "dsaccel evaluate model.safetensors --predictions predictions.csv",
+    ),
     "describe": (
         "dsaccel describe 1-1-2-4 --family resnet18",
         "dsaccel describe --space resnet18 --image-size 64",
     ),
-    "export": ("dsaccel export mine -o best.toml", "dsaccel export mine --hierarchy 1-1-2-4"),
+    "export": (
+        "dsaccel export mine -o best.toml",
+        "dsaccel export mine --hierarchy 1-1-2-4",
+        "dsaccel export mine --onnx model.onnx --torch model.pt2",
+    ),
     "report": ("dsaccel report mine", "dsaccel report mine --format csv"),
     "dashboard": ("dsaccel dashboard mine", "dsaccel dashboard mine --port 0"),
+    "compare": ("dsaccel compare mine other",),
     "curves": ("dsaccel curves mine",),
     "pareto": ("dsaccel pareto mine --against flops -o front.html",),
     "calibrate": ("dsaccel calibrate mine --seeds 3",),

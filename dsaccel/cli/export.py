@@ -1,26 +1,93 @@
-"""`dsaccel export`: a study's best hierarchy as a config."""
+"""`dsaccel export`: a study's best hierarchy as a config; trained weights for other programs."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dsaccel.cli.options import StudyName
+from dsaccel.cli.options import study_names
 from dsaccel.cli.output import Output
+from dsaccel.errors import ConfigError
 
 
 def export(
-    study: StudyName,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The config.")] = Path("best.toml"),
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY|WEIGHTS",
+            help="A study that was run, or trained weights (.safetensors).",
+            autocompletion=study_names,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The config of a study; default, if no other file: best.toml.",
+        ),
+    ] = None,
     hierarchy: Annotated[
         str | None, typer.Option(help="Another one than the best, trained or not.")
     ] = None,
+    onnx: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the trained network as ONNX, checked."),
+    ] = None,
+    torch: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write it as torch.export does (.pt2), checked."),
+    ] = None,
     force: Annotated[bool, typer.Option(help="Write over an existing file.")] = False,
 ) -> None:
-    """Write the best hierarchy as a config for `dsaccel train`."""
+    """Write the best hierarchy as a config for `dsaccel train`, or its trained network.
+
+    The trained network of a study is the one whose weights the search has kept.
+    """
+    is_weights = target.endswith(".safetensors")
+    if is_weights and (output or hierarchy or not (onnx or torch)):
+        raise ConfigError("of weights --onnx FILE or --torch FILE must be asked for, and no config")
+    for path, suffix in ((onnx, ".onnx"), (torch, ".pt2")):
+        _check(path, suffix, force)
+    if not is_weights and (output or not (onnx or torch)):
+        _write_config(target, output or Path("best.toml"), hierarchy, force)
+    if onnx or torch:
+        _write_network(target, hierarchy, onnx, torch)
+
+
+def _write_config(study: str, output: Path, hierarchy: str | None, force: bool) -> None:
     from dsaccel.api import Study
 
     searched = Study.load(study)
     run = searched.export(output, hierarchy, force=force)
     not_trained = "" if run.result else f", not trained in {searched.name}"
     Output().say(f"{hierarchy or run.hierarchy} -> {output}{not_trained}")
+
+
+def _write_network(
+    target: str, hierarchy: str | None, onnx: Path | None, torch: Path | None
+) -> None:
+    from dsaccel.nn.exports import write_onnx, write_torch
+    from dsaccel.nn.network import load_network
+
+    if target.endswith(".safetensors"):
+        network = load_network(target)
+    else:
+        from dsaccel.api import Study
+
+        network = Study.load(target).trained_network(hierarchy)
+    for path, write in ((onnx, write_onnx), (torch, write_torch)):
+        if path is not None:
+            difference = write(network, path)
+            Output().say(f"{target} -> {path}, logits differ by at most {difference:.1g}")
+
+
+def _check(path: Path | None, suffix: str, force: bool) -> None:
+    if path is None:
+        return
+    if path.suffix != suffix:
+        raise ConfigError(f"the file must end with {suffix}, but got {path}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"folder {path.parent} must exist to write {path.name} into it")
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists already; choose another file, or --force")

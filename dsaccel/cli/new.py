@@ -93,7 +93,8 @@ def study_of_images(
     from dsaccel.study.folder import STUDIES
 
     data = str(given.settings.get("data.name", "digits"))
-    name = study_name or _name_of(given.settings.get("data.name") or space or _family(given))
+    asked = given.settings.get("data.name") or space or given.settings["space.family"]
+    name = study_name or name_of(asked)
     path = STUDIES / f"{name}.toml"
     if not path.is_file():
         made = design_study(name, data, given, output, space)
@@ -110,11 +111,7 @@ def study_of_images(
     return name, path.as_posix()
 
 
-def _family(given: Given) -> str:
-    return str(given.settings["space.family"])
-
-
-def _name_of(data: Any) -> str:
+def name_of(data: Any) -> str:
     """A study's name: that of the images' folder, of what may stand in one."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(data)).resolve().stem).strip("-._")
     return name[:100] or "images"

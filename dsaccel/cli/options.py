@@ -52,6 +52,12 @@ NAMES = {
 }
 """Options that are not called as the last word of their key."""
 
+WORKERS = (
+    *("runtime.workers", "runtime.devices", "runtime.cluster", "runtime.scratch"),
+    *("runtime.cluster_insecure", "runtime.tls_ca", "runtime.tls_cert", "runtime.tls_key"),
+)
+"""Who trains."""
+
 SHARED = {
     "--set": Annotated[
         list[str] | None,
@@ -116,6 +122,11 @@ class Given:
         from dsaccel.config.toml import parse_override
 
         return self.settings | dict(map(parse_override, self.changes))
+
+    def section(self, name: str) -> dict[str, Any]:
+        """The settings of a section that were given as options."""
+        keys = (key.partition(".") for key in self.settings)
+        return {key: self.settings[f"{name}.{key}"] for of, _, key in keys if of == name}
 
     def apply(self, tables: dict[str, Any]) -> None:
         """Override a study's tables, in place."""

@@ -8,6 +8,16 @@ import typer
 from dsaccel.cli.options import StudyName
 from dsaccel.cli.output import Output
 
+Format = Annotated[
+    str | None,
+    typer.Option(
+        metavar="png|svg|csv|latex",
+        help="Instead of the page its figures and tables, a file each, into the folder "
+        "--output. Default: studies/NAME/parts-FORMAT.",
+        autocompletion=lambda: ["png", "svg", "csv", "latex"],
+    ),
+]
+
 
 def report(
     study: StudyName,
@@ -18,15 +28,7 @@ def report(
         list[str] | None,
         typer.Option(metavar="NAME", help="Add a figure of your own, as ./mine.py:Mine."),
     ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="png|svg|csv|latex",
-            help="Instead of the page its figures and tables, a file each, into the folder "
-            "--output. Default: studies/NAME/parts-FORMAT.",
-            autocompletion=lambda: ["png", "svg", "csv", "latex"],
-        ),
-    ] = None,
+    format: Format = None,
     checklist: Annotated[
         bool,
         typer.Option("--checklist", help="Print what checklists of reproducibility ask, instead."),

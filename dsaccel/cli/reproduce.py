@@ -6,11 +6,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dsaccel.cli.options import Given, takes
-from dsaccel.errors import ConfigError
+from dsaccel.errors import ConfigError, NoResultError
 
 if TYPE_CHECKING:
     from dsaccel.paper.rows import Row
     from dsaccel.paper.scale import Held
+
+
+Hybrids = Annotated[
+    bool,
+    typer.Option(
+        "--hybrids",
+        help="separability: also freeze each network after each stage and train the rest anew, "
+        "layer-wise and by back-propagation (deep probes); takes about four times as long.",
+    ),
+]
+ProtocolName = Annotated[
+    str,
+    typer.Option(
+        metavar="ours|paper",
+        help="ours: accuracies are of held-out training images; paper: train on all training "
+        "images and read the test split after every epoch.",
+    ),
+]
 
 
 @takes(
@@ -27,28 +45,17 @@ def reproduce(
     ],
     *,
     scale: Annotated[
-        str, typer.Option(metavar="tiny|small|paper", help="How much of it is trained.")
+        str, typer.Option(metavar="tiny|small|adapted|paper", help="How much of it is trained.")
     ] = "small",
     rows: Annotated[
         str | None, typer.Option(help="Only these rows, as ResNet18,ResNet18_r4.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Seeds of each network.")] = 3,
-    hybrids: Annotated[
-        bool,
-        typer.Option(
-            "--hybrids",
-            help="separability: also freeze each network after each stage and train the rest anew, "
-            "layer-wise and by back-propagation (deep probes); takes about four times as long.",
-        ),
+    hybrids: Hybrids = False,
+    no_train: Annotated[
+        bool, typer.Option("--no-train", help="Train nothing: show what is trained so far.")
     ] = False,
-    protocol: Annotated[
-        str,
-        typer.Option(
-            metavar="ours|paper",
-            help="ours: accuracies are of held-out training images; paper: train on all training "
-            "images and read the test split after every epoch.",
-        ),
-    ] = "ours",
+    protocol: ProtocolName = "ours",
     given: Given,
 ) -> None:
     """Train the networks of a table or a figure of the paper.
@@ -56,34 +63,27 @@ def reproduce(
     Each row is trained with the paper's own hierarchy, learning rate and dropout, layer-wise and
     by back-propagation. Run again to continue; tables that share a network share its training.
     """
+    if protocol not in ("ours", "paper"):
+        raise ConfigError(f"protocol must be ours or paper, but got {protocol!r}")
     if hybrids and experiment != "separability":
         raise ConfigError(f"--hybrids must be left out but for separability, not {experiment}")
     from dsaccel.paper.factors import arms
     from dsaccel.paper.rows import rows_of
-    from dsaccel.paper.scale import find_scale
-
-    names = rows.split(",") if rows else ()
-    is_factors = experiment == "factors"
-    chosen = arms(find_scale(scale), names) if is_factors else rows_of(experiment, names)
-    sources = _sources(chosen, scale, protocol, given)
-    _reproduce(experiment, scale, chosen, sources, seeds, given, hybrids=hybrids)
-
-
-def _sources(
-    rows: "Sequence[Row]", scale: str, protocol: str, given: Given
-) -> "Mapping[str, Held]":
-    """The images that the rows are trained on."""
     from dsaccel.paper.scale import find_scale, open_sources
 
-    if protocol not in ("ours", "paper"):
-        raise ConfigError(f"protocol must be ours or paper, but got {protocol!r}")
-    return open_sources(
-        rows,
-        find_scale(scale),
-        data=given.settings.get("data.name"),
-        data_dir=given.settings.get("data.dir"),
+    size, names = find_scale(scale), rows.split(",") if rows else ()
+    chosen = arms(size, names) if experiment == "factors" else rows_of(experiment, names)
+    settings = given.settings
+    sources = open_sources(
+        chosen,
+        size,
+        data=settings.get("data.name"),
+        data_dir=settings.get("data.dir"),
         protocol="paper" if protocol == "paper" else "ours",
         download=given.download,
+    )
+    _reproduce(
+        experiment, scale, chosen, sources, seeds, given, hybrids=hybrids, trains=not no_train
     )
 
 
@@ -96,6 +96,7 @@ def _reproduce(
     given: Given,
     *,
     hybrids: bool,
+    trains: bool,
 ) -> None:
     """Train what is missing, and show it."""
     from dsaccel.config.study import RuntimeConfig
@@ -120,7 +121,10 @@ def _reproduce(
         hybrids=hybrids,
     )
     output = given.output()
-    output.run(reproduction.run())
+    if trains:
+        output.run(reproduction.run())
+    elif not reproduction.is_begun:
+        raise NoResultError(f"none of these networks is trained in {reproduction.directory.path}")
     report: Report | FactorsReport | SeparabilityReport
     if experiment == "factors":
         report = FactorsReport(scale, reproduction)

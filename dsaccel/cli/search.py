@@ -7,7 +7,7 @@ import typer
 
 from dsaccel.cli.confirm import show_confirmation
 from dsaccel.cli.new import study_of_images
-from dsaccel.cli.options import LOG, Given, OptionalStudyName, logged, takes
+from dsaccel.cli.options import LOG, WORKERS, Given, OptionalStudyName, logged, takes
 from dsaccel.cli.output import Output
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     "network.output",
     *("network.width", "network.dropout", "runtime.device", "training.precision"),
     *("runtime.threads", "runtime.curves", "runtime.keep", "seed", "storage", "confirm.enabled"),
+    *WORKERS,
     *("--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )
 def search(

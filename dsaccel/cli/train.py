@@ -14,7 +14,23 @@ from dsaccel.errors import ConfigError, StorageError
 if TYPE_CHECKING:
     from dsaccel.config.study import RunConfig, StudyConfig
     from dsaccel.report.logs import Log
+    from dsaccel.spec.rung import Rung
     from dsaccel.training.train import Training
+
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="HIERARCHY|CONFIG", help="1-1-2-2, '1-1-2-2 loss=pred', or an exported config."
+    ),
+]
+Init = Annotated[
+    Path | None,
+    typer.Option(
+        help="Begin with these weights (.safetensors) of a network with the same body, not "
+        "with drawn ones. Classifiers of other classes begin anew."
+    ),
+]
 
 
 @takes(
@@ -26,24 +42,12 @@ if TYPE_CHECKING:
     *("--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )
 def train(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="HIERARCHY|CONFIG",
-            help="1-1-2-2, '1-1-2-2 loss=pred', or an exported config.",
-        ),
-    ],
+    target: Target,
     *,
     study: Annotated[
         str | None, typer.Option(help="Take the settings and the seed of this study.")
     ] = None,
-    init: Annotated[
-        Path | None,
-        typer.Option(
-            help="Begin with these weights (.safetensors) of a network with the same body, not "
-            "with drawn ones. Classifiers of other classes begin anew."
-        ),
-    ] = None,
+    init: Init = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the weights: .safetensors.")
     ] = None,
@@ -108,21 +112,29 @@ def _begin(
 def _train(
     training: "Training", output: Output, checkpoint: Path | None, logs: "tuple[Log, ...]"
 ) -> None:
-    from dsaccel.text import percent
-
-    run = training.run
     for note in training.notes:
         output.say(note)
-    for rung in training.rungs(checkpoint):
-        accuracies = rung.accuracies[training.hierarchy]
-        heads = accuracies if output.verbose else accuracies[-1:]
-        step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
-        output.say(f"{step}  {'  '.join(map(percent, heads))}")
-        read = rung.read[training.hierarchy]
-        for log in logs:
-            name = {"hierarchy": str(training.hierarchy), "mode": run.mode}
-            log.event(name | {"step": rung.step, "heads": read.heads, "exits": dict(read.exits)})
-            log.points(f"train {run.mode}", {training.hierarchy: read.points})
+    try:
+        for rung in training.rungs(checkpoint):
+            _show(training, rung, output, logs)
+    except KeyboardInterrupt:
+        if checkpoint is None:
+            output.say("without --output nothing is kept: the same command begins anew")
+        raise
+
+
+def _show(training: "Training", rung: "Rung", output: Output, logs: "tuple[Log, ...]") -> None:
+    from dsaccel.text import percent
+
+    run, accuracies = training.run, rung.accuracies[training.hierarchy]
+    heads = accuracies if output.verbose else accuracies[-1:]
+    step = f"{run.training.step_name} {rung.step}/{training.cohort.num_steps}"
+    output.say(f"{step}  {'  '.join(map(percent, heads))}")
+    read = rung.read[training.hierarchy]
+    for log in logs:
+        name = {"hierarchy": str(training.hierarchy), "mode": run.mode}
+        log.event(name | {"step": rung.step, "heads": read.heads, "exits": dict(read.exits)})
+        log.points(f"train {run.mode}", {training.hierarchy: read.points})
 
 
 def _save(training: "Training", result: dict[str, Any], path: Path, output: Output) -> None:

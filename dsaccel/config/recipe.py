@@ -76,7 +76,7 @@ class TrainingConfig(Section):
     epochs: int = Field(default=400, ge=1)
     """Passes over the training images (of each unit, if `sequential`); the learning-rate schedule
     spans all of them."""
-    batch_size: int = Field(default=128, ge=2)
+    batch_size: int = Field(default=128, ge=2, le=1_000_000)
     """Images a step; a last partial batch is dropped."""
     learning_rate: float = Field(default=3e-4, gt=0)
     """The optimizer's, before it decays."""

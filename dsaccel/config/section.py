@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+LARGEST = 2**63 - 1
+"""Of whole numbers: what a tensor or a database can hold."""
 
 
 class Section(BaseModel):
@@ -14,6 +17,13 @@ class Section(BaseModel):
     )
     refused: ClassVar[Mapping[str, str]] = {}
     """Keys that may be looked for here, and why they are unknown."""
+
+    @field_validator("*")
+    @classmethod
+    def _fits(cls, value: Any) -> Any:
+        if isinstance(value, int) and value > LARGEST:
+            raise ValueError(f"must be at most {LARGEST}")
+        return value
 
     def __hash__(self) -> int:
         return hash((type(self), *map(_hashable, vars(self).values())))

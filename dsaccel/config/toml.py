@@ -125,7 +125,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def differences(old: Section, new: Section) -> list[str]:
     """The settings in which two configs of one model differ, a line each."""
-    old_values, new_values = _flatten(old.model_dump()), _flatten(new.model_dump())
+    old_values, new_values = flatten(old.model_dump()), flatten(new.model_dump())
     return [
         f"{key}: {old_values.get(key)} in the study, {new_values.get(key)} asked for"
         for key in sorted(old_values | new_values)
@@ -133,11 +133,12 @@ def differences(old: Section, new: Section) -> list[str]:
     ]
 
 
-def _flatten(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by their keys in a study file: `training.epochs`."""
     flat: dict[str, Any] = {}
     for key, value in tables.items():
         flat |= (
-            _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+            flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
         )
     return flat
 

@@ -9,7 +9,6 @@ from dsaccel.config.study import StudyConfig, TrainingConfig
 from dsaccel.confirm.result import Entry
 from dsaccel.data.batches import Data
 from dsaccel.data.load import look_at_test
-from dsaccel.data.source import DataSource
 from dsaccel.families import Mode
 from dsaccel.files import atomic_write
 from dsaccel.nn.sealed import read_state, write_state
@@ -30,16 +29,16 @@ class GlobalSettings(NamedTuple):
 class Entrants:
     """A study's settings, made into cohorts for any seed."""
 
-    def __init__(
-        self, config: StudyConfig, *, download: bool = False, source: DataSource | None = None
-    ) -> None:
-        """Read the data with the search's seed.
+    def __init__(self, bench: Bench[StudyConfig]) -> None:
+        """
+        Args:
+            bench: with the data of the search's seed.
 
         Raises:
-            ConfigError: if data or device cannot be used.
+            ConfigError: if the test images cannot be used.
         """
-        bench = Bench.load(config, download=download, source=source)
-        self.config, self.device, self.runtime = config, bench.device, bench.config.runtime
+        self.bench, self.config = bench, bench.config
+        self.device, self.runtime = bench.device, bench.config.runtime
         look_at_test(bench.data)
         self._planner, self._source = bench.planner, bench.data.source
         self._data: Data | None = bench.data

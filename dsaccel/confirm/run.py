@@ -11,17 +11,19 @@ network that was trained, and changes nothing. All that is known is in the study
 confirmation that was cut off goes on where it stood.
 """
 
-import time
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+import shutil
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count, islice
+from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 
 from dsaccel.config.study import ConfirmConfig, StudyConfig
-from dsaccel.confirm.entrants import Entrants, GlobalSettings, load_networks, save_networks
+from dsaccel.confirm.entrants import Entrants, GlobalSettings, load_networks
 from dsaccel.confirm.finalists import choose_entries, merge_entries, reference_hierarchies
+from dsaccel.confirm.jobs import Job, Step, Task, Trained, train_job, training, try_settings
 from dsaccel.confirm.result import (
     Confirmation,
     Entry,
@@ -34,22 +36,22 @@ from dsaccel.data.batches import Data, EvalSplit
 from dsaccel.data.load import load_test
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, MismatchError
+from dsaccel.executors import Executor
 from dsaccel.families import MODES, Mode
 from dsaccel.files import make_folder
 from dsaccel.nn.sealed import is_whole
+from dsaccel.parts import part_of
 from dsaccel.seeds import derive
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import StudyRecord
-from dsaccel.study.resume import study_fingerprint
 from dsaccel.study.rows import read_rows
 from dsaccel.study.storage import driving, open_tuning, storage_errors
 from dsaccel.study.writing import add_readings, write_confirmation
 from dsaccel.text import utc_now
-from dsaccel.training.checkpoint import Checkpoints, remove_checkpoint
-from dsaccel.training.cohort import Cohort
 from dsaccel.training.descent import evaluate
 from dsaccel.training.device import running
-from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.team import Team
+from dsaccel.training.workbench import Bench
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,6 @@ class ConfirmProgress:
     num_steps: int
     names: tuple[str, ...]
     """What is being trained or read."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Networks that are trained together: layer-wise a seed's trie, globally one network."""
-
-    seed: int
-    mode: Mode
-    entries: tuple[Entry, ...]
 
 
 def fresh_seeds(seed: int, num: int) -> list[int]:
@@ -114,7 +107,7 @@ class Confirm:
         """
         self.config, self.directory, self.study, self.confirm = config, directory, study, confirm
         self._command = command
-        self.entrants = Entrants(config, download=download, source=source)
+        self.entrants = Entrants(Bench.load(config, download=download, source=source))
         recorded = StudyRecord.read(study).fingerprint or self.entrants.fingerprint
         if recorded != self.entrants.fingerprint:
             raise MismatchError(
@@ -160,7 +153,13 @@ class Confirm:
             StorageError: if the storage fails, or another process trains here.
         """
         runtime = self.entrants.runtime
-        with driving(self.study, self.directory), running(runtime):
+        executor: Executor = part_of(runtime, "executor", runtime.chosen_executor)
+        folder = executor.folder(self.directory.confirmation)
+        with (
+            driving(self.study, self.directory),
+            running(runtime),
+            executor.team(self.entrants.bench, folder) as team,
+        ):
             if "test_fingerprint" in self.record and self.jobs():
                 # found now, not after hours of training; no network sees them
                 if not self.entrants.has_test:
@@ -170,11 +169,13 @@ class Confirm:
                         "them"
                     )
                 self._load_test(self.entrants.load_data(self.config.seed))
-            yield from self._tune()
+            yield from self._tune(team, folder)
             jobs = self.jobs()
-            for number, job in enumerate(jobs, 1):
-                for step, num_steps, names in self._train(job):
-                    yield ConfirmProgress(job.mode, number, len(jobs), step, num_steps, names)
+            tasks = [Task(job, self._global, folder) for job in jobs]
+            for number, step in self._train(tasks, team):
+                yield ConfirmProgress(
+                    jobs[number].mode, number + 1, len(jobs), step.step, step.num_steps, step.names
+                )
             self._decide()
             yield from self._read_test()
 
@@ -270,7 +271,7 @@ class Confirm:
         settings = self.entrants.settings(self.result.entries[0])
         return GlobalSettings(settings.training.learning_rate, settings.network.dropout)
 
-    def _tune(self) -> Iterator[ConfirmProgress]:
+    def _tune(self, team: Team, folder: Path) -> Iterator[ConfirmProgress]:
         """Find the settings of global back-propagation on the search's winner, seed and split."""
         if self.record["tuning"]:
             return
@@ -280,15 +281,13 @@ class Confirm:
         found, accuracy = self._untuned, None
         if n_trials > 1:
             study = open_tuning(self.study)
-            data = self.entrants.load_data(self.config.seed)
+            seed = self.config.seed
 
-            def train(own: GlobalSettings) -> float:
-                tried = ([winner], "global", data, own)
-                memory = self.entrants.memory_limit(*tried)
-                *_, last = memory.retry(lambda: self.entrants.cohort(*tried, memory).rungs())
-                return last.objective(winner.key)
+            def train(tried: Sequence[GlobalSettings]) -> Iterator[float]:
+                return team.map(try_settings, [(winner, own, seed, folder) for own in tried])
 
-            for done in tune(study, train, self._untuned, n_trials, seed=self.config.seed):
+            at_once = 1 if team.is_here else n_trials
+            for done in tune(study, train, self._untuned, n_trials, seed=seed, at_once=at_once):
                 found, accuracy = GlobalSettings(**done.best.params), done.best.values[0]
                 yield ConfirmProgress("tuning", done.number, n_trials, 1, 1, (winner.name,))
         self.record["tuning"] = {
@@ -302,60 +301,40 @@ class Confirm:
 
     # ------------------------------------------------------------------ training
 
-    def _train(self, job: Job) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-        """Train networks for the full schedule and record them, in parts if they do not fit into
-        memory together; yields step, last step and names.
+    def _train(self, tasks: Sequence[Task], team: Team) -> Iterator[tuple[int, Step]]:
+        """Do jobs and record what they reach; yields the number of one and where it stands.
 
         Raises:
-            NoMemoryError: if one of them needs more on its own.
+            NoMemoryError: if a network needs more on its own than there is.
         """
-        data = self.entrants.load_data(job.seed)
-        memory = self.entrants.memory_limit(job.entries, job.mode, data, self._global)
-        yield from memory.retry(lambda: self._train_parts(job, data, memory))
+        if not team.is_here:
+            for number, reached in enumerate(team.map(train_job, tasks)):
+                for trained in reached:
+                    self._keep(trained, tasks[number].folder)
+                yield number, Step(1, 1, tasks[number].job.names)
+            return
+        for number, task in enumerate(tasks):
+            for step in training(self.entrants, task):
+                if isinstance(step, Trained):
+                    self._keep(step, task.folder)
+                else:
+                    yield number, step
 
-    def _train_parts(
-        self, job: Job, data: Data, memory: MemoryLimit
-    ) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-        trained = self._trained()
-        left = [e for e in job.entries if (e.name, job.mode, job.seed) not in trained]
-        for entries in self.entrants.parts(left, job.mode, self._global, memory):
-            yield from self._train_together(replace(job, entries=entries), data, memory)
-
-    def _train_together(
-        self, job: Job, data: Data, memory: MemoryLimit
-    ) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-        started = time.perf_counter()
-        cohort = self.entrants.cohort(job.entries, job.mode, data, self._global, memory)
-        folder = self.directory.confirmation
-        make_folder(folder)
-        checkpoint = folder / "checkpoint.pt"
-        names = tuple(entry.name for entry in job.entries)
-        fingerprint = study_fingerprint(self.config, data.fingerprint)
-        Checkpoints(checkpoint, fingerprint, cohort)
-        for rung in cohort.rungs():
-            if rung.step == cohort.num_steps:
-                self._keep(job, cohort, time.perf_counter() - started)
-                remove_checkpoint(checkpoint)
-            yield rung.step, cohort.num_steps, names
-
-    def _keep(self, job: Job, cohort: Cohort, time_s: float) -> None:
+    def _keep(self, trained: Trained, folder: Path) -> None:
         """Record what networks have reached, and keep their weights for the test split."""
-        names = [entry.name for entry in job.entries]
-        if self.entrants.has_test:
-            file = f"{job.seed}-{job.mode}-{len(self.record['results'])}.pt"
-            save_networks(self.directory.confirmation / file, cohort)
-            unread = {"file": file, "seed": job.seed, "mode": job.mode, "names": names}
-            self.record["unread"].append(unread)
+        job = trained.job
+        known = {"mode": job.mode, "seed": job.seed}
+        if trained.file is not None:
+            own = self.directory.confirmation
+            if folder != own:
+                make_folder(own)
+                shutil.move(folder / trained.file, own / trained.file)
+            self.record["unread"].append({"file": trained.file, **known, "names": list(job.names)})
         self.record["results"] += [
-            {
-                "name": entry.name,
-                "mode": job.mode,
-                "seed": job.seed,
-                "val_accuracy": cohort.history[-1].objective(entry.key),
-            }
-            for entry in job.entries
+            {"name": name, **known, "val_accuracy": value}
+            for name, value in zip(job.names, trained.val_accuracies, strict=True)
         ]
-        self.record["time_s"] += time_s
+        self.record["time_s"] += trained.time_s
         self._save()
 
     # ------------------------------------------------------------------ decision and test

@@ -4,7 +4,7 @@ A comparison is unfair if one side was tuned and the other takes its settings ov
 an Optuna study of its own, NAME:global, in the study's storage: it can be continued and looked at.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -19,6 +19,8 @@ from dsaccel.spec.hierarchy import setting_of
 RATE_FACTOR = 10.0
 """Rates are tried from a tenth of the study's to ten times it."""
 MAX_DROPOUT = 0.5
+NUM_RANDOM = 10
+"""The first trials, which are drawn without looking at any other: Optuna's default."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,12 @@ def _is_tuned(name: str) -> bool:
 
 def tune(
     study: optuna.Study,
-    train: Callable[[GlobalSettings], float],
+    train: Callable[[Sequence[GlobalSettings]], Iterable[float]],
     start: GlobalSettings,
     n_trials: int,
     *,
     seed: int,
+    at_once: int = 1,
 ) -> Iterator[Tuned]:
     """Try settings until the study has so many; yields at once what it has, then each trial.
 
@@ -62,10 +65,12 @@ def tune(
 
     Args:
         study: where trials are kept.
-        train: settings -> validation accuracy (0..1) of global back-propagation.
+        train: settings -> validation accuracy (0..1) of global back-propagation with each.
         start: the study's settings.
         n_trials: complete trials in all.
         seed: of the proposals.
+        at_once: settings that may be trained at the same time. It changes none: as many as are
+            drawn without looking at the trials before.
     """
     rate = start.learning_rate
     distributions = {
@@ -77,14 +82,20 @@ def tune(
     if done := _complete(study):
         yield Tuned(len(done), _best(done))
     while len(done) < n_trials:
-        # a TPE sampler of Optuna takes 32 bits
-        study.sampler = TPESampler(seed=derive(seed, "tuning", len(done)) % 2**32)
-        if not done and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            study.enqueue_trial(start._asdict())
-        trial = study.ask(dict(distributions))
-        study.tell(trial, train(GlobalSettings(**trial.params)))
-        done = _complete(study)
-        yield Tuned(len(done), _best(done))
+        num = min(at_once, max(1, NUM_RANDOM - len(done)), n_trials - len(done))
+        trials: list[optuna.Trial] = []
+        for number in range(len(done), len(done) + num):
+            # a TPE sampler of Optuna takes 32 bits
+            seeded = derive(seed, "tuning", number) % 2**32
+            study.sampler = TPESampler(seed=seeded, n_startup_trials=NUM_RANDOM)
+            if not number and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                study.enqueue_trial(start._asdict())
+            trials.append(study.ask(dict(distributions)))
+        values = train([GlobalSettings(**trial.params) for trial in trials])
+        for trial, value in zip(trials, values, strict=True):
+            study.tell(trial, value)
+            done = _complete(study)
+            yield Tuned(len(done), _best(done))
 
 
 def _complete(study: optuna.Study) -> list[FrozenTrial]:

@@ -4,14 +4,16 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError
+from dsaccel.nn.layers import LayerModule
 from dsaccel.nn.units import Unit, build_units, layer_outputs, positions
 from dsaccel.nn.weights import ImageFacts, load_weights, read_config, read_facts
 from dsaccel.planner import Planner
@@ -70,6 +72,46 @@ class Network(nn.Module):
             read.append(h)
         return read
 
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """Of the maps at the end of each stage, as timm has it: `stage`, `module` (the unit),
+        `num_chs`, and the `reduction` of the image's side.
+        """
+        ends, probe = self._stage_ends(), self.mean.new_zeros(1, *self.shape)
+        with torch.no_grad():
+            maps = layer_outputs([*self._units()], probe)
+        return [
+            {
+                "stage": stage,
+                "module": f"units.{unit}",
+                "num_chs": maps[index].shape[1],
+                "reduction": round(self.shape[-1] / maps[index].shape[-1]),
+            }
+            for stage, (unit, index) in ends.items()
+        ]
+
+    def features_only(self) -> "FeaturesOnly":
+        """Images -> the maps at the end of each stage, (B, C, H, W), for a detector or a
+        segmenter; the weights are this network's own. Channels are not dropped.
+        """
+        return FeaturesOnly(self)
+
+    def _stage_ends(self) -> dict[int, tuple[int, int]]:
+        """The last layer with maps of each stage: its unit, and its place among all layers."""
+        ends: dict[int, tuple[int, int]] = {}
+        layers = [(n, layer) for n, unit in enumerate(self._units()) for layer in unit.layers]
+        for place, (number, layer) in enumerate(layers):
+            assert isinstance(layer, LayerModule)
+            if layer.is_map and layer.position.stage:
+                ends[layer.position.stage] = number, place
+        return ends
+
+    def __prepare_scriptable__(self) -> None:
+        raise ConfigError(
+            "a network cannot be compiled by torch.jit.script, which takes no units in a row: use "
+            "torch.export (dsaccel export --torch), or torch.jit.trace"
+        )
+
     def layers(self, images: Tensor) -> list[Tensor]:
         """Images -> what each convolution and each fully connected layer makes of them, whether a
         head reads it or not; so globally trained networks can be looked at layer by layer, too.
@@ -80,6 +122,11 @@ class Network(nn.Module):
 
     def _check(self, images: Tensor) -> None:
         """Refuse what would fail deep inside, or give logits that mean nothing."""
+        if isinstance(images, torch.fx.Proxy):
+            raise ConfigError(
+                "a network cannot be traced by torch.fx, for it looks at its images: take the maps "
+                "that feature_info describes from features_only(), or use torch.export"
+            )
         dtype, found = self.mean.dtype, getattr(images, "dtype", type(images).__name__)
         is_shaped = isinstance(images, Tensor) and images.shape[1:] == self.shape
         is_cast = is_shaped and torch.is_autocast_enabled(images.device.type)
@@ -97,6 +144,21 @@ class Network(nn.Module):
 
     def _units(self) -> list[Unit]:
         return [cast(Unit, unit) for unit in self.units]
+
+
+class FeaturesOnly(nn.Module):
+    """A network up to its last stage, without heads; see `Network.features_only`."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        self.feature_info = network.feature_info
+        self._ends = [place for _, place in network._stage_ends().values()]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images -> maps, shallowest first."""
+        maps = self.network.layers(images)
+        return [maps[place] for place in self._ends]
 
 
 def load_network(path: str | Path) -> Network:

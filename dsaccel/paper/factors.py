@@ -82,46 +82,33 @@ class Factors:
 
     def effects(self) -> list[Effect]:
         """How much of the gap each change closes (points), where its networks are trained."""
-        local, gap = self._local, self._gap
-        return [
-            effect
-            for effect in (
-                _effect(f"fewer shallow convolutions and losses ({FEW})", gap(STANDARD), gap(FEW)),
-                _effect("fewer shallow losses", local(f"{STANDARD} coarse"), local(STANDARD)),
-                _effect(
-                    "the first loss in the second stage",
-                    local(f"{STANDARD} late"),
-                    local(STANDARD),
-                ),
-                _effect(
-                    "fewer shallow convolutions, where shallow losses are few",
-                    gap(STANDARD, "coarse"),
-                    gap(FEW, "coarse"),
-                ),
-                _effect(
-                    f"lower resolution alone ({LATE} for {STANDARD}, one width)",
-                    gap(f"{STANDARD} uniform"),
-                    gap(f"{LATE} uniform"),
-                ),
-                _effect(
-                    "lower resolution alone, with equal FLOPs",
-                    gap(f"{STANDARD} uniform"),
-                    gap(f"{LATE} uniform matched"),
-                ),
-                _effect(
-                    "taking the cuts away, all losses kept",
-                    self._of(STANDARD, "supervised"),
-                    local(STANDARD),
-                ),
-                _effect(
-                    "taking the losses away, without cuts",
-                    self._of(STANDARD, "global"),
-                    self._of(STANDARD, "supervised"),
-                ),
-                *self._main_effects(),
-            )
-            if effect.by_seed
-        ]
+        local, gap, uniform = self._local, self._gap, self._gap(f"{STANDARD} uniform")
+        supervised = self._of(STANDARD, "supervised")
+        fewer, coarse = "fewer shallow convolutions", (STANDARD, "coarse")
+        compared = (
+            (f"{fewer} and losses ({FEW})", gap(STANDARD), gap(FEW)),
+            ("fewer shallow losses", local(f"{STANDARD} coarse"), local(STANDARD)),
+            ("the first loss in the second stage", local(f"{STANDARD} late"), local(STANDARD)),
+            (f"{fewer}, where shallow losses are few", gap(*coarse), gap(FEW, "coarse")),
+            (
+                f"lower resolution alone ({LATE} for {STANDARD}, one width)",
+                uniform,
+                gap(f"{LATE} uniform"),
+            ),
+            (
+                "lower resolution alone, with equal FLOPs",
+                uniform,
+                gap(f"{LATE} uniform matched"),
+            ),
+            ("taking the cuts away, all losses kept", supervised, local(STANDARD)),
+            (
+                "taking the losses away, without cuts",
+                self._of(STANDARD, "global"),
+                supervised,
+            ),
+        )
+        effects = [*(_effect(*each) for each in compared), *self._main_effects()]
+        return [effect for effect in effects if effect.by_seed]
 
     def answer(self) -> list[str]:
         """In words, by the measured effects alone."""

@@ -15,7 +15,7 @@ Protocol = Literal["ours", "paper"]
 
 @dataclass(frozen=True)
 class Scale:
-    """A size of everything; learning rate, dropout and hierarchy are always the paper's."""
+    """A size of everything; hierarchies are always the paper's."""
 
     width: float
     """Multiplies the channels, and the decoder size with them."""
@@ -25,6 +25,10 @@ class Scale:
     """None: all that there are."""
     epochs: int
     batch_size: int = 128
+    rate: float = 1.0
+    """Multiplies the paper's learning rate."""
+    dropout: float = 1.0
+    """Multiplies the paper's dropout."""
 
     def data_config(self, name: str, folder: str | None = None) -> DataConfig:
         """The settings of the images: what they are of, and where torchvision's lie."""
@@ -34,15 +38,17 @@ class Scale:
 
     def run_config(self, row: Row, seed: int, data: str, runtime: RuntimeConfig) -> RunConfig:
         """The settings that a row is trained with; the recipe is that of the paper's section V."""
-        network: dict[str, Any] = {"width": self.width, "dropout": row.dropout} | dict(row.network)
+        network: dict[str, Any] = {"width": self.width, "dropout": self.dropout * row.dropout}
         return RunConfig(
             family=row.family,
             hierarchy=str(row.hierarchy),
             seed=seed,
             data=self.data_config(data),
-            network=NetworkConfig(**network),
+            network=NetworkConfig(**network | dict(row.network)),
             training=TrainingConfig(
-                epochs=self.epochs, batch_size=self.batch_size, learning_rate=row.learning_rate
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                learning_rate=self.rate * row.learning_rate,
             ),
             runtime=runtime,
         )
@@ -58,12 +64,30 @@ class Scale:
     def __str__(self) -> str:
         images = "all images" if self.train_images is None else f"{self.train_images:,} images"
         side = self.image_size
-        return f"width {self.width:g}, {side}x{side} pixels, {images}, {self.epochs} epochs"
+        size = f"width {self.width:g}, {side}x{side} pixels, {images}, {self.epochs} epochs"
+        return size if self.is_papers_recipe else f"{size}, {self.recipe}"
+
+    @property
+    def is_papers_recipe(self) -> bool:
+        """Whether learning rate and dropout are the paper's."""
+        return self.rate == self.dropout == 1
+
+    @property
+    def recipe(self) -> str:
+        """How learning rate and dropout come from the paper's."""
+        if self.is_papers_recipe:
+            return "the paper's learning rate and dropout"
+        dropout = f"{self.dropout:g} times its dropout" if self.dropout else "no dropout"
+        return f"{self.rate:g} times the paper's learning rate, {dropout}"
 
 
 SCALES = {
+    # `adapted` is `small` with a recipe that learns in so few steps: the paper's does not
     "tiny": Scale(width=1 / 16, image_size=16, train_images=500, epochs=2, batch_size=50),
     "small": Scale(width=1 / 8, image_size=16, train_images=10_000, epochs=20),
+    "adapted": Scale(
+        width=1 / 8, image_size=16, train_images=10_000, epochs=20, rate=10, dropout=0
+    ),
     "paper": Scale(width=1, image_size=32, train_images=None, epochs=400),
 }
 

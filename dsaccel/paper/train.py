@@ -123,6 +123,16 @@ class Reproduction:
                     jobs.append(Job(config, group[0].dataset, mode, unique))
         return jobs
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether one network at least is trained."""
+        return any(
+            self._file(row, way, seed).is_file()
+            for row in self.rows
+            for way in row.ways
+            for seed in self.seeds
+        )
+
     def run(self) -> Generator[JobProgress]:
         """Train what is missing.
 

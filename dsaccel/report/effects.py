@@ -11,7 +11,7 @@ from dsaccel.report.figures.style import BLUE, INK, blank_figure, label
 from dsaccel.report.table import Table
 
 HEADINGS = ("claim", "points", "95 % interval", "seeds", "by these seeds it")
-CAPTION = "mean over seeds, paired; each interval is for itself alone"
+CAPTION = "mean over seeds, paired, of a block where a block is meant; each interval is for itself"
 
 
 def effects_table(effects: Sequence[Effect]) -> Table:

@@ -34,7 +34,8 @@ class FactorsReport:
     def about(self) -> str:
         """What the arms are."""
         return (
-            f"ResNet18 by the recipe of Table V on images of {self._reproduction.data_names}; "
+            f"ResNet18 as of Table V, {self._reproduction.scale.recipe}. Images of "
+            f"{self._reproduction.data_names}; "
             f"accuracies are of {SPLITS[self._reproduction.protocol]}. Coarse: one loss at the end "
             "of each shallow stage in place of one a convolution. Late: the first loss in the "
             "second stage. Both: one loss in the shallow stages, at the end of the second. "

@@ -128,6 +128,8 @@ def _panel(progress: Progress) -> Table:
     elif progress.leader is not None:
         hierarchy, accuracy = progress.leader
         table.add_row("leading", f"{hierarchy}  {percent(accuracy)} (deepest local head)")
+    if progress.workers is not None:
+        table.add_row("workers", progress.workers)
     if progress.time_left_s is not None:
         table.add_row("time left", f"about {about(progress.time_left_s)}")
     return table
@@ -140,6 +142,8 @@ def _line(progress: Progress) -> str:
     shown = progress.best or progress.leader
     if shown is not None:
         parts.append(f"{'best' if progress.best else 'leading'} {shown[0]} {percent(shown[1])}")
+    if progress.workers is not None:
+        parts.append(f"workers {progress.workers}")
     if progress.time_left_s is not None:
         parts.append(f"left {about(progress.time_left_s)}")
     return "  ".join(parts)

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import plotly.graph_objects as go
 
@@ -69,7 +69,8 @@ def _csv(figure: go.Figure) -> str:
 
 
 def _points(figure: go.Figure) -> Iterator[tuple[object, ...]]:
-    for trace in figure.data:
+    traces: Any = figure.data
+    for trace in traces:
         x, y = (getattr(trace, axis, None) for axis in "xy")
         for point in zip(() if x is None else x, () if y is None else y, strict=False):
             yield (trace.name or "", *point)

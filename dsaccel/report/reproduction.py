@@ -62,7 +62,7 @@ class Report:
         return (
             f"Images of {self._reproduction.data_names}. Layer-wise: a local loss (predsim) after "
             "each convolution, all units at the same time. Global: back-propagation with the same "
-            "settings. Learning rate and dropout are the paper's. Accuracies are of the output "
+            f"settings, {self._reproduction.scale.recipe}. Accuracies are of the output "
             f"layer after the last epoch, on {SPLITS[self._reproduction.protocol]}; mean ± "
             f"standard deviation over {seeds} {'seed' if seeds == 1 else 'seeds'}. The paper has "
             "one run a value, on the test split, at width 1 and 400 epochs: at a smaller scale "

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from dsaccel.config.toml import write_toml
@@ -20,6 +20,7 @@ from dsaccel.study.storage import storage_errors
 from dsaccel.study.urls import redact
 from dsaccel.text import amount, duration, percent
 from dsaccel.training.evaluate import Reading
+from dsaccel.training.predictions import Predictions
 from dsaccel.training.train import TrainResult
 
 
@@ -117,6 +118,24 @@ def reading_table(reading: Reading) -> Table:
     table.add_row("by head, last one last", "  ".join(map(percent, reading.head_accuracies)))
     table.add_row("by exit", exits_text(reading.exits))
     table.add_row("images", f"{reading.num_images:,}")
+    return table
+
+
+def per_class_table(told: Predictions) -> Table:
+    """Recall and precision of each class."""
+    table = Table("class", "images", "recall", "precision")
+    for name, of_class in told.per_class.items():
+        shares = percent(of_class["recall"]), percent(of_class["precision"])
+        table.add_row(Text(name), f"{of_class['images']:.0f}", *shares)
+    return table
+
+
+def confusion_table(told: Predictions) -> Table:
+    """Images by class (rows) and by what they are taken for."""
+    columns = (Column(Text(name), justify="right") for name in told.class_names)
+    table = Table("class", *columns)
+    for name, row in zip(told.class_names, told.confusion.tolist(), strict=True):
+        table.add_row(Text(name), *(str(num) if num else "·" for num in row))
     return table
 
 

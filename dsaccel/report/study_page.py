@@ -145,6 +145,9 @@ def _tiles(study: StudyRecord, rows: list[Row]) -> list[Tile]:
     if trained and separate:
         note = f"{trained:,.0f} trained in place of {separate:,.0f}"
         tiles.append(Tile("blocks saved by sharing", f"{separate / trained:.1f}×", note))
+    if study.workers:
+        num, _, what = study.workers.partition(": ")
+        tiles.append(Tile("workers", num, what))
     time_s = study.time_s
     if time_s is not None:
         tiles.append(Tile("time", duration(time_s), "the whole search"))

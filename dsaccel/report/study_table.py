@@ -99,6 +99,8 @@ def headline(study: StudyRecord) -> str:
     blocks = blocks_saved(study)
     if blocks:
         lines.append(f"blocks    {blocks}")
+    if study.workers:
+        lines.append(f"workers   {study.workers}")
     time_s = study.time_s
     if time_s is not None:
         lines.append(f"time      {duration(time_s)}")

@@ -1,18 +1,20 @@
 """Hierarchies by global back-propagation, each once, beside their layer-wise training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from optuna import Study
 
 from dsaccel.errors import NoMemoryError
+from dsaccel.search.trainer import TeamTrainer
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.plan import Plan
 from dsaccel.study.heads import write_global
 from dsaccel.study.kept import Kept
 from dsaccel.study.record import Baseline, StudyRecord
 from dsaccel.study.rows import best_trial
 from dsaccel.study.writing import write_baseline, write_winner
-from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.checkpoint import remove_checkpoint
 from dsaccel.training.run import Run
 from dsaccel.training.workbench import Workbench
 
@@ -43,52 +45,51 @@ class Baselines:
         is_trained = record.baseline is not None and record.baseline.hierarchy == best.name
         return None if is_trained else best.hierarchy
 
-    def train(self, hierarchy: Hierarchy, memory: MemoryLimit) -> Iterator[Run]:
-        """Train a hierarchy unless it is trained; yields after each epoch.
+    def train(self, hierarchies: Sequence[Hierarchy], trainer: TeamTrainer) -> Iterator[Run]:
+        """Train those that are not trained, together; yields after each epoch.
 
         Raises:
-            NoMemoryError: if it does not fit.
+            NoMemoryError: if one does not fit.
         """
-        if self.reached(hierarchy):
+        plans = {h: self._bench.plan(h, mode="global") for h in hierarchies if not self.reached(h)}
+        if not plans:
             return
-        bench = self._bench
-        plan = bench.plan(hierarchy, mode="global")
         # with one unit the schedules are the same, and this one shows each epoch
-        training = bench.config.training.model_copy(update={"schedule": "simultaneous"})
-        memory.check({hierarchy: plan}, training)
-        cohort = memory.cohort(
-            {hierarchy: plan},
-            training,
-            bench.data,
-            seed=bench.config.seed,
-            device=bench.device,
-            curves=(hierarchy,),
-        )
-        for rung in cohort.rungs():
-            if rung.step == cohort.num_steps:
-                points = [point for read in cohort.reads(hierarchy) for point in read.points]
-                reached = {
-                    "val_accuracy": rung.objective(hierarchy),
-                    "num_parameters": plan.num_parameters,
-                    "time_s": cohort.time_s[hierarchy],
-                    **write_global(self._folder, hierarchy, points),
-                }
-                if hierarchy == self.due():
-                    self._kept.add_baseline(cohort, hierarchy, rung.objective(hierarchy))
-                write_baseline(self._study, hierarchy, reached)
-            yield cohort
+        training = self._bench.config.training.model_copy(update={"schedule": "simultaneous"})
+        trainer.memory.check(plans, training)
+        run = trainer.cohort(plans, training, curves=plans)
+        trainer.keep(run, trainer.directory.baseline_checkpoint)
+        for rung in run.rungs():
+            if rung.step == run.num_steps:
+                for h, plan in plans.items():
+                    self._keep(run, h, plan)
+                remove_checkpoint(trainer.directory.baseline_checkpoint)
+            yield run
 
-    def train_winner(self, winner: Hierarchy, memory: MemoryLimit) -> Iterator[Run]:
+    def train_winner(self, winner: Hierarchy, trainer: TeamTrainer) -> Iterator[Run]:
         """Train the winner as the study's baseline.
 
         Raises:
             NoMemoryError: if it does not fit; what the study has is kept.
         """
         try:
-            yield from memory.retry(lambda: self.train(winner, memory))
+            yield from trainer.memory.retry(lambda: self.train([winner], trainer))
         except NoMemoryError as error:
             raise NoMemoryError(
                 f"{error}; all trials are done and kept: --set budget.baseline=false leaves the "
                 "baseline out"
             ) from None
         write_winner(self._study, winner)
+
+    def _keep(self, run: Run, hierarchy: Hierarchy, plan: Plan) -> None:
+        """Record what a network has reached, and its curves."""
+        points = [point for read in run.reads(hierarchy) for point in read.points]
+        reached = {
+            "val_accuracy": run.history[-1].objective(hierarchy),
+            "num_parameters": plan.num_parameters,
+            "time_s": run.time_s[hierarchy],
+            **write_global(self._folder, hierarchy, points),
+        }
+        if hierarchy == self.due():
+            self._kept.add_baseline(run, hierarchy, reached["val_accuracy"])
+        write_baseline(self._study, hierarchy, reached)

@@ -4,16 +4,17 @@ A search is an iterator of `Progress`, one a rung. What it knows is in the study
 cut off is continued by running it again, and proposes and reaches what it would have anyway.
 """
 
-import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 
 from optuna import Study
 
+from dsaccel.executors import Executor
+from dsaccel.parts import part_of
 from dsaccel.search.baselines import Baselines
-from dsaccel.search.executor import InProcess
 from dsaccel.search.loop import Loop
 from dsaccel.search.progress import Progress, Standing
+from dsaccel.search.trainer import TeamTrainer
 from dsaccel.search.workload import Workload
 from dsaccel.spec.costs import COSTS
 from dsaccel.spec.hierarchy import Hierarchy
@@ -22,9 +23,11 @@ from dsaccel.study.kept import Kept
 from dsaccel.study.record import CohortRecord
 from dsaccel.study.storage import driving
 from dsaccel.study.trials import Ledger
-from dsaccel.study.writing import add_time
+from dsaccel.study.writing import add_time, write_crew
+from dsaccel.training.blame import TrainingError, blaming
 from dsaccel.training.checkpoint import remove_checkpoint
 from dsaccel.training.device import running
+from dsaccel.training.learner_files import remove_learners
 from dsaccel.training.measured import training_peak_bytes
 from dsaccel.training.run import Run
 from dsaccel.training.workbench import Workbench
@@ -93,7 +96,13 @@ class Search:
             NoMemoryError: if one network alone needs more memory than there is.
         """
         runtime = self.config.runtime
-        with driving(self.study, self.directory), running(runtime):
+        executor: Executor = part_of(runtime, "executor", runtime.chosen_executor)
+        self._folder = executor.folder(self.directory.parts)
+        with (
+            driving(self.study, self.directory),
+            running(runtime),
+            executor.team(self.bench, self._folder) as self._team,
+        ):
             self.ledger.fail_unfinished()
             try:
                 while (cohort := self.loop.next()).asked:
@@ -101,8 +110,8 @@ class Search:
                     if self._time_is_up():
                         return
                 if winner := self.baselines.due():
-                    baseline = self.baselines.train_winner(winner, self.bench.memory_limit())
-                    yield from self._show(baseline)
+                    yield from self._show(self.baselines.train_winner(winner, self._trainer()))
+                    remove_learners(self._folder)
             except BaseException:
                 self.ledger.hurry()
                 raise
@@ -113,31 +122,56 @@ class Search:
     # ------------------------------------------------------------------ cohorts
 
     def _train_cohort(self, record: CohortRecord) -> Iterator[Progress]:
-        """Train a cohort, in smaller parts if the memory does not suffice after all."""
+        """Train a cohort; who cannot be trained is left out."""
         self.ledger.begin(record)
-        memory = self.bench.memory_limit()
-        memory.check({h: self.plan(h) for h in record.asked}, self.config.training)
-        executor = InProcess(self.bench, self.directory, memory)
-        try:
-            yield from memory.retry(lambda: self._train_attempt(record, executor))
-        finally:
-            shutil.rmtree(self.directory.parts, ignore_errors=True)
+        while asked := [h for h in record.asked if self.ledger.failed.get(h) != 0]:
+            try:
+                yield from self._train_together(record, asked)
+                return
+            except TrainingError as error:
+                self.ledger.fail(error)
+        self.ledger.finish(record, None)
 
-    def _train_attempt(self, record: CohortRecord, executor: InProcess) -> Generator[Progress]:
+    def _train_together(
+        self, record: CohortRecord, asked: Sequence[Hierarchy]
+    ) -> Iterator[Progress]:
+        """Train networks of a cohort, in smaller parts if the memory does not suffice after all."""
+        trainer = self._trainer()
+        for hierarchy in asked:
+            with blaming(lambda _, h=hierarchy: (h,), self.device):
+                trainer.memory.check({hierarchy: self.plan(hierarchy)}, self.config.training)
+        yield from trainer.memory.retry(lambda: self._train_attempt(record, asked, trainer))
+
+    def _train_attempt(
+        self, record: CohortRecord, asked: Sequence[Hierarchy], trainer: TeamTrainer
+    ) -> Generator[Progress]:
         done_before = sum(not trial.is_harvested for trial in self.ledger.told)
-        for run in self.loop.train(record.asked, executor):
+        for run in self.loop.train(asked, trainer):
             if run.is_over:
                 if self.config.budget.against == "gap":
-                    for name in run.trie.asked:
-                        yield from self._show(self.baselines.train(name, self.bench.memory_limit()))
+                    for together in self._at_once(run.trie.asked):
+                        training = self.baselines.train(together, self._trainer())
+                        yield from self._show(training)
                 self.ledger.finish(record, run)
+                if run.crew is not None:
+                    write_crew(self.study, run.crew)
                 remove_checkpoint(self.directory.checkpoint)
+                remove_learners(self._folder)
             done = done_before + len(record.asked) * run.step / run.num_steps
             total = max(self.config.budget.n_trials, done_before + len(record.asked))
             yield self._standing.after("search", run, done, total)
             if run.at_rest and self._time_is_up():
                 run.save(now=True)
                 return
+
+    def _trainer(self) -> TeamTrainer:
+        """Who trains from now on."""
+        memory = self.bench.memory_limit(self._team.share)
+        return TeamTrainer(self.bench, self.directory, memory, self._team, self._folder)
+
+    def _at_once(self, hierarchies: Sequence[Hierarchy]) -> list[Sequence[Hierarchy]]:
+        """Baselines that are trained together: several workers share them out among themselves."""
+        return [[h] for h in hierarchies] if self._team.is_here else [hierarchies]
 
     # ------------------------------------------------------------------ beside the cohorts
 

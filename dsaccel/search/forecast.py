@@ -19,7 +19,7 @@ from dsaccel.study.record import StudyRecord
 from dsaccel.text import about
 from dsaccel.ticks import unheard
 from dsaccel.training.cohort import Cohort
-from dsaccel.training.device import running
+from dsaccel.training.device import running, worker_devices
 from dsaccel.training.memory import estimate_plans
 from dsaccel.training.workbench import Workbench
 
@@ -56,7 +56,7 @@ class Forecast:
             pace = seconds_per_flop(bench, one) if workload.total else 0.0
         epochs = config.training.epochs
         looked = 1 + VALIDATION * data.num_val / max(1, data.num_steps * data.batch_size)
-        per_flop = pace * data.num_steps * epochs * looked
+        per_flop = pace * data.num_steps * epochs * looked / len(worker_devices(config.runtime))
         return cls(
             workload,
             bench.space.size,

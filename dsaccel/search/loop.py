@@ -21,7 +21,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.record import CohortRecord
 from dsaccel.study.trial_record import TrialRecord
-from dsaccel.training.run import Executor, Run
+from dsaccel.training.run import Run, Trainer
 
 
 class Trials(Protocol):
@@ -40,6 +40,11 @@ class Trials(Protocol):
     @property
     def wanted(self) -> Sequence[Hierarchy]:
         """What a user asks for beside all that is proposed."""
+        ...
+
+    @property
+    def failed(self) -> Mapping[Hierarchy, int]:
+        """Who of the cohort failed for itself, and the rung before that, at which it is retired."""
         ...
 
     def report(self, step: int, values: Mapping[Hierarchy, float]) -> None:
@@ -95,16 +100,17 @@ class Loop:
         )
         return last.next(asked)
 
-    def train(self, asked: Sequence[Hierarchy], executor: Executor) -> Iterator[Run]:
+    def train(self, asked: Sequence[Hierarchy], trainer: Trainer) -> Iterator[Run]:
         """Train a cohort; yields its run after each rung, at which it is decided who goes on."""
-        told, by = self._trials.told, self._config.ranked_by
+        told, by, failed = self._trials.told, self._config.ranked_by, self._trials.failed
         plans = {h: self._plan(h) for h in asked}
-        run = executor.start(plans, self._harvest(asked, told), self.schedule, self.stops)
+        run = trainer.start(plans, self._harvest(asked, told), self.schedule, self.stops)
         judge = self._judge(asked, told)
         for rung in run.rungs():
             values = {h: rung.ranked(h, by) for h in run.trie.asked if h in rung.accuracies}
             self._trials.report(rung.step, values)
-            if pruned := self._losers(run, judge, values):
+            late = [h for h in run.trie.asked if failed.get(h) == rung.step]
+            if pruned := [*self._losers(run, judge, values), *late]:
                 self._trials.retire(run, pruned)
             yield run
 

@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator
 
-from dsaccel.config.study import StudyConfig
+from dsaccel.config.study import RuntimeConfig, StudyConfig
 from dsaccel.errors import NoResultError
 from dsaccel.search.engine import Search
 from dsaccel.search.suggestions import MAX_DRAWS
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial
+from dsaccel.training.device import num_cores
 
 
 def before_training(searching: Search) -> Iterator[str]:
     """What a user should know before it trains."""
     yield from searching.bench.notes
+    yield from crowding(searching.config.runtime)
     if not searching.data.has_test:
         name = searching.config.data.name
         yield f"{name}: no test split; results are validation accuracies"
@@ -21,6 +23,16 @@ def before_training(searching: Search) -> Iterator[str]:
         stands = "has nothing to propose" if searching.meets_no_more else "is finished"
         name, trained = searching.directory.name, f"{searching.num_trained} hierarchies trained"
         yield f"study {name} {stands}: {trained}; nothing to do"
+
+
+def crowding(runtime: RuntimeConfig) -> Iterator[str]:
+    """That workers take each other's cores, if they do; fewer threads would be another study."""
+    threads, cores = (runtime.workers or 1) * (runtime.threads or 1), num_cores()
+    if runtime.workers is not None and runtime.workers > 1 and threads > cores:
+        yield (
+            f"{runtime.workers} workers of {runtime.threads} threads share {cores} cores: a new "
+            f"study is faster with --threads {max(1, cores // runtime.workers)}"
+        )
 
 
 def after_training(searching: Search) -> Iterator[str]:
@@ -55,6 +67,12 @@ def check_winner(searching: Search) -> None:
     if not searching.is_finished or best_trial(searching.ledger.record()) is not None:
         return
     trained = searching.ledger.record().trained
+    if trained and all(trial.why for trial in trained):
+        raise NoResultError(
+            f"study {searching.directory.name} must end with a network that was trained, but all "
+            f"{len(trained)} failed, {trained[0].name} first: {trained[0].why}; mend that and "
+            "begin anew under another --study-name"
+        )
     if trained and all(trial.diverged for trial in trained):
         raise NoResultError(
             f"study {searching.directory.name} must end with a network whose weights are finite, "

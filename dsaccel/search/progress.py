@@ -35,6 +35,8 @@ class Progress:
     """The leading hierarchy of the cohort and its deepest local head's accuracy."""
     time_left_s: float | None
     """With what follows a search: baseline and confirmation. None: not known (yet), or none."""
+    workers: str | None = None
+    """What each worker trains, how long they wait for each other, and what is trained twice."""
     points: Mapping[Hierarchy, tuple[Point, ...]] = field(default_factory=dict)
     """Of the curves that are recorded (see `runtime.curves`), since the rung before."""
 
@@ -85,6 +87,7 @@ class Standing:
             best,
             (ranked[0], rung.deepest_head(ranked[0])) if ranked else None,
             self._time_left(phase, done, total),
+            run.crew.line() if run.crew is not None else None,
             {h: read.points for h, read in rung.read.items() if read.points},
         )
 

@@ -16,13 +16,16 @@ def unneeded(directory: StudyDir, record: StudyRecord) -> list[Path]:
 
 def _unneeded(directory: StudyDir, record: StudyRecord) -> Iterator[Path]:
     yield from directory.path.rglob("*.part")
+    checkpoints = list(checkpoint_files(directory.checkpoint))
     if record.cohort.is_finished:
-        yield from (path for path in checkpoint_files(directory.checkpoint) if path.is_file())
-        yield from (path for path in directory.parts.rglob("*") if path.is_file())
+        globally = checkpoint_files(directory.baseline_checkpoint)
+        if record.baseline is not None or not any(path.is_file() for path in globally):
+            checkpoints += [*globally, *directory.parts.rglob("*")]
+        yield from (path for path in checkpoints if path.is_file())
     kept = {heads_path(directory.heads, trial.order) for trial in record.finished}
     kept |= {global_path(directory.heads, h) for h in record.all_trained_globally}
     yield from (path for path in directory.heads.glob("*.json") if path not in kept)
     unread = (record.confirmation or {}).get("unread", ())
     networks = {directory.confirmation / network["file"] for network in unread}
-    networks |= set(checkpoint_files(directory.confirmation / "checkpoint.pt"))
+    networks |= set(directory.confirmation.glob("checkpoint-*.pt"))
     yield from (path for path in directory.confirmation.glob("*.pt") if path not in networks)

@@ -21,7 +21,7 @@ def run_config(config: StudyConfig, hierarchy: str, result: dict[str, Any] | Non
         data=config.data,
         network=network_of(candidate, config.network),
         training=training_of(candidate, config.training),
-        runtime=config.runtime,
+        runtime=config.runtime.recorded,
         result=result,
     )
 

@@ -79,6 +79,11 @@ class StudyDir:
         return self.path / "checkpoint.pt"
 
     @property
+    def baseline_checkpoint(self) -> Path:
+        """Of a training by back-propagation beside the cohorts."""
+        return self.path / "baseline.pt"
+
+    @property
     def parts(self) -> Path:
         """Learners of a cohort that is trained in parts, while others are trained."""
         return self.path / "parts"

@@ -103,7 +103,9 @@ class StudyRecord:
 
     @cached_property
     def finished(self) -> list[TrialRecord]:
-        """The trials that were trained to their end or pruned, in the order of cohorts."""
+        """The trials that were trained to their end or pruned, or failed for themselves, in the
+        order of cohorts.
+        """
         return finished_in_order(self.trials, self.folder)
 
     @property
@@ -172,6 +174,19 @@ class StudyRecord:
         """Hash of the images."""
         stored = self.attributes.get("fingerprint")
         return stored if isinstance(stored, str) else None
+
+    @property
+    def arithmetic(self) -> dict[str, str]:
+        """What decided the last bits beside the settings, when the study was last searched."""
+        stored = self.attributes.get("arithmetic")
+        return {str(k): str(v) for k, v in stored.items()} if isinstance(stored, Mapping) else {}
+
+    @property
+    def workers(self) -> str | None:
+        """What those did that trained the last cohort, if there were any."""
+        crew = self.attributes.get("crew")
+        said = crew.get("summary") if isinstance(crew, Mapping) else None
+        return f"{crew['workers']}: {said}" if crew and isinstance(said, str) else None
 
     @property
     def num_val(self) -> int | None:

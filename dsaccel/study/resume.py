@@ -1,11 +1,15 @@
 """What a study was begun with, which is what it goes on with."""
 
 import hashlib
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import optuna
+import torch
 
-from dsaccel.config.study import ConfirmConfig, StudyConfig
+from dsaccel.config.study import ConfirmConfig, RuntimeConfig, StudyConfig
 from dsaccel.config.toml import differences, write_toml
 from dsaccel.data.batches import Data
 from dsaccel.errors import MismatchError, StorageError
@@ -16,7 +20,10 @@ from dsaccel.study.record import StudyRecord
 from dsaccel.study.storage import beginning, stored_attributes
 from dsaccel.study.urls import redact
 from dsaccel.study.writing import write_beginning
+from dsaccel.training.arithmetic import arithmetic, changes
 from dsaccel.training.checkpoint import remove_checkpoint
+
+log = logging.getLogger("dsaccel")
 
 
 class Recorded(NamedTuple):
@@ -27,6 +34,8 @@ class Recorded(NamedTuple):
     """Hash of the images; None: unknown."""
     parts: tuple[PartRef, ...] = ()
     """The parts that are not shipped."""
+    arithmetic: Mapping[str, str] = MappingProxyType({})
+    """What decided the last bits beside."""
 
 
 def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
@@ -42,7 +51,7 @@ def recorded_study(directory: StudyDir, asked: StudyConfig) -> Recorded | None:
     attributes = stored_attributes(directory, asked) or {}
     if "config" in attributes:
         record = StudyRecord(directory.name, (), attributes)
-        return Recorded(record.config, record.fingerprint, record.parts)
+        return Recorded(record.config, record.fingerprint, record.parts, record.arithmetic)
     if local is None:
         return None
     if asked.storage != local.storage:
@@ -123,6 +132,12 @@ def check_same(
             "the study was begun with other settings, which would give other results; use "
             f"--study-name for a new study, or {own}\n  " + "\n  ".join(lines)
         )
+    now_used = arithmetic(torch.device(asked.runtime.device), asked.runtime.threads)
+    if changed := changes(recorded.arithmetic, now_used):
+        log.warning(
+            "the study was trained with %s: what is trained now may differ in the last bits",
+            ", ".join(changed),
+        )
 
 
 def study_fingerprint(config: StudyConfig, images: str) -> str:
@@ -141,8 +156,9 @@ def begin_study(directory: StudyDir, config: StudyConfig, data: Data) -> optuna.
             # left by a study of this name that is no more; its key does not tell n_trials
             remove_checkpoint(directory.checkpoint)
             write_note(study, config)
-        write_beginning(study, config, data)
-        write_toml(directory.config, config)
+        kept = config.model_copy(update={"runtime": config.runtime.recorded})
+        write_beginning(study, kept, data)
+        write_toml(directory.config, kept)
     return study
 
 
@@ -151,8 +167,7 @@ def _deciding(config: StudyConfig) -> StudyConfig:
     budget = config.budget.model_copy(update={"n_trials": 1, "timeout_s": None, "baseline": True})
     device = config.runtime.device.partition(":")[0]  # which of several GPUs decides nothing
     threads = None if device == "cuda" else config.runtime.threads
-    free = {"memory_mib": None, "keep": 1, "curves": False, "device": device, "threads": threads}
-    runtime = config.runtime.model_copy(update=free)
+    runtime = RuntimeConfig(device=device, threads=threads)  # who trains decides nothing
     return config.model_copy(
         update={
             "training": config.training.deciding,

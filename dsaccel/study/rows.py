@@ -82,6 +82,8 @@ class Row:
             return "outside the constraint"
         if self.kind == "reference" and not self.feasible:
             return "reference, outside the constraint"
+        if self.trial.why is not None:
+            return f"{self.kind}: {self.trial.why}"
         if self.step is None or self.is_complete:
             return self.kind
         return f"{self.kind} at {self.step_name} {self.step}"

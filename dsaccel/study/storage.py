@@ -187,8 +187,8 @@ def _check_lasting(url: str) -> None:
     with _opening(url):
         place = connectable(url)
     is_sqlite = place.get_backend_name() == "sqlite"
-    is_nowhere = place.database in (None, "", ":memory:") or place.query.get("mode") == "memory"
-    if is_sqlite and is_nowhere:
+    is_nowhere = (place.database or ":memory:").endswith(":memory:")
+    if is_sqlite and (is_nowhere or place.query.get("mode") == "memory"):
         raise ConfigError(
             f"storage must outlast its process, but {url} is a database in memory; leave it out, "
             "or name a file as sqlite:///FILE"

@@ -49,6 +49,17 @@ class TrialRecord:
         return self.trial.state in FINISHED
 
     @property
+    def why(self) -> str | None:
+        """Why it was not trained to its end, or not at all, if that was its own fault."""
+        why = self._attributes.get("why")
+        return str(why) if why and self.state == TrialState.FAIL else None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is not trained again: finished, or failed for itself in its cohort."""
+        return self.is_finished or (self.why is not None and self.cohort > 0)
+
+    @property
     def is_complete(self) -> bool:
         return self.trial.state == TrialState.COMPLETE
 
@@ -151,9 +162,9 @@ class TrialRecord:
 def finished_in_order(
     trials: Iterable[FrozenTrial], folder: Path | None = None
 ) -> list[TrialRecord]:
-    """The trials that were trained to their end or pruned, in the order of cohorts."""
+    """The trials that are not trained again, in the order of cohorts."""
     records = (TrialRecord(trial, folder) for trial in trials)
-    return sorted((r for r in records if r.is_finished), key=lambda record: record.order)
+    return sorted((r for r in records if r.is_done), key=lambda record: record.order)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The rows of a stored study: one trial is one hierarchy, and every row is a real network."""
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
@@ -21,7 +22,10 @@ from dsaccel.study.record import CohortRecord, StudyRecord
 from dsaccel.study.storage import storage_of
 from dsaccel.study.trial_record import TrialRecord
 from dsaccel.study.writing import begun, has_diverged, reached, write_cohort
+from dsaccel.training.blame import TrainingError
 from dsaccel.training.run import Run
+
+log = logging.getLogger("dsaccel")
 
 CONSTRAINT = "in the space"
 FINITE = "its weights are finite"
@@ -72,6 +76,13 @@ class Ledger:
     def told(self) -> list[TrialRecord]:
         """The trials of finished cohorts."""
         return self.record().told
+
+    @property
+    def failed(self) -> dict[Hierarchy, int]:
+        """The networks of the last cohort that failed for themselves, and the rung before that."""
+        record = self.record()
+        trials = (t for t in record.finished if t.why and t.cohort == record.cohort.number)
+        return {trial.hierarchy: max(trial.by_step, default=0) for trial in trials}
 
     @property
     def has_enqueued(self) -> bool:
@@ -146,6 +157,17 @@ class Ledger:
         value = None if state == TrialState.PRUNED else run.history[-1].objective(hierarchy)
         self._outbox.put(partial(self._close, trial, attributes, state, value))
 
+    def fail(self, error: TrainingError) -> None:
+        """Tell FAIL, with the reason, for networks that cannot be trained (on)."""
+        unheard = [h for h in error.hierarchies if h in self._open]
+        if not unheard:
+            raise error
+        log.warning("%s: the study goes on without", error)
+        for hierarchy in unheard:
+            trial, _ = self._open.pop(hierarchy)
+            close = partial(self._close, trial, {"why": error.why}, TrialState.FAIL, None)
+            self._outbox.put(close)
+
     def _close(
         self,
         trial: optuna.Trial,
@@ -164,10 +186,17 @@ class Ledger:
         self.study.tell(trial, value, state)
         self.num_told += 1
 
-    def finish(self, record: CohortRecord, run: Run) -> None:
+    def finish(self, record: CohortRecord, run: Run | None) -> None:
         """Write all that a cohort has come to, and last of all that this is done: a search that is
         cut off before does it again, and what was written is the same.
+
+        Args:
+            record: the cohort.
+            run: of it; None: no network of it could be trained.
         """
+        if run is None:
+            write_cohort(self.study, record.finished(0, 0))
+            return
         for hierarchy in run.trie.asked:
             self.tell(run, hierarchy, TrialState.COMPLETE)
         living = _living_harvest(run)

@@ -13,6 +13,8 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.provenance import provenance
 from dsaccel.study.record import SCHEMA, CohortRecord
+from dsaccel.training.arithmetic import arithmetic
+from dsaccel.training.crew import Crew
 from dsaccel.training.run import Run
 
 
@@ -20,6 +22,7 @@ def write_beginning(study: Study, config: StudyConfig, data: Data) -> None:
     """What a study goes on with: its settings, and what its accuracies are measured on."""
     study.set_user_attr("schema", SCHEMA)
     study.set_user_attr("fingerprint", data.fingerprint)
+    study.set_user_attr("arithmetic", arithmetic(data.device, config.runtime.threads))
     study.set_user_attr("num_val", data.num_val)
     study.set_user_attr("num_classes", data.num_classes)
     study.set_user_attr("step_name", config.training.step_name)
@@ -32,6 +35,11 @@ def write_beginning(study: Study, config: StudyConfig, data: Data) -> None:
 def write_cohort(study: Study, cohort: CohortRecord) -> None:
     """A cohort before it is trained, and as the last thing when all else of it is written."""
     study.set_user_attr("cohort", asdict(cohort) | {"asked": list(map(str, cohort.asked))})
+
+
+def write_crew(study: Study, crew: Crew) -> None:
+    """Who has trained the last cohort."""
+    study.set_user_attr("crew", {"workers": len(crew.names), "summary": crew.line()})
 
 
 def write_baseline(study: Study, hierarchy: Hierarchy, reached: Mapping[str, Any]) -> None:

@@ -83,12 +83,11 @@ def load_checkpoint(path: Path, key: str, cohort: Cohort) -> bool:
             continue
         try:
             state = read_state(file)
+            if state["key"] == key:
+                cohort.load_state_dict(state["cohort"])
+                return True
         except DamagedError:
             log.warning("%s is damaged: what it holds is trained again", file)
-            continue
-        if state["key"] == key:
-            cohort.load_state_dict(state["cohort"])
-            return True
     return False
 
 

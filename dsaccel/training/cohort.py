@@ -14,9 +14,11 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Divergence, Epoch, Rung, Safe
 from dsaccel.spec.trie import Node
+from dsaccel.training.blame import blaming
 from dsaccel.training.curves import Recorder
 from dsaccel.training.descent import Batches
 from dsaccel.training.learner import Learner
+from dsaccel.training.learner_files import LearnerFiles
 from dsaccel.training.run import Run
 
 if TYPE_CHECKING:
@@ -77,6 +79,8 @@ class Cohort(Run):
         return [unit for node in self.trie.path(hierarchy) for unit in self._unit_states(node)]
 
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
+        if lost := super().diverged(hierarchy):
+            return lost
         states = self.states(hierarchy)
         for unit, state in enumerate(states, 1):
             if not all(tensor.isfinite().all() for tensor in state.values()):
@@ -91,15 +95,23 @@ class Cohort(Run):
         return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if "files" in state:  # a cohort in parts was saved
+            states = LearnerFiles(state["files"])
+            states.check()
+        else:
+            states = state["learners"]
         super().load_state_dict(state)
         if self._recorder is not None:
             self._recorder.load_state_dict(state.get("points", {}))
-        self._states = state["learners"]
-        self._learners = None
+        self._states, self._learners = states, None
 
     def _train(self) -> Iterator[Rung | Safe]:
         if self.is_over:
             return
+        with blaming(self._failed, self.device):
+            yield from self._reached()
+
+    def _reached(self) -> Iterator[Rung | Safe]:
         recorder, learners = self._recorder, self.learners
         for reached in self.schedule.rungs(self.trie, learners, self.data, start=self.step):
             if recorder is None:
@@ -115,11 +127,18 @@ class Cohort(Run):
             else:
                 yield reached
 
+    def _failed(self, error: Exception) -> Collection[Hierarchy]:
+        """The networks that pass through the learner in which an error arose."""
+        learner = error.__dict__.pop("learner", None)
+        learners = self._learners or {}
+        return next((node.asked for node, own in learners.items() if own is learner), ())
+
     def _state(self, node: Node) -> dict[str, Any]:
         return self.learners[node].state_dict()
 
     def _make_learner(self, node: Node) -> Learner:
-        learner = Learner(node.segment, self.training, seed=self.seed, device=self.device)
+        with blaming(lambda _: node.asked, self.device):
+            learner = Learner(node.segment, self.training, seed=self.seed, device=self.device)
         if self._states:
             learner.load_state_dict(self._states[node.number])
         return learner

@@ -27,11 +27,45 @@ def resolve_runtime(runtime: RuntimeConfig, *, precision: str = "fp32") -> Runti
     Raises:
         ConfigError: if torch cannot use the device.
     """
-    device = _freest_device() if runtime.device == "auto" else runtime.device
+    if runtime.devices is not None:
+        device = worker_devices(runtime)[0]
+    else:
+        device = _freest_device() if runtime.device == "auto" else runtime.device
     _check_device(device)
+    if runtime.workers is not None and torch.device(device).type != "cpu":
+        raise ConfigError(
+            f"runtime.workers is for a CPU, but the device is {device}; name the GPUs with "
+            "--devices, or use --device cpu"
+        )
     if precision == "bf16":
         _check_bf16(torch.device(device))
-    return runtime.model_copy(update={"device": device, "threads": runtime.threads or _num_cores()})
+    return runtime.model_copy(update={"device": device, "threads": runtime.threads or num_cores()})
+
+
+def worker_devices(runtime: RuntimeConfig) -> list[str]:
+    """The device of each worker process on this machine.
+
+    Raises:
+        ConfigError: if torch cannot use one of them, or one is named twice.
+    """
+    if runtime.devices is None:
+        return ["cpu"] * (runtime.workers or 1)
+    named = [name.strip() for name in runtime.devices.split(",")]
+    if named == ["all"]:
+        named = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        if not named:
+            raise ConfigError(
+                "runtime.devices = all needs a GPU, but none was found; use --workers on a CPU"
+            )
+    whole = ["cuda:0" if name == "cuda" else name for name in named]
+    for name in whole:
+        _check_device(name)
+        if whole.count(name) > 1:
+            raise ConfigError(
+                f"runtime.devices must name each device once, but got {runtime.devices}; for "
+                "several processes on a CPU use --workers"
+            )
+    return whole
 
 
 def start_runtime(runtime: RuntimeConfig) -> torch.device:
@@ -171,7 +205,8 @@ def _check_bf16(device: torch.device) -> None:
     )
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
+    """That this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

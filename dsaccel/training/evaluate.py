@@ -6,7 +6,9 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
+
+import torch
 
 from dsaccel.config.study import RunConfig
 from dsaccel.data.batches import EvalSplit
@@ -15,7 +17,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.files import check_writable, write_csv
 from dsaccel.nn.network import plan_of
 from dsaccel.nn.weights import SUFFIX, ImageFacts, load_weights, read_facts, weights_hash
-from dsaccel.spec.rung import Exit, Read
+from dsaccel.spec.rung import Exit
 from dsaccel.spec.trie import Trie
 from dsaccel.text import utc_now
 from dsaccel.training.descent import evaluate
@@ -41,11 +43,11 @@ class Reading:
     split: Literal["val", "test"]
     num_images: int
     accuracy: float
-    """The accuracy of the network's exit, 0..1."""
+    """Of the network's exit, 0..1."""
     head_accuracies: list[float]
-    """The accuracies of heads in order of depth, an output layer's last."""
+    """In order of depth, an output layer's last."""
     exits: Mapping[Exit, float]
-    """The accuracy of each exit that the network has; readings of an earlier version have none."""
+    """Of each exit that the network has; of readings of an earlier version, none."""
 
 
 def read_accuracy(
@@ -59,28 +61,44 @@ def read_accuracy(
     """The accuracy of weights on a split, and whether it was read now.
 
     A test reading is appended to `readings_path(path)`, and never made again: the recorded one is
-    returned for the same weights and images.
+    returned for the same weights and images. Training images are read for a validation split alone,
+    and all are normalised as those that the weights were trained on.
 
     Raises:
         ConfigError: if the weights do not fit their settings or the images' classes, if there is no
             such split, or if validation images may have been trained on.
     """
-    weights, facts = weights_hash(path), read_facts(path)
+    weights = weights_hash(path)
+    facts = read_facts(path)
     recorded = recorded_readings(path) if split == "test" else []
-    images = (_val_images if split == "val" else _test_images)(path, run, facts, download)
-    for reading in recorded:
-        if (reading.weights, reading.images) == (weights, images.fingerprint):
-            return reading, False
-    read = _read(path, run, len(facts.class_names), images, record=split == "test")
+    device = start_runtime(resolve_runtime(run.runtime, precision=run.training.precision))
+    images = split_images(path, run, split, device, download=download)
+    if split == "test":
+        for reading in recorded:
+            if (reading.weights, reading.images) == (weights, images.fingerprint):
+                return reading, False
+        check_writable(readings_path(path))
+    plan = plan_of(run, len(facts.class_names), path)
+    trie = Trie({plan.hierarchy: plan})
+    learners = {
+        node: Learner(node.segment, run.training, seed=run.seed, device=device)
+        for node in trie.nodes()
+    }
+    units = [unit for learner in learners.values() for unit in learner.units]
+    load_weights(path, units, run)
+    read = evaluate(trie, learners, images.batches())[plan.hierarchy]
+    assert read.objective is not None
     reading = Reading(
         date=utc_now(),
         command=command,
         weights=weights,
         images=images.fingerprint,
-        **{name: getattr(run, name) for name in ("hierarchy", "mode", "seed")},
+        hierarchy=run.hierarchy,
+        mode=run.mode,
+        seed=run.seed,
         split=split,
         num_images=len(images.labels),
-        accuracy=cast(float, read.objective),
+        accuracy=read.objective,
         head_accuracies=list(read.heads),
         exits=dict(read.exits),
     )
@@ -89,36 +107,34 @@ def read_accuracy(
     return reading, True
 
 
-def _read(path: Path, run: RunConfig, num_classes: int, images: EvalSplit, *, record: bool) -> Read:
-    """All accuracies of weights on images; if they are to be recorded, there must be room first."""
-    if record:
-        check_writable(readings_path(path))
-    plan = plan_of(run, num_classes, path)
-    trie, device = Trie({plan.hierarchy: plan}), images.mean.device
-    learners = {
-        node: Learner(node.segment, run.training, seed=run.seed, device=device)
-        for node in trie.nodes()
-    }
-    load_weights(path, [unit for learner in learners.values() for unit in learner.units], run)
-    return evaluate(trie, learners, images.batches())[plan.hierarchy]
+def split_images(
+    path: Path,
+    run: RunConfig,
+    split: Literal["val", "test"],
+    device: torch.device,
+    *,
+    download: bool,
+) -> EvalSplit:
+    """The images of a split for weights, normalised as those that they were trained on.
 
-
-def _test_images(path: Path, run: RunConfig, facts: ImageFacts, download: bool) -> EvalSplit:
-    """The test images that the settings name, normalised as those that the weights were trained
-    on.
+    Raises:
+        ConfigError: as `read_accuracy`.
     """
+    facts = read_facts(path)
+    if split == "val":
+        return _val_images(path, run, facts, download=download)
     return load_test_alone(
         run.data,
         class_names=facts.class_names,
         mean=facts.mean,
         std=facts.std,
         batch_size=run.training.batch_size,
-        device=start_runtime(resolve_runtime(run.runtime, precision=run.training.precision)),
+        device=device,
         download=download,
     )
 
 
-def _val_images(path: Path, run: RunConfig, facts: ImageFacts, download: bool) -> EvalSplit:
+def _val_images(path: Path, run: RunConfig, facts: ImageFacts, *, download: bool) -> EvalSplit:
     """The validation images that were held out when the weights were trained."""
     data = Bench.load(run, download=download).data
     if data.fingerprint != facts.fingerprint:

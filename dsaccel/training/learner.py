@@ -1,8 +1,10 @@
 """Train one segment. The learner is the only caller of `backward` and of an optimizer's `step`."""
 
 import copy
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,23 @@ from dsaccel.training.half_weights import cast_by_autocast, half_weights
 
 if TYPE_CHECKING:
     from dsaccel.optimizers import Optimizer
+
+
+P, T = ParamSpec("P"), TypeVar("T")
+
+
+def _owning(method: Callable[P, T]) -> Callable[P, T]:
+    """The method; an error in it knows its learner."""
+
+    @wraps(method)
+    def run(*args: P.args, **options: P.kwargs) -> T:
+        try:
+            return method(*args, **options)
+        except Exception as error:
+            error.__dict__["learner"] = args[0]
+            raise
+
+    return run
 
 
 class Learner:
@@ -86,6 +105,7 @@ class Learner:
         for unit in self.units:
             unit.eval()
 
+    @_owning
     def step(self, x: Tensor, y_B: Tensor | Labels, lanes: Lanes = ONE_LANE) -> Tensor:
         """Learn from a batch; returns the detached features that the next segment gets."""
         labels = y_B if isinstance(y_B, Labels) else Labels(y_B, x)
@@ -94,6 +114,7 @@ class Learner:
             features = self._learn(index, features, labels, lanes)
         return features.x
 
+    @_owning
     def learn(self, features: Features, labels: Labels) -> Features:
         """Train the first unit that is not frozen on a batch of what the unit below passes on;
         returns what it passes on itself.
@@ -106,6 +127,7 @@ class Learner:
         self.num_frozen += 1
         self._set_frozen()
 
+    @_owning
     @torch.no_grad()
     def pass_on(self, index: int, features: Features, *, epoch: int, batch: int) -> Features:
         """What a frozen unit makes of a training batch: running statistics, channels dropped.
@@ -121,6 +143,7 @@ class Learner:
             _, x, skip = unit(*features, self.generators)
         return Features(x, None if index + 1 == len(self.units) else skip)
 
+    @_owning
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Features for the next segment, and the logits (B, K) of each unit's head."""

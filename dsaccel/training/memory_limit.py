@@ -26,6 +26,7 @@ from dsaccel.training.device_memory import (
 from dsaccel.training.memory import estimate_plans, split_to_fit
 from dsaccel.training.meter import Machine
 from dsaccel.training.parts import SplitCohort
+from dsaccel.training.team import Team
 
 T = TypeVar("T")
 
@@ -46,10 +47,17 @@ class MemoryLimit:
         memory_mib: given by the user; None: a share of what the device has free now.
         device: that trains them.
         num_images: training images.
+        share: of that; workers of one machine share its memory.
     """
 
-    def __init__(self, memory_mib: int | None, device: torch.device, num_images: int) -> None:
-        self._memory_mib = memory_mib
+    def __init__(
+        self,
+        memory_mib: int | None,
+        device: torch.device,
+        num_images: int,
+        share: float = 1.0,
+    ) -> None:
+        self._memory_mib, self._share = memory_mib, share
         self._device = device
         self.limit_bytes = self._allowed()
         self._num_images = num_images
@@ -96,10 +104,12 @@ class MemoryLimit:
         split: Mapping[str, Any],
         **kwargs: Any,
     ) -> Cohort:
-        """A cohort if it fits, otherwise one in parts that do; arguments as theirs, `split` those
-        that only the latter has.
+        """A cohort if it fits and is trained in this process, otherwise one in parts that do;
+        arguments as theirs, `split` those that only the latter has.
         """
-        if self._fits(list(plans), plans, training):
+        team: Team | None = split.get("team")
+        is_here = team is None or team.is_here
+        if is_here and self._fits(list(plans), plans, training):
             return self.cohort(plans, training, *args, **kwargs)
 
         def fits(hierarchies: Sequence[Hierarchy]) -> bool:
@@ -146,8 +156,8 @@ class MemoryLimit:
 
     def _allowed(self) -> int:
         if self._memory_mib is not None:
-            return self._memory_mib * MIB
-        return int(SHARE * free_memory_bytes(self._device))
+            return int(self._share * self._memory_mib * MIB)
+        return int(self._share * SHARE * free_memory_bytes(self._device))
 
     def _is_taken(self, needed: int) -> bool:
         """Whether a GPU has this much memory, but other processes hold it."""

@@ -1,49 +1,61 @@
-"""A cohort that does not fit into memory, trained in parts one after another; results are the same.
+"""A cohort that is trained in parts, by several workers or one after another; results are the same.
 
 Between two of its stops all parts are trained, each as an ordinary cohort, to the same rung; their
 rungs are then merged. By the prefix law each network trains as it would have with all others, so
-ranking, pruning and harvest see one cohort. The price is time: what two parts share is trained in
-both, and learners wait on disk in between.
+ranking, pruning and harvest see one cohort. Nothing but accuracies crosses a stop. The price is
+time: what two parts share is trained in both, and learners are written to files.
 """
 
-import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import torch
 
+from dsaccel import stopping
 from dsaccel.config.study import TrainingConfig
-from dsaccel.files import atomic_write, make_folder
-from dsaccel.nn.sealed import read_state, write_state
+from dsaccel.files import make_folder, remove_file
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Read, Rung
+from dsaccel.spec.rung import Rung, Safe
 from dsaccel.spec.trie import Node
 from dsaccel.training.cohort import Cohort
+from dsaccel.training.crew import Crew
+from dsaccel.training.cut import Cut, balanced, costliest
 from dsaccel.training.descent import Batches
 from dsaccel.training.learner import Learner
+from dsaccel.training.learner_files import LearnerFiles, PartFile, write_learners
 from dsaccel.training.memory import split_to_fit
+from dsaccel.training.pace import Pace
+from dsaccel.training.part import PartResult, PartTask, train_part
+from dsaccel.training.station import Station
+from dsaccel.training.stretch import Stretch
+from dsaccel.training.team import Here, Job, Team
 
 if TYPE_CHECKING:
     from dsaccel.schedules import Schedule
 
-STRIDE_S = 300.0
-"""The first part is trained at least this long before the others catch up: the shorter, the more
-time goes into reading and writing learners; the longer, the more is lost to an interruption."""
+WORTH_MOVING = 1.1
+"""Parts are cut anew where that makes the costliest one so many times as cheap."""
+
+_count = count()
 
 
 class SplitCohort(Cohort):
-    """A cohort whose parts are trained in turn.
+    """A cohort whose parts are trained by a team.
 
     Args:
         plans: the networks.
         fits: whether networks can be trained together.
         stops: the rungs after which networks may be retired: no part is trained beyond one before
             all have arrived.
-        folder: learners are kept here while others are trained; who makes a cohort empties it.
+        folder: learners are kept here between two stops, where every worker finds them; who makes a
+            cohort empties it.
+        team: who trains; None: this process.
         training, data, seed, device, harvest, schedule, curves: as of a cohort.
     """
 
@@ -61,6 +73,7 @@ class SplitCohort(Cohort):
         fits: Callable[[Sequence[Hierarchy]], bool],
         stops: Collection[int],
         folder: Path,
+        team: Team | None = None,
     ) -> None:
         super().__init__(
             plans,
@@ -72,13 +85,24 @@ class SplitCohort(Cohort):
             schedule=schedule,
             curves=curves,
         )
+        self._recorder = None  # each part has its own
         self._plans = dict(plans)
         self._harvest = dict(harvest or {})
         self._fits = fits
         self._stops = stops
+        self._team = team or Team([Here(Station(data, device))])
+        self.crew = self._crew = Crew([worker.name for worker in self._team.workers])
+        self._id = uuid4().hex[:8]
         self._blocks_of_parts = Fraction(0)
         self._in_memory: list[Hierarchy] = []
+        self._at_most = len(plans)
+        """Networks that are trained together: less when so many have run out of memory."""
+        self._cut: Cut = []
+        """The last one."""
+        self._pace = Pace(self.trie, self.schedule)
         self._folder = folder
+        self._committed: deque[set[PartFile]] = deque(maxlen=2)
+        """The files of the checkpoint and of the one before it."""
         make_folder(folder)
 
     @property
@@ -93,85 +117,149 @@ class SplitCohort(Cohort):
 
     @property
     def in_memory(self) -> list[Hierarchy]:
-        """The part that is being trained."""
+        """The part that is being trained, or has run out of memory."""
         return self._in_memory
 
-    def parts(self) -> list[tuple[Hierarchy, ...]]:
-        """The living networks in runs that fit; neighbours in order share the longest prefixes."""
-        return split_to_fit(sorted(self.trie.asked), self._fits)
+    def parts(self) -> Cut:
+        """The living networks in runs that fit, one a worker if possible; neighbours in order share
+        the longest prefixes.
+        """
+        cost = self._pace.costs(self.step, self._next_stop())
+        living = set(self.trie.asked)
+        num_parts = len(self._team.living)
+        cut = self._fitting(balanced(self.trie, sorted(living), cost, num_parts))
+        last = [tuple(h for h in part if h in living) for part in self._cut]
+        last = self._fitting([part for part in last if part])
+        if last and len(last) <= max(len(cut), num_parts):
+            paths = {h: self.trie.path(h) for h in living}
+            if costliest(last, paths, cost) <= WORTH_MOVING * costliest(cut, paths, cost):
+                return last
+        return cut
+
+    def state_dict(self) -> dict[str, Any]:
+        """As a cohort's, but for the learners: what is said of those is where they lie."""
+        files = self._filed().files
+        self._committed.append(set(files.values()))
+        history = super(Cohort, self).state_dict()
+        return history | {"files": files, "blocks": str(self.blocks)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a cohort of the same networks, split or not, was saved."""
         super().load_state_dict(state)
         self._blocks_of_parts = Fraction(state["blocks"])
+        self._committed.append(set(self._filed().files.values()))
 
-    def _state(self, node: Node) -> dict[str, Any]:
-        return self._states[node.number]
-
-    def _train(self) -> Iterator[Rung]:
+    def _train(self) -> Iterator[Rung | Safe]:
         while not self.is_over:
             yield from self._advance()
 
-    def _advance(self) -> Iterator[Rung]:
+    def _advance(self) -> Iterator[Rung | Safe]:
         """Train all parts to the same rung."""
-        last: int | None = None
-        merged: dict[int, dict[Hierarchy, Read]] = {}
-        # not yet in place of what waits: another part may begin with the same learners
-        trained: dict[int, Any] = {}
-        for number, hierarchies in enumerate(self.parts()):
-            self._in_memory = list(hierarchies)
-            part = self._open(hierarchies)
-            started = time.perf_counter()
-            with closing(part.rungs()) as rungs:
-                for rung in rungs:
-                    if last is None or rung.step <= last:
-                        merged.setdefault(rung.step, {}).update(rung.read)
-                    is_late = time.perf_counter() - started > STRIDE_S
-                    if last is None and (is_late or rung.step in self._stops):
-                        last = rung.step
-                    if last is not None and rung.step >= last:
-                        break
-            last = last or self.num_steps
-            self._blocks_of_parts += part.blocks
-            trained |= self._put_away(part, self._folder / f"{number}.pt")
-            del part, rungs  # before the next one is made
-        assert last is not None
-        self._states = trained
-        self._trained_step = last
-        for step in sorted(merged):
-            yield Rung(step, merged[step])
+        stretch = Stretch(self._next_stop())
+        self._cut = self.parts()
+        self._crew.twice = self._share_twice()
+        queue = deque(self._jobs(self._cut, self.step, stretch.stop, self._filed().files))
+        with self._crew.working():
+            for done in self._team.run(queue):
+                if done is None:
+                    if stopping.is_wished():
+                        yield Safe()
+                elif done.result is None:
+                    queue += self._in_halves(done.job.argument)
+                else:
+                    self._note(done.job.argument, done.worker, done.result)
+                    for task, result in stretch.behind_after(done.job.argument, done.result):
+                        names = [tuple(task.plans)]
+                        queue += self._jobs(names, task.stop, stretch.stop, result.files)
+        self._states = LearnerFiles(stretch.files())
+        self._forget_files()
+        self._trained_step = stretch.stop
+        for step in sorted(stretch.merged):
+            yield Rung(step, stretch.merged[step])
 
-    def _open(self, hierarchies: Sequence[Hierarchy]) -> Cohort:
-        """A part as it was left."""
-        part = Cohort(
-            {h: self._plans[h] for h in hierarchies},
-            self.training,
-            self.data,
-            seed=self.seed,
-            device=self.device,
-            harvest={h: p for h, p in self._harvest.items() if h in self.trie.living},
-            schedule=self.schedule,
-            curves=self.curves,
-        )
-        part.history, part._start = list(self.history), self.step
-        if self._states:
-            part._states = {
-                node.number: self._states[number] for node, number in self._numbers(part).items()
-            }
-        return part
+    def _next_stop(self) -> int:
+        """The rung to which all parts are trained next."""
+        ahead = [step for step in self._stops if step > self.step]
+        return min([*ahead, self.num_steps, self.step + self._pace.stride])
 
-    def _put_away(self, part: Cohort, path: Path) -> dict[int, Any]:
-        """Save a part's learners; returns their states, which are read when they are needed."""
-        numbers = self._numbers(part)
-        states = {n: part.learners[node].state_dict() for node, n in numbers.items()}
-        with atomic_write(path) as temporary:
-            write_state(temporary, states)
-        return read_state(path)
+    def _jobs(
+        self, cut: Cut, start: int, stop: int, files: Mapping[int, PartFile]
+    ) -> Iterator[Job]:
+        """The parts as jobs, each for the worker that is likely to hold it."""
+        workers = self._team.living
+        is_kept = len(cut) <= len(workers) and stop < self.num_steps
+        numbers = {h: tuple(node.number for node in self.trie.path(h)) for h in self.trie.living}
+        for place, hierarchies in enumerate(cut):
+            own = {number for h in hierarchies for number in numbers[h]}
+            # a network that was not asked for is read where all of it but its end is trained
+            read = [h for h in self._harvest if h in numbers and {*numbers[h][:-1]} <= own]
+            needed = own.union(*(numbers[h] for h in read))
+            task = PartTask(
+                cohort=self._id,
+                plans={h: self._plans[h] for h in hierarchies},
+                harvest={h: self._harvest[h] for h in read},
+                numbers={h: numbers[h] for h in (*hierarchies, *read)},
+                training=self.training,
+                schedule=self.schedule,
+                curves=tuple(h for h in (*hierarchies, *read) if h in self.curves),
+                seed=self.seed,
+                start=start,
+                stop=stop,
+                files={number: file for number, file in files.items() if number in needed},
+                path=self._folder / f"{self._id}-{stop}-{next(_count)}.pt",
+                is_kept=is_kept,
+            )
+            yield Job(train_part, task, workers[place % len(workers)])
 
-    def _numbers(self, part: Cohort) -> dict[Node, int]:
-        """The numbers that a part's nodes have in the whole trie."""
-        return {
-            node: whole.number
-            for h in part.trie.living
-            for node, whole in zip(part.trie.path(h), self.trie.path(h), strict=True)
-        }
+    def _in_halves(self, task: PartTask) -> Iterator[Job]:
+        """A part that has run out of memory, as two.
+
+        Raises:
+            MemoryError: if it is one network.
+        """
+        hierarchies = tuple(task.plans)
+        self._in_memory = list(hierarchies)
+        half = len(hierarchies) // 2
+        if not half:
+            raise MemoryError
+        self._at_most = min(self._at_most, len(hierarchies) - half)
+        halves = [hierarchies[:half], hierarchies[half:]]
+        return self._jobs(halves, task.start, task.stop, task.files)
+
+    def _note(self, task: PartTask, worker: int, result: PartResult) -> None:
+        """What it took to train a part."""
+        self._crew.note(worker, tuple(task.plans), result.seconds)
+        self._blocks_of_parts += result.blocks
+        nodes = {node for h in task.plans for node in self.trie.path(h)}
+        self._pace.note(nodes, task.start, result.step, result.seconds)
+
+    def _fitting(self, cut: Cut) -> Cut:
+        """A cut whose parts fit into memory."""
+
+        def fits(hierarchies: Sequence[Hierarchy]) -> bool:
+            return len(hierarchies) <= self._at_most and self._fits(hierarchies)
+
+        return [part for run in cut for part in split_to_fit(run, fits)]
+
+    def _share_twice(self) -> float:
+        paths = {h: self.trie.path(h) for h in self.trie.asked}
+        in_parts = [{node for h in part for node in paths[h]} for part in self._cut]
+        blocks = sum(node.num_blocks for nodes in in_parts for node in nodes)
+        once = sum(node.num_blocks for node in set().union(*in_parts))
+        return blocks / once - 1 if once else 0.0
+
+    def _filed(self) -> LearnerFiles:
+        """Where the learners lie; those of a cohort that was saved whole are written now."""
+        if not isinstance(self._states, LearnerFiles):
+            path = self._folder / f"{self._id}-{next(_count)}.pt"
+            file = write_learners(path, self._states) if self._states else None
+            self._states = LearnerFiles({number: file for number in self._states if file})
+        return self._states
+
+    def _forget_files(self) -> None:
+        """Remove the files that neither going on nor a checkpoint needs."""
+        needed = set(self._filed().files.values()).union(*self._committed)
+        kept = {Path(path) for path, _ in needed}
+        for path in self._folder.glob("*.pt"):
+            if path not in kept:
+                remove_file(path)

@@ -29,7 +29,7 @@ def predict_files(
     network = load_network(weights)
     channels, side, _ = network.shape
     pixels_BHWC = torch.from_numpy(decode_images(paths, side, channels))
-    probabilities_BK = _probabilities(network, pixels_BHWC.permute(0, 3, 1, 2).float() / 255)
+    probabilities_BK = probabilities(network, pixels_BHWC.permute(0, 3, 1, 2))
     found: dict[Path, dict[str, float]] = {}
     for path, of_image in zip(paths, probabilities_BK, strict=True):
         values, classes = of_image.topk(min(top, len(of_image)))
@@ -39,6 +39,7 @@ def predict_files(
 
 
 @torch.no_grad()
-def _probabilities(network: Network, images: torch.Tensor) -> torch.Tensor:
-    parts = [network(batch).softmax(dim=1) for batch in images.split(BATCH_SIZE)]
-    return torch.cat(parts)
+def probabilities(network: Network, pixels_NCHW: torch.Tensor) -> torch.Tensor:
+    """Of each class (N, K), for pixels within 0..255."""
+    batches = (batch.float() / 255 for batch in pixels_NCHW.split(BATCH_SIZE))
+    return torch.cat([network(batch).softmax(dim=1) for batch in batches])

@@ -18,6 +18,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Divergence, Read, Rung, Safe
 from dsaccel.spec.trie import Node, Trie
+from dsaccel.training.crew import Crew
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,7 @@ class Keeper(Protocol):
         ...
 
 
-class Executor(Protocol):
+class Trainer(Protocol):
     """Who trains a cohort up to each of its stops."""
 
     def start(
@@ -58,6 +59,8 @@ class Run(ABC):
     """The networks of `plans`; those of `harvest` are read on the way where possible."""
 
     keeper: Keeper | None = None
+    crew: Crew | None = None
+    """Who trains it in parts, if it is."""
 
     def __init__(
         self,
@@ -86,6 +89,8 @@ class Run(ABC):
         self._trained_step = 0
         """The rung to which all is trained already, though not all may be yielded yet."""
         self._retired_blocks = Fraction(0)
+        self._lost: dict[Hierarchy, Divergence] = {}
+        """Of networks that were retired, whose weights are gone."""
 
     @property
     def step(self) -> int:
@@ -112,6 +117,7 @@ class Run(ABC):
 
     def retire(self, hierarchies: Collection[Hierarchy]) -> None:
         """Take networks out between two rungs; what no other needs is trained no further."""
+        self._lost |= {h: lost for h in hierarchies if (lost := self.diverged(h))}
         nodes = set(self.trie.nodes())
         self.trie.retire(set(hierarchies))
         nodes -= set(self.trie.nodes())
@@ -171,15 +177,16 @@ class Run(ABC):
 
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
         """Where the training of a network has left the finite numbers, if it has."""
-        return None
+        return self._lost.get(hierarchy)
 
     def state_dict(self) -> dict[str, Any]:
         """What a run of the same networks goes on from; plain numbers."""
         return {
             "history": [
-                (rung.step, {str(h): astuple(read) for h, read in rung.read.items()}, seconds)
+                (rung.step, {str(h): _values(read) for h, read in rung.read.items()}, seconds)
                 for rung, seconds in zip(self.history, self._seconds, strict=True)
-            ]
+            ],
+            "lost": {str(h): astuple(divergence) for h, divergence in self._lost.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -189,6 +196,7 @@ class Run(ABC):
             read = {of_text[text]: Read.of(*values) for text, values in texts.items()}
             self._saved.append((Rung(step, read), seconds))
         self._trained_step = self._saved[-1][0].step if self._saved else 0
+        self._lost = {of_text[text]: Divergence(*lost) for text, lost in state["lost"].items()}
 
     @abstractmethod
     def _train(self) -> Iterator[Rung | Safe]:
@@ -230,3 +238,7 @@ class Run(ABC):
         for node, share in flops.items():
             for h in node.asked:
                 self.time_s[h] += seconds * share / total / len(node.asked)
+
+
+def _values(read: Read) -> tuple[Any, ...]:
+    return read.heads, read.exits, read.objective, tuple(map(astuple, read.points))

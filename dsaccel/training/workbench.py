@@ -4,7 +4,7 @@ A workbench is made without writing a file and without changing anything of the 
 and determinism are set by `start_runtime`, which whoever trains calls.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import torch
@@ -39,6 +39,8 @@ class Bench(Generic[Config]):
     data: Data
     device: torch.device
     planner: Planner
+    given: DataSource | None = field(default=None, kw_only=True)
+    """Of the images, where it is not the one that the config names."""
 
     @classmethod
     def load(
@@ -53,7 +55,8 @@ class Bench(Generic[Config]):
         device = torch.device(runtime.device)
         data = read_data(config, device, download=download, source=source)
         resolved = config.model_copy(update={"data": data.resolved, "runtime": runtime})
-        return Bench(resolved, data, device, Planner.of(resolved, data.num_classes))
+        planner = Planner.of(resolved, data.num_classes)
+        return Bench(resolved, data, device, planner, given=source)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -64,9 +67,10 @@ class Bench(Generic[Config]):
         """The network of a hierarchy, layer-wise or for back-propagation."""
         return self.planner(hierarchy, mode)
 
-    def memory_limit(self) -> MemoryLimit:
-        """What networks may take together from now on."""
-        return MemoryLimit(self.config.runtime.memory_mib, self.device, self.data.num_train)
+    def memory_limit(self, share: float = 1.0) -> MemoryLimit:
+        """What networks may take together from now on, as one of several workers: a share of it."""
+        memory_mib = self.config.runtime.memory_mib
+        return MemoryLimit(memory_mib, self.device, self.data.num_train, share)
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Workbench(Bench[StudyConfig]):
         named = config.model_copy(update={"references": tuple(map(str, references))})
         memory = training_bytes(config.training)
         space = SearchSpace.planned(config.space, bench.plan, references, memory=memory)
-        return cls(named, bench.data, bench.device, bench.planner, space)
+        return cls(named, bench.data, bench.device, bench.planner, space, given=bench.given)
 
     def with_config(self, config: StudyConfig) -> "Workbench":
         """The same images and space, with settings that change neither."""

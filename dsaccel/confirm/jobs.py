@@ -1,0 +1,160 @@
+"""The independent trainings of a confirmation, as jobs that any worker can do."""
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from dsaccel.confirm.entrants import Entrants, GlobalSettings, save_networks
+from dsaccel.confirm.result import Entry
+from dsaccel.data.batches import Data
+from dsaccel.families import Mode
+from dsaccel.files import make_folder
+from dsaccel.spec.rung import Rung
+from dsaccel.study.resume import study_fingerprint
+from dsaccel.training.checkpoint import Checkpoints, remove_checkpoint
+from dsaccel.training.cohort import Cohort
+from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.station import Station
+
+
+@dataclass(frozen=True)
+class Job:
+    """Networks that are trained together: layer-wise a seed's trie, globally one network."""
+
+    seed: int
+    mode: Mode
+    entries: tuple[Entry, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(entry.name for entry in self.entries)
+
+    @property
+    def key(self) -> str:
+        """Names its files."""
+        names = sha256(repr(self.names).encode()).hexdigest()[:8]
+        return f"{self.seed}-{self.mode}-{names}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job with all that decides it."""
+
+    job: Job
+    own: GlobalSettings
+    folder: Path
+    """Of weights and checkpoints."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What networks have reached; their weights, if a test split is to be read, lie in a file."""
+
+    job: Job
+    val_accuracies: tuple[float, ...]
+    file: str | None
+    time_s: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a job stands: a rung of its last one."""
+
+    step: int
+    num_steps: int
+    names: tuple[str, ...]
+
+
+Training = Generator[Step | Trained]
+
+
+def train_job(station: Station, task: Task) -> list[Trained]:
+    """Do a job to its end."""
+    reached: list[Trained] = []
+    for step in training(entrants_of(station), task):
+        if isinstance(step, Trained):
+            reached.append(step)
+        station.leave_if_unwanted()
+    return reached
+
+
+def try_settings(station: Station, tried: tuple[Entry, GlobalSettings, int, Path]) -> float:
+    """The validation accuracy that back-propagation reaches with some settings, on a seed's split.
+
+    Raises:
+        NoMemoryError: if the network needs more than there is.
+    """
+    entry, own, seed, folder = tried
+    entrants = entrants_of(station)
+    data = entrants.load_data(seed)
+    asked = ([entry], "global", data, own)
+    memory = entrants.memory_limit(*asked)
+    checkpoint = folder / f"checkpoint-{sha256(repr(own).encode()).hexdigest()[:8]}.pt"
+
+    def train() -> Iterator[Rung]:
+        cohort = entrants.cohort(*asked, memory)
+        _keep(cohort, checkpoint, entrants, data)
+        yield from cohort.rungs()
+
+    *_, last = memory.retry(train)
+    remove_checkpoint(checkpoint)
+    return last.objective(entry.key)
+
+
+def _keep(cohort: Cohort, checkpoint: Path, entrants: Entrants, data: Data) -> None:
+    """Have networks go on from a checkpoint, and save themselves there."""
+    make_folder(checkpoint.parent)
+    Checkpoints(checkpoint, study_fingerprint(entrants.config, data.fingerprint), cohort)
+
+
+def entrants_of(station: Station) -> Entrants:
+    """Those of a station's bench, which keeps them."""
+    if "entrants" not in station.kept:
+        assert station.bench is not None
+        station.kept["entrants"] = Entrants(station.bench)
+    return station.kept["entrants"]
+
+
+def training(entrants: Entrants, task: Task) -> Training:
+    """Train the networks of a job for the full schedule, in parts if they do not fit into memory
+    together; yields each step, and what a part has reached.
+
+    Raises:
+        NoMemoryError: if one of them needs more on its own.
+    """
+    job, own = task.job, task.own
+    data = entrants.load_data(job.seed)
+    memory = entrants.memory_limit(job.entries, job.mode, data, own)
+    done: set[str] = set()
+
+    def train_what_is_left() -> Training:
+        left = [entry for entry in job.entries if entry.name not in done]
+        for entries in entrants.parts(left, job.mode, own, memory):
+            for step in _together(entrants, task, entries, data, memory):
+                if isinstance(step, Trained):
+                    done.update(step.job.names)
+                yield step
+
+    yield from memory.retry(train_what_is_left)
+
+
+def _together(
+    entrants: Entrants, task: Task, entries: Sequence[Entry], data: Data, memory: MemoryLimit
+) -> Training:
+    """Networks that fit into memory together."""
+    started = time.perf_counter()
+    job = Job(task.job.seed, task.job.mode, tuple(entries))
+    cohort = entrants.cohort(entries, job.mode, data, task.own, memory)
+    checkpoint = task.folder / f"checkpoint-{job.key}.pt"
+    _keep(cohort, checkpoint, entrants, data)
+    for rung in cohort.rungs():
+        if rung.step == cohort.num_steps:
+            file = f"{job.key}.pt" if entrants.has_test else None
+            if file is not None:
+                save_networks(task.folder / file, cohort)
+            values = tuple(rung.objective(entry.key) for entry in entries)
+            yield Trained(job, values, file, time.perf_counter() - started)
+            remove_checkpoint(checkpoint)
+        yield Step(rung.step, cohort.num_steps, job.names)

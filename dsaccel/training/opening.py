@@ -1,0 +1,167 @@
+"""What a worker does before it trains: open the driver's bench, and say what it computes with.
+
+Everything here is sent to another process by name, so that must have the same version of the
+program.
+"""
+
+import platform
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import dsaccel
+from dsaccel.config.study import RuntimeConfig
+from dsaccel.data.source import DataSource
+from dsaccel.errors import WorkerError
+from dsaccel.files import make_folder, remove_file, write_text
+from dsaccel.imports import trust_as, trusted
+from dsaccel.training.arithmetic import arithmetic, changes
+from dsaccel.training.device import start_runtime
+from dsaccel.training.device_memory import free_memory_bytes
+from dsaccel.training.memory_limit import MIB, SHARE
+from dsaccel.training.station import Station
+from dsaccel.training.workbench import Bench
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a worker needs to train for a bench."""
+
+    config: Any
+    """Of the bench, with the worker's own device and memory."""
+    source: DataSource | None
+    """None: the one that the config names, which each worker reads by itself."""
+    share: float
+    """Of the free memory of the machine."""
+    trusted: Mapping[str, Path]
+    """Parts of the user's own."""
+    mark: Path
+    """A file of the driver's, which a worker that sees the same folder sees."""
+    id: str
+
+    @classmethod
+    def of(cls, bench: Bench[Any], folder: Path, *, share: float) -> "Opening":
+        """For the workers of a driver.
+
+        Args:
+            bench: the driver's.
+            folder: where learners will be written.
+            share: of a machine's free memory, for each worker.
+        """
+        id_ = uuid4().hex[:8]
+        mark = folder / f"driver-{id_}"
+        make_folder(folder)
+        write_text(mark, id_)
+        return cls(bench.config, bench.given, share, trusted(), mark, id_)
+
+    def on(self, device: str) -> "Opening":
+        """For a worker of this device."""
+        runtime = self.config.runtime
+        own = RuntimeConfig(device=device, threads=runtime.threads, memory_mib=runtime.memory_mib)
+        return replace(self, config=self.config.model_copy(update={"runtime": own}))
+
+    def close(self) -> None:
+        """Leave nothing but what a checkpoint needs."""
+        remove_file(self.mark)
+        with suppress(OSError):
+            self.mark.parent.rmdir()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a worker is."""
+
+    version: str
+    """Of this program."""
+    arithmetic: Mapping[str, str]
+    images: str
+    """Their fingerprint."""
+    sees_folder: bool
+    machine: str
+
+    @classmethod
+    def of(cls, bench: Bench[Any], *, sees_folder: bool = True) -> "Facts":
+        runtime = bench.config.runtime
+        known = arithmetic(bench.device, runtime.threads)
+        version, machine = dsaccel.__version__, platform.node()
+        return cls(version, known, bench.data.fingerprint, sees_folder, machine)
+
+    def check(self, name: str, driver: "Facts", folder: Path) -> None:
+        """Refuse a worker that would come to other results than the driver's.
+
+        Raises:
+            WorkerError: with the difference.
+        """
+        versions = {"dsaccel": driver.version}, {"dsaccel": self.version}
+        found = changes(*versions) + changes(driver.arithmetic, self.arithmetic)
+        if found:
+            raise WorkerError(
+                f"{name} must compute the same bits as the driver, but differs from it: "
+                f"{', '.join(found)}; give both the same, or leave it out"
+            )
+        if self.images != driver.images:
+            raise WorkerError(
+                f"{name} must read the driver's images, but reads others (fingerprint "
+                f"{self.images[:12]}, the driver's {driver.images[:12]}); put the same ones there"
+            )
+        if not self.sees_folder:
+            raise WorkerError(
+                f"{name} must see the folder of the driver, but does not: {folder}; name one that "
+                "all machines share with --scratch"
+            )
+
+
+_stations: dict[str, Station] = {}
+"""At most one: the last that was opened."""
+
+
+def open_station(opening: Opening) -> Facts:
+    """Open a bench in a worker.
+
+    Raises:
+        ConfigError: images or a device that cannot be used there.
+    """
+    _stations.clear()
+    for name, base in opening.trusted.items():
+        trust_as(name, base)
+    bench: Bench[Any] = Bench.load(opening.config, source=opening.source)
+    if bench.device.type == "cpu":
+        runtime = bench.config.runtime
+        allowed = runtime.memory_mib or SHARE * free_memory_bytes(bench.device) / MIB
+        own = runtime.model_copy(update={"memory_mib": max(1, int(opening.share * allowed))})
+        config = bench.config.model_copy(update={"runtime": own})
+        bench = replace(bench, config=config)
+    _stations[opening.id] = Station(bench.data, bench.device, bench)
+    sees_folder = opening.mark.is_file() and opening.mark.read_text() == opening.id
+    return Facts.of(bench, sees_folder=sees_folder)
+
+
+def at_station(
+    id_: str,
+    function: Callable[[Station, A], R],
+    argument: A,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> R:
+    """Do a job in a worker that has opened a bench.
+
+    Args:
+        id_: of the opening.
+        function: the job.
+        argument: its argument.
+        is_wanted: whether somebody still waits for it.
+
+    Raises:
+        LookupError: if it has not, as one that was started again.
+    """
+    station = _stations.get(id_)
+    if station is None or station.bench is None:
+        raise LookupError(f"no station {id_}")
+    start_runtime(station.bench.config.runtime)  # threads are those of the thread that asks
+    station.is_wanted = is_wanted
+    return function(station, argument)

@@ -1,0 +1,55 @@
+"""How long parts of a cohort take: by FLOPs at first, then by the seconds that were measured."""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from dsaccel.spec.trie import Node, Trie
+
+if TYPE_CHECKING:
+    from dsaccel.schedules import Schedule
+
+STRIDE_S = 120.0
+"""Parts are trained about this long before all catch up: the shorter, the more time goes into
+writing learners and waiting; the longer, the more is lost to an interruption."""
+
+
+class Pace:
+    """Of a cohort."""
+
+    def __init__(self, trie: Trie, schedule: "Schedule") -> None:
+        self._trie, self._trained = trie, schedule.trained
+        self._rates: dict[Node, float] = {}
+        """Seconds a FLOP, as far as they were measured."""
+        self._slowest: tuple[int, float] | None = None
+        """From which rung parts were trained last, and the seconds a rung of the slowest one."""
+
+    @property
+    def stride(self) -> int:
+        """Rungs that parts are trained before all catch up; the first one is measured."""
+        if self._slowest is None:
+            return 1
+        return max(1, int(STRIDE_S / max(self._slowest[1], 1e-9)))
+
+    def note(self, nodes: Collection[Node], start: int, stop: int, seconds: float) -> None:
+        """That it took so long to train these from a rung to another."""
+        total = sum(self._flops(nodes, start, stop).values()) or 1.0
+        self._rates |= dict.fromkeys(nodes, seconds / total)
+        pace_s = seconds / (stop - start)
+        if self._slowest is not None and self._slowest[0] == start:
+            pace_s = max(pace_s, self._slowest[1])
+        self._slowest = start, pace_s
+
+    def costs(self, start: int, stop: int) -> dict[Node, float]:
+        """Of training each living node on: the seconds, as far as they were measured."""
+        nodes = list(self._trie.nodes())
+        rates = [self._rates[node] for node in nodes if node in self._rates]
+        usual = sum(rates) / len(rates) if rates else 1.0
+        flops = self._flops(nodes, start, stop)
+        return {node: each * self._rates.get(node, usual) for node, each in flops.items()}
+
+    def _flops(self, nodes: Collection[Node], start: int, stop: int) -> dict[Node, float]:
+        trained = self._trained
+        return {
+            node: float(node.segment.flops * (trained(node, stop) - trained(node, start)))
+            for node in nodes
+        }

@@ -1,0 +1,139 @@
+"""A part of a cohort, trained from one rung to another from files to a file.
+
+Whoever trains it, and however often, comes to the same. A station keeps the learners of the part
+that it trained last: where it goes on with that, it reads no file.
+"""
+
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsaccel.config.study import TrainingConfig
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.plan import Plan
+from dsaccel.spec.rung import Rung
+from dsaccel.spec.trie import Node
+from dsaccel.training.cohort import Cohort
+from dsaccel.training.device_memory import is_out_of_memory, release_memory
+from dsaccel.training.learner import Learner
+from dsaccel.training.learner_files import LearnerFiles, PartFile, write_learners
+from dsaccel.training.station import Station
+
+if TYPE_CHECKING:
+    from dsaccel.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class PartTask:
+    """Train these networks from a rung to another."""
+
+    cohort: str
+    """Equal for the tasks of one cohort, and for no other's."""
+    plans: Mapping[Hierarchy, Plan]
+    harvest: Mapping[Hierarchy, Plan]
+    numbers: Mapping[Hierarchy, tuple[int, ...]]
+    """Of the nodes on each network's path, in the whole cohort's trie."""
+    training: TrainingConfig
+    schedule: "Schedule"
+    curves: tuple[Hierarchy, ...]
+    """The networks whose curves are recorded."""
+    seed: int
+    start: int
+    stop: int
+    files: Mapping[int, PartFile]
+    """Where the learners of `start` are, by node number; of none at the beginning."""
+    path: Path
+    """Where those of `stop` are written."""
+    is_kept: bool
+    """Whether the station keeps them too."""
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What has come of it."""
+
+    rungs: tuple[Rung, ...]
+    blocks: Fraction
+    """Trained on the way."""
+    seconds: float
+    step: int
+    """The rung that was reached."""
+    files: Mapping[int, PartFile]
+    """Where each node's learner is, by number."""
+
+
+class Part(Cohort):
+    """The networks of a task."""
+
+    def __init__(self, station: Station, task: PartTask) -> None:
+        super().__init__(
+            task.plans,
+            task.training,
+            station.data,
+            seed=task.seed,
+            device=station.device,
+            harvest=task.harvest,
+            schedule=task.schedule,
+            curves=task.curves,
+        )
+        self.numbers: dict[Node, int] = {
+            node: number
+            for h in self.trie.living
+            for node, number in zip(self.trie.path(h), task.numbers[h], strict=True)
+        }
+        held, own = _held(station, task), set(self.numbers.values())
+        self._held = {number: held[number] for number in held.keys() & own}
+        self._files = LearnerFiles(task.files)
+        self._start = task.start
+        if task.start:
+            self.history.append(Rung(task.start, {}))
+
+    def _make_learner(self, node: Node) -> Learner:
+        held = self._held.pop(self.numbers[node], None)
+        if held is not None:
+            return held
+        learner = super()._make_learner(node)
+        if self._files:
+            learner.load_state_dict(self._files[self.numbers[node]])
+        return learner
+
+
+def train_part(station: Station, task: PartTask) -> PartResult | None:
+    """Train a part; None: the device ran out of memory."""
+    try:
+        return _train(station, task)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error, station.device):
+            raise
+    # not in the handler, whose traceback holds the learners
+    release_memory(station.device)
+    return None
+
+
+def _train(station: Station, task: PartTask) -> PartResult:
+    started = time.perf_counter()
+    part, rungs = Part(station, task), []
+    with closing(part.rungs()) as reached:
+        for rung in reached:
+            rungs.append(rung)
+            station.leave_if_unwanted()
+            if rung.step >= task.stop:
+                break
+    step = rungs[-1].step if rungs else task.stop
+    states = {n: part.learners[node].state_dict() for node, n in part.numbers.items()}
+    file = write_learners(task.path, states)
+    if task.is_kept:
+        learners = {number: part.learners[node] for node, number in part.numbers.items()}
+        station.kept["learners"] = task.cohort, step, learners
+    seconds = time.perf_counter() - started
+    return PartResult(tuple(rungs), part.blocks, seconds, step, dict.fromkeys(states, file))
+
+
+def _held(station: Station, task: PartTask) -> dict[int, Learner]:
+    """The learners that the station has kept, if they are these; it keeps them no longer."""
+    cohort, step, learners = station.kept.pop("learners", ("", 0, {}))
+    return learners if (cohort, step) == (task.cohort, task.start) else {}

@@ -1,0 +1,372 @@
+"""Many workers, one result: that of one process, bit for bit, also when workers are lost."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import pytest
+import seats
+import tiny_study
+import tomli_w
+import torch
+from helpers import CPU, TRAINING, Batches, H, plans
+
+from dsaccel import imports
+from dsaccel.config.study import ConfirmConfig, RuntimeConfig, StudyConfig
+from dsaccel.config.toml import parse_config
+from dsaccel.confirm.run import Confirm
+from dsaccel.errors import ConfigError, WorkerError
+from dsaccel.executors.local import ProcessWorker
+from dsaccel.parts import part_of
+from dsaccel.search.setup import open_search
+from dsaccel.spec.trie import Trie
+from dsaccel.study.folder import StudyDir
+from dsaccel.training import part as part_module
+from dsaccel.training.cut import balanced, costliest
+from dsaccel.training.device import resolve_runtime, worker_devices
+from dsaccel.training.opening import Facts
+from dsaccel.training.pace import Pace
+from dsaccel.training.parts import SplitCohort
+from dsaccel.training.station import Station
+from dsaccel.training.team import Job, Team
+
+STUDIES: dict[str, dict[str, Any]] = {
+    "simultaneous": {
+        "budget": {"n_trials": 4, "cohort_size": 4, "strategy": "random", "baseline": False},
+        "references": ["1-1-2", "1-2-2", "2-1-2", "2-2-2"],
+        "pruning": {"grace_epochs": 2},
+    },
+    "sequential": {
+        "budget": {"n_trials": 8, "cohort_size": 8, "baseline": False},
+        "training": {"schedule": "sequential", "epochs": 1},
+    },
+    "tpe": {
+        "budget": {"strategy": "tpe", "n_trials": 4, "cohort_size": 1, "baseline": False},
+        "references": [],
+        "training": {"epochs": 2},
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(imports, "_trusted", {"seats:Seats": tmp_path})
+    monkeypatch.setattr(seats, "LOSES", [])
+    monkeypatch.setattr(seats.Seat, "num_jobs", 0)
+    monkeypatch.setattr(seats.Seats, "teams", [])
+    # several stretches and checkpoints even of a study of seconds
+    monkeypatch.setattr("dsaccel.training.pace.STRIDE_S", 0.0)
+
+
+def seated(num, **study) -> dict[str, Any]:
+    return study | {"runtime": {"executor": "seats:Seats", "executor_options": {"num": num}}}
+
+
+def all_of(search):
+    """Trials, rungs, heads and harvest."""
+    file = search.directory.harvest
+    harvest = file.read_text() if file.is_file() else ""
+    return tiny_study.rows(search), tiny_study.heads(search), harvest
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """What one process finds, by study."""
+    found = {}
+
+    def of(kind):
+        if kind not in found:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(tmp_path_factory.mktemp("expected"))
+                found[kind] = all_of(tiny_study.searched(kind, **STUDIES[kind]))
+        return found[kind]
+
+    return of
+
+
+# ---------------------------------------------------------------------- one result
+
+
+@pytest.mark.parametrize("kind", STUDIES)
+@pytest.mark.parametrize("num", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
+def test_workers_find_what_one_process_finds(expected, kind, num):
+    search = tiny_study.searched(**seated(num, **STUDIES[kind]))
+    assert all_of(search) == expected(kind)
+    if kind == "simultaneous":
+        assert any(trial.is_harvested for trial in search.ledger.record().all())
+    assert seats.Seat.num_jobs > num
+    assert not search.directory.parts.exists()
+
+
+@pytest.mark.parametrize("kind", ["simultaneous", "sequential"])
+@pytest.mark.parametrize("num", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_workers_that_are_lost_at_each_rung_cost_time_alone(expected, kind, num):
+    lost = set()
+
+    def loses(_, task):
+        is_first = task.stop not in lost
+        lost.add(task.stop)
+        return is_first
+
+    seats.LOSES.append(loses)
+    search = tiny_study.searched(**seated(num, **STUDIES[kind]))
+    assert len(lost) > 2
+    assert all_of(search) == expected(kind)
+
+
+def test_a_driver_that_was_killed_goes_on_with_other_workers(expected, monkeypatch):
+    monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0.0)
+    study = STUDIES["simultaneous"]
+    progress = tiny_study.searching(**seated(3, **study)).run()
+    next(progress)
+    next(progress)
+    progress.close()
+    jobs = seats.Seat.num_jobs
+    search = tiny_study.searched(**seated(2, **study))
+    rows, *others = all_of(search)
+    # what was cut off is told FAIL, and trained again
+    assert [[row for row in rows if row[0] != "FAIL"], *others] == list(expected("simultaneous"))
+    assert 0 < seats.Seat.num_jobs - jobs <= 4  # the first two epochs are not trained again
+    # and with no workers at all
+    assert tiny_study.searching(**study).is_finished
+
+
+def test_a_part_that_runs_out_of_memory_is_cut_in_two(expected, monkeypatch):
+    sizes = []
+    train = part_module._train
+
+    def too_large(station, task):
+        sizes.append(len(task.plans))
+        if len(task.plans) > 2:
+            raise MemoryError
+        return train(station, task)
+
+    monkeypatch.setattr(part_module, "_train", too_large)
+    search = tiny_study.searched(**seated(2, **STUDIES["simultaneous"]))
+    assert all_of(search) == expected("simultaneous")
+    assert max(sizes[:2]) > 2
+    assert max(sizes[4:]) <= 2  # what was learnt is not forgotten
+
+
+def test_a_confirmation_by_workers_is_that_of_one_process():
+    one_epoch = {"training": {"epochs": 1}, "pruning": {"kind": "none"}}
+    budget = {"n_trials": 3, "cohort_size": 3, "baseline": False}
+    searched = tiny_study.searched("here", **one_epoch, budget=budget)
+    shutil.copytree("studies/here", "studies/there")
+    asked = ConfirmConfig(top=1, num_seeds=1, controls=False, tuning_trials=3)
+    seats.LOSES.append(lambda number, argument: number in (2, 4))
+
+    def confirmed(name, **runtime):
+        directory = StudyDir(name)
+        tables = searched.config.model_dump(mode="json", exclude_none=True)
+        tables["runtime"] |= runtime
+        config = parse_config(StudyConfig, tables, "a test")
+        study = open_search(config, directory).study
+        confirm = Confirm(config, directory, study, asked, command="a test")
+        for _ in confirm.run():
+            pass
+        readings = [(r["name"], r["mode"], r["seed"], r["accuracy"]) for r in confirm.readings]
+        return confirm.record["results"], confirm.record["tuning"], readings
+
+    expected = confirmed("here")
+    assert confirmed("there", executor="seats:Seats") == expected
+    assert seats.Seat.num_jobs >= 7  # 3 settings, 2 networks or more, and 2 that were lost
+
+
+# ---------------------------------------------------------------------- the workers' parts
+
+
+def cohort(folder, team, **options):
+    networks = plans("1-1-1", "1-1-2", "1-2-2", "2-1-2")
+    given = {"fits": lambda names: True, "stops": (), "folder": folder, "team": team}
+    return SplitCohort(networks, TRAINING, Batches(), seed=1, device=CPU, **given | options)
+
+
+class Bench:
+    data, device = Batches(), CPU
+
+
+def team_of(num):
+    return Team([seats.Seat(f"seat {n}", Bench()) for n in range(num)])
+
+
+def test_a_worker_goes_on_with_the_learners_that_it_holds(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        "dsaccel.training.learner_files._read", lambda path, sha256: read.append(path)
+    )
+    assert len(list(cohort(tmp_path, team_of(2)).rungs())) == TRAINING.epochs
+    assert not read
+
+
+def test_files_that_nothing_needs_are_removed(tmp_path):
+    run = cohort(tmp_path, team_of(2))
+    for _ in run.rungs():
+        assert len(list(tmp_path.glob("*.pt"))) <= 4
+    assert len(list(tmp_path.glob("*.pt"))) == 2
+
+
+def test_parts_cost_about_the_same():
+    networks = plans(*(f"{a}-{b}-{c}" for a in (1, 2, 3) for b in (1, 2, 3) for c in (1, 2, 3)))
+    trie = Trie(networks)
+    cost = Pace(trie, part_of(TRAINING, "schedule")).costs(0, TRAINING.epochs)
+    paths = {h: trie.path(h) for h in networks}
+    alone = costliest([tuple(networks)], paths, cost)
+    for num, least in ((2, 1.7), (3, 2.2), (9, 3.0)):
+        cut = balanced(trie, sorted(networks), cost, num)
+        assert len(cut) <= num
+        assert [h for part in cut for h in part] == sorted(networks)
+        assert alone / costliest(cut, paths, cost) > least
+
+
+def test_measured_seconds_replace_flops():
+    networks = plans("1-1-1", "2-1-1")
+    trie = Trie(networks)
+    pace = Pace(trie, part_of(TRAINING, "schedule"))
+    before = pace.costs(0, 1)
+    slow = set(trie.path(H("2-1-1"))) - set(trie.path(H("1-1-1")))
+    fast = set(trie.path(H("1-1-1")))
+    pace.note(fast, 0, 1, 1.0)
+    pace.note(slow, 0, 1, 9.0)
+    after = pace.costs(1, 2)
+    assert sum(after[node] for node in fast) == pytest.approx(1.0)
+    assert sum(after[node] for node in slow) == pytest.approx(9.0)
+    assert sum(before[node] for node in fast) > sum(before[node] for node in slow)
+
+
+def test_a_job_that_takes_its_workers_with_it_is_left():
+    seats.LOSES.append(lambda number, argument: True)
+    with pytest.raises(WorkerError, match=r"3 ended with the same one .*fewer workers"):
+        list(team_of(2).run(deque([Job(lambda station, argument: 0, None)])))
+
+
+def test_a_team_without_workers_says_so(monkeypatch):
+    monkeypatch.setattr(seats.Seat, "renew", lambda self: setattr(self, "station", None))
+    seats.LOSES.append(lambda number, argument: True)
+    with pytest.raises(WorkerError, match=r"a worker must be left, but all .*run the command"):
+        list(team_of(2).run(deque([Job(lambda station, argument: 0, None)])))
+
+
+def test_results_of_jobs_come_in_their_order():
+    seats.LOSES.append(lambda number, argument: number in (1, 3))
+    assert list(team_of(3).map(_squared, range(7))) == [n * n for n in range(7)]
+
+
+def _squared(station: Station, number: int) -> int:
+    return number * number
+
+
+# ---------------------------------------------------------------------- who may train
+
+
+KNOWN = Facts("1", {"torch": "2.12", "device": "A", "threads": "1"}, "images", True, "here")
+
+
+def facts(**changed):
+    return Facts(**vars(KNOWN) | changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"version": "2"}, "worker 1 must compute the same bits .*: dsaccel 1 -> 2;"),
+        ({"arithmetic": {"torch": "2.11", "device": "A"}}, "torch 2.12 -> 2.11"),
+        ({"arithmetic": {"device": "B", "threads": "2"}}, "device A -> B, threads 1 -> 2"),
+        ({"images": "others"}, "worker 1 must read the driver's images"),
+        ({"sees_folder": False}, "worker 1 must see the folder of the driver.*--scratch"),
+    ],
+)
+def test_a_worker_that_would_find_something_else_is_refused(changed, message):
+    KNOWN.check("worker 1", KNOWN, Path("there"))
+    with pytest.raises(WorkerError, match=message):
+        facts(**changed).check("worker 1", KNOWN, Path("there"))
+    assert WorkerError.exit_code == 4
+
+
+def test_devices_that_cannot_be_used_are_refused(monkeypatch):
+    with pytest.raises(ConfigError, match=r"device cuda:0 must exist, but 0 CUDA devices"):
+        resolve_runtime(RuntimeConfig(devices="cuda:0,cuda:1"))
+    with pytest.raises(ConfigError, match="devices = all needs a GPU, but none was found"):
+        resolve_runtime(RuntimeConfig(devices="all"))
+    with pytest.raises(ValueError, match="but got workers = 2 and devices = all"):
+        RuntimeConfig(devices="all", workers=2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("dsaccel.training.device.cuda_problem", lambda index: None)
+    assert worker_devices(RuntimeConfig(devices="all")) == ["cuda:0", "cuda:1"]
+    assert resolve_runtime(RuntimeConfig(devices="cuda:1,cuda:0")).device == "cuda:1"
+    with pytest.raises(ConfigError, match="must name each device once, but got cuda,cuda:0"):
+        worker_devices(RuntimeConfig(devices="cuda,cuda:0"))
+    with pytest.raises(ConfigError, match=r"workers is for a CPU, but the device is cuda:1"):
+        resolve_runtime(RuntimeConfig(device="cuda:1", workers=2))
+
+
+def test_who_trains_decides_no_result(expected):
+    first = tiny_study.searched(**STUDIES["tpe"])
+    again = tiny_study.searching(**STUDIES["tpe"], runtime={"workers": 2, "memory_mib": 900})
+    assert again.is_finished
+    assert first.config.runtime.threads == again.config.runtime.threads == 1
+
+
+# ---------------------------------------------------------------------- processes
+
+
+def test_worker_processes_find_what_one_process_finds(expected, monkeypatch):
+    """One of them is killed after each rung."""
+    workers, killed = [], []
+    begin = ProcessWorker.__init__
+
+    def noted(self, *args):
+        begin(self, *args)
+        workers.append(self)
+
+    monkeypatch.setattr(ProcessWorker, "__init__", noted)
+    search = tiny_study.searching(**STUDIES["simultaneous"], runtime={"workers": 2})
+    for number, _ in enumerate(search.run()):
+        if number < 2:
+            killed.append(workers[number].pid)
+            os.kill(killed[-1], signal.SIGKILL)
+    assert all_of(search) == expected("simultaneous")
+    assert [worker.pid for worker in workers] == [None, None]
+
+
+def test_workers_end_with_their_driver(tmp_path):
+    study = tiny_study.tables(runtime={"workers": 2}, training={"epochs": 500})
+    Path("long.toml").write_text(tomli_w.dumps(study))
+    command = [sys.executable, "-m", "dsaccel", "search", "long.toml"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as driver:
+        assert driver.stderr is not None
+        for line in driver.stderr:
+            if line.startswith("search epoch"):
+                break
+        children = _children(driver.pid)
+        assert len(children) >= 2
+        driver.kill()
+    until = time.monotonic() + 60
+    while any(map(_lives, children)) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not any(map(_lives, children))
+
+
+def _children(pid):
+    texts = (task / "children" for task in Path(f"/proc/{pid}/task").iterdir())
+    return [int(child) for text in texts for child in text.read_text().split()]
+
+
+def _lives(pid):
+    try:
+        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_a_study_that_is_left_to_its_workers_keeps_its_folder_clean(expected):
+    search = tiny_study.searched(**STUDIES["tpe"], runtime={"workers": 1})
+    assert all_of(search) == expected("tpe")
+    assert not StudyDir("tiny").parts.exists()
