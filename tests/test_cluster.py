@@ -126,10 +126,13 @@ def team(options, **study):
 def test_an_address_that_does_not_answer_is_refused_in_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("dsaccel.executors.cluster.ANSWER_S", 1.0)
+    message = r"must answer at tcp://127\.0\.0\.1:1 within 1 s"
     started = time.monotonic()
-    with pytest.raises(WorkerError, match=r"must answer at tcp://127\.0\.0\.1:1 within 1 s"):
-        team({"cluster": "127.0.0.1:1", "scratch": "."})
+    with pytest.raises(WorkerError, match=message), cluster(cluster="127.0.0.1:1")._client():
+        pass
     assert time.monotonic() - started < 30
+    with pytest.raises(WorkerError, match=message):
+        team({"cluster": "127.0.0.1:1", "scratch": "."})
     assert tiny_study.searching(**STUDY).num_trained == 0
 
 
