@@ -104,11 +104,9 @@ def test_a_worker_leaves_its_job_when_the_driver_is_gone(scheduler, tmp_path):
         finally:
             driver.kill()
     with distributed.Client(scheduler_file=str(scheduler.file), set_as_default=False) as client:
-        _until(lambda: not any(client.run(_executing).values()), 60)
-
-
-def _executing(dask_worker):
-    return len(dask_worker.state.executing)
+        # sent by value: the workers have no such module
+        num_jobs = lambda dask_worker: len(dask_worker.state.executing)  # noqa: E731
+        _until(lambda: not any(client.run(num_jobs).values()), 60)
 
 
 # ---------------------------------------------------------------------- who is refused
