@@ -140,6 +140,11 @@ class Survivor(io.TextIOBase):
             raise OSError("closed")
         return self._stream.fileno()
 
+    def let_go(self) -> None:
+        """Flush the stream, and use it no more: others may close it."""
+        self.flush()
+        self._stream = None
+
     def check(self) -> None:
         """Keep the text in a file if it did not get through.
 
@@ -169,13 +174,13 @@ class Survivor(io.TextIOBase):
 def survivors() -> Iterator[Survivor]:
     """Let stdout and stderr be survivors; gives stdout."""
     usual = sys.stdout, sys.stderr
-    stdout = Survivor(sys.stdout, keep=True)
-    sys.stdout, sys.stderr = stdout, Survivor(sys.stderr, keep=False)
+    stdout, stderr = Survivor(sys.stdout, keep=True), Survivor(sys.stderr, keep=False)
+    sys.stdout, sys.stderr = stdout, stderr
     try:
         yield stdout
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        stdout.let_go()
+        stderr.let_go()
         sys.stdout, sys.stderr = usual
 
 
