@@ -3,12 +3,15 @@
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from dsaccel.cli.options import Given, takes
 from dsaccel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dsaccel.config.study import RunConfig
 
 
 @takes(
@@ -42,18 +45,13 @@ def evaluate(
     if split not in ("test", "val"):
         raise ConfigError(f"split must be test or val, but got {split!r}")
 
-    from dsaccel.config.study import RunConfig
-    from dsaccel.config.toml import parse_config
-    from dsaccel.nn.weights import read_config
     from dsaccel.report.results import confusion_table, per_class_table, reading_table
     from dsaccel.training.evaluate import read_accuracy, readings_path, weights_path
 
     if predictions is not None and (predictions.suffix != ".csv" or predictions.exists()):
         raise ConfigError(f"--predictions must be a new .csv file, but got {predictions}")
     path = weights_path(target)
-    tables = read_config(path).model_dump(mode="json", exclude_none=True)
-    given.apply(tables)
-    run = parse_config(RunConfig, tables, str(path))
+    run = _settings(path, given)
     command = shlex.join(["dsaccel", "evaluate", target])
     name = cast(Literal["val", "test"], split)
     reading, is_new = read_accuracy(path, run, name, command=command, download=given.download)
@@ -71,12 +69,7 @@ def evaluate(
         if predictions is not None:
             told.write(predictions)
     if given.as_json:
-        from dsaccel.nn.network import plan_of
-        from dsaccel.nn.weights import read_facts
-        from dsaccel.spec.unit_names import head_names
-
-        plan = plan_of(run, len(read_facts(path).class_names), path)
-        more: dict[str, Any] = {"head_names": head_names(plan)}
+        more: dict[str, Any] = {"head_names": _head_names(path, run)}
         more |= {"per_class": told.per_class} if told and per_class else {}
         more |= {"confusion": told.confusion.tolist()} if told and confusion else {}
         output.show_json(asdict(reading) | more)
@@ -90,3 +83,22 @@ def evaluate(
         output.show(f"predictions  {predictions}")
     if split == "test":
         output.show(f"recorded in {readings_path(path)}")
+
+
+def _settings(path: Path, given: Given) -> "RunConfig":
+    """The settings of weights, with those that were given in their place."""
+    from dsaccel.config.study import RunConfig
+    from dsaccel.config.toml import parse_config
+    from dsaccel.nn.weights import read_config
+
+    tables = read_config(path).model_dump(mode="json", exclude_none=True)
+    given.apply(tables)
+    return parse_config(RunConfig, tables, str(path))
+
+
+def _head_names(path: Path, run: "RunConfig") -> list[str]:
+    from dsaccel.nn.network import plan_of
+    from dsaccel.nn.weights import read_facts
+    from dsaccel.spec.unit_names import head_names
+
+    return list(head_names(plan_of(run, len(read_facts(path).class_names), path)))

@@ -13,6 +13,24 @@ if TYPE_CHECKING:
     from dsaccel.paper.scale import Held
 
 
+Hybrids = Annotated[
+    bool,
+    typer.Option(
+        "--hybrids",
+        help="separability: also freeze each network after each stage and train the rest anew, "
+        "layer-wise and by back-propagation (deep probes); takes about four times as long.",
+    ),
+]
+ProtocolName = Annotated[
+    str,
+    typer.Option(
+        metavar="ours|paper",
+        help="ours: accuracies are of held-out training images; paper: train on all training "
+        "images and read the test split after every epoch.",
+    ),
+]
+
+
 @takes(
     *("data.name", "data.dir", "--download", "runtime.device", "runtime.threads"),
     *("runtime.memory_mib", "--json", "--quiet", "--verbose"),
@@ -33,25 +51,11 @@ def reproduce(
         str | None, typer.Option(help="Only these rows, as ResNet18,ResNet18_r4.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Seeds of each network.")] = 3,
-    hybrids: Annotated[
-        bool,
-        typer.Option(
-            "--hybrids",
-            help="separability: also freeze each network after each stage and train the rest anew, "
-            "layer-wise and by back-propagation (deep probes); takes about four times as long.",
-        ),
-    ] = False,
+    hybrids: Hybrids = False,
     no_train: Annotated[
         bool, typer.Option("--no-train", help="Train nothing: show what is trained so far.")
     ] = False,
-    protocol: Annotated[
-        str,
-        typer.Option(
-            metavar="ours|paper",
-            help="ours: accuracies are of held-out training images; paper: train on all training "
-            "images and read the test split after every epoch.",
-        ),
-    ] = "ours",
+    protocol: ProtocolName = "ours",
     given: Given,
 ) -> None:
     """Train the networks of a table or a figure of the paper.
