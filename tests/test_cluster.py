@@ -104,11 +104,9 @@ def test_a_worker_leaves_its_job_when_the_driver_is_gone(scheduler, tmp_path):
         finally:
             driver.kill()
     with distributed.Client(scheduler_file=str(scheduler.file), set_as_default=False) as client:
-        _until(lambda: not any(client.run(_executing).values()), 60)
-
-
-def _executing(dask_worker):
-    return len(dask_worker.state.executing)
+        # sent by value: the workers have no such module
+        num_jobs = lambda dask_worker: len(dask_worker.state.executing)  # noqa: E731
+        _until(lambda: not any(client.run(num_jobs).values()), 60)
 
 
 # ---------------------------------------------------------------------- who is refused
@@ -126,10 +124,13 @@ def team(options, **study):
 def test_an_address_that_does_not_answer_is_refused_in_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("dsaccel.executors.cluster.ANSWER_S", 1.0)
+    message = r"must answer at tcp://127\.0\.0\.1:1 within 1 s"
     started = time.monotonic()
-    with pytest.raises(WorkerError, match=r"must answer at tcp://127\.0\.0\.1:1 within 1 s"):
-        team({"cluster": "127.0.0.1:1", "scratch": "."})
+    with pytest.raises(WorkerError, match=message), cluster(cluster="127.0.0.1:1")._client():
+        pass
     assert time.monotonic() - started < 30
+    with pytest.raises(WorkerError, match=message):
+        team({"cluster": "127.0.0.1:1", "scratch": "."})
     assert tiny_study.searching(**STUDY).num_trained == 0
 
 
