@@ -121,10 +121,8 @@ def main() -> None:
         for folder in (whole, cut):
             folder.mkdir()
         first = Process(whole, given.interval, options)
-        every_s = given.every
-        if every_s is None:
-            whole_s, _ = first.run(float("inf"))
-            every_s = whole_s / (given.kills + 1)
+        whole_s = None if given.every else first.run(float("inf"))[0]
+        every_s = given.every or (whole_s or 0) / (given.kills + 1)
         spent_s, kills, is_over = 0.0, [], False
         while not is_over:
             left = given.kills - len(kills)
@@ -134,7 +132,7 @@ def main() -> None:
             if not is_over:
                 kills.append(round(seconds, 1))
                 print(f"killed after {seconds:.1f} s", file=sys.stderr, flush=True)
-        if given.every is not None:
+        if whole_s is None:
             whole_s, _ = first.run(float("inf"))
         same = facts(whole) == facts(cut)
     row = {"whole_s": round(whole_s, 1), "cut_s": round(spent_s, 1), "kills": len(kills)}

@@ -143,6 +143,8 @@ def test_a_baseline_that_was_cut_off_goes_on_where_it_was_saved(monkeypatch):
     again = searched("cut", **study)
     assert starts == [2]
     reached = again.ledger.record().baseline
+    assert reached
+    assert expected
     assert (reached.hierarchy, reached.accuracy) == (expected.hierarchy, expected.accuracy)
     assert not list(again.directory.path.rglob("*.pt"))
 

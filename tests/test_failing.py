@@ -85,7 +85,7 @@ def test_the_study_goes_on_without_a_network_that_fails(failing, caplog, epoch, 
     reasons = {found[name] for name in FAILS}
     kind = "" if isinstance(error, ConfigError) else "ZeroDivisionError: "
     assert {(state, value) for state, value, _ in reasons} == {("FAIL", None)}
-    assert all(why.startswith(f"{kind}no heads") for *_, why in reasons)
+    assert all(str(why).startswith(f"{kind}no heads") for *_, why in reasons)
     assert "1-2-1, 1-2-2 must be trained, but failed" in caplog.text
     assert search.is_finished
     assert search.is_exhausted

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from dsaccel.cli.app import app
 from dsaccel.config.study import NetworkConfig
+from dsaccel.nn.labels import Labels
 from dsaccel.nn.units import layer_outputs
 from dsaccel.paper.claims import claims_of, rise
 from dsaccel.paper.compare import Comparison
@@ -83,7 +84,7 @@ def test_under_deep_supervision_each_unit_learns_from_all_losses_above():
         total, skip = torch.zeros(()), None
         for unit in theirs.units:
             h, passed_on, skip = unit(x, skip, None)
-            total = total + unit.loss(h, y, x)
+            total = total + unit.loss(h, Labels(y), x)
             x = passed_on
         adam.zero_grad()
         total.backward()
@@ -98,9 +99,9 @@ def test_the_arms_have_the_losses_and_the_sizes_that_they_say():
 
     def planned(name: str, mode="local"):
         row = rows[name]
-        own = {"width": 1 / 8, "dropout": row.dropout} | dict(row.network)
+        own = {"width": 1 / 8, "dropout": row.dropout, **dict(row.network)}
         size = {"side": 16, "num_classes": 10, "mode": mode}
-        return plan(row.hierarchy, network=NetworkConfig(**own), **size)
+        return plan(row.hierarchy, network=NetworkConfig.model_validate(own), **size)
 
     assert rows["2-2-2-2"].ways == WAYS
     shallow = {

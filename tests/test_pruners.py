@@ -6,12 +6,14 @@ from helpers import H
 
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
-from dsaccel.search.pruners import find_pruner, rung_steps
+from dsaccel.search.pruners import Pruner, find_pruner, rung_steps
 from dsaccel.spec.hierarchy import Hierarchy
 
 
 def losers(values, pruning, prefixes=None):
-    return find_pruner(pruning).losers(1, values, prefixes or {h: h for h in values})
+    pruner = find_pruner(pruning)
+    assert isinstance(pruner, Pruner)
+    return pruner.losers(1, values, prefixes or {h: h for h in values})
 
 
 def test_the_first_rung_is_the_epoch_after_the_first_decay():

@@ -154,6 +154,6 @@ def test_a_landscape_answers_what_was_measured_and_nothing_else():
     told = landscape.query(str(hierarchy), seed=seed, epoch=last)
     assert told == landscape.objective(seed, hierarchy) == steps[last][-1]
     assert landscape.query(hierarchy, seed=seed, epoch=1, exit="head") == steps[1][-2]
-    for wrong in ({"seed": -1, "epoch": 1}, {"seed": seed, "epoch": last + 1}):
+    for wrong_seed, epoch in ((-1, 1), (seed, last + 1)):
         with pytest.raises(ConfigError, match="a query must be of what was measured"):
-            landscape.query(hierarchy, **wrong)
+            landscape.query(hierarchy, seed=wrong_seed, epoch=epoch)

@@ -26,7 +26,7 @@ from dsaccel.analysis.agreement import (
     share_of_best,
 )
 from dsaccel.config.study import PruningConfig
-from dsaccel.search.pruners import find_pruner, prefixes_at, rung_steps
+from dsaccel.search.pruners import Pruner, find_pruner, prefixes_at, rung_steps
 from dsaccel.spec.rung import RankedBy
 from dsaccel.statistics import Interval, resampled
 
@@ -169,7 +169,9 @@ def _prune(
     left = [h for h, lives in zip(ranks.hierarchies, living, strict=True) if lives]
     prefixes = prefixes_at(step, left, ranks.landscape.config.training)
     read = dict(zip(left, values[living], strict=True))
-    stopped = set(find_pruner(pruning).losers(step, read, prefixes))
+    pruner = find_pruner(pruning)
+    assert isinstance(pruner, Pruner)  # one that remembers nothing
+    stopped = set(pruner.losers(step, read, prefixes))
     living &= [h not in stopped for h in ranks.hierarchies]
 
 

@@ -72,6 +72,6 @@ class ReconstructPlan(PredPlan):
         from dsaccel.nn.similarity import exact
 
         prediction = super().loss(h, logits, y_B, layers)
-        small = F.adaptive_avg_pool2d(read["image"], h.shape[-2:])
+        small = F.adaptive_avg_pool2d(read["image"], self.side)
         drawn = layers.image(layers.narrow(h).relu())
         return prediction + self.weight * F.mse_loss(exact(drawn), exact(small))

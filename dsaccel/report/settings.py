@@ -50,5 +50,6 @@ def _default(field: FieldInfo) -> str:
 
 def _model(field: FieldInfo) -> type[BaseModel] | None:
     kind = field.annotation
-    is_section = isinstance(kind, type) and issubclass(kind, BaseModel)
-    return kind if is_section else None
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind
+    return None

@@ -259,9 +259,9 @@ class _Output:
     features: "Features | None" = None
 
     def get(self) -> "Features":
-        if self.features is None:
-            self.features = self.cache.pop(self.key)
-        if self.features is None:
+        found = self.features or self.cache.pop(self.key)
+        if found is None:
             _, unit, epoch, batch = self.key
-            self.features = self.learner.pass_on(unit, self.read(), epoch=epoch, batch=batch)
-        return self.features
+            found = self.learner.pass_on(unit, self.read(), epoch=epoch, batch=batch)
+        self.features = found
+        return found

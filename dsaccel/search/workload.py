@@ -1,7 +1,7 @@
 """What is left to train of a study, in FLOPs of full trainings: before it trains, and beside it."""
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dsaccel.config.study import StudyConfig
@@ -35,6 +35,10 @@ class Known:
     @property
     def wanted(self) -> Sequence[Hierarchy]:
         return ()
+
+    @property
+    def failed(self) -> Mapping[Hierarchy, int]:
+        return {}
 
     def report(self, step: int, values: object) -> None:
         raise NotImplementedError("nothing is trained")

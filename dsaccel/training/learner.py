@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from dsaccel.optimizers import Optimizer
 
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def _owning(method: Callable[P, T]) -> Callable[P, T]:

@@ -241,4 +241,4 @@ class Run(ABC):
 
 
 def _values(read: Read) -> tuple[Any, ...]:
-    return read.heads, read.exits, read.objective, tuple(map(astuple, read.points))
+    return read.heads, read.exits, read.objective, tuple(astuple(point) for point in read.points)
