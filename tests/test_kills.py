@@ -67,6 +67,7 @@ def run(copies: Path | None = None) -> tuple[Search, list[int], int]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dsaccel.search.proposals.NUM_STARTUP", 3)
         patch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0.0)
+        patch.setattr("dsaccel.study.lease.LEASE_S", 0.0)  # a copy is no driver that may live
         if copies is None:
             search = searching("s", **STUDY)
             return search, [0 for _ in search.run()], 0

@@ -20,7 +20,7 @@ from dsaccel.spec.costs import COSTS
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.kept import Kept
-from dsaccel.study.record import CohortRecord
+from dsaccel.study.record import CohortRecord, StudyRecord
 from dsaccel.study.storage import driving
 from dsaccel.study.trials import Ledger
 from dsaccel.study.writing import add_time, write_crew
@@ -180,9 +180,9 @@ class Search:
         for run in training:
             yield self._standing.after("baseline", run, run.step, run.num_steps)
 
-    def _later(self) -> float:
+    def _later(self, record: StudyRecord) -> float:
         """What comes after the search, as so many hierarchies of it."""
-        return Workload.of(self.bench, self.ledger.record()).later
+        return Workload.of(self.bench, record).later
 
     def _measured_costs(self, run: Run, hierarchy: Hierarchy) -> dict[str, float]:
         """What a trial costs, where the study weighs it and it has to be measured."""

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal
 
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Point
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial
 from dsaccel.study.trials import Ledger
 from dsaccel.training.run import Run
@@ -44,22 +44,21 @@ class Progress:
 class Standing:
     """Where one run of a search stands."""
 
-    def __init__(self, ledger: Ledger, n_trials: int, later: Callable[[], float]) -> None:
+    def __init__(
+        self, ledger: Ledger, n_trials: int, later: Callable[[StudyRecord], float]
+    ) -> None:
         """
         Args:
             ledger: of the study.
             n_trials: hierarchies to train, over all runs.
-            later: what comes after the search, as so many hierarchies.
+            later: what comes after the search of a study, as so many hierarchies.
         """
         self._ledger = ledger
         self._n_trials = n_trials
         self._count_later = later
+        self._later: float | None = None
         self._pace: tuple[Phase, float, float] | None = None
         self._read: tuple[int, int, tuple[Hierarchy, float] | None] | None = None
-
-    @cached_property
-    def _later(self) -> float:
-        return self._count_later()
 
     def after(self, phase: Phase, run: Run, done: float, total: float) -> Progress:
         """The progress after the last rung of a run.
@@ -96,6 +95,8 @@ class Standing:
         num_told = self._ledger.num_told
         if self._read is None or self._read[0] != num_told:
             record = self._ledger.record()
+            if self._later is None:  # once, and not while a storage that is away is waited for
+                self._later = self._count_later(record)
             trial = best_trial(record)
             best = None
             if trial is not None and trial.value is not None:
@@ -114,5 +115,5 @@ class Standing:
             self._pace = phase, done, now
             return None
         _, first, since = self._pace
-        left = total - done + (self._later if phase == "search" else 0.0)
+        left = total - done + ((self._later or 0.0) if phase == "search" else 0.0)
         return (now - since) / (done - first) * left or None
