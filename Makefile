@@ -4,13 +4,16 @@ BIN := .venv/bin
 # the files that have such tests: others import what a bare machine has not
 GPU_TESTS := tests/test_gpu.py tests/test_memory.py
 
-.PHONY: search test test-gpu gpu-bundle bench check format clean
+.PHONY: search test test-all test-gpu gpu-bundle bench check format clean
 
 search: .venv/installed  ## search the best hierarchy for handwritten digits
 	$(BIN)/dsaccel search
 
 test: .venv/tested  ## the fast tests
 	$(BIN)/python -m pytest -n logical --dist loadfile
+
+test-all: .venv/tested  ## these and the long ones: whole studies, other processes, a browser
+	$(BIN)/python -m pytest -n logical --dist loadfile -m "not slow and not gpu"
 
 test-gpu: .venv/tested  ## tests that need CUDA; skipped without it
 	$(BIN)/python -m pytest -m gpu $(GPU_TESTS)

@@ -136,6 +136,7 @@ def test_what_training_changes_of_the_process_is_given_back(tmp_path, monkeypatc
     assert set_to == [3, before]
 
 
+@pytest.mark.long
 def test_images_in_memory_are_searched_and_confirmed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)

@@ -192,6 +192,7 @@ def studies(tmp_path_factory):
         return whole, beams, record_landscape([recorded(whole)])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [1, 3])
 def test_a_beam_and_its_replay_on_the_exhaustive_study_are_alike(studies, width):
     whole, beams, landscape = studies
@@ -227,6 +228,7 @@ def test_what_a_beam_completes_is_what_the_exhaustive_study_has(studies):
     assert fewer < more
 
 
+@pytest.mark.long
 def test_a_beam_that_died_goes_on_as_if_it_had_not(monkeypatch):
     sections = {"space": SPACE, "training": SEQUENTIAL, "references": [], "budget": BEAM}
     whole = searched("whole", **sections)

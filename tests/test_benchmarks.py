@@ -25,6 +25,8 @@ import sides  # noqa: E402
 import startup  # noqa: E402
 from measure import Run  # noqa: E402
 
+pytestmark = pytest.mark.long
+
 
 class Clock:
     def __init__(self) -> None:

@@ -13,6 +13,8 @@ from dsaccel.analysis.landscape_files import read_landscape
 from dsaccel.cli.app import app
 from dsaccel.spec.hierarchy import Hierarchy
 
+pytestmark = pytest.mark.long
+
 SHORT = {"training": {"epochs": 2}, "data": {"train_images": 32}}
 
 

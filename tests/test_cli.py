@@ -41,6 +41,7 @@ def files() -> set[str]:
     return {p.relative_to(Path.cwd()).as_posix() for p in Path.cwd().rglob("*") if p.is_file()}
 
 
+@pytest.mark.long
 def test_search_writes_a_study_a_config_and_a_report_and_says_where():
     result = run("search", "tiny")
     assert result.exit_code == 0, result.output
@@ -50,7 +51,7 @@ def test_search_writes_a_study_a_config_and_a_report_and_says_where():
         assert Path(f"studies/tiny/{name}").is_file()
     assert "global back-propagation" in result.stdout
     assert "search epoch 4/4" in result.stderr
-    assert "optuna-dashboard sqlite:///studies/tiny/study.db" in result.stdout
+    assert "dsaccel dashboard tiny" in result.stdout
     again = run("search", "tiny")
     assert again.exit_code == 0
     assert "is finished" in again.stderr
@@ -119,6 +120,7 @@ def test_an_exhausted_space_is_said_and_what_was_read_beside_it_is_listed():
     assert "budget.strategy: exhaustive in the study, tpe asked for" in refused.stderr
 
 
+@pytest.mark.long
 def test_an_exported_config_and_the_study_train_to_the_trials_accuracy():
     best = json.loads(run("search", "tiny", "--json").stdout)["best"]
     assert run("export", "tiny", "-o", "best.toml").exit_code == 0
@@ -149,6 +151,7 @@ def test_export_does_not_write_over_a_file_unless_forced():
     assert 'hierarchy = "2-1-1"' in Path("best.toml").read_text()
 
 
+@pytest.mark.long
 def test_report_is_written_where_asked():
     run("search", "tiny")
     result = run("report", "tiny", "-o", "page.html")
@@ -173,6 +176,7 @@ def test_settings_are_overridden_by_options_and_by_set():
     assert "lr_decay = 0.5" in recorded
 
 
+@pytest.mark.long
 def test_a_study_name_gives_a_study_of_its_own_that_is_found_by_name():
     assert run("search", "tiny", "--study-name", "mine", "--seed", "5").exit_code == 0
     assert Path("studies/mine/study.db").is_file()
@@ -252,6 +256,7 @@ def fill_disk(path: str) -> None:
     Path(f"{path}.part").symlink_to("/dev/full")
 
 
+@pytest.mark.long
 def test_a_file_that_cannot_be_written_exits_4_and_the_trials_are_kept():
     Path("studies/tiny/report.html").mkdir(parents=True)
     result = run("search", "tiny", "-q")
@@ -451,6 +456,7 @@ def test_a_bad_study_file_exits_2(text, named):
     assert not Path("studies/bad").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_search_says_how_to_go_on_and_does(number, code):
     args = ["search", "tiny", "--set", "training.epochs=500", "--study-name", "long"]
@@ -497,6 +503,7 @@ def test_help_imports_neither_torch_nor_optuna_nor_pydantic():
     assert "search" in result.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", ["dsaccel", "dsaccel.cli.app"])
 def test_the_command_line_is_run_as_a_module_too(module):
     shown = subprocess.run(

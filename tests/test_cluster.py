@@ -17,7 +17,7 @@ from dsaccel.parts import part_of
 from dsaccel.study.folder import StudyDir
 
 distributed = pytest.importorskip("distributed")
-pytestmark = pytest.mark.filterwarnings("ignore")  # Dask's own
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]  # Dask's own
 
 STUDY = {
     "budget": {"n_trials": 4, "cohort_size": 4, "strategy": "random", "baseline": False},

@@ -32,6 +32,8 @@ from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.train import Training
 from dsaccel.training.workbench import Bench
 
+pytestmark = pytest.mark.long
+
 SMALL = {
     "references": ["2-2-2"],
     "training": {"epochs": 2, "batch_size": 16},

@@ -21,6 +21,8 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import NO_COHORT
 
+pytestmark = pytest.mark.long
+
 SHORT = {"training": {"epochs": 1}, "budget": {"n_trials": 2, "cohort_size": 2, "baseline": False}}
 
 

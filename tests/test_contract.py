@@ -10,6 +10,7 @@ from dsaccel import imports
 from dsaccel.testing import check_part, shipped
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "name"), shipped())
 def test_every_shipped_part_keeps_the_contract(kind, name):
     check_part(kind, name)
@@ -99,6 +100,7 @@ def test_a_loss_is_given_what_it_reads_beside_the_features(mine, monkeypatch):
     assert second == [(3, 8, 8), (2, 8, 8), (2, 8, 8)]
 
 
+@pytest.mark.long
 def test_what_a_loss_reads_is_there_under_both_schedules_and_in_the_count_of_memory(
     mine, monkeypatch
 ):
@@ -123,6 +125,7 @@ def test_a_part_that_breaks_a_rule_is_told_which(mine, fault):
         check_part("head", "./mine.py:Mine")
 
 
+@pytest.mark.long
 def test_no_shipped_part_imports_torch_before_it_is_built():
     code = (
         "import sys\n"

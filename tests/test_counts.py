@@ -128,6 +128,7 @@ def test_a_huge_box_with_few_feasible_ones_is_listed_and_one_with_many_is_not(mo
     assert many.violation(many.draw(random.Random(4))) is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("granularity", ["conv", "block", "stage"])
 @pytest.mark.parametrize("family", BUILTIN["family"])
 def test_a_network_costs_no_less_with_a_block_more(family, granularity):

@@ -19,6 +19,8 @@ from dsaccel.spec.rung import Point
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.parts import SplitCohort
 
+pytestmark = pytest.mark.long
+
 NAMES = ("1-1-1", "1-1-2", "1-2-1")
 
 

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from dsaccel.cli.app import app
 from dsaccel.report.dashboard import Copy, serve
 
+pytestmark = pytest.mark.long
+
 FEW = {"n_trials": 4, "cohort_size": 4}
 PRUNED = {"kind": "halving", "grace_epochs": 1}
 

@@ -22,6 +22,8 @@ from dsaccel.nn.sealed import is_whole
 from dsaccel.study.folder import StudyDir
 from dsaccel.text import printable, redacted
 
+pytestmark = pytest.mark.long
+
 URL = "postgresql+psycopg://me:CANARY@host/db"
 TRAINED = (
     "--data",
@@ -234,7 +236,7 @@ def test_threads_have_an_upper_limit():
         assert "runtime.threads" in result.stderr
         assert "1024" in result.stderr
     for option, limit in (("--batch-size", "1000000"), ("--seed", str(2**63 - 1))):
-        result = run("describe", "1-1-1", option, "9" * 23)
+        result = run("train", "1-1-1", option, "9" * 23)
         assert result.exit_code == 2
         assert limit in result.stderr
 

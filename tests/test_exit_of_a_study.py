@@ -32,6 +32,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exit", ["head", "ensemble"])
 def test_a_study_follows_its_exit(exit, tmp_path):
     network = {"output": exit, "granularity": "block", "head": "gap", "loss": "pred"}

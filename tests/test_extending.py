@@ -41,6 +41,7 @@ def test_an_example_is_complete_and_keeps_the_contract(file, tmp_path, monkeypat
     check_part(kind, f"./{file}:{name}", options)
 
 
+@pytest.mark.long
 def test_a_search_by_a_strategy_and_a_pruner_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(imports, "_trusted", {})

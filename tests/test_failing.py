@@ -16,6 +16,8 @@ from dsaccel.training.learner import Learner
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.train import Training
 
+pytestmark = pytest.mark.long
+
 STUDY: dict[str, Any] = {
     "references": [],
     "training": {"epochs": 3},

@@ -12,6 +12,8 @@ from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.training.memory_limit import MemoryLimit
 
+pytestmark = pytest.mark.long
+
 SMALL = ("--width", "0.0625", "--epochs", "2", "--n-trials", "2", "--threads", "1", "--device=cpu")
 
 

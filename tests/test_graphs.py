@@ -62,6 +62,7 @@ def test_batches_are_copied_into_the_tensors_that_were_recorded():
     assert places[-1] not in [(x.data_ptr(), y.data_ptr()) for x, y in batches]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_cohort_learns_from_recorded_steps_what_it_learns_anyway(precision):
     """Also after some have retired; 10 steps an epoch, the first of them as they are."""

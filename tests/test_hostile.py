@@ -85,6 +85,7 @@ def _die(_seed):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_a_killed_replay_worker_is_told(folder, monkeypatch):
     exhaustive = {
         "pruning": {"kind": "none"},
@@ -103,6 +104,7 @@ def test_a_killed_replay_worker_is_told(folder, monkeypatch):
 # ---- anything
 
 
+@pytest.mark.long
 @given(st.text(max_size=40) | st.from_regex(r"[0-9]{1,4}(-[0-9]{1,4}){0,5}( [a-z_]+=[^ ]*)?"))
 def test_a_hierarchy_is_read_and_written_the_same_or_refused(text):
     try:

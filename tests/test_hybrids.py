@@ -26,6 +26,8 @@ from dsaccel.paper.supervised import SupervisedLearner, joined
 from dsaccel.spec.unit_names import head_names
 from dsaccel.training.learner import Learner
 
+pytestmark = pytest.mark.long
+
 MINUTE = Scale(width=1 / 64, image_size=8, train_images=60, epochs=2, batch_size=20)
 
 

@@ -17,6 +17,8 @@ from dsaccel.report.results import write_results
 from dsaccel.study import provenance
 from dsaccel.study.rows import read_rows
 
+pytestmark = pytest.mark.long
+
 FEW = {"n_trials": 4, "cohort_size": 2}
 
 

@@ -20,6 +20,8 @@ from tiny_study import searching
 from dsaccel.search.engine import Search
 from dsaccel.study.record import StudyRecord
 
+pytestmark = pytest.mark.long
+
 STUDY: dict[str, Any] = {
     "space": {"num_blocks": [[1, 2], [1, 2], [1, 3]]},
     "references": [],

@@ -126,6 +126,7 @@ def test_what_is_enqueued_while_a_cohort_is_trained_is_not_taken_for_one_of_it()
     assert not again.is_finished, "what a user asks for is beside the budget"
 
 
+@pytest.mark.long
 def test_a_study_named_as_the_tuning_of_another_is_left_alone(shared):
     other = searched("one-global", storage=shared, **SHORT)
     before = rows(other)

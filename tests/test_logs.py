@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from dsaccel.cli.app import app
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def working_directory(tmp_path, monkeypatch):

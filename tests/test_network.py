@@ -183,6 +183,7 @@ def test_a_network_is_saved_and_moved_as_any_module(trained):
     assert double(images.double()).dtype == torch.float64
 
 
+@pytest.mark.long
 def test_importing_the_package_imports_nothing_heavy():
     code = (
         "import sys, dsaccel; assert 'torch' not in sys.modules; "
@@ -193,6 +194,7 @@ def test_importing_the_package_imports_nothing_heavy():
         dsaccel.load_net  # noqa: B018  # pyright: ignore
 
 
+@pytest.mark.long
 def test_the_examples_of_the_documentation_run(trained, tmp_path, monkeypatch, capsys):
     text = (Path(__file__).parents[1] / "docs" / "weights.md").read_text()
     evaluated, built, torchvisions = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -22,6 +22,8 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.text import about, read_mebibytes, read_seconds
 from dsaccel.ticks import counted, listening
 
+pytestmark = pytest.mark.long
+
 SMALL = ("--width", "0.0625", "--epochs", "2", "--n-trials", "2", "--threads", "1", "--device=cpu")
 
 

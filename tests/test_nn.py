@@ -367,6 +367,7 @@ def test_a_projection_is_the_strided_convolution(num_channels, side, stride):
     )
 
 
+@pytest.mark.long
 def test_a_projection_of_few_channels_leaves_the_memory_of_others_alone():
     """In a process of its own: with oneDNN's strided gradient it would crash."""
     code = """

@@ -25,6 +25,8 @@ from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training import descent
 
+pytestmark = pytest.mark.long
+
 TRAINING = TrainingConfig(epochs=5)
 SPACE = SearchSpace(config().space, lambda _: pytest.fail("no measured bounds"))
 NAMES = [H("1-1-1"), H("1-1-2"), H("1-2-1"), H("1-2-2")]
@@ -205,6 +207,8 @@ HALVING = {
 THRESHOLD = {"kind": "ThresholdPruner", "options": {"lower": 0.99}}
 """Stops whole cohorts: all but references."""
 BUDGET = {"n_trials": 8, "cohort_size": 3, "strategy": "random", "baseline": False}
+DIFFERING = SHORT | {"data": {"train_images": 32, "val_fraction": 0.2}}
+"""Validation images enough for accuracies that differ."""
 
 
 @pytest.fixture(autouse=True)
@@ -215,12 +219,12 @@ def working_directory(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("pruning", [MEDIAN, HALVING, THRESHOLD], ids=lambda p: p["kind"])
 def test_a_search_and_its_replay_prune_alike_and_so_does_a_resumed_one(pruning, monkeypatch):
-    whole = searched("whole", budget=BUDGET, pruning=pruning, **SHORT)
+    whole = searched("whole", budget=BUDGET, pruning=pruning, **DIFFERING)
     states = {t.user_attrs["hierarchy"]: t.state for t in whole.study.trials}
     assert TrialState.PRUNED in states.values()
     assert states["2-1-1"] == TrialState.COMPLETE
     every = BUDGET | {"cohort_size": 8}
-    table = searched("all", budget=every, pruning={"kind": "none"}, **SHORT)
+    table = searched("all", budget=every, pruning={"kind": "none"}, **DIFFERING)
     oracle = Oracle(record_landscape([recorded(table)]))
     policy = Policy("random", 3, 8, whole.config.pruning)
     replay, _ = course(oracle, policy)
@@ -229,9 +233,9 @@ def test_a_search_and_its_replay_prune_alike_and_so_does_a_resumed_one(pruning, 
     ]
     # cut off within the second cohort, at a checkpoint
     monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0.0)
-    died = searching("died", budget=BUDGET, pruning=pruning, **SHORT)
+    died = searching("died", budget=BUDGET, pruning=pruning, **DIFFERING)
     die_after(died, 5, monkeypatch)
-    again = searched("died", budget=BUDGET, pruning=pruning, **SHORT)
+    again = searched("died", budget=BUDGET, pruning=pruning, **DIFFERING)
     kept = [row for row in rows(again) if row[0] != "FAIL"]
     assert sorted(map(str, kept)) == sorted(map(str, rows(whole)))
 

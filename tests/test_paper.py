@@ -12,6 +12,8 @@ from dsaccel.paper.rows import NUM_CLASSES, TABLES, Row, all_rows
 from dsaccel.spec.plan import Plan
 from dsaccel.training.learner import Learner
 
+pytestmark = pytest.mark.long
+
 CPU = torch.device("cpu")
 TINY = 1 / 64
 ROWS = all_rows()

@@ -19,6 +19,8 @@ from dsaccel.report.pareto import front_table, write_front
 from dsaccel.spec.costs import COSTS
 from dsaccel.study.record import StudyRecord
 
+pytestmark = pytest.mark.long
+
 PARAMETERS = COSTS["parameters"]
 
 

@@ -21,6 +21,8 @@ from dsaccel.training.part import Part
 from dsaccel.training.parts import SplitCohort
 from dsaccel.training.train import Training
 
+pytestmark = pytest.mark.long
+
 SEQUENTIAL = TRAINING.model_copy(update={"schedule": "sequential", "epochs": 1})
 
 

@@ -52,6 +52,7 @@ print(min(faults[6:]) * resource.getpagesize() / (40 * 2**20))
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_a_large_map_is_made_in_the_memory_of_the_one_before():
     """40 MiB, whose pages the system would map anew each time.

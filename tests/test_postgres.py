@@ -24,9 +24,12 @@ from dsaccel.errors import StorageError
 from dsaccel.search.engine import Search
 
 PROGRAMS = Path(shutil.which("initdb") or "").resolve().parent
-pytestmark = pytest.mark.skipif(
-    not (PROGRAMS / "postgres").is_file(), reason="needs PostgreSQL's initdb and postgres"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        not (PROGRAMS / "postgres").is_file(), reason="needs PostgreSQL's initdb and postgres"
+    ),
+]
 
 
 class Server:

@@ -176,6 +176,7 @@ def test_the_few_feasible_ones_of_a_large_box_are_all_proposed(strategy):
     assert len(met) == 20
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["tpe", "gp", "nsga2", "random"])
 def test_a_setting_without_steps_beside_few_counts_never_runs_out(strategy):
     settings = SettingsConfig.model_validate({"learning_rate": Searched(low=0.1, high=1.0)})
@@ -246,6 +247,7 @@ def test_exhaustive_takes_the_space_in_order():
         propose(make_space(((1, 20),) * 6), [], 1, seed=1, strategy="exhaustive")
 
 
+@pytest.mark.long
 def test_nsga2_inherits_from_the_best_of_the_stored_trials():
     """Its generations are not stored: without them it would propose uniformly."""
     space = make_space(((1, 10),) * 6)

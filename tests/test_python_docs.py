@@ -3,6 +3,10 @@
 import re
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 TEXT = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
 
 

@@ -24,6 +24,8 @@ from dsaccel.report.replay import outcome_summary, write_replay
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 
+pytestmark = pytest.mark.long
+
 NONE = PruningConfig(kind="none")
 HALVING = PruningConfig(kind="halving", grace_epochs=2)
 SHORT = {"training": {"epochs": 3}, "data": {"train_images": 32}}

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from dsaccel.cli.app import app
 from dsaccel.study.rows import read_rows
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):

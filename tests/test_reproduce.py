@@ -26,6 +26,8 @@ from dsaccel.study.folder import StudyDir
 from dsaccel.training.train import Training
 from dsaccel.training.workbench import Bench
 
+pytestmark = pytest.mark.long
+
 MINUTE = Scale(width=1 / 64, image_size=8, train_images=40, epochs=2, batch_size=20)
 CPU = RuntimeConfig(device="cpu", threads=1)
 

@@ -56,6 +56,7 @@ def asked_trials(search):
     return [t for t in search.study.trials if not t.user_attrs.get("harvested")]
 
 
+@pytest.mark.long
 def test_a_search_trains_as_many_distinct_hierarchies_as_asked_for(finished):
     names = [t.user_attrs["hierarchy"] for t in asked_trials(finished) if t.state in ASKED]
     assert len(names) == len(set(names)) == finished.num_trained == 6
@@ -240,6 +241,7 @@ def test_a_finished_search_says_so_and_trains_nothing(finished, folder, monkeypa
     assert rows(again) == before
 
 
+@pytest.mark.long
 def test_equal_studies_give_equal_rows():
     assert rows(searched("again")) == whole()[0] != rows(searched("other", seed=2))
 
@@ -257,6 +259,7 @@ def die_after(search: Search, num_rungs: int, monkeypatch) -> None:
         run.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("checkpoints", [False, True])
 @pytest.mark.parametrize("num_rungs", [1, 3, 5, 7])
 def test_a_search_that_died_goes_on_as_if_it_had_not(num_rungs, checkpoints, monkeypatch):
@@ -281,6 +284,7 @@ def test_a_search_that_died_goes_on_as_if_it_had_not(num_rungs, checkpoints, mon
     assert sorted(map(str, finished)) == sorted(map(str, expected))
 
 
+@pytest.mark.long
 def test_a_damaged_checkpoint_costs_time_but_no_result(monkeypatch):
     expected, _ = whole()
     monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0)
@@ -292,6 +296,7 @@ def test_a_damaged_checkpoint_costs_time_but_no_result(monkeypatch):
     assert [row for row in rows(resumed) if row[0] != "FAIL"] == expected
 
 
+@pytest.mark.long
 def test_a_checkpoint_that_another_study_left_behind_is_not_used(monkeypatch):
     other = {"training": {"learning_rate": 1e-2}}
     expected, _ = whole(**other)
@@ -322,12 +327,14 @@ def test_a_study_is_known_by_its_settings_and_images(sections):
     assert fingerprint == study_fingerprint(config(**free), "images")
 
 
+@pytest.mark.long
 def test_a_larger_budget_continues_the_same_study():
     searched("grown", budget={"n_trials": 3, "cohort_size": 3})
     grown = searched("grown", budget={"n_trials": 6, "cohort_size": 3})
     assert rows(grown) == whole()[0]
 
 
+@pytest.mark.long
 def test_an_exhausted_space_ends_the_search():
     search = searched("small", budget={"n_trials": 100, "cohort_size": 4})
     known = {t.user_attrs["hierarchy"] for t in search.study.trials}
@@ -346,6 +353,7 @@ def test_the_few_feasible_ones_of_a_large_box_are_all_trained():
     assert not search.meets_no_more
 
 
+@pytest.mark.long
 def test_a_space_that_fits_the_budget_is_taken_whole_as_one_trie():
     search = searched("all", budget={"n_trials": 8, "cohort_size": None}, pruning={"kind": "none"})
     assert search.config.budget.strategy == "exhaustive"
@@ -462,6 +470,7 @@ def search_for(cohort, monkeypatch, n_trials, **sections):
     return searching("asked", references=[], budget=budget, **sections)
 
 
+@pytest.mark.long
 def test_what_was_pruned_away_under_a_harvested_network_is_said(monkeypatch):
     search = search_for([Hierarchy((1, 1, 2)), Hierarchy((2, 2, 2))], monkeypatch, 2)
     # from the rung on, so that a search that is cut off has told it
@@ -530,6 +539,7 @@ def test_an_infeasible_reference_is_trained_but_never_best():
     assert search.study.user_attrs["baseline"]["hierarchy"] == "1-2-2"
 
 
+@pytest.mark.long
 def test_time_out_stops_at_a_rung_and_the_search_goes_on_later():
     first = searched("timed", budget={"timeout_s": 0.001})
     states = [t.state for t in first.study.trials]

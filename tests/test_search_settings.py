@@ -24,6 +24,8 @@ from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial, find_trial
 from dsaccel.training.train import Training
 
+pytestmark = pytest.mark.long
+
 JOINT: dict[str, Any] = {
     "learning_rate": {"low": 1e-3, "high": 1e-1, "log": True},
     "loss": {"choices": ["predsim", "pred"]},

@@ -22,6 +22,8 @@ from dsaccel.spec.unit_names import head_names, layer_names
 from dsaccel.study.folder import StudyDir
 from dsaccel.training.train import Training
 
+pytestmark = pytest.mark.long
+
 MINUTE = Scale(width=1 / 64, image_size=8, train_images=60, epochs=2, batch_size=20)
 CPU = RuntimeConfig(device="cpu", threads=1)
 

@@ -238,6 +238,7 @@ def run(networks, cache, training=TRAINING):
     return result, num_passes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_is_cached_is_what_would_be_computed_again(precision):
     networks, training = plans("1-1-2", "1-2-1", "2-1-1"), update(TRAINING, precision=precision)
@@ -400,7 +401,8 @@ def test_a_search_prunes_at_stage_ends_and_reports_stages(tmp_path, monkeypatch)
 
 
 def test_a_study_goes_on_with_another_cache():
-    config = StudyConfig.model_validate({"space": {"family": "vgg", "num_blocks": [(1, 2)] * 3}})
+    space = {"family": "vgg", "num_blocks": [(1, 2)] * 3}
+    config = StudyConfig.model_validate({"space": space, "runtime": {"device": "cpu"}})
     training = update(config.training, feature_cache_mib=0, feature_cache_host_mib=1)
     check_same(
         StudyDir("study"), Recorded(config, None), update(config, training=training), "images"

@@ -174,7 +174,7 @@ def test_settings_replace_those_of_the_study_and_no_others():
         ({"learning_rate": {"low": 0.0, "high": 1.0}}, "must be greater than 0, but got 0.0"),
         (
             {"loss": {"choices": ["pred", "ce"]}},
-            "sim, mse, or an import path as ./mine.py:Mine, but got 'ce'",
+            "sim, mse, transport, reconstruct, or an import path as ./mine.py:Mine, but got 'ce'",
         ),
         ({"loss": {"low": 0, "high": 1}}, "loss: must be text in quotes, but got 0.0"),
         ({"granularity": {"choices": ["conv", "unit"]}}, "but got 'unit'"),
@@ -529,6 +529,7 @@ def test_a_finite_space_is_searched_to_its_end_each_once(strategy):
     assert set(found) == set(space.feasible() or [])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", [*LEARNING, "random"])
 def test_a_continuous_space_is_proposed_within_its_values_and_never_twice(strategy):
     space = make_space(JOINT)
@@ -541,6 +542,7 @@ def test_a_continuous_space_is_proposed_within_its_values_and_never_twice(strate
     assert rates == [float(f"{rate:.4g}") for rate in rates]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", [*LEARNING, "random"])
 def test_a_resumed_joint_search_proposes_the_same(strategy):
     space = make_space(JOINT)

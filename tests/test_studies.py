@@ -13,6 +13,8 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.study.folder import find_study
 
+pytestmark = pytest.mark.long
+
 STUDIES = sorted(path.stem for path in (Path(__file__).parent.parent / "studies").glob("*.toml"))
 
 

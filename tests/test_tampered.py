@@ -17,6 +17,8 @@ from dsaccel.errors import UserError
 from dsaccel.report.study_table import headline, trials_table
 from dsaccel.search.outcome import before_training
 
+pytestmark = pytest.mark.long
+
 SHORT: dict[str, Any] = {
     "training": {"epochs": 1},
     "budget": {"n_trials": 2, "cohort_size": 2, "baseline": False},

@@ -16,6 +16,8 @@ from dsaccel.cli.app import app
 from dsaccel.errors import ConfigError
 from dsaccel.nn import exports
 
+pytestmark = pytest.mark.long
+
 SMALL = ("--width", "0.0625", "--epochs", "2", "--set", "training.batch_size=8", "--threads", "1")
 
 

@@ -60,6 +60,20 @@ def _bench(
     return bench, recorded is not None
 
 
+def check_parts(config: StudyConfig) -> None:
+    """Make each part of a study once.
+
+    Raises:
+        ConfigError: options that one of them has not; found later, they would be an error of every
+            network.
+    """
+    part_of(config.network, "family", config.space.family)
+    for kind in ("head", "loss"):
+        part_of(config.network, kind)
+    for kind in ("optimizer", "lr_schedule", "schedule"):
+        part_of(config.training, kind)
+
+
 def resolve(config: StudyConfig, space: SearchSpace, *, is_new: bool) -> StudyConfig:
     """Choose what a study leaves open, and refuse what does not go together.
 
@@ -69,6 +83,7 @@ def resolve(config: StudyConfig, space: SearchSpace, *, is_new: bool) -> StudyCo
     """
     if config.budget.strategy is not None:
         config = part_of(config.budget, "strategy").prepared(config)
+    check_parts(config)
     find_pruner(config.pruning)
     if is_new:
         check_strategy(config.budget, space)

@@ -88,7 +88,10 @@ def place_best(directory: StudyDir, trial: TrialRecord) -> None:
     if not kept.is_file():
         remove_file(directory.best_weights)
         return
+    if directory.best_weights.is_file() and directory.best_weights.samefile(kept):
+        return
     with atomic_write(directory.best_weights) as temporary:
+        remove_file(temporary)  # a link that was left must not be written through
         try:
             os.link(kept, temporary)
         except OSError:
