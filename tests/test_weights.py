@@ -136,7 +136,9 @@ def test_damaged_weights_are_refused_wherever_the_damage_lies(tmp_path):
         bad.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         with pytest.raises(ConfigError, match="must hold weights that dsaccel train"):
             load_weights(bad, training.units, training.run)
-    save_file(load_file(good), bad, safe_open(good, framework="pt").metadata())
+    tensors = load_file(good)
+    next(iter(tensors.values())).add_(1)
+    save_file(tensors, bad, safe_open(good, framework="pt").metadata())
     with pytest.raises(ConfigError, match="its SHA-256 is not the recorded one"):
         load_weights(bad, training.units, training.run)
 
