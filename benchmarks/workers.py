@@ -308,7 +308,7 @@ def main() -> None:
     parser.add_argument("what", choices=("model", "overhead", "search", "killed", "confirm"))
     parser.add_argument("--data", default="digits")
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--blocks", type=int, default=3, help="at most, a stage")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--svg", type=Path)
