@@ -185,7 +185,7 @@ class Stub:
         }
         numbers = {number for path in task.numbers.values() for number in path}
         files = dict.fromkeys(numbers, self.file)
-        result = PartResult((Rung(task.stop, read),), Fraction(1), 1e9, task.stop, files)
+        result = PartResult((Rung(task.stop, read),), Fraction(1), 1e9, task.stop, files, {})
         done: Future[Any] = Future()
         done.set_result(pickle.loads(pickle.dumps(result)))
         return done

@@ -341,6 +341,21 @@ def test_who_trains_is_shown_while_it_runs_and_afterwards():
     assert str(shown[-1]) in Path("report.html").read_text()
 
 
+def test_workers_tell_which_networks_diverged(monkeypatch):
+    steep = {"training": {"epochs": 2, "learning_rate": 1e30}, "references": []}
+    study = STUDIES["simultaneous"] | steep
+    diverged = [
+        [(trial.hierarchy, trial.diverged) for trial in search.ledger.record().finished]
+        for search in (
+            tiny_study.searched("here", **study),
+            tiny_study.searched(**seated(2, **study)),
+        )
+    ]
+    assert diverged[0] == diverged[1]
+    assert all(lost is not None for _, lost in diverged[0])
+    assert diverged[0]
+
+
 def test_a_calibration_by_workers_is_that_of_one_process():
     short = {"training": {"epochs": 2}, "budget": {"n_trials": 4}}
 
