@@ -161,10 +161,10 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
         path_ = " L".join(places)
         parts.append(f'<path d="M{path_}" fill="none" stroke="{color}" stroke-width="2"/>')
         label = name if name == "by parts" else f"{name} (on paper)"
-        parts.append(text(at(9, 9 if name != "by parts" else 4), label, color))
+        parts.append(text(at(80, 12) if name == "by parts" else at(4, 60), label, color))
     factors = ", ".join(f"{name} {ratio:.1f}x" for name, ratio in found["factors"].items())
     whole = f"{factors}: together {found['product']:.0f}x"
-    parts.append(text(f"{edge},{height - edge - 12}", whole))
+    parts.append(text(f"{edge},44", whole))
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     style = 'font-family="sans-serif" font-size="13"'
     body = "\n".join(parts)
