@@ -327,7 +327,7 @@ def test_who_trains_decides_no_result(expected):
 
 def test_who_trains_is_shown_while_it_runs_and_afterwards():
     search = tiny_study.searching(**seated(2, **STUDIES["simultaneous"]))
-    shown = [progress.workers for progress in search.run() if progress.phase == "search"]
+    shown = [progress.workers or "" for progress in search.run() if progress.phase == "search"]
     pattern = r"(\d) \| (\d) networks, idle \d+%, blocks trained twice (\d+)%"
     first = re.fullmatch(pattern, shown[0])
     assert first is not None
@@ -381,7 +381,8 @@ def opened(bench, folder, **options):
     opening = Opening.of(bench, folder, **{"share": 1.0} | options)
     try:
         facts = open_station(opening.on("cpu"))
-        return facts, _stations[opening.id].bench
+        own: Any = _stations[opening.id].bench
+        return facts, own
     finally:
         opening.close()
         assert not folder.exists()
