@@ -69,6 +69,19 @@ def test_a_cost_that_is_not_recorded_says_how_a_study_gets_it() -> None:
         pareto_points(StudyRecord.read(study_of((0.5, 10))), COSTS["memory"])
 
 
+def test_a_harvested_network_that_is_trained_globally_is_on_the_front_of_gaps() -> None:
+    study = study_of((0.5, 10), gap_to_global=0.3)
+    for hierarchy, value in (("2-2", 0.75), ("3-3", 0.9)):
+        attributes = {"hierarchy": hierarchy, "harvested": True}
+        study.add_trial(create_trial(value=value, user_attrs=attributes))
+    reached = {"val_accuracy": 0.8, "num_parameters": 5, "time_s": 1.0}
+    study.set_user_attr("global", {"2-2": reached})
+    points = pareto_points(StudyRecord.read(study), COSTS["gap"])
+    # 3-3 is not trained by back-propagation: its gap is unknown
+    assert [(p.row.hierarchy, p.is_on_front) for p in points] == [("2-2", True), ("1-1", False)]
+    assert points[0].cost == pytest.approx(0.05)
+
+
 def test_the_table_has_the_front_alone_and_the_figure_all() -> None:
     points = pareto_points(StudyRecord.read(study_of((0.5, 10), (0.4, 20), (0.7, 30))), PARAMETERS)
     console = Console(width=120)
