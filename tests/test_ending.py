@@ -142,8 +142,7 @@ def test_a_password_in_a_url_is_not_shown(url, shown):
     assert redacted(url) == shown
 
 
-@pytest.mark.parametrize("closed", [False, True])
-@pytest.mark.parametrize("json_", [(), ("--json",)])
+@pytest.mark.parametrize(("closed", "json_"), [(False, ()), (True, ("--json",))])
 def test_results_that_stdout_does_not_take_are_kept_in_a_file(closed, json_):
     train = ["train", "1-1-1", "--study", "tiny", "--epochs", "1", "-q", *json_]
     into = ">&-" if closed else "> /dev/full"
