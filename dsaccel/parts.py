@@ -134,8 +134,7 @@ class PartRef:
     kind: Kind
     name: str
     sha256: str | None
-    """Hash of the file that defines it, not of what that file imports; None: the part is
-    shipped."""
+    """The hash of the file that defines it, not of its imports; None: the part is shipped."""
 
 
 @dataclass(frozen=True)
@@ -196,8 +195,7 @@ def load_class(kind: Kind, name: str) -> type[Any]:
     if not (isinstance(part, type) and issubclass(part, base)):
         expected = KINDS[kind].replace(":", ".")
         raise ConfigError(f"{kind} {name} must be a class derived from {expected}, but is {part!r}")
-    missing = getattr(part, "__abstractmethods__", ())
-    if missing:
+    if missing := getattr(part, "__abstractmethods__", ()):
         raise ConfigError(f"{kind} {name} must define {', '.join(sorted(missing))}, but does not")
     return part
 

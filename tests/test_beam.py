@@ -12,7 +12,7 @@ from test_search import die_after
 from test_sequential import TRAINING
 from tiny_study import recorded, rows, searched, searching
 
-from dsaccel.analysis.landscape import record_landscape
+from dsaccel.analysis.recorded import record_landscape
 from dsaccel.analysis.replay import Replay
 from dsaccel.analysis.replay_policies import policies, replay_policy
 from dsaccel.config.study import PruningConfig

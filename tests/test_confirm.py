@@ -127,11 +127,14 @@ def run(confirm: Confirm) -> Confirm:
 
 
 def measured(confirm) -> dict[tuple[str, str, int], float]:
-    return {(r["name"], r["mode"], r["seed"]): r["val_accuracy"] for r in confirm.record["results"]}
+    return {
+        (r["name"], r["mode"], r["seed"]): r["val_accuracy"]
+        for r in confirm.record.values["results"]
+    }
 
 
 def read(confirm) -> dict[tuple[str, str, int], float]:
-    return {(r["name"], r["mode"], r["seed"]): r["accuracy"] for r in confirm.readings}
+    return {(r["name"], r["mode"], r["seed"]): r["accuracy"] for r in confirm.record.readings}
 
 
 def forget() -> SimpleNamespace:
@@ -159,7 +162,7 @@ def test_the_searchs_own_seed_would_be_skipped(monkeypatch):
 
 def test_entries_are_finalists_references_and_controls_in_both_modes(confirmed):
     confirm = confirming()
-    entries = {entry.name: entry for entry in confirm.result.entries}
+    entries = {entry.name: entry for entry in confirm.record.result.entries}
     finalists = [e for e in entries.values() if "finalist" in e.roles]
     assert len(finalists) == 2
     assert "reference" in entries["2-2-2"].roles
@@ -176,7 +179,7 @@ def test_each_accuracy_is_that_of_training_alone_with_that_seed(confirmed, mode)
     """Validation and test, to the last digit, against `dsaccel train`'s path."""
     confirm = confirming()
     config = confirm.config
-    for entry in confirm.result.entries:
+    for entry in confirm.record.result.entries:
         if mode not in entry.modes or (mode == "local" and "fewer losses" in entry.roles):
             continue
         width = entry.settings.get("network.width", config.network.width)
@@ -225,16 +228,18 @@ def test_the_test_split_is_read_after_the_decision_and_once_for_each_network(stu
     decided = None
     for progress in confirm.run():
         if progress.phase == "test":
-            decided = decided or confirm.record["decisions"]
-            assert confirm.record["decisions"] == decided
+            decided = decided or confirm.record.values["decisions"]
+            assert confirm.record.values["decisions"] == decided
     assert set(
-        Counter(tuple(r[k] for k in ("name", "mode", "seed")) for r in confirm.readings).values()
+        Counter(
+            tuple(r[k] for k in ("name", "mode", "seed")) for r in confirm.record.readings
+        ).values()
     ) == {1}
     # one descent of the trie a seed, and one for each global network
     assert len(seen) == len(confirm.seeds) * (
-        1 + sum("global" in e.modes for e in confirm.result.entries)
+        1 + sum("global" in e.modes for e in confirm.record.result.entries)
     )
-    assert all(r["command"] == "a test" and r["date"] for r in confirm.readings)
+    assert all(r["command"] == "a test" and r["date"] for r in confirm.record.readings)
     assert not StudyDir("tiny").confirmation.exists()
 
 
@@ -277,12 +282,12 @@ def test_the_decision_is_the_best_mean_on_validation_whatever_the_test_says(conf
     confirm = confirming()
     by_name: dict[str, list[float]] = {}
     for (name, mode, _), accuracy in measured(confirm).items():
-        if mode == "local" and "finalist" in confirm.result.entry(name).roles:
+        if mode == "local" and "finalist" in confirm.record.result.entry(name).roles:
             by_name.setdefault(name, []).append(accuracy)
     best = max(by_name, key=lambda name: sum(by_name[name]))
-    assert confirm.record["decisions"][-1]["best"] == confirm.result.best == best
-    record = dict(confirm.record)
-    flipped = [r | {"accuracy": float(r["name"] != best)} for r in confirm.readings]
+    assert confirm.record.values["decisions"][-1]["best"] == confirm.record.result.best == best
+    record = dict(confirm.record.values)
+    flipped = [r | {"accuracy": float(r["name"] != best)} for r in confirm.record.readings]
     confirm.study.set_user_attr("test_readings", flipped)
     confirm.study.set_user_attr("confirmation", record)
     assert confirming().result.best == best
@@ -435,22 +440,22 @@ def test_without_a_test_split_validation_alone_is_confirmed(study, monkeypatch):
     monkeypatch.setattr("dsaccel.confirm.run.load_test", lambda *_, **__: pytest.fail("read"))
     confirm = run(confirming(ConfirmConfig(top=1, num_seeds=1, controls=False)))
     assert confirm.is_finished
-    assert confirm.readings == []
-    assert confirm.result.best is not None
+    assert confirm.record.readings == []
+    assert confirm.record.result.best is not None
     assert not list(StudyDir("tiny").path.rglob("*.pt"))
 
 
 def test_global_back_propagation_is_trained_with_its_tuned_settings(study):
     asked = ConfirmConfig(top=1, num_seeds=1, controls=False, tuning_trials=2)
     confirm = run(confirming(asked))
-    tuning = confirm.record["tuning"]
+    tuning = confirm.record.values["tuning"]
     assert (tuning["num_trials"], tuning["num_layerwise"]) == (2, 1)
     trials = open_tuning(confirm.study).trials
     assert trials[0].params == {"learning_rate": 2e-2, "dropout": 0.1}
     best = max(trials, key=lambda t: (t.value, -t.number))
     assert tuning["val_accuracy"] == best.value
     assert (tuning["learning_rate"], tuning["dropout"]) == tuple(best.params.values())
-    own, entry = GlobalSettings(*best.params.values()), confirm.result.entries[0]
+    own, entry = GlobalSettings(*best.params.values()), confirm.record.result.entries[0]
     assert confirm.entrants.training(entry, "global", own).learning_rate == own.learning_rate
     assert confirm.entrants.training(entry, "local", own) == confirm.config.training
     made = {

@@ -136,7 +136,7 @@ def test_a_study_named_as_the_tuning_of_another_is_left_alone(shared):
     for _ in confirm.run():
         pass
     assert rows(other) == before
-    assert confirm.record["tuning"]["num_trials"] == 2
+    assert confirm.record.values["tuning"]["num_trials"] == 2
 
 
 # ---- passwords

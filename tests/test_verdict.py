@@ -8,8 +8,8 @@ import optuna
 import pytest
 from rich.console import Console
 
+from dsaccel.confirm.jobs import ConfirmProgress
 from dsaccel.confirm.result import confirmation_of, read_confirmation
-from dsaccel.confirm.run import ConfirmProgress
 from dsaccel.report.confirmation import progress_line, progress_panel
 from dsaccel.report.confirmation_table import confirmation_table
 from dsaccel.report.figures.confirmation import confirmation_figure

@@ -355,7 +355,7 @@ def test_images_of_other_classes_are_refused(of_images):
 def test_bad_arguments_of_train_output_and_evaluate_exit_2(config_file):
     Path("there.safetensors").write_text("mine")
     cases = [
-        (["train", "best.toml", "-o", "x.pt"], "must be a .safetensors file"),
+        (["train", "best.toml", "-o", "x.pt"], "must end with .safetensors"),
         (["train", "best.toml", "-o", "no/x.safetensors"], "folder no must exist"),
         (["train", "best.toml", "-o", "there.safetensors"], "exists already"),
         (["evaluate", "best.toml"], "dsaccel train best.toml --output best.safetensors"),

@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 from dsaccel.confirm.entrants import Entrants, GlobalSettings, save_networks
 from dsaccel.confirm.result import Entry
@@ -65,6 +66,21 @@ class Step:
     step: int
     num_steps: int
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ConfirmProgress:
+    """Where a confirmation stands."""
+
+    phase: Literal["tuning", "local", "global", "test"]
+    job: int
+    """1-based."""
+    num_jobs: int
+    """Of this phase: settings to try; networks or tries to train; tries to read."""
+    step: int
+    num_steps: int
+    names: tuple[str, ...]
+    """What is being trained or read."""
 
 
 Training = Generator[Step | Trained]

@@ -17,7 +17,7 @@ from dsaccel.config.study import RunConfig, RuntimeConfig
 from dsaccel.data.images import fingerprint
 from dsaccel.data.source import DataSource
 from dsaccel.families import MODES, Mode
-from dsaccel.files import make_folder, write_text
+from dsaccel.files import make_folder, write_json
 from dsaccel.nn.units import Unit
 from dsaccel.paper.hybrids import Hybrid, train_hybrids
 from dsaccel.paper.kept import Trained, file_name, hybrids_path, layers_path
@@ -217,7 +217,7 @@ class Reproduction:
                 if rung.step in self.measured_epochs and cohort.at_rest:
                     for h in part:
                         found = measure(units_of(cohort, h), data)
-                        write_text(layers_path(paths[h], rung.step), json.dumps(asdict(found)))
+                        write_json(layers_path(paths[h], rung.step), asdict(found), None)
                 yield rung.step, part
             if self.has_hybrids:
                 for h in part:
@@ -226,7 +226,7 @@ class Reproduction:
                 accuracies, names = cohort.head_accuracies(h), list(head_names(plan))
                 points = [point.values() for read in cohort.reads(h) for point in read.points]
                 trained = Trained(names, accuracies, data.num_val, cohort.time_s[h], points)
-                write_text(paths[h], json.dumps(asdict(trained)) + "\n")
+                write_json(paths[h], asdict(trained), None)
             remove_checkpoint(checkpoint)
 
     def _train_hybrids(
@@ -237,7 +237,7 @@ class Reproduction:
         found = yield from train_hybrids(
             units, plans, training, data, seed=data.seed, device=bench.device
         )
-        write_text(hybrids_path(path), json.dumps([asdict(each) for each in found]) + "\n")
+        write_json(hybrids_path(path), [asdict(each) for each in found], None)
 
     def _config(self, row: Row, seed: int) -> RunConfig:
         return self.scale.run_config(row, seed, self._sources[row.dataset].name, self._runtime)

@@ -1,21 +1,21 @@
 """What a confirmation leaves behind, a JSON object and files, and its progress."""
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from dsaccel.confirm.jobs import ConfirmProgress
 from dsaccel.confirm.result import entry_record
-from dsaccel.confirm.run import Confirm, ConfirmProgress
-from dsaccel.files import make_folder, write_csv, write_text
+from dsaccel.confirm.run import Confirm
+from dsaccel.files import make_folder, write_csv, write_json
 from dsaccel.report.verdict import VAL_IMAGES, sentences
 
 
 def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, Any]:
     """What `dsaccel confirm --json` prints, and `confirmation.json` holds."""
-    confirmation = confirming.result
+    confirmation = confirming.record.result
     components = confirmation.components()
     return {
         "study": confirming.directory.name,
@@ -49,9 +49,9 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
         ],
         "variance": None if components is None else asdict(components),
         "sentences": sentences(confirmation, resolution),
-        "decisions": confirming.record["decisions"],
-        "test_readings": confirming.readings,
-        "time_s": confirming.record["time_s"],
+        "decisions": confirming.record.values["decisions"],
+        "test_readings": confirming.record.readings,
+        "time_s": confirming.record.values["time_s"],
     }
 
 
@@ -60,8 +60,8 @@ def write_confirmation(confirming: Confirm, resolution: float) -> dict[str, str]
     folder = confirming.directory.path
     make_folder(folder)
     summary = confirmation_summary(confirming, resolution)
-    write_text(folder / "confirmation.json", json.dumps(summary, indent=1) + "\n")
-    confirmation = confirming.result
+    write_json(folder / "confirmation.json", summary)
+    confirmation = confirming.record.result
     rows = [
         {
             "name": result.entry.name,
@@ -79,7 +79,10 @@ def write_confirmation(confirming: Confirm, resolution: float) -> dict[str, str]
         for seed, accuracy in confirmation.series("val", result.entry.name, result.mode).items()
     ]
     files = {"confirmation": folder / "confirmation.json"}
-    for name, table in (("confirmation.csv", rows), ("test_readings.csv", confirming.readings)):
+    for name, table in (
+        ("confirmation.csv", rows),
+        ("test_readings.csv", confirming.record.readings),
+    ):
         if table:
             write_csv(folder / name, table)
             files[name.removesuffix(".csv") + " table"] = folder / name

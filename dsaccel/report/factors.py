@@ -1,9 +1,8 @@
 """The factorial study on a terminal, as a page and in files."""
 
-import json
 from typing import Any
 
-from dsaccel.files import make_folder, write_csv, write_text
+from dsaccel.files import make_folder, write_csv, write_json
 from dsaccel.paper.factors import Factors
 from dsaccel.paper.rows import WAYS, Row
 from dsaccel.paper.train import Reproduction
@@ -90,7 +89,7 @@ class FactorsReport:
         ]
         page, as_json, as_csv = (folder / f"factors.{suffix}" for suffix in ("html", "json", "csv"))
         write_page(page, self.title, sections, about=self.about)
-        write_text(as_json, json.dumps(self.summary(), indent=1) + "\n")
+        write_json(as_json, self.summary())
         lines = [
             {"network": name, "way": way, "seed": seed, "accuracy": accuracy}
             for (name, way), by_seed in self._factors.accuracies.items()

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dsaccel.confirm.run import ConfirmProgress
+from dsaccel.confirm.jobs import ConfirmProgress
 from dsaccel.paper.train import JobProgress
 from dsaccel.report.confirmation import progress_line, progress_panel
 from dsaccel.search.progress import Progress

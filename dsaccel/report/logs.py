@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dsaccel.confirm.run import ConfirmProgress
+from dsaccel.confirm.jobs import ConfirmProgress
 from dsaccel.errors import StorageError
 from dsaccel.files import make_folder
 from dsaccel.paper.train import JobProgress

@@ -1,11 +1,10 @@
 """A table or a figure of the paper, trained again: on a terminal, as a page and in files."""
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 from dsaccel.families import MODES
-from dsaccel.files import make_folder, write_csv, write_text
+from dsaccel.files import make_folder, write_csv, write_json, write_text
 from dsaccel.paper.claims import PLATEAU, claims_of
 from dsaccel.paper.compare import Comparison, RankAgreement, RowResult
 from dsaccel.paper.rows import CURVES, TABLES
@@ -112,7 +111,7 @@ class Report:
         ]
         write_page(page, self.title, sections, about=self.about)
         as_json, as_csv, as_latex = others
-        write_text(as_json, json.dumps(self.summary(), indent=1) + "\n")
+        write_json(as_json, self.summary())
         write_csv(as_csv, [entry for r in self.comparison.results for entry in _curve_rows(r)])
         write_text(as_latex, self.table().latex())
         paths = {"page": page, "json": as_json, "curves": as_csv, "latex": as_latex}

@@ -1,11 +1,10 @@
 """Separability by layer: on a terminal, as a page and in files."""
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 from dsaccel.families import MODES
-from dsaccel.files import make_folder, write_csv, write_text
+from dsaccel.files import make_folder, write_csv, write_json
 from dsaccel.paper.effects import Effect
 from dsaccel.paper.layers import (
     HybridsOfRow,
@@ -123,7 +122,7 @@ class SeparabilityReport:
         ]
         sections += [hybrid_section(self.hybrids)] if self.hybrids else []
         write_page(page, self.title, sections, about=self.about)
-        write_text(as_json, json.dumps(self.summary(), indent=1) + "\n")
+        write_json(as_json, self.summary())
         write_csv(as_csv, [line for row in self.rows for line in _lines(row)])
         paths = {"page": page, "json": as_json, "layers": as_csv}
         return {label: path.as_posix() for label, path in paths.items()}

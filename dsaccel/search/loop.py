@@ -6,7 +6,7 @@ off a table and keeps notes.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from dsaccel.config.study import StudyConfig
 from dsaccel.errors import ConfigError
@@ -23,9 +23,11 @@ from dsaccel.study.record import CohortRecord
 from dsaccel.study.trial_record import TrialRecord
 from dsaccel.training.run import Run, Trainer
 
+R = TypeVar("R", bound=Run)
 
-class Trials(Protocol):
-    """What is known of a search, and how it is told."""
+
+class Known(Protocol):
+    """What is known of a search."""
 
     @property
     def cohort(self) -> CohortRecord:
@@ -42,6 +44,10 @@ class Trials(Protocol):
         """What a user asks for beside all that is proposed."""
         ...
 
+
+class Trials(Known, Protocol):
+    """What is known of a search, and is told of it."""
+
     @property
     def failed(self) -> Mapping[Hierarchy, int]:
         """Who of the cohort failed for itself, and the rung before that, at which it is retired."""
@@ -56,24 +62,17 @@ class Trials(Protocol):
         ...
 
 
-class Loop:
-    """A search by its settings."""
+class Agenda:
+    """What a search trains next, and at which rungs it decides."""
 
-    def __init__(
-        self,
-        config: StudyConfig,
-        space: SearchSpace,
-        plan: Callable[[Hierarchy], Plan],
-        trials: Trials,
-    ) -> None:
+    def __init__(self, config: StudyConfig, space: SearchSpace, known: Known) -> None:
         """
         Args:
             config: how to search and prune; budget and strategy are chosen.
             space: what is searched.
-            plan: the network of a hierarchy.
-            trials: what is known.
+            known: what is known.
         """
-        self._config, self._space, self._plan, self._trials = config, space, plan, trials
+        self._config, self._space, self._known = config, space, known
         num_stages = len(config.space.num_blocks)
         self.schedule: Schedule = part_of(config.training, "schedule")
         self.stops = rung_steps(config.pruning, config.training, num_stages)
@@ -85,22 +84,43 @@ class Loop:
 
     def next(self) -> CohortRecord:
         """What to train next, if anything; the same again after a cohort that was cut off."""
-        last, budget = self._trials.cohort, self._config.budget
+        last, budget = self._known.cohort, self._config.budget
         if not last.is_finished:
             return last
         asked = next_cohort(
             self._space,
-            [told.trial for told in self._trials.told],
+            [told.trial for told in self._known.told],
             cohort_size=budget.cohort_size or 1,
             n_trials=budget.n_trials,
             seed=self._config.seed,
             strategy=self._strategy,
             cost=COSTS[budget.against] if budget.against else None,
-            wanted=self._trials.wanted,
+            wanted=self._known.wanted,
         )
         return last.next(asked)
 
-    def train(self, asked: Sequence[Hierarchy], trainer: Trainer) -> Iterator[Run]:
+
+class Loop(Agenda):
+    """A search by its settings."""
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        space: SearchSpace,
+        plan: Callable[[Hierarchy], Plan],
+        trials: Trials,
+    ) -> None:
+        """
+        Args:
+            config: as of an agenda.
+            space: likewise.
+            plan: the network of a hierarchy.
+            trials: what is known, and is told of what is trained.
+        """
+        super().__init__(config, space, trials)
+        self._plan, self._trials = plan, trials
+
+    def train(self, asked: Sequence[Hierarchy], trainer: Trainer[R]) -> Iterator[R]:
         """Train a cohort; yields its run after each rung, at which it is decided who goes on."""
         told, by, failed = self._trials.told, self._config.ranked_by, self._trials.failed
         plans = {h: self._plan(h) for h in asked}

@@ -11,7 +11,7 @@ from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import astuple
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dsaccel import stopping
 from dsaccel.spec.hierarchy import Hierarchy
@@ -21,8 +21,6 @@ from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.crew import Crew
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from dsaccel.schedules import Schedule
 
 
@@ -34,8 +32,11 @@ class Keeper(Protocol):
         ...
 
 
-class Trainer(Protocol):
-    """Who trains a cohort up to each of its stops."""
+R = TypeVar("R", bound="Run", covariant=True)
+
+
+class Trainer(Protocol[R]):
+    """Who trains a cohort up to each of its stops, or knows what it comes to."""
 
     def start(
         self,
@@ -43,7 +44,7 @@ class Trainer(Protocol):
         harvest: Mapping[Hierarchy, Plan],
         schedule: "Schedule",
         stops: Collection[int],
-    ) -> "Run":
+    ) -> R:
         """A run of these networks, from where it was cut off if it was.
 
         Args:
@@ -170,10 +171,6 @@ class Run(ABC):
     def epochs_trained(self, hierarchy: Hierarchy) -> int:
         """Epochs that a network has learned for; if sequential, the sum over its units."""
         return self.schedule.epochs_trained(self.trie.path(hierarchy), self.step)
-
-    def states(self, hierarchy: Hierarchy) -> "list[dict[str, Tensor]]":
-        """Weights and buffers of a network's units, from the first to the last."""
-        raise NotImplementedError("a run off a table has no weights")
 
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
         """Where the training of a network has left the finite numbers, if it has."""
