@@ -26,8 +26,7 @@ POWER = 0.8
 MAX_SEEDS = 10_000
 NUM_QUANTILES = 4000
 MAX_ENUMERATED = 6
-"""All resamples of up to so many values are enumerated (462 distinct ones); of more, some are
-drawn."""
+"""Up to so many values all resamples are enumerated (462 distinct ones), of more some drawn."""
 NUM_RESAMPLES = 2000
 ROUNDING = 1e-9
 """A standard deviation below this is one of rounding: the values do not vary."""

@@ -111,18 +111,14 @@ class RankAgreement:
 
     @cached_property
     def noise(self) -> float:
-        """Standard deviation over seeds of a hierarchy's final accuracy (0..1), what a seed does to
-        all alike taken out; NaN for one seed. Two runs' ranks differ by this.
-        """
+        """The standard deviation of a final accuracy (0..1) over seeds, what all share removed."""
         y, (num_seeds, num) = self.final, self.final.shape
         rest = y - y.mean(axis=0) - y.mean(axis=1, keepdims=True) + y.mean()
         freedom = (num_seeds - 1) * (num - 1)
         return math.sqrt((rest**2).sum() / freedom) if freedom else math.nan
 
     def ceiling(self) -> Interval:
-        """Tau-b between the final accuracies of a run and those of the other seeds: no rung can be
-        expected to tell more of another run.
-        """
+        """Tau-b between the final accuracies of a run and of other seeds: the most to expect."""
         return resampled(self._taus_other(self.final))
 
     def own_tau(self, step: int, by: RankedBy) -> Interval | None:
@@ -133,9 +129,7 @@ class RankAgreement:
         return resampled([_tau(x, y) for x, y in zip(values, self.final, strict=True)])
 
     def rungs(self) -> Iterator[RungAgreement]:
-        """The agreement at each rung by the deepest head, and by the output layer where it is
-        trained.
-        """
+        """The agreement at each rung, by deepest head and by output layer once it is trained."""
         num = self.landscape.num_steps
         steps = np.linspace(1, num, min(num, MAX_RUNGS)).round().astype(int)
         for step in map(int, steps):
@@ -198,9 +192,7 @@ class RankAgreement:
         )
 
     def _taus_other(self, values: Vector) -> list[float]:
-        """Of each seed's values (S, N) with the mean final accuracies of all other seeds; NaN if
-        there are none.
-        """
+        """Each seed's tau-b (S, N) with the mean final accuracies of the others, NaN if alone."""
         if len(self.seeds) == 1:
             return [math.nan]
         others = [np.delete(self.final, s, axis=0).mean(axis=0) for s in range(len(self.seeds))]

@@ -40,8 +40,7 @@ class Landscape:
     networks: dict[Hierarchy, Network]
     """Every feasible hierarchy, and the references."""
     accuracies: dict[int, dict[Hierarchy, dict[int, tuple[float, ...]]]]
-    """Seed -> hierarchy -> step -> validation accuracy (0..1) of each trained head in order of
-    depth, an output layer's last."""
+    """Seed -> hierarchy -> step -> validation accuracy (0..1) by head, an output layer's last."""
     ensembles: dict[int, dict[Hierarchy, dict[int, float]]] = field(default_factory=dict)
     """Likewise, of the ensemble of their last half; empty: it was not read."""
 

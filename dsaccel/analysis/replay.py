@@ -254,9 +254,7 @@ class TableRun(Run):
 
 
 def _rungs(landscape: Landscape, seed: int, *, looks_ahead: bool) -> dict[int, Rung]:
-    """The rungs of a seed; of those that look ahead, the deepest head is that of the first unit of
-    the next stage.
-    """
+    """The rungs of a seed. One that looks ahead also has the first head of the next stage."""
     table = landscape.accuracies[seed]
     rungs: dict[int, Rung] = {}
     for step in range(1, landscape.num_steps + 1):

@@ -34,9 +34,7 @@ class Tuned:
 
 
 def layerwise_settings(trials: Iterable[FrozenTrial]) -> int:
-    """How many distinct settings (learning rate, dropout, of the local losses) a search has tried
-    layer-wise; 1 if they are fixed.
-    """
+    """How many distinct settings a search has tried layer-wise; 1 if they are fixed."""
     finished = (t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED))
     tried = {tuple(p for p in t.params.items() if _is_tuned(p[0])) for t in finished}
     return max(1, len(tried))

@@ -159,9 +159,7 @@ def _weights(layer: Layer, draw: local.Draw) -> nn.Conv2d | nn.Linear:
 
 @dataclass(frozen=True)
 class Draw:
-    """Makes modules whose weights are drawn from U(-b, b), b = 1 / sqrt(fan in): torch's default,
-    but from a generator that is named by position and role.
-    """
+    """Makes modules with torch's default weights, from a generator named by position and role."""
 
     seed: int
     position: Position | None

@@ -57,8 +57,7 @@ class RankAgreement:
     with_paper: tuple[float, ...]
     """One a seed; none: fewer than three rows, or rows that are equally accurate."""
     shallow_with_paper: float | None
-    """The same for the trivial prediction that fewer blocks in the first half of the stages are
-    better."""
+    """The same if fewer blocks in the first half of the stages were predicted to be better."""
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,7 @@ class LayersOfRow:
         return [summarise(values) for values in zip(*by_seed, strict=True)]
 
     def difference(self, layer: int) -> Paired | None:
-        """How far layer-wise probes lead those of back-propagation at a layer, after the last
-        epoch; paired by seed.
-        """
+        """How far layer-wise probes lead at a layer after the last epoch, paired by seed."""
         last = self.epochs[-1]
         local, glob = (
             {seed: found[last].probe[layer] for seed, found in self.measured[mode].items()}
@@ -45,9 +43,7 @@ class LayersOfRow:
 
     @property
     def lost(self) -> int:
-        """From which layer on the layer-wise probes stay behind; the number of layers if they lead
-        at the last one.
-        """
+        """The layer from which on layer-wise probes stay behind, or else the number of layers."""
         count = len(self.layers)
         for layer in reversed(range(len(self.layers))):
             difference = self.difference(layer)

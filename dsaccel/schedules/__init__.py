@@ -33,8 +33,7 @@ class Schedule(Section, ABC):
     step_name: ClassVar[Literal["epoch", "stage"]]
     """What a rung comes after."""
     all_at_once: ClassVar[bool]
-    """Whether all units of a network learn from the same batch; if not, each holds memory for its
-    training only while it learns."""
+    """Whether all units learn from the same batch; if not, each needs memory only in its turn."""
     ranked_by: ClassVar[tuple[RankedBy, ...]]
     """What can be read of a network before the last rung."""
 

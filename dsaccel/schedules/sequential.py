@@ -59,9 +59,7 @@ class Sequential(Schedule):
     def stops(
         self, pruning: PruningConfig, training: TrainingConfig, num_stages: int, asked: Asked
     ) -> tuple[int, ...]:
-        """The end of each stage but the last, after which only the output layer would be left to
-        save.
-        """
+        """The end of each stage but the last, after which only the output layer is to train."""
         if pruning.by == "output":
             raise ConfigError(
                 f"pruning.by must be head or ensemble with the {training.schedule} schedule, which "

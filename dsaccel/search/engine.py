@@ -72,9 +72,7 @@ class Search:
 
     @property
     def meets_no_more(self) -> bool:
-        """Whether there are trials left, but all that is drawn of a space too large to list is
-        outside the measured bounds or trained.
-        """
+        """Whether trials are left, but no hierarchy that is drawn is both feasible and new."""
         has_room = self.num_trained < self.config.budget.n_trials
         return has_room and self.space.size is None and not self.loop.next().asked
 

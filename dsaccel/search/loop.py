@@ -135,9 +135,7 @@ class Loop(Agenda):
             yield run
 
     def _losers(self, run: Run, judge: Judge, values: Mapping[Hierarchy, float]) -> list[Hierarchy]:
-        """Who stops at a rung. References never do; a strategy that decides compares with the
-        feasible ones.
-        """
+        """Who stops at a rung: no reference, and a deciding strategy ranks feasible ones alone."""
         if judge.sees_all:
             return judge.losers(run.step, values, run.prefixes())
         if run.step not in self.stops:

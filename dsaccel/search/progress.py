@@ -24,8 +24,7 @@ class Progress:
     step: int
     num_steps: int
     living: tuple[Hierarchy, ...]
-    """The hierarchies of the cohort that are still trained, the most accurate head first;
-    at the end those without a trained head."""
+    """The cohort's living hierarchies, best head first; those without a trained head come last."""
     num_trained: int
     """Distinct hierarchies that the study has trained to their end."""
     n_trials: int

@@ -28,9 +28,7 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Workload:
-    """FLOPs of the forward passes of one image through all that trains, by what it is for; what is
-    pruned counts as far as it is trained.
-    """
+    """Forward FLOPs of an image through all that trains; what is pruned counts in part."""
 
     asked: tuple[Hierarchy, ...]
     """The next cohort."""

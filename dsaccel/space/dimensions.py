@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 DIGITS = 4
-"""Digits of a value proposed from a continuous range: two that differ only later are one
-candidate."""
+"""Digits of a value that is proposed from a range: two that differ later are one candidate."""
 
 Settings = dict[str, Value]
 

@@ -79,8 +79,7 @@ class Read:
 @dataclass(frozen=True)
 class Rung:
     step: int
-    """How far (Optuna's `step`, 1-based): passes over the training images under `simultaneous`,
-    stages trained under `sequential`."""
+    """How far (Optuna's `step`, 1-based): epochs if `simultaneous`, stages if `sequential`."""
     read: dict[Hierarchy, Read]
     """What was read of each living network; one without a trained head is left out."""
 
@@ -117,6 +116,4 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Safe:
-    """A place between two rungs where learners can be saved, and trained on from the rung before:
-    what is trained already is not trained again.
-    """
+    """A place between two rungs at which learners can be saved, to go on from there."""

@@ -18,8 +18,7 @@ log = logging.getLogger(__name__)
 Step = Callable[[Tensor, Tensor], object]
 """Trains on images (B, C, H, W) and labels (B,)."""
 NUM_EAGER = 3
-"""Steps that run as they are before one is recorded: Adam's averages and what cuDNN and cuBLAS set
-up once must be there before."""
+"""Steps before one is recorded, in which Adam, cuDNN and cuBLAS set themselves up."""
 
 
 class Recorder(Protocol):

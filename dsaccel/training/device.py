@@ -151,9 +151,7 @@ def cuda_problem(index: int) -> str | None:
 
 
 def unfolds_bf16(device: torch.device) -> bool:
-    """Whether torch convolves bf16 the long way there: oneDNN does it on some CPUs only, as x86
-    from AVX-512 on.
-    """
+    """Whether torch convolves bf16 the long way here: oneDNN supports some CPUs only."""
     if device.type != "cpu":
         return False
     has_onednn = torch.backends.mkldnn.is_available()

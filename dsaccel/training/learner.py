@@ -117,9 +117,7 @@ class Learner:
 
     @_owning
     def learn(self, features: Features, labels: Labels) -> Features:
-        """Train the first unit that is not frozen on a batch of what the unit below passes on;
-        returns what it passes on itself.
-        """
+        """Train the first unit that is not frozen on a batch; returns what it passes on."""
         return self._learn(self.num_frozen, features, labels, ONE_LANE)
 
     def freeze(self) -> None:

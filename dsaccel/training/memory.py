@@ -158,9 +158,7 @@ def _images(root: Node, training: TrainingConfig) -> Maps:
 def _simultaneous_peaks(
     siblings: Sequence[Node], counted: Counts, *, held: int, entry: int = 0
 ) -> Iterator[int]:
-    """The peak at each node: what it needs beside its input, the input (`entry`), and what branches
-    below still wait for (`held`; the images always).
-    """
+    """The peak at each node: its own need, its input, and what branches below wait for."""
     for node in siblings:
         yield held + entry + counted[node].peak
         waiting = 0 if node is siblings[-1] else entry
@@ -170,9 +168,7 @@ def _simultaneous_peaks(
 
 
 def _lanes_peak(nodes: Sequence[SegmentMemory], num_lanes: int) -> int:
-    """The most that a recorded step holds: the highest units are in different lanes, and no
-    features are let go before its end.
-    """
+    """The most that a recorded step holds: the highest units lie in different lanes."""
     units = [unit for node in nodes for unit in node.units]
     highest = heapq.nlargest(num_lanes, (unit.peak for unit in units))
     return sum(unit.features for unit in units) + sum(highest)

@@ -31,8 +31,7 @@ from dsaccel.training.team import Team
 T = TypeVar("T")
 
 SHARE = 0.9
-"""The share of the free memory to be used: libraries and fragments, which no estimate sees, need
-some too."""
+"""The share of the free memory to use: libraries and fragments, which nobody counts, need some."""
 MIB = 2**20
 WAIT_S, ASK_S = 600.0, 5.0
 """How long to wait for memory that other processes hold, and how often to ask."""

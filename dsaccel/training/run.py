@@ -158,9 +158,7 @@ class Run(ABC):
         return [list(read.heads) for read in self.reads(hierarchy)]
 
     def prefixes(self) -> dict[Hierarchy, int]:
-        """The number of each network's last node that is trained so far: equal for those who share
-        all that is.
-        """
+        """The number of each network's last trained node: equal for those that share all so far."""
         begun = {node for node in self.trie.nodes() if self.schedule.trained(node, self.step) > 0}
         trained: dict[Hierarchy, int] = {}
         for h in self.trie.living:

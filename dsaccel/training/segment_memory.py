@@ -105,9 +105,7 @@ def _count(
 
 
 def _make_averages(learner: Learner, index: int, times: Times) -> tuple[int, int]:
-    """Have a unit's optimizer make what it keeps, as a first step would; returns its bytes: of all
-    blocks, and of those that were made.
-    """
+    """Have an optimizer make its state; returns its bytes, all and those that were made."""
     unit, optimizer = learner.units[index], learner.optimizers[index]
     for parameter in unit.parameters():
         parameter.grad = torch.zeros_like(parameter)

@@ -63,9 +63,7 @@ def published_figure(comparison: Comparison) -> go.Figure:
 
 
 def error_figure(comparison: Comparison, num_epochs: int) -> go.Figure:
-    """Error of the output layer after each epoch, the mean over seeds, of every row in both modes
-    (the paper's Figures 4 and 5).
-    """
+    """The output layer's error after each epoch, mean over seeds (the paper's Figures 4 and 5)."""
     figure = blank_figure("epoch", "error", height=520)
     figure.update_yaxes(**PERCENT)
     figure.update_xaxes(**whole_numbers(num_epochs))
