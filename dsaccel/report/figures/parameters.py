@@ -29,8 +29,7 @@ class Parameters(Figure):
         trials = read_rows(study)
         rows = [row for row in trials if row.is_complete and row.accuracy is not None]
         rows = [r for r in rows if r.num_parameters is not None and r.shallow_scale is not None]
-        figure = blank_figure("parameters", "validation accuracy", height=420)
-        figure.update_yaxes(**PERCENT)
+        figure = blank_figure("parameters", "validation accuracy", height=420, y=PERCENT)
         figure.update_xaxes(tickformat=".3~s")
         if len(rows) < 2:
             return figure
