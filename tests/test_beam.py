@@ -20,16 +20,12 @@ from dsaccel.errors import ConfigError
 from dsaccel.search.strategies.beam import beam_losers, beam_survivors
 from dsaccel.study.record import StudyRecord
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 SPACE = {"family": "resnet18", "num_blocks": [[1, 3], [1, 2], [1, 2]], "constraint": "none"}
 SEQUENTIAL = {"schedule": "sequential", "epochs": 1}
 BEAM = {"strategy": "beam", "n_trials": 12, "cohort_size": None, "baseline": False, "beam_width": 1}
 NONE = PruningConfig(kind="none")
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 # ------------------------------------------------------------------ who goes on

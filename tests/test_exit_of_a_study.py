@@ -19,17 +19,14 @@ from dsaccel.training import descent
 from dsaccel.training.memory import training_bytes
 from dsaccel.training.train import Training
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 SMALL = {
     "references": (),
     "budget": {"n_trials": 8, "cohort_size": 8, "baseline": True},
     "training": {"epochs": 2},
     "pruning": {"kind": "none"},
 }
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.long

@@ -6,17 +6,16 @@ from typing import NamedTuple
 
 import optuna
 import pytest
+from commands import run
 from helpers import H, read_as
 from optuna.trial import TrialState, create_trial
 from test_replay import NONE, SHORT, Oracle, Policy, course, synthetic
 from test_search import die_after
 from tiny_study import config, heads, recorded, rows, searched, searching, write_study
-from typer.testing import CliRunner
 
 from dsaccel.analysis.landscape import record_landscape
 from dsaccel.analysis.replay import Replay
 from dsaccel.analysis.replay_policies import policies
-from dsaccel.cli.app import app
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.search.pruners import Judge, Race, find_pruner, prefixes_at, rung_steps
@@ -25,7 +24,7 @@ from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training import descent
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 TRAINING = TrainingConfig(epochs=5)
 SPACE = SearchSpace(config().space, lambda _: pytest.fail("no measured bounds"))
@@ -211,12 +210,6 @@ DIFFERING = SHORT | {"data": {"train_images": 32, "val_fraction": 0.2}}
 """Validation images enough for accuracies that differ."""
 
 
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
 @pytest.mark.parametrize("pruning", [MEDIAN, HALVING, THRESHOLD], ids=lambda p: p["kind"])
 def test_a_search_and_its_replay_prune_alike_and_so_does_a_resumed_one(pruning, monkeypatch):
     whole = searched("whole", budget=BUDGET, pruning=pruning, **DIFFERING)
@@ -291,11 +284,11 @@ def test_a_replay_ranks_by_the_output_layer_too():
 
 def test_the_command_line_names_a_pruner_and_its_options():
     write_study(Path("studies/tiny.toml"))
-    result = CliRunner().invoke(app, ["search", "tiny", "--pruning", "BestPruner"])
+    result = run("search", "tiny", "--pruning", "BestPruner")
     assert result.exit_code == 2
     assert "one of Optuna's HyperbandPruner" in result.stderr
     wrong = ["--pruning", "MedianPruner", "--set", "pruning.options.startup=4"]
-    result = CliRunner().invoke(app, ["search", "tiny", *wrong])
+    result = run("search", "tiny", *wrong)
     assert result.exit_code == 2
     assert "but got startup = 4" in result.stderr
 

@@ -29,14 +29,10 @@ from dsaccel.study.trials import CONSTRAINT, FINITE, Ledger
 from dsaccel.training import descent
 from dsaccel.training.train import Training
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 SHORTEST = {"training": {"epochs": 1}}
 ASKED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @pytest.fixture(scope="module")

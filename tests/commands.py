@@ -1,0 +1,11 @@
+"""The command line, in this process."""
+
+from click.testing import Result
+from typer.testing import CliRunner
+
+from dsaccel.cli.app import app
+
+
+def run(*args: object) -> Result:
+    """What a command says, and how it ends."""
+    return CliRunner().invoke(app, [str(arg) for arg in args])
