@@ -4,8 +4,7 @@ import math
 
 import optuna
 import pytest
-import torch
-from helpers import NETWORK, H, cohort, differing, plans, tensors, trained
+from helpers import NETWORK, H, cohort, differing, plans, tensors, trained, whole_and_resumed
 from optuna.trial import TrialState
 from test_replay import Oracle, Policy, course, synthetic
 from test_search import die_after
@@ -113,20 +112,7 @@ def test_a_beam_resumed_after_a_stage_is_bit_identical(tmp_path, stop):
     def some():
         return cohort(plans("1-2-1", "2-1-1", "1-1-2"), TRAINING, looks_ahead=True)
 
-    whole, first, second = some(), some(), some()
-    for rung in whole.rungs():
-        if rung.step == 1:
-            whole.retire({H("2-1-1")})
-    for rung in first.rungs():
-        if rung.step == 1:
-            first.retire({H("2-1-1")})
-        if rung.step == stop:
-            torch.save(first.state_dict(), tmp_path / "checkpoint.pt")
-            break
-    second.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
-    for rung in second.rungs():
-        if rung.step == 1:
-            second.retire({H("2-1-1")})
+    whole, second = whole_and_resumed(some, H("2-1-1"), stop, tmp_path / "checkpoint.pt")
     assert second.history == whole.history
     assert second.blocks_trained == whole.blocks_trained
     for name in second.trie.asked:

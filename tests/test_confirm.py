@@ -10,13 +10,12 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from commands import run as cli
 from helpers import spy_on_training
 from PIL import Image
 from tiny_study import config as tiny_config
 from tiny_study import searched, write_study
-from typer.testing import CliRunner
 
-from dsaccel.cli.app import app
 from dsaccel.config.study import ConfirmConfig, RunConfig, StudyConfig
 from dsaccel.confirm.entrants import Entrants, GlobalSettings
 from dsaccel.confirm.result import Entry
@@ -583,10 +582,6 @@ def test_with_a_given_val_folder_and_no_test_split_no_image_is_said_to_be_fresh(
 
 
 # ------------------------------------------------------------------ commands
-
-
-def cli(*args: str):
-    return CliRunner().invoke(app, list(args))
 
 
 def test_the_command_shows_and_writes_the_confirmation(confirmed):
