@@ -141,7 +141,7 @@ class Study(StoredStudy):
 
     @cached_property
     def engine(self) -> Search:
-        """What searches. Asking for it reads the images, and begins or continues the study."""
+        """The search. Asking for it reads the images, and begins or continues the study."""
         quiet_optuna()
         engine = open_search(
             self.config, self._directory, download=self._download, source=self._data

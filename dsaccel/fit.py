@@ -27,7 +27,7 @@ from dsaccel.text import about, percent
 from dsaccel.training.train import Training
 
 SEARCH_SHARE = 0.5
-"""Of the time, for the search; the rest is for what it is compared with."""
+"""The search's share of the time; the rest goes to the networks it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a contender has come to."""
+    """The result of a contender."""
 
     name: str
     val_accuracy: float | None

@@ -143,7 +143,7 @@ class NamesPart:
 
     kind: Kind
     or_else: str | None = None
-    """What another text stands for: a data set may also be a folder."""
+    """The meaning of any other text: a data set may also be a folder."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         from pydantic_core.core_schema import no_info_after_validator_function
@@ -226,7 +226,7 @@ def part_of(section: "BaseModel", kind: Kind, name: str | None = None) -> Any:
 
 
 def part_ref(kind: Kind, name: str) -> PartRef:
-    """How a study records a part.
+    """The reference by which a study records a part.
 
     Raises:
         ConfigError: as `load_class`.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class StoredStudy:
-    """What can be asked of a study without training."""
+    """A study that is read, and not trained."""
 
     def __init__(self, config: StudyConfig, directory: StudyDir) -> None:
         self.config, self._directory = config, directory
@@ -58,7 +58,7 @@ class StoredStudy:
 
     @property
     def record(self) -> StudyRecord:
-        """What the study knows by now: its trials and figures, typed."""
+        """The study's trials and figures by now, typed."""
         return StudyRecord.read(self.optuna, self._directory)
 
     @cached_property
@@ -102,7 +102,7 @@ class StoredStudy:
 
     @property
     def confirmation(self) -> Confirmation | None:
-        """What the confirmation came to; None: there was none."""
+        """The result of the confirmation; None: there was none."""
         return read_confirmation(self.record)
 
     def figure(self, name: str, **options: Any) -> "go.Figure":

@@ -206,7 +206,7 @@ class RankAgreement:
 
 
 def share_of_best(x: Vector, y: Vector, num_x: int, num_y: int) -> float:
-    """Of the best `num_y` by y, the share among the best `num_x` by x.
+    """The share of the best `num_y` by y that is among the best `num_x` by x.
 
     Who ties at the border belongs to the best in part: what breaking ties at random would give in
     the mean, whatever the names.

@@ -42,7 +42,7 @@ class Landscape:
     accuracies: dict[int, dict[Hierarchy, dict[int, tuple[float, ...]]]]
     """Seed -> hierarchy -> step -> validation accuracy (0..1) by head, an output layer's last."""
     ensembles: dict[int, dict[Hierarchy, dict[int, float]]] = field(default_factory=dict)
-    """Likewise, of the ensemble of their last half; empty: it was not read."""
+    """Seed -> hierarchy -> step -> accuracy of the ensemble of heads; empty: it was not read."""
 
     @property
     def schedule(self) -> Schedule:

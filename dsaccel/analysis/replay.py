@@ -30,7 +30,7 @@ from dsaccel.training.run import Run
 
 @dataclass(frozen=True)
 class Policy:
-    """How to search."""
+    """The settings of a search that is replayed."""
 
     strategy: str
     cohort_size: int
@@ -79,7 +79,7 @@ class Oracle:
             ahead: {seed: _rungs(landscape, seed, looks_ahead=ahead) for seed in self.seeds}
             for ahead in {False, not landscape.schedule.all_at_once}
         }
-        """Of all networks at once, as a beam reads them or not, by seed and step."""
+        """The rungs of all networks by seed and step, as a beam reads them or not."""
         self.optimum = {seed: landscape.optimum(seed) for seed in self.seeds}
         self.num_blocks = Trie({h: self.plan(h) for h in feasible}).blocks_trained
         """Blocks of all feasible hierarchies in one trie."""
@@ -167,7 +167,7 @@ class Notes:
         self.failed: dict[Hierarchy, int] = {}
         self.cohort: CohortRecord = NO_COHORT
         self._read: dict[Hierarchy, dict[int, float]] = {}
-        """What the cohort's hierarchies were ranked by, at each rung."""
+        """The accuracies that rank the cohort's hierarchies, by rung."""
         self._pruned: set[Hierarchy] = set()
 
     def report(self, step: int, values: Mapping[Hierarchy, float]) -> None:
@@ -266,6 +266,6 @@ def _rungs(landscape: Landscape, seed: int, *, looks_ahead: bool) -> dict[int, R
 
 
 def _next_head(read: Read, later: tuple[float, ...]) -> Read:
-    """What is read a unit later."""
+    """The same network, read one unit later."""
     head = later[len(read.heads)]
     return Read((*read.heads, head), {"head": head})

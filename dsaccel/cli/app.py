@@ -78,7 +78,7 @@ def in_full(name: str) -> Any:
 
 
 def _outline(command: Callable[..., None]) -> Callable[[], None]:
-    """What the list of commands shows of it."""
+    """The command as the list of commands shows it."""
 
     def outline() -> None:
         raise AssertionError("unreachable")

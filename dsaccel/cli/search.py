@@ -67,7 +67,7 @@ def search(
 
 
 def _show_forecast(study: "Study", output: Output) -> None:
-    """What a search would do."""
+    """Show what a search would do."""
     from dsaccel.report.forecast import forecast_table
 
     with output.watching():

@@ -160,7 +160,7 @@ def _save(training: "Training", begun: dict[str, Any], path: Path, output: Outpu
 
 
 def _warnings(begun: dict[str, Any], recorded: dict[str, Any]) -> Iterator[str]:
-    """What may be meant otherwise, though it can be done."""
+    """Warn of what the user may have meant otherwise."""
     if "init" in recorded and recorded.get("init_weights") != begun["init_weights"]:
         yield f"these are not the weights that the config's result began with, {recorded['init']}"
     if begun["val_may_be_known"]:

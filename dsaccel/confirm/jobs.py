@@ -46,7 +46,7 @@ class Task:
     job: Job
     own: GlobalSettings
     folder: Path
-    """Of weights and checkpoints."""
+    """The folder of weights and checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _keep(cohort: Cohort, checkpoint: Path, entrants: Entrants, data: Data) -> N
 
 
 def entrants_of(station: Station) -> Entrants:
-    """Those of a station's bench, which keeps them."""
+    """The entrants of a station's bench, made once."""
     if "entrants" not in station.kept:
         assert station.bench is not None
         station.kept["entrants"] = Entrants(station.bench)

@@ -39,7 +39,7 @@ class ConfirmationRecord:
 
     @property
     def result(self) -> Confirmation:
-        """What has been measured so far."""
+        """The confirmation as far as it has come."""
         return confirmation_of(self.values, self.readings)
 
     @property

@@ -110,7 +110,7 @@ class Confirm:
         return not self.jobs() and self.record.is_decided and not self.record.values["unread"]
 
     def remarks(self) -> Iterator[str]:
-        """What a user should know before it trains."""
+        """Tell the user what is worth knowing before training begins."""
         if self.is_finished:
             yield "all of it is trained and read: the recorded confirmation is shown"
         elif not self.entrants.has_test:
@@ -155,7 +155,7 @@ class Confirm:
             yield from self._read_test()
 
     def jobs(self) -> list[Job]:
-        """What is left to train, seed by seed.
+        """The jobs that are left, seed by seed.
 
         Networks with training settings of their own are a trie of their own.
         """
@@ -173,7 +173,7 @@ class Confirm:
         return jobs
 
     def _begun(self) -> ConfirmationRecord:
-        """What is recorded, with the entries that are asked for now."""
+        """The record, with the entries that are asked for now."""
         begun = {
             "val_is_given": self.entrants.val_is_given,
             "reference": reference_hierarchies(self.config)[0],

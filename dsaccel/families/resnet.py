@@ -72,7 +72,7 @@ class ResNet(Family):
 
 
 def _half(side: int) -> int:
-    """What a stride, or a pool of overlapping windows, leaves."""
+    """The side that a stride, or a pool of overlapping windows, leaves."""
     return -(-side // 2)
 
 

@@ -49,7 +49,7 @@ class LayerModule(nn.Module):
         self.keeps_residual = False
         """Whether somebody reads `residual` after each forward."""
         self.residual: Tensor | None = None
-        """What was added to the shortcut last."""
+        """The last maps that were added to the shortcut."""
         self.weight = _weights(layer, draw)
         self.norm = (nn.BatchNorm2d if self.is_map else nn.BatchNorm1d)(layer.out_channels)
         self.shortcut = None

@@ -25,7 +25,7 @@ FIRST_DECAY = 0.5
 
 
 def claims_of(comparison: Comparison) -> list[Effect]:
-    """What each family of each table says of the claims."""
+    """Test the claims on each family of each table."""
     groups = groupby(comparison.results, lambda result: (result.row.table, result.row.family))
     return [effect for key, group in groups for effect in _claims(key, list(group))]
 

@@ -64,11 +64,11 @@ def matched_width(scale: Scale, hierarchy: str) -> float:
 
 @dataclass(frozen=True)
 class Factors:
-    """What the arms have reached."""
+    """The accuracies of the arms."""
 
     rows: Sequence[Row]
     accuracies: Mapping[tuple[str, Way], Mapping[int, float]]
-    """By name and way, of each seed."""
+    """Name and way -> seed -> accuracy."""
 
     @classmethod
     def of(cls, reproduction: Reproduction) -> "Factors":
@@ -133,7 +133,7 @@ class Factors:
         return lines
 
     def _main_effects(self) -> list[Effect]:
-        """Of each factor, over all levels of the two others."""
+        """The effect of each factor, averaged over all levels of the others."""
         levels = [(h, losses) for h in (STANDARD, FEW) for losses in ("", "coarse", "late", "both")]
         gaps = {level: self._gap(*level) for level in levels}
         if not all(gaps.values()):

@@ -110,7 +110,7 @@ class HybridsOfRow:
     num_stages: int
     """After which it was frozen, one at a time: 1, 2 and so on."""
     accuracies: Mapping[tuple[Mode, Mode], Mapping[int, Mapping[int, float]]]
-    """By how the prefix and the rest were trained; of each stage and seed."""
+    """(Mode of the prefix, mode of the rest) -> stage -> seed -> accuracy."""
 
     def summary(self, prefix: Mode, rest: Mode, stage: int) -> Summary:
         return summarise(list(self.accuracies[prefix, rest][stage].values()))

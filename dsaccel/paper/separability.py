@@ -86,7 +86,7 @@ class _Vectors:
 
 @torch.no_grad()
 def _vectors(units: Sequence[Unit], split: EvalSplit) -> _Vectors:
-    """What each layer makes of some images, pooled and flat."""
+    """The features of each layer for some images, pooled and flat."""
     parts: list[list[Tensor]] = []
     labels: list[Tensor] = []
     for x, y in split.spread(NUM_PROBED).batches():

@@ -100,16 +100,16 @@ class Reproduction:
 
     @property
     def protocol(self) -> Protocol:
-        """What accuracies are of."""
+        """The protocol, which says what accuracies are measured on."""
         return next(iter(self._sources.values())).protocol
 
     @property
     def data_names(self) -> str:
-        """What the images are of."""
+        """The names of the data sets."""
         return ", ".join(dict.fromkeys(source.name for source in self._sources.values()))
 
     def jobs(self) -> list[Job]:
-        """What is left to train, seed by seed: rows of equal settings share a trie, layer-wise."""
+        """The jobs that are left, seed by seed: rows of equal settings share a trie layer-wise."""
         jobs: list[Job] = []
         for seed in self.seeds:
             for mode in WAYS:
@@ -149,7 +149,7 @@ class Reproduction:
                     yield JobProgress(number, len(jobs), job.mode, seed, epoch, num_epochs, names)
 
     def trained(self, row: Row, mode: Way, seed: int) -> Trained | None:
-        """What a row's network has reached; None: it is not trained yet."""
+        """The results of a row's network; None: it is not trained yet."""
         path = self._file(row, mode, seed)
         return Trained(**json.loads(path.read_text())) if path.is_file() else None
 
@@ -173,7 +173,7 @@ class Reproduction:
         }
 
     def hybrids(self, row: Row, mode: Mode, seed: int) -> list[Hybrid]:
-        """What was reached above the prefixes of a row's network; none: it is not trained yet."""
+        """The results above the prefixes of a row's network; none: it is not trained yet."""
         path = hybrids_path(self._file(row, mode, seed))
         return [Hybrid(**each) for each in json.loads(path.read_text())] if path.is_file() else []
 

@@ -15,7 +15,7 @@ NAMES: dict[RankedBy, str] = {
 
 
 def verdict(result: Calibrated) -> list[str]:
-    """What it means, in sentences."""
+    """Say in sentences what a calibration means."""
     ranks, advice = result.ranks, result.advice
     num_seeds, step = len(ranks.seeds), ranks.step_name
     words = [

@@ -31,7 +31,7 @@ class FactorsReport:
 
     @property
     def about(self) -> str:
-        """What the arms are."""
+        """Describe the arms."""
         return (
             f"ResNet18 as of Table V, {self._reproduction.scale.recipe}. Images of "
             f"{self._reproduction.data_names}; "

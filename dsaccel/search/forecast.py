@@ -49,7 +49,7 @@ class Forecast:
 
     @classmethod
     def of(cls, bench: Workbench, record: StudyRecord, pace: float | None = None) -> "Forecast":
-        """Of a study as it stands; trains three steps of a network unless `pace` is known."""
+        """Forecast a study as it stands; trains three steps of a network unless `pace` is known."""
         workload, config, data = Workload.of(bench, record), bench.config, bench.data
         one = (*workload.asked, *bench.space.references, *_any(bench))[0]
         if pace is None:
@@ -75,7 +75,7 @@ class Forecast:
 
     @cached_property
     def network_bytes(self) -> int:
-        """That of its largest network alone, by FLOPs."""
+        """The estimated memory of the cohort's largest network alone, by FLOPs."""
         largest = sorted(self.workload.asked, key=lambda h: self.bench.plan(h).flops)[-1:]
         return self._bytes(largest)
 

@@ -50,11 +50,11 @@ class Trials(Known, Protocol):
 
     @property
     def failed(self) -> Mapping[Hierarchy, int]:
-        """Who of the cohort failed for itself, and the rung before that, at which it is retired."""
+        """The networks of the cohort that failed, and the rung at which each is retired."""
         ...
 
     def report(self, step: int, values: Mapping[Hierarchy, float]) -> None:
-        """What hierarchies are ranked by at a rung."""
+        """Tell the accuracies that rank hierarchies at a rung."""
         ...
 
     def retire(self, run: Run, pruned: Collection[Hierarchy]) -> None:
@@ -83,7 +83,7 @@ class Agenda:
             self.stops = tuple(range(1, self.schedule.num_steps(num_stages)))
 
     def next(self) -> CohortRecord:
-        """What to train next, if anything; the same again after a cohort that was cut off."""
+        """The next cohort, perhaps empty; a cohort that was cut off comes again."""
         last, budget = self._known.cohort, self._config.budget
         if not last.is_finished:
             return last

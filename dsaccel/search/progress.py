@@ -37,7 +37,7 @@ class Progress:
     workers: str | None = None
     """What each worker trains, how long they wait for each other, and what is trained twice."""
     points: Mapping[Hierarchy, tuple[Point, ...]] = field(default_factory=dict)
-    """Of the curves that are recorded (see `runtime.curves`), since the rung before."""
+    """The points that curves have gained since the rung before (see `runtime.curves`)."""
 
 
 class Standing:

@@ -15,7 +15,7 @@ from dsaccel.study.trial_record import TrialRecord
 from dsaccel.training.workbench import Workbench
 
 NUM_CONTROLS = 3
-"""Of a confirmation, beside finalists and references."""
+"""The controls of a confirmation, beside finalists and references."""
 
 
 class Seen(NamedTuple):
@@ -50,7 +50,7 @@ class Workload:
 
     @classmethod
     def of(cls, bench: Workbench, record: StudyRecord) -> "Workload":
-        """Of a study as it stands.
+        """The workload of a study as it stands.
 
         All cohorts are taken to cost what the next one does, and a pruner to stop anyone; where one
         of Optuna's decides, nobody is taken to be stopped.
@@ -76,7 +76,7 @@ class Workload:
 
 
 def _cohort_flops(agenda: Agenda, bench: Workbench, asked: Sequence[Hierarchy]) -> float:
-    """Of a cohort whose losers at each rung are drawn."""
+    """The FLOPs of a cohort whose losers at each rung are drawn."""
     config, schedule = bench.config, agenda.schedule
     pruner, drawn, last = find_pruner(config.pruning), random.Random(0), 0
     values = {h: drawn.random() for h in asked if h not in bench.space.references}

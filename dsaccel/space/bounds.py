@@ -84,7 +84,7 @@ class MeasuredBounds:
                     yield must_be(name, lowest, highest, hierarchy, value)
 
     def _values(self, hierarchy: Hierarchy) -> list[tuple[str, float, float | None, float | None]]:
-        """What the config bounds of the measures: name, value, lowest and highest."""
+        """The bounded measures: name, value, lowest and highest."""
         if not self.bounds and not self._may_be_none:
             return []
         measures = self.of(hierarchy)

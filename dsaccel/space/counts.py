@@ -14,7 +14,7 @@ from dsaccel.spec.hierarchy import Blocks
 
 
 class _Rest(NamedTuple):
-    """What is left to the stages to come."""
+    """The bounds that are left to the stages to come."""
 
     stage: int
     """The first of them, from 0."""

@@ -86,7 +86,7 @@ class Dimensions:
         return self.rounded(self.from_params(params))
 
     def outside(self, settings: Mapping[str, Value]) -> Iterator[str]:
-        """What is wrong with settings, a sentence each."""
+        """Say what is wrong with settings, a sentence each."""
         if settings.keys() != set(self.names):
             expected, got = ", ".join(self.names), ", ".join(settings)
             yield f"the searched settings must be {expected or 'none'}, but got {got or 'none'}"

@@ -69,7 +69,7 @@ class Block:
 
     @property
     def stride(self) -> int:
-        """By how much the block's own layers reduce the side."""
+        """The factor by which the block's own layers reduce the side."""
         stride = 1
         for layer in self.layers:
             stride *= layer.stride

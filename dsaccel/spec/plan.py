@@ -85,7 +85,7 @@ class Plan:
 
     @property
     def exit_heads(self) -> tuple[HeadPlan | Output, ...]:
-        """What its exit takes beside the blocks: the output layer, or the classifiers of heads."""
+        """The output layer or the classifiers that its exit reads."""
         last = self.segments[-1]
         if self.exit == "layer":
             assert last.output is not None

@@ -48,7 +48,7 @@ class Point:
     train_accuracy: float
     """0..1, of some training images as they are: as many as there are validation images."""
     train_loss: float
-    """What the unit learns from, on the same images."""
+    """The loss that the unit learns from, on the same images."""
     val_accuracy: float
     val_loss: float
 

@@ -1,4 +1,4 @@
-"""What the layers and the heads of a network are called in tables and files."""
+"""The names of a network's layers and heads in tables and files."""
 
 from collections.abc import Iterator
 

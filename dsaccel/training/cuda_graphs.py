@@ -22,7 +22,7 @@ NUM_EAGER = 3
 
 
 class Recorder(Protocol):
-    """What records and replays; CUDA, or a stand-in in a test."""
+    """Records and replays steps: CUDA, or a stand-in in a test."""
 
     def beside(self) -> AbstractContextManager[None]:
         """Run what is inside where it could be recorded."""
@@ -31,7 +31,7 @@ class Recorder(Protocol):
     def record(
         self, run: Callable[[], object], generators: Iterable[torch.Generator]
     ) -> Callable[[], None]:
-        """What repeats `run` with the tensors that it reads now; does not run it.
+        """Returns a function that repeats `run` on the tensors it reads now; does not run it.
 
         Raises:
             RecordingError: if it cannot be recorded; it can still be run.

@@ -16,7 +16,7 @@ from dsaccel.training.learner import Learner
 
 
 class Batches(Protocol):
-    """What a schedule needs of the data."""
+    """The batches that a schedule needs."""
 
     def train_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]: ...
 

@@ -43,11 +43,11 @@ class Reading:
     split: Literal["val", "test"]
     num_images: int
     accuracy: float
-    """Of the network's exit, 0..1."""
+    """The accuracy of the network's exit, 0..1."""
     head_accuracies: list[float]
     """In order of depth, an output layer's last."""
     exits: Mapping[Exit, float]
-    """Of each exit that the network has; of readings of an earlier version, none."""
+    """The accuracy of each exit; an earlier version recorded none."""
 
 
 def read_accuracy(

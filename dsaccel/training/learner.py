@@ -129,7 +129,7 @@ class Learner:
     @_owning
     @torch.no_grad()
     def pass_on(self, index: int, features: Features, *, epoch: int, batch: int) -> Features:
-        """What a frozen unit makes of a training batch: running statistics, channels dropped.
+        """A frozen unit's output for a training batch: running statistics, with dropout.
 
         The random numbers are named by batch too: features that are looked up draw none, and must
         leave those of the next batch as they are.

@@ -24,14 +24,14 @@ from dsaccel.training.segment_memory import Maps, SegmentMemory, count_segment
 
 A_CPU = Machine()
 WORKSPACE_BYTES = 64 * 2**20
-"""That cuBLAS takes for each stream: 32 MiB for the forward and 32 for the backward pass."""
+"""cuBLAS takes 32 MiB a stream for the forward and 32 for the backward pass."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What training holds at its peak, in bytes."""
+    """The memory that training holds at its peak, in bytes."""
 
     parameters_bytes: int
     """Weights and running statistics of all nodes."""
@@ -44,7 +44,7 @@ class Estimate:
     cache_bytes: int = 0
     """Kept features of frozen units (`sequential`)."""
     workspace_bytes: int = 0
-    """What CUDA's libraries take."""
+    """The memory of CUDA's libraries."""
 
     @property
     def total_bytes(self) -> int:
@@ -139,7 +139,7 @@ Counts = Mapping[Node, SegmentMemory]
 def count_nodes(
     trie: Trie, training: TrainingConfig, machine: Machine
 ) -> dict[Node, SegmentMemory]:
-    """What the segment of each node holds."""
+    """Count the memory of each node's segment."""
     counted: dict[Node, SegmentMemory] = {}
     images: Maps | None = None
     for node in trie.nodes():
@@ -201,7 +201,7 @@ def _largest_wave(trie: Trie, counted: Counts) -> int:
 
 
 def _cached_bytes(trie: Trie, counted: Counts, training: TrainingConfig, num_images: int) -> int:
-    """What the units to be trained next read in all epochs, or the caches' size if that is less."""
+    """The bytes that the next units read in all epochs, or the caches' size if that is less."""
     room = (training.feature_cache_mib + training.feature_cache_host_mib) * 2**20
     kept = sum(_widest(root, counted) for root in trie.roots)
     return min(room, kept * num_images * training.epochs // training.batch_size)

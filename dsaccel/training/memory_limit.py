@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class MemoryLimit:
-    """What the networks of a cohort may take together.
+    """The memory that the networks of a cohort may take together.
 
     Args:
         memory_mib: given by the user; None: a share of what the device has free now.

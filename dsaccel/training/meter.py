@@ -21,10 +21,10 @@ from dsaccel.training.device import unfolds_bf16
 
 @dataclass(frozen=True)
 class Machine:
-    """What of a device decides how much memory training takes."""
+    """The properties of a device that decide how much memory training takes."""
 
     device: str = "cpu"
-    """Its type; on a CPU wide convolutions run by tiles."""
+    """The device's type; on a CPU wide convolutions run by tiles."""
     unfolds_bf16: bool = False
     """It has no convolution of bf16 of its own."""
 
@@ -149,7 +149,7 @@ def _convolved_back(machine: Machine, read: Any, _: Any) -> int:
 
 
 def _unfolded(machine: Machine, weight: Tensor, output: Tensor) -> int:
-    """What each output of a convolution of bf16 reads, laid out, where it is done so."""
+    """The bytes of a bf16 convolution's input where it is laid out for each output."""
     is_unfolded = machine.unfolds_bf16 and weight.dtype == torch.bfloat16
     if not is_unfolded or weight.shape[2:].numel() == 1:
         return 0

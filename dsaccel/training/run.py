@@ -61,7 +61,7 @@ class Run(ABC):
 
     keeper: Keeper | None = None
     crew: Crew | None = None
-    """Who trains it in parts, if it is."""
+    """The crew that trains it in parts, if one does."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Run(ABC):
         """The rung to which all is trained already, though not all may be yielded yet."""
         self._retired_blocks = Fraction(0)
         self._lost: dict[Hierarchy, Divergence] = {}
-        """Of networks that were retired, whose weights are gone."""
+        """Where retired networks diverged; their weights are gone."""
 
     @property
     def step(self) -> int:
@@ -147,7 +147,7 @@ class Run(ABC):
         return int(self.blocks) if self.blocks.denominator == 1 else float(self.blocks)
 
     def reads(self, hierarchy: Hierarchy) -> list[Read]:
-        """What was read of a network, rung by rung."""
+        """The readings of a network, rung by rung."""
         return [rung.read[hierarchy] for rung in self.history if hierarchy in rung.read]
 
     def head_accuracies(self, hierarchy: Hierarchy) -> list[list[float]]:
@@ -175,7 +175,7 @@ class Run(ABC):
         return self._lost.get(hierarchy)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run of the same networks goes on from; plain numbers."""
+        """The state from which a run of the same networks goes on, as plain numbers."""
         return {
             "history": [
                 (rung.step, {str(h): _values(read) for h, read in rung.read.items()}, seconds)
@@ -218,7 +218,7 @@ class Run(ABC):
         self.history.append(rung)
 
     def _blocks_of(self, node: Node) -> Fraction:
-        """What this run has trained of a node."""
+        """The blocks of a node that this run has trained."""
         trained = self.schedule.trained
         return node.num_blocks * (trained(node, self.step) - trained(node, self._start))
 

@@ -65,7 +65,7 @@ def _learned(
     lanes: Lanes,
     batch: tuple[Tensor, Tensor],
 ) -> list[Tensor] | None:
-    """What a network is after steps of which the last two are recorded; None: they cannot be."""
+    """The network after steps of which two are recorded; None: they cannot be."""
     own: dict[Node, Learner] = {}
     parent = None
     for old in path:

@@ -31,9 +31,9 @@ class TrainResult:
     head_accuracies: list[list[float]]
     """Rungs x heads in order of depth, an output layer last; after a stage, those trained."""
     head_names: tuple[str, ...]
-    """Of all heads, in that order: `stem`, `s2.1 conv 2`, `output`."""
+    """The names of all heads in that order: `stem`, `s2.1 conv 2`, `output`."""
     points: tuple[Point, ...]
-    """Of its curves, if `runtime.curves` asks for them."""
+    """The points of its curves, if `runtime.curves` asks for them."""
     exits: Mapping[Exit, float]
     """The accuracy of each exit after the last epoch."""
     num_parameters: int
@@ -116,7 +116,7 @@ class Training:
 
     @property
     def facts(self) -> ImageFacts:
-        """What the network must know of its images wherever it is used."""
+        """The facts about its images that the network needs wherever it is used."""
         data = self.data
         return ImageFacts(data.mean, data.std, data.class_names, data.fingerprint)
 

@@ -1,4 +1,4 @@
-"""What all figures share: colours, axes, and labels in which plotly reads no HTML.
+"""Colours, axes and labels of all figures; plotly reads no HTML in the labels.
 
 Accuracies are fractions in a figure's data and percent on its ticks.
 """
