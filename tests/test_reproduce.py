@@ -19,7 +19,7 @@ from dsaccel.paper.kept import Trained
 from dsaccel.paper.rows import NUM_CLASSES, all_rows, rows_of
 from dsaccel.paper.scale import SCALES, Protocol, Scale, open_sources
 from dsaccel.paper.train import Reproduction
-from dsaccel.report.reproduction import Report
+from dsaccel.report.reproduction import rows_report
 from dsaccel.report.table import Table
 from dsaccel.spec.unit_names import head_names
 from dsaccel.statistics import paired, summarise
@@ -155,8 +155,8 @@ def test_the_papers_protocol_trains_on_all_images_and_reads_the_test_split():
     test = open_source(config.data).read("test")
     assert test is not None
     assert data.val.pixels.tolist() == test.images.tolist()
-    assert "test split" in Report("table5", "minute", made).about
-    assert "held out" in Report("table5", "minute", reproduction()).about
+    assert "test split" in rows_report("table5", "minute", made).about
+    assert "held out" in rows_report("table5", "minute", reproduction()).about
 
 
 def test_the_papers_protocol_needs_a_test_split():

@@ -10,9 +10,7 @@ from dsaccel.errors import ConfigError, NoResultError
 
 if TYPE_CHECKING:
     from dsaccel.paper.train import Reproduction
-    from dsaccel.report.factors import FactorsReport
-    from dsaccel.report.reproduction import Report
-    from dsaccel.report.separability import SeparabilityReport
+    from dsaccel.report.experiment import Report
 
 Hybrids = Annotated[
     bool,
@@ -82,7 +80,7 @@ def reproduce(
     if output.as_json:
         output.show_json(report.summary() | {"files": files})
         return
-    output.show(report.title, report.about, report.table(), *report.sentences())
+    output.show(report.title, report.about, report.table, *report.sentences)
     output.show_files(files)
 
 
@@ -125,15 +123,13 @@ def _open(
     )
 
 
-def _report(
-    experiment: str, scale: str, reproduction: "Reproduction"
-) -> "Report | FactorsReport | SeparabilityReport":
-    from dsaccel.report.factors import FactorsReport
-    from dsaccel.report.reproduction import Report
-    from dsaccel.report.separability import SeparabilityReport
+def _report(experiment: str, scale: str, reproduction: "Reproduction") -> "Report":
+    from dsaccel.report.factors import factors_report
+    from dsaccel.report.reproduction import rows_report
+    from dsaccel.report.separability import separability_report
 
     if experiment == "factors":
-        return FactorsReport(scale, reproduction)
+        return factors_report(scale, reproduction)
     if experiment == "separability":
-        return SeparabilityReport(scale, reproduction)
-    return Report(experiment, scale, reproduction)
+        return separability_report(scale, reproduction)
+    return rows_report(experiment, scale, reproduction)
