@@ -10,17 +10,16 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from dsaccel.analysis.landscape import Landscape
 from dsaccel.errors import ConfigError
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import EXIT_OF, RankedBy
-from dsaccel.statistics import Interval, resampled
+from dsaccel.statistics import Interval, resampled, tau_b
 
 # S seeds, N hierarchies
 
@@ -126,7 +125,7 @@ class RankAgreement:
         values = self.at(step, by)
         if values is None:
             return None
-        return resampled([_tau(x, y) for x, y in zip(values, self.final, strict=True)])
+        return resampled([tau_b(x, y) or 0.0 for x, y in zip(values, self.final, strict=True)])
 
     def rungs(self) -> Iterator[RungAgreement]:
         """The agreement at each rung, by deepest head and by output layer once it is trained."""
@@ -179,7 +178,7 @@ class RankAgreement:
 
     def _agreement(self, values: Vector) -> Agreement:
         final, num, half = self.final, self.num_top, math.ceil(len(self.hierarchies) / 2)
-        own = [_tau(x, y) for x, y in zip(values, final, strict=True)]
+        own = [tau_b(x, y) or 0.0 for x, y in zip(values, final, strict=True)]
         recall = [share_of_best(x, y, num, num) for x, y in zip(values, final, strict=True)]
         kept = [share_of_best(x, y, half, num) for x, y in zip(values, final, strict=True)]
         loss = [_loss(x, y, half) for x, y in zip(values, final, strict=True)]
@@ -196,7 +195,7 @@ class RankAgreement:
         if len(self.seeds) == 1:
             return [math.nan]
         others = [np.delete(self.final, s, axis=0).mean(axis=0) for s in range(len(self.seeds))]
-        return [_tau(x, y) for x, y in zip(values, others, strict=True)]
+        return [tau_b(x, y) or 0.0 for x, y in zip(values, others, strict=True)]
 
     def _heads(self, seed: int, hierarchy: Hierarchy, step: int) -> tuple[float, ...]:
         return self.landscape.accuracies[seed][hierarchy][step]
@@ -212,13 +211,6 @@ def share_of_best(x: Vector, y: Vector, num_x: int, num_y: int) -> float:
     the mean, whatever the names.
     """
     return float(_membership(x, num_x) @ _membership(y, num_y)) / num_y
-
-
-def _tau(x: Vector, y: Vector) -> float:
-    """Kendall's tau-b (1945), which corrects for ties."""
-    tau: Any = stats.kendalltau(x, y)[0]
-    # all of one are equal: nothing is foretold
-    return 0.0 if math.isnan(tau) else float(tau)
 
 
 def _membership(values: Vector, num: int) -> Vector:

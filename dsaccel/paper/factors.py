@@ -21,6 +21,7 @@ from dsaccel.paper.scale import Scale
 from dsaccel.paper.train import Reproduction
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.statistics import summarise
+from dsaccel.text import counted
 
 STANDARD, FEW, LATE, EARLY = "2-2-2-2", "1-1-2-2", "1-1-3-3", "3-3-1-1"
 """The standard hierarchy, fewer shallow blocks, as many blocks of which fewer are shallow, more."""
@@ -118,7 +119,7 @@ class Factors:
         told = [effect for effect in effects if effect.verdict == "holds"]
         worse = [effect for effect in effects if effect.verdict == "is contradicted"]
         num = max(len(effect.by_seed) for effect in effects)
-        seeds = f"{num} {'seed' if num == 1 else 'seeds'}"
+        seeds = counted(num, "seed")
         if not told and not worse:
             return [f"With {seeds} no effect can be told from none: each interval holds zero."]
         lines = []

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from dsaccel.families import MODES, Mode
@@ -91,7 +92,7 @@ def shallow_effect(rows: Sequence[LayersOfRow]) -> Effect | None:
                 shallow += _is_shallow(name, row.row.hierarchy.num_stages)
                 points[depth].append((shallow, glob[depth] - local[depth]))
         deviations = [
-            (x - _mean([x for x, _ in found]), y - _mean([y for _, y in found]))
+            (x - fmean([x for x, _ in found]), y - fmean([y for _, y in found]))
             for found in points.values()
             for x, y in found
         ]
@@ -146,7 +147,3 @@ def _is_shallow(layer: str, num_stages: int) -> bool:
         return True
     place = layer.split(".")[0]
     return place.startswith("s") and int(place[1:]) <= num_stages // 2
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

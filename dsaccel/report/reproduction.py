@@ -14,6 +14,7 @@ from dsaccel.report.figures.reproduction import accuracy_figure, error_figure, p
 from dsaccel.report.page import Section
 from dsaccel.report.table import Table
 from dsaccel.statistics import Paired, Summary
+from dsaccel.text import counted
 
 TITLES = {
     **{name: f"Table {number}" for name, number in TABLES.items()},
@@ -76,13 +77,13 @@ def rows_report(experiment: str, scale: str, reproduction: Reproduction) -> Repo
 
 
 def _about(made: Reproduction) -> str:
-    seeds = len(made.seeds)
+    seeds = counted(len(made.seeds), "seed")
     return (
         f"Images of {made.data_names}. Layer-wise: a local loss (predsim) after each convolution, "
         "all units at the same time. Global: back-propagation with the same settings, "
         f"{made.scale.recipe}. Accuracies are of the output layer after the last epoch, on "
-        f"{SPLITS[made.protocol]}; mean ± standard deviation over {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'}. The paper has one run a value, on the test split, "
+        f"{SPLITS[made.protocol]}; mean ± standard deviation over {seeds}. "
+        f"The paper has one run a value, on the test split, "
         "at width 1 and 400 epochs: at a smaller scale orders and gaps may be compared, not the "
         "accuracies."
     )

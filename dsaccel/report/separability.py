@@ -15,7 +15,8 @@ from dsaccel.report.figures.separability import probe_figure, scatter_figure, ti
 from dsaccel.report.hybrids import hybrid_record, hybrid_section, hybrid_sentence
 from dsaccel.report.page import Section
 from dsaccel.report.reproduction import SPLITS, in_hundreds
-from dsaccel.report.table import Table
+from dsaccel.report.table import Table, ends_text
+from dsaccel.text import counted
 
 HEADINGS = ("network", "hierarchy", "layer", "layer-wise", "global", "difference", "95 % interval")
 CAPTION = "validation accuracy of a linear probe, in %; differences in points, paired by seed"
@@ -62,15 +63,14 @@ def separability_report(scale: str, reproduction: Reproduction) -> Report:
 
 
 def _about(made: Reproduction) -> str:
-    seeds = len(made.seeds)
+    seeds = counted(len(made.seeds), "seed")
     return (
         f"Images of {made.data_names}. Each layer of a network, trained layer-wise (predsim after "
         "each convolution) or by back-propagation with the same settings, is reduced to "
         f"{DIMENSION} principal components (fewer in tiny networks); a logistic regression is "
         f"fitted to {NUM_PROBED:,} training images at most and read on as many "
-        f"{SPLITS[made.protocol]}. Mean and standard deviation over {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'}. A probe tells what is there, not what the layers "
-        "above make of it."
+        f"{SPLITS[made.protocol]}. Mean and standard deviation over {seeds}. A probe tells what is "
+        "there, not what the layers above make of it."
     )
 
 
@@ -91,16 +91,13 @@ def _pictures(rows: Sequence[LayersOfRow]) -> list[Section]:
 def _cells(row: LayersOfRow, layer: int) -> tuple[str, ...]:
     last, difference = row.epochs[-1], row.difference(layer)
     probes = (in_hundreds(row.by_layer(mode, last, "probe")[layer]) for mode in MODES)
-    ends = "-"
-    if difference is not None and difference.low is not None and difference.high is not None:
-        ends = f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
     return (
         row.row.model,
         str(row.row.hierarchy),
         row.layers[layer],
         *probes,
         in_hundreds(difference),
-        ends,
+        ends_text(difference),
     )
 
 
@@ -124,9 +121,8 @@ def _sentence(row: LayersOfRow) -> str:
 def _shallow_sentence(effect: Effect) -> str:
     measured = effect.measured
     assert measured is not None
-    ends = "one seed has no interval"
-    if measured.low is not None and measured.high is not None:
-        ends = f"95 % interval {100 * measured.low:+.2f} to {100 * measured.high:+.2f}"
+    has_ends = measured.low is not None
+    ends = f"95 % interval {ends_text(measured)}" if has_ends else "one seed has no interval"
     said = {
         "holds": "the gap grows with the shallow layers",
         "is contradicted": "the gap shrinks with the shallow layers",

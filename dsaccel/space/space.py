@@ -136,10 +136,6 @@ class SearchSpace:
         asked = {self.identity(h) for h in (*hierarchies, *self.references)}
         return [h for h in self.distinct(sorted(shorter)) if self.identity(h) not in asked]
 
-    def harvestable(self, hierarchies: Collection[Hierarchy]) -> list[Hierarchy]:
-        """Those on the way that are feasible, and so become trials."""
-        return [h for h in self.on_the_way(hierarchies) if self.violation(h) is None]
-
     def violation(self, hierarchy: Hierarchy) -> str | None:
         """Why a hierarchy is outside the space, in one sentence; None: it is inside."""
         return next(

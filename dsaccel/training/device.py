@@ -119,11 +119,11 @@ def device_words(device: torch.device, threads: int | None = None) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     num = torch.get_num_threads() if threads is None else threads
-    return f"{device} ({_cpu_name()}, {num} {'thread' if num == 1 else 'threads'})"
+    return f"{device} ({cpu_name()}, {num} {'thread' if num == 1 else 'threads'})"
 
 
 @cache
-def _cpu_name() -> str:
+def cpu_name() -> str:
     lines = _CPUS.read_text().splitlines() if _CPUS.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, None) or platform.processor() or platform.machine()
