@@ -48,11 +48,11 @@ class Counter:
 
     def see(self, operation: Any, read: Any, written: Any) -> None:
         """Take note of an operation that has read and written these."""
-        for tensor in _tensors(written):
+        for tensor in tensors_in(written):
             storage = tensor.untyped_storage()
             place = storage._cdata
             # a view of what was there before makes nothing
-            if place in self._live or any(place == _place(x) for x in _tensors(read)):
+            if place in self._live or any(place == _place(x) for x in tensors_in(read)):
                 continue
             gone = partial(self._forget, place)
             self._live[place] = weakref.ref(storage, gone), storage.nbytes()
@@ -117,12 +117,13 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     return counter.peak
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """The tensors in lists, tuples and dicts, however deep."""
     if isinstance(values, Tensor):
         yield values
-    elif isinstance(values, (list, tuple)):
-        for value in values:
-            yield from _tensors(value)
+    elif isinstance(values, (list, tuple, dict)):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from tensors_in(value)
 
 
 def _place(x: Tensor) -> int:
