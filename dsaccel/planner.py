@@ -25,14 +25,7 @@ class Planner:
         channels, side = config.data.channels, config.data.image_size
         assert channels is not None
         assert side is not None
-        return cls(
-            config.family,
-            config.network,
-            channels,
-            side,
-            num_classes,
-            config.training,
-        )
+        return cls(config.family, config.network, channels, side, num_classes, config.training)
 
     def __call__(self, hierarchy: Hierarchy, mode: Mode = "local") -> Plan:
         """The plan of a hierarchy, layer-wise or for back-propagation."""

@@ -245,10 +245,7 @@ def searching_also(**choices):
         ({"network": {"granularity": "stage"}}, "must be conv or block, but got stage"),
         ({"network": {"granularity": ["conv", "stage", "conv"]}}, r"must be conv or block, but"),
         ({"network": {"first_loss": 2}}, "first_loss must be 1, but got 2"),
-        (
-            searching_also(granularity=["conv", "stage"]),
-            "or block, but got conv, stage",
-        ),
+        (searching_also(granularity=["conv", "stage"]), "or block, but got conv, stage"),
         (searching_also(granularity_per_stage=["stage", "block"]), "but got block, conv, stage"),
         (searching_also(first_loss=[1, 2]), "first_loss must be 1, but got a searched one"),
         ({"pruning": {"kind": "halving"}}, "pruning.kind must be none, but got halving"),

@@ -544,7 +544,7 @@ def test_an_exhaustive_study_is_written_as_a_landscape_and_replayed():
     assert "<html" in Path("replay.html").read_text()
     outcomes = json.loads(run("replay", table, *args, "--json").stdout)["outcomes"]
     assert [(o["strategy"], o["cohort_size"]) for o in outcomes] == [
-        *(("tpe", 1), ("tpe", 2), ("random", 1), ("random", 2)),
+        *(("tpe", 1), ("tpe", 2), ("random", 1), ("random", 2))
     ]
     for args, named in [
         (["--strategy", "bogus"], "strategy must be one of"),

@@ -120,10 +120,7 @@ def test_a_network_below_its_first_head_is_a_warning(monkeypatch):
             "network.output must be layer where the output layer trains the last unit",
         ),
         ({"network": {"output": "best"}}, "output must be 'layer', 'head' or 'ensemble'"),
-        (
-            {"training": {"optimizer_options": {"momentum": 0.9}}},
-            "momentum",
-        ),
+        ({"training": {"optimizer_options": {"momentum": 0.9}}}, "momentum"),
         ({"confirm": {"margin": -0.5}}, "confirm.margin must be greater than 0, but got -0.5"),
         ({"network": {"head": "tail", "head_options": {"ratio": 2.0}}}, "ratio"),
     ],

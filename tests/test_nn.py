@@ -282,11 +282,7 @@ def test_weights_are_uniform_within_one_over_the_root_of_the_fan_in():
 
 @pytest.mark.parametrize(
     "make",
-    [
-        lambda: nn.Conv2d(16, 64, 3),
-        lambda: nn.Conv2d(64, 256, 1),
-        lambda: nn.Linear(100, 300),
-    ],
+    [lambda: nn.Conv2d(16, 64, 3), lambda: nn.Conv2d(64, 256, 1), lambda: nn.Linear(100, 300)],
 )
 def test_torchs_own_initialisation_has_the_same_bound(make: Callable[[], nn.Conv2d | nn.Linear]):
     with torch.random.fork_rng(devices=[]):

@@ -94,10 +94,7 @@ def test_what_optuna_does_not_have_is_one_clear_line(pruning, message):
 @pytest.mark.parametrize(
     ("pruning", "message"),
     [
-        (
-            {"kind": "halvin"},
-            r"kind must be halving, percentile, none, an Optuna pruner as Med",
-        ),
+        ({"kind": "halvin"}, r"kind must be halving, percentile, none, an Optuna pruner as Med"),
         ({"options": {"n_startup_trials": 4}}, "options must be left out unless kind is an Optuna"),
         ({"by": "deepest"}, "by must be 'head', 'output' or 'ensemble', but got 'deepest'"),
     ],
@@ -199,10 +196,7 @@ def test_hierarchies_with_other_settings_are_judged_each_for_itself():
 # ------------------------------------------------------------------ in a search
 
 MEDIAN = {"kind": "MedianPruner", "options": {"n_startup_trials": 1}}
-HALVING = {
-    "kind": "SuccessiveHalvingPruner",
-    "options": {"min_resource": 1, "reduction_factor": 2},
-}
+HALVING = {"kind": "SuccessiveHalvingPruner", "options": {"min_resource": 1, "reduction_factor": 2}}
 THRESHOLD = {"kind": "ThresholdPruner", "options": {"lower": 0.99}}
 """Stops whole cohorts: all but references."""
 BUDGET = {"n_trials": 8, "cohort_size": 3, "strategy": "random", "baseline": False}

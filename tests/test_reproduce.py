@@ -281,10 +281,7 @@ def test_the_command_writes_a_page_and_files_and_says_where(monkeypatch):
     [
         (("table7",), "experiment must be one of table1, "),
         (("table5", "--rows", "VGG8"), "rows must be of table5, which has ResNet18, "),
-        (
-            ("table5", "--scale", "large"),
-            "scale must be one of tiny, small, adapted, paper",
-        ),
+        (("table5", "--scale", "large"), "scale must be one of tiny, small, adapted, paper"),
         (("table5", "--protocol", "theirs"), "protocol must be ours or paper, but got"),
         (("table2", "--data", "digits"), "data must have 100 classes for the rows on cifar100"),
     ],

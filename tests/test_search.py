@@ -510,11 +510,7 @@ def test_after_a_stage_a_harvested_network_has_heads_but_no_output(monkeypatch):
 def test_networks_nobody_asked_for_are_harvested_as_complete_trials():
     space = {"num_blocks": [[1, 1], [1, 1], [1, 4]]}
     search = searched(
-        "harvest",
-        space=space,
-        references=[],
-        budget={"n_trials": 1, "cohort_size": 1},
-        seed=3,
+        "harvest", space=space, references=[], budget={"n_trials": 1, "cohort_size": 1}, seed=3
     )
     (asked,) = asked_trials(search)
     harvested = [t for t in search.study.trials if t.user_attrs.get("harvested")]

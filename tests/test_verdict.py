@@ -261,7 +261,7 @@ def test_the_picture_has_the_differences_and_half_their_intervals():
         100 * (comparison.paired.high - comparison.paired.mean)
     )
     assert set(traces) == {
-        *("layer-wise, validation", "layer-wise, test", "global, validation", "global, test"),
+        *("layer-wise, validation", "layer-wise, test", "global, validation", "global, test")
     }
     assert not confirmation_figure(None).data
     assert not confirmation_figure(confirmation(decisions=[])).data

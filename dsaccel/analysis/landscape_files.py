@@ -171,10 +171,7 @@ def _read_csv(path: Path) -> Table:
 
 
 def _read_csv_gz(path: Path) -> Table:
-    with (
-        open_file(path) as raw,
-        gzip.open(raw, "rt", encoding="utf-8", newline="") as file,
-    ):
+    with open_file(path) as raw, gzip.open(raw, "rt", encoding="utf-8", newline="") as file:
         return _read_text(file)
 
 

@@ -116,10 +116,7 @@ def _check_comparable(studies: Sequence[StudyRecord]) -> None:
 
 
 def _check_exhaustive(
-    space: SearchSpace,
-    trials: Mapping[Hierarchy, TrialRecord],
-    study: StudyRecord,
-    is_sample: bool,
+    space: SearchSpace, trials: Mapping[Hierarchy, TrialRecord], study: StudyRecord, is_sample: bool
 ) -> None:
     config = study.config
     feasible = [] if is_sample else space.feasible()

@@ -31,8 +31,7 @@ def search(
     space: Annotated[str | None, typer.Option(help="A search space file, or its name.")] = None,
     study_name: Annotated[str | None, typer.Option(help="Write to studies/NAME/.")] = None,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Say what would be trained, time and memory; no more."),
+        bool, typer.Option("--dry-run", help="Say what would be trained, time and memory; no more.")
     ] = False,
     log: Annotated[Path | None, typer.Option(metavar="DIR", help=LOG)] = None,
     given: Given,

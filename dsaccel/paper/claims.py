@@ -58,9 +58,7 @@ def _claims(key: tuple[str, str], results: Sequence[RowResult]) -> Iterator[Effe
         yield Effect(f"{where}: {claim}", by_seed, why_not)
 
 
-def _questions(
-    results: Sequence[RowResult],
-) -> Iterator[tuple[str, Callable[[int], float | None]]]:
+def _questions(results: Sequence[RowResult]) -> Iterator[tuple[str, Callable[[int], float | None]]]:
     """Each claim that the rows can be asked for, and what a seed says of it."""
 
     def gap(seed: int, rows: Sequence[RowResult] = results) -> float:

@@ -96,17 +96,9 @@ class Factors:
                 uniform,
                 gap(f"{LATE} uniform"),
             ),
-            (
-                "lower resolution alone, with equal FLOPs",
-                uniform,
-                gap(f"{LATE} uniform matched"),
-            ),
+            ("lower resolution alone, with equal FLOPs", uniform, gap(f"{LATE} uniform matched")),
             ("taking the cuts away, all losses kept", supervised, local(STANDARD)),
-            (
-                "taking the losses away, without cuts",
-                self._of(STANDARD, "global"),
-                supervised,
-            ),
+            ("taking the losses away, without cuts", self._of(STANDARD, "global"), supervised),
         )
         effects = [*(_effect(*each) for each in compared), *self._main_effects()]
         return [effect for effect in effects if effect.by_seed]

@@ -9,21 +9,11 @@ from markupsafe import Markup
 
 from dsaccel.report.figures import figure_sections
 from dsaccel.report.page import Section, Tile, write_page
-from dsaccel.report.study_table import (
-    EXITS,
-    accuracy_and_state,
-    exits_text,
-    first_head_warning,
-)
+from dsaccel.report.study_table import EXITS, accuracy_and_state, exits_text, first_head_warning
 from dsaccel.report.table import Table
 from dsaccel.spec.hierarchy import format_value
 from dsaccel.study.record import StudyRecord
-from dsaccel.study.rows import (
-    Row,
-    best_row,
-    read_rows,
-    standard_error,
-)
+from dsaccel.study.rows import Row, best_row, read_rows, standard_error
 from dsaccel.text import amount, duration, percent, points
 
 NUM_RIVALS = 6

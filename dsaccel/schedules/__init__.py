@@ -69,12 +69,7 @@ class Schedule(Section, ABC):
 
     @abstractmethod
     def rungs(
-        self,
-        trie: Trie,
-        learners: "MutableMapping[Node, Learner]",
-        data: "Batches",
-        *,
-        start: int,
+        self, trie: Trie, learners: "MutableMapping[Node, Learner]", data: "Batches", *, start: int
     ) -> Iterator[Rung | Safe | Epoch]:
         """Train the networks of a trie, and yield a rung after each step, while one of them lives;
         between two rungs, `Safe` where learners may be saved, and `Epoch` where curves may be

@@ -73,12 +73,7 @@ class Sequential(Schedule):
         return () if asked == "never" else tuple(range(1, num_stages))
 
     def rungs(
-        self,
-        trie: Trie,
-        learners: "MutableMapping[Node, Learner]",
-        data: "Batches",
-        *,
-        start: int,
+        self, trie: Trie, learners: "MutableMapping[Node, Learner]", data: "Batches", *, start: int
     ) -> Iterator[Rung | Safe | Epoch]:
         from dsaccel.training.feature_cache import FeatureCache
 

@@ -70,12 +70,7 @@ class Simultaneous(Schedule):
         return tuple(dict.fromkeys(rungs))
 
     def rungs(
-        self,
-        trie: Trie,
-        learners: "MutableMapping[Node, Learner]",
-        data: "Batches",
-        *,
-        start: int,
+        self, trie: Trie, learners: "MutableMapping[Node, Learner]", data: "Batches", *, start: int
     ) -> Iterator[Rung]:
         recorder, lanes = self._recording(trie, learners, data)
         return simultaneous(

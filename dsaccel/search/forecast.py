@@ -86,10 +86,7 @@ class Forecast:
 
     def sentence(self) -> str:
         """One line, before it trains."""
-        parts = {
-            "baseline": self.baseline_s,
-            "confirmation": self.confirmation_s,
-        }
+        parts = {"baseline": self.baseline_s, "confirmation": self.confirmation_s}
         more = "".join(f" + {name} {about(s)}" for name, s in parts.items() if s)
         return (
             f"{self.workload.num_left} hierarchies to train, about {about(self.search_s)}{more} by "

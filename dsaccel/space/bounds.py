@@ -45,11 +45,7 @@ class MeasuredBounds:
     """
 
     def __init__(
-        self,
-        config: SpaceConfig,
-        measure: Callable[[Hierarchy], Measures],
-        *,
-        may_be_none: bool,
+        self, config: SpaceConfig, measure: Callable[[Hierarchy], Measures], *, may_be_none: bool
     ) -> None:
         self._measure = functools.cache(measure)
         self._may_be_none = may_be_none

@@ -132,11 +132,7 @@ class _Dimension:
         return tuple(self.rounded(self._ends[0] + i * self.step) for i in range(self.size))
 
     def distribution(self) -> "BaseDistribution":
-        from optuna.distributions import (
-            CategoricalDistribution,
-            FloatDistribution,
-            IntDistribution,
-        )
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.searched.choices is not None:
             return CategoricalDistribution(self.searched.choices)

@@ -53,11 +53,7 @@ class Estimate:
 
 
 def estimate(
-    trie: Trie,
-    training: TrainingConfig,
-    *,
-    num_images: int = 0,
-    machine: Machine = A_CPU,
+    trie: Trie, training: TrainingConfig, *, num_images: int = 0, machine: Machine = A_CPU
 ) -> Estimate:
     """The peak of training a trie.
 

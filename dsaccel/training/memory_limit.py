@@ -50,11 +50,7 @@ class MemoryLimit:
     """
 
     def __init__(
-        self,
-        memory_mib: int | None,
-        device: torch.device,
-        num_images: int,
-        share: float = 1.0,
+        self, memory_mib: int | None, device: torch.device, num_images: int, share: float = 1.0
     ) -> None:
         self._memory_mib, self._share = memory_mib, share
         self._device = device
@@ -191,10 +187,7 @@ class MemoryLimit:
 
     def _needed(self, plans: Mapping[Hierarchy, Plan], training: TrainingConfig) -> int:
         return estimate_plans(
-            plans,
-            training,
-            num_images=self._num_images,
-            machine=Machine.of(self._device),
+            plans, training, num_images=self._num_images, machine=Machine.of(self._device)
         ).total_bytes
 
 

@@ -5,13 +5,7 @@ from typing import ClassVar
 import plotly.graph_objects as go
 
 from dsaccel.report.figures import Figure
-from dsaccel.report.figures.style import (
-    DEPTH_COLORS,
-    PERCENT,
-    blank_figure,
-    color_bar,
-    label,
-)
+from dsaccel.report.figures.style import DEPTH_COLORS, PERCENT, blank_figure, color_bar, label
 from dsaccel.report.figures.trials import RING, hover
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_row, read_rows
