@@ -1,4 +1,4 @@
-"""What a calibration means, in sentences."""
+"""The meaning of a calibration, in sentences."""
 
 from dsaccel.analysis.agreement import MIN_SEEDS, RankAgreement, StageAgreement
 from dsaccel.analysis.pruning_advice import Calibrated

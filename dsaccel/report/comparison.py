@@ -54,7 +54,7 @@ def comparison_summary(first: "StoredStudy", second: "StoredStudy") -> dict[str,
 
 
 def caveats(first: "StoredStudy", second: "StoredStudy") -> list[str]:
-    """What a reader must know before comparing."""
+    """Tell the reader what to know before comparing."""
     found = ["one seed each: differences within a standard error or two are noise"]
     if not _same_images(first, second):
         found.append("the images are not the same, or split differently: accuracies do not compare")

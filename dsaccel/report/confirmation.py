@@ -1,4 +1,4 @@
-"""What a confirmation leaves behind, a JSON object and files, and its progress."""
+"""The JSON object, the files and the progress of a confirmation."""
 
 from dataclasses import asdict
 from typing import Any
@@ -106,7 +106,7 @@ def progress_line(progress: ConfirmProgress) -> str:
 
 
 def progress_panel(progress: ConfirmProgress) -> Table:
-    """What a terminal shows meanwhile."""
+    """The panel that a terminal shows meanwhile."""
     table = Table.grid(padding=(0, 2))
     phase = Text(f"confirm: {PHASES[progress.phase]}", style="bold")
     table.add_row(phase, f"{progress.job} of {progress.num_jobs}")

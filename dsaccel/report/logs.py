@@ -61,7 +61,7 @@ class Log(ExitStack):
         self._lines.flush()
 
     def points(self, phase: str, points: Mapping[Hierarchy, tuple[Point, ...]]) -> None:
-        """What units have reached."""
+        """Note the points that units have reached."""
         for hierarchy, of_network in points.items():
             for point in of_network:
                 self._rows.writerow((str(hierarchy), phase, *point.values()))

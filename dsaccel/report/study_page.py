@@ -61,7 +61,7 @@ def _status(rows: list[Row]) -> str:
 
 
 def _settings(study: StudyRecord) -> dict[str, str]:
-    """What was searched, by name; empty where nothing is recorded."""
+    """The settings of the search, by name; empty where nothing is recorded."""
     space, data = study.section("space"), study.section("data")
     network, training = study.section("network"), study.section("training")
     bounds = [f"{low}–{high}" for low, high in space.get("num_blocks", [])]
@@ -145,7 +145,7 @@ def _tiles(study: StudyRecord, rows: list[Row]) -> list[Tile]:
 
 
 def _caveats(study: StudyRecord, rows: list[Row]) -> Iterator[str]:
-    """How far the figures can be trusted, in words."""
+    """Say how far the figures can be trusted."""
     if not any(row.accuracy is not None for row in rows):
         return
     seed = _text(study.setting("seed"), " ({})")

@@ -42,7 +42,7 @@ class Table:
     """The rows that a line is drawn above."""
 
     def column_class(self, index: int) -> str:
-        """What a page knows of a column."""
+        """The CSS classes of a column."""
         words, wide = "words" if index in self.words else "", "wide" if index in self.wide else ""
         return f"{words} {wide}".strip()
 

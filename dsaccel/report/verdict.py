@@ -21,7 +21,7 @@ VAL_IMAGES = {
     False: "each seed's own validation images",
     True: "the validation images that the search chose by, the same for every seed",
 }
-"""What the validation images are, by whether they are given."""
+"""The validation images in words, by whether they are given."""
 SPLIT_NAMES: dict[Split, str] = {"val": "validation", "test": "test"}
 
 
@@ -153,7 +153,7 @@ def _not_inferior(confirmation: Confirmation, best: Result) -> Iterator[str]:
 
 
 def _unjudged(confirmation: Confirmation) -> Iterator[str]:
-    """What it means that a difference is the same at every seed, if one is."""
+    """Explain a difference that is the same at every seed, if there is one."""
     comparisons = [c for result in confirmation.results() for c in result.comparisons.values()]
     if any(c.paired.n > 1 and not c.is_judged for c in comparisons):
         yield (
@@ -164,7 +164,7 @@ def _unjudged(confirmation: Confirmation) -> Iterator[str]:
 
 
 def _how_fine(best: Result, rows: list[Result], resolution: float) -> Iterator[str]:
-    """What so many seeds can find, judged by the noisiest layer-wise difference from the best."""
+    """Say what so many seeds can find, by the noisiest layer-wise difference from the best."""
     noisiest = max(
         (
             comparison.paired

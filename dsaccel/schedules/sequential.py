@@ -243,7 +243,7 @@ class _Ascent:
 
 @dataclass
 class _Output:
-    """What a frozen unit passes on, looked up or computed once somebody asks for it."""
+    """The output of a frozen unit, looked up or computed when somebody asks for it."""
 
     learner: "Learner"
     key: "Key"

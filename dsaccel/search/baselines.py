@@ -20,7 +20,7 @@ from dsaccel.training.workbench import Workbench
 
 
 class Baselines:
-    """What back-propagation reaches in a study's place; the study keeps it.
+    """Trains a study's hierarchies by back-propagation; the study keeps the results.
 
     Args:
         study: has, or will have, the accuracies.
@@ -33,7 +33,7 @@ class Baselines:
         self._study, self._bench, self._folder, self._kept = study, bench, folder, kept
 
     def reached(self, hierarchy: Hierarchy) -> Baseline | None:
-        """What a hierarchy has reached; None: it is not trained."""
+        """The result of a hierarchy; None: it is not trained."""
         return StudyRecord.read(self._study).trained_globally(hierarchy)
 
     def due(self) -> Hierarchy | None:

@@ -1,4 +1,4 @@
-"""How long a study will take, and what memory: three steps are timed, and the rest is counted."""
+"""Forecast a study's time and memory: three steps are timed, and the rest is counted."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -25,12 +25,12 @@ from dsaccel.training.workbench import Workbench
 
 NUM_TIMED = 3
 VALIDATION = 1 / 3
-"""Of the time of a training step that looking at as many images takes."""
+"""The time to look at images, as a share of training on as many."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the rest of a study takes."""
+    """The time and the memory of the rest of a study."""
 
     workload: Workload
     num_feasible: int | None
@@ -115,7 +115,7 @@ def forecast(
     download: bool = False,
     source: DataSource | None = None,
 ) -> Forecast:
-    """Of a study that is begun or not; nothing is written.
+    """Forecast a study that is begun or not; nothing is written.
 
     Raises:
         ConfigError: as `open_search`.
@@ -126,7 +126,7 @@ def forecast(
 
 
 def seconds_per_flop(bench: Workbench, hierarchy: Hierarchy) -> float:
-    """Of a training step of a batch, by the FLOPs of a forward pass of one image."""
+    """The seconds of a training step by the FLOPs of a forward pass of one image."""
     plan, config = bench.plan(hierarchy), bench.config
     with running(config.runtime), unheard():
         cohort = Cohort(

@@ -43,7 +43,7 @@ def accuracy_figure(comparison: Comparison) -> go.Figure:
 
 
 def published_figure(comparison: Comparison) -> go.Figure:
-    """What was reached here against what the paper reached: rows in one order rise."""
+    """The accuracy here against the paper's: rows in the same order rise."""
     figure = blank_figure(
         "accuracy in the paper", "accuracy here", height=460, x=PERCENT, y=PERCENT
     )
