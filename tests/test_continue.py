@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from PIL import Image
 from tiny_study import rows, searched, searching
 
-from dsaccel.analysis.landscape import record_landscape
+from dsaccel.analysis.recorded import record_landscape
 from dsaccel.api import Study
 from dsaccel.errors import ConfigError, MismatchError, NoResultError, StorageError
 from dsaccel.spec.hierarchy import Hierarchy

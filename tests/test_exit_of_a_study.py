@@ -7,8 +7,8 @@ from helpers import read_as
 from tiny_study import TABLES, searched, searching, tiny_run, write_study
 from typer.testing import CliRunner
 
-from dsaccel.analysis.landscape import record_landscape
 from dsaccel.analysis.landscape_files import read_landscape, write_landscape
+from dsaccel.analysis.recorded import record_landscape
 from dsaccel.cli.app import app
 from dsaccel.config.toml import write_toml
 from dsaccel.errors import ConfigError

@@ -13,7 +13,7 @@ from test_replay import NONE, SHORT, Oracle, Policy, course, synthetic
 from test_search import die_after
 from tiny_study import config, heads, recorded, rows, searched, searching, write_study
 
-from dsaccel.analysis.landscape import record_landscape
+from dsaccel.analysis.recorded import record_landscape
 from dsaccel.analysis.replay import Replay
 from dsaccel.analysis.replay_policies import policies
 from dsaccel.config.study import PruningConfig, TrainingConfig

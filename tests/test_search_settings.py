@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from tiny_study import heads, recorded, rows, searched, searching, write_study
 from typer.testing import CliRunner
 
-from dsaccel.analysis.landscape import record_landscape
+from dsaccel.analysis.recorded import record_landscape
 from dsaccel.cli.app import app
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml

@@ -53,7 +53,7 @@ def blank_figure(
 
 def spread(summaries: Iterable[Summary]) -> dict[str, Any]:
     """Error bars: the standard deviation of each summary."""
-    return spread(summaries)
+    return {"type": "data", "array": [summary.std or 0 for summary in summaries]}
 
 
 def whole_numbers(num_values: int) -> dict[str, Any]:
