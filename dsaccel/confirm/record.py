@@ -21,7 +21,7 @@ from dsaccel.text import utc_now
 class ConfirmationRecord:
     """Entries, what they have reached, decisions, and weights whose test split is not read yet."""
 
-    def __init__(self, study: optuna.Study, folder: Path, begun: Mapping[str, Any]) -> None:
+    def __init__(self, study: optuna.Study, folder: Path, begun: dict[str, Any]) -> None:
         """
         Args:
             study: keeps the record.

@@ -256,7 +256,7 @@ class StudyRecord:
     def ranked_by(self) -> str:
         """What the last value of a trial that is not complete was read from."""
         names = {"output": "output layer", "ensemble": "ensemble"}
-        return names.get(self.section("pruning").get("by"), "deepest head")
+        return names.get(str(self.section("pruning").get("by")), "deepest head")
 
     @property
     def exit(self) -> Exit:
