@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -119,6 +120,11 @@ class RankAgreement:
     def ceiling(self) -> Interval:
         """Tau-b between the final accuracies of a run and of other seeds: the most to expect."""
         return resampled(self._taus_other(self.final))
+
+    def between_seeds(self) -> float:
+        """The mean tau-b between the final accuracies of two seeds, below the ceiling; or NaN."""
+        taus = [tau_b(x, y) or 0.0 for x, y in combinations(self.final, 2)]
+        return float(np.mean(taus)) if taus else math.nan
 
     def own_tau(self, step: int, by: RankedBy) -> Interval | None:
         """`Agreement.own` at a rung; None: see `at`."""

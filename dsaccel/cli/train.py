@@ -66,7 +66,6 @@ def train(
     if log is not None:
         run = run.model_copy(update={"runtime": run.runtime.model_copy(update={"curves": True})})
     _check(target, run, init)
-
     from dsaccel.report.results import result_table
     from dsaccel.training.checkpoint import remove_checkpoint
     from dsaccel.training.train import Training

@@ -12,6 +12,9 @@ from dsaccel.confirm.run import Confirm
 from dsaccel.files import make_folder, write_csv, write_json
 from dsaccel.report.verdict import VAL_IMAGES, sentences
 
+JUDGED = ("p_holm", "is_tie", "is_judged", "detectable")
+"""What the JSON says of a comparison beside the difference."""
+
 
 def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, Any]:
     """What `dsaccel confirm --json` prints, and `confirmation.json` holds."""
@@ -37,11 +40,7 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
                 },
                 "differences": {
                     f"{split} to {against}": asdict(comparison.paired)
-                    | {
-                        "p_holm": comparison.p_holm,
-                        "is_tie": comparison.is_tie,
-                        "is_judged": comparison.is_judged,
-                    }
+                    | {name: getattr(comparison, name) for name in JUDGED}
                     for (split, against), comparison in result.comparisons.items()
                 },
             }
