@@ -75,7 +75,7 @@ def _told(section: Section) -> str:
 
 def layers_path(path: Path, epoch: int) -> Path:
     """Beside a network's file: what was measured of its layers after an epoch."""
-    return path.with_name(f"{path.stem}-epoch{epoch}.layers")
+    return path.with_name(f"{path.stem}-epoch{epoch}.measured")
 
 
 def hybrids_path(path: Path) -> Path:

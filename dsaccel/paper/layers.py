@@ -13,7 +13,7 @@ from dsaccel.paper.separability import Measured
 from dsaccel.paper.train import Reproduction
 from dsaccel.statistics import Paired, Summary, paired, summarise
 
-What = Literal["probe", "scatter"]
+What = Literal["probe", "scatter", "rank"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,12 @@ from dsaccel.paper.separability import DIMENSION, NUM_PROBED
 from dsaccel.paper.train import Reproduction
 from dsaccel.report.effects import effect_record
 from dsaccel.report.experiment import Report
-from dsaccel.report.figures.separability import probe_figure, scatter_figure, time_figure
+from dsaccel.report.figures.separability import (
+    probe_figure,
+    rank_figure,
+    scatter_figure,
+    time_figure,
+)
 from dsaccel.report.hybrids import hybrid_record, hybrid_section, hybrid_sentence
 from dsaccel.report.page import Section
 from dsaccel.report.reproduction import SPLITS, in_hundreds
@@ -77,10 +82,12 @@ def _about(made: Reproduction) -> str:
 def _pictures(rows: Sequence[LayersOfRow]) -> list[Section]:
     choices = [(n, f"{r.row.model} {r.row.hierarchy}") for n, r in enumerate(rows)]
     spread = "How far the classes lie apart, over how far each is spread."
+    used = "How many directions the features use, averaged over each map (effective rank)."
     drawn = (
         ("By depth", "A linear probe of each layer after the last epoch.", probe_figure, "probes"),
         ("Over depth and time", "The same after several epochs.", time_figure, "time"),
         ("Scatter", spread, scatter_figure, "scatter"),
+        ("Effective rank", used, rank_figure, "rank"),
     )
     return [
         Section(title, caption, figure=draw(rows), name=name, choices=choices)
@@ -145,6 +152,7 @@ def _record(row: LayersOfRow) -> dict[str, Any]:
                 "layer": name,
                 "probe": {m: asdict(row.by_layer(m, last, "probe")[i]) for m in MODES},
                 "scatter": {m: asdict(row.by_layer(m, last, "scatter")[i]) for m in MODES},
+                "rank": {m: asdict(row.by_layer(m, last, "rank")[i]) for m in MODES},
                 "difference": (d := row.difference(i)) and asdict(d),
             }
             for i, name in enumerate(row.layers)
@@ -164,9 +172,12 @@ def _lines(row: LayersOfRow) -> list[dict[str, Any]]:
             "layer": layer,
             "probe": probe,
             "scatter": scatter,
+            "rank": rank,
         }
         for mode in MODES
         for seed, by_epoch in row.measured[mode].items()
         for epoch, found in by_epoch.items()
-        for layer, probe, scatter in zip(row.layers, found.probe, found.scatter, strict=True)
+        for layer, probe, scatter, rank in zip(
+            row.layers, found.probe, found.scatter, found.rank, strict=True
+        )
     ]

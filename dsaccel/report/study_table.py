@@ -75,6 +75,18 @@ def first_head_warning(row: Row | None, exit: Exit) -> str:
     )
 
 
+def stagnation_text(row: Row | None) -> str:
+    """From which head on depth adds nothing: no later head is better, the output layer included."""
+    heads = [] if row is None or not row.head_accuracies else row.head_accuracies[-1]
+    read = [accuracy for accuracy in heads if accuracy is not None]
+    if len(read) < 2 or len(read) < len(heads):
+        return ""
+    best = max(range(len(read)), key=read.__getitem__)
+    if best == len(read) - 1:
+        return "the last head is the best"
+    return f"no head is better than head {best + 1} of {len(read)}, with {percent(read[best])}"
+
+
 def headline(study: StudyRecord) -> str:
     """The outcome in a few lines: best, baseline, blocks trained, time."""
     best, baseline = best_row(read_rows(study)), study.baseline
@@ -94,6 +106,8 @@ def headline(study: StudyRecord) -> str:
         )
     if best and (exits := exits_text(best.trial.exits)):
         lines.append(f"exits     {exits}")
+    if text := stagnation_text(best):
+        lines.append(f"depth     {text}")
     if warning := first_head_warning(best, study.exit):
         lines.append(f"warning   {warning}")
     blocks = blocks_saved(study)

@@ -34,6 +34,13 @@ def scatter_figure(rows: Sequence[LayersOfRow]) -> go.Figure:
     return _by_layer(figure, rows, "scatter")
 
 
+def rank_figure(rows: Sequence[LayersOfRow]) -> go.Figure:
+    """The effective rank of all layers after the last epoch, one choice a row."""
+    figure = blank_figure("", "effective rank", height=480)
+    figure.update_yaxes(rangemode="tozero")
+    return _by_layer(figure, rows, "rank")
+
+
 def time_figure(rows: Sequence[LayersOfRow]) -> go.Figure:
     """Probes by layer and epoch, both modes beside each other, one choice a row."""
     figure = blank_figure("", "epoch", height=420)
