@@ -101,7 +101,15 @@ def test_a_space_is_bounded_by_what_training_takes():
 def test_a_network_below_its_first_head_is_a_warning(monkeypatch):
     monkeypatch.setattr(descent, "_read", lambda trie, h, accuracies: read_as((0.9, 0.5, 0.4, 0.3)))
     search = searched("worse", **SMALL | {"budget": {"n_trials": 1, "baseline": False}})
-    assert "below its first head with 90.00" in headline(search.ledger.record())
+    text = headline(search.ledger.record())
+    assert "below its first head with 90.00" in text
+    assert "depth     no head is better than head 1 of 4, with 90.00 %" in text
+
+
+def test_a_network_whose_last_head_is_the_best_is_told_so(monkeypatch):
+    monkeypatch.setattr(descent, "_read", lambda trie, h, accuracies: read_as((0.1, 0.5, 0.4, 0.9)))
+    search = searched("better", **SMALL | {"budget": {"n_trials": 1, "baseline": False}})
+    assert "depth     the last head is the best" in headline(search.ledger.record())
 
 
 @pytest.mark.parametrize(
