@@ -18,6 +18,7 @@ from dsaccel.data.source import DataSource
 from dsaccel.errors import WorkerError
 from dsaccel.files import make_folder, remove_file, write_text
 from dsaccel.imports import trust_as, trusted
+from dsaccel.parts import foreign_parts
 from dsaccel.training.arithmetic import arithmetic, changes
 from dsaccel.training.device import start_runtime
 from dsaccel.training.device_memory import free_memory_bytes
@@ -87,8 +88,10 @@ class Facts:
 
     @classmethod
     def of(cls, bench: Bench[Any], *, sees_folder: bool = True) -> "Facts":
-        runtime = bench.config.runtime
-        known = arithmetic(bench.device, runtime.threads)
+        """Imports the parts that are not shipped, too: what is sent may be of their classes."""
+        known = arithmetic(bench.device, bench.config.runtime.threads)
+        own = foreign_parts(bench.config)
+        known |= {f"{part.kind} {part.name}": str(part.sha256) for part in own}
         version, machine = dsaccel.__version__, platform.node()
         return cls(version, known, bench.data.fingerprint, sees_folder, machine)
 
