@@ -1,5 +1,6 @@
 """How commands end: signals, streams that cannot be written, text and names from elsewhere."""
 
+import errno
 import json
 import os
 import re
@@ -7,15 +8,18 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import tomli_w
 import torch
+import typer
 from safetensors.torch import load_file
 from test_cli import dsaccel, run, states_of
 from tiny_study import write_study
 
+from dsaccel.cli.ending import guarded
 from dsaccel.config.toml import parse_override, read_toml
 from dsaccel.errors import ConfigError
 from dsaccel.nn.sealed import is_whole
@@ -64,8 +68,10 @@ def begun(*args: str) -> subprocess.Popen[str]:
 
 def test_a_terminal_that_hangs_up_ends_a_search_as_sigterm_does():
     with begun() as process:
+        started = time.monotonic()
         process.send_signal(signal.SIGHUP)
         _, err = process.communicate()
+    assert time.monotonic() - started < 5
     assert process.returncode == 129
     assert "stopped; continue with: dsaccel search tiny" in err
     assert set(states_of("long")) == {"FAIL"}
@@ -102,6 +108,18 @@ def test_signals_that_follow_the_first_end_the_process_at_once_and_without_a_tra
         _, err = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["x.csv", None])
+def test_an_error_of_the_system_is_one_line(capsys, name):
+    def command() -> None:
+        raise OSError(errno.EIO, "Input/output error", name)
+
+    with pytest.raises(typer.Exit) as ended:
+        guarded(command)()
+    assert ended.value.exit_code == 4
+    said = f"dsaccel: {name or 'the system'} cannot be used: Input/output error\n"
+    assert capsys.readouterr().err == said
 
 
 def test_what_is_ignored_stays_ignored():

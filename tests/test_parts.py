@@ -136,12 +136,12 @@ def test_damaged_learners_of_parts_give_way_to_those_of_the_checkpoint_before(
     tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr("dsaccel.training.pace.STRIDE_S", 0.0)
-    path, saved = tmp_path / "checkpoint.pt", split(tmp_path)
+    path, saved = tmp_path / "checkpoint.pt", split(tmp_path / "parts")
     key = checkpoint_key("", saved)
     for _, reached in zip(range(2), saved.rungs(), strict=False):
         assert saved.step == reached.step
         save_checkpoint(path, key, saved)
-    (last, *_) = tmp_path.glob(f"*-{saved.step}-*.pt")
+    (last, *_) = (tmp_path / "parts").glob(f"*-{saved.step}-*.pt")
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
     last.write_bytes(content)
@@ -150,7 +150,7 @@ def test_damaged_learners_of_parts_give_way_to_those_of_the_checkpoint_before(
     monkeypatch.setattr(
         Learner, "start_epoch", lambda self, epoch: (starts.append(epoch), start(self, epoch))[1]
     )
-    resumed = split(tmp_path)
+    resumed = split(tmp_path / "parts")
     assert load_checkpoint(path, key, resumed)
     assert len(caplog.records) == 1
     assert list(resumed.rungs()) == list(whole().rungs())
