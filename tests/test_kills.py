@@ -25,7 +25,7 @@ STUDY: dict[str, Any] = {
     "references": [],
     "data": {"train_images": 24},
     "training": {"epochs": 2, "batch_size": 12},
-    "budget": {"n_trials": 6, "cohort_size": 2, "strategy": "tpe"},
+    "budget": {"n_trials": 8, "cohort_size": 2, "strategy": "tpe"},
     "pruning": {"grace_epochs": 1, "reduction_factor": 2},
 }
 
@@ -116,7 +116,7 @@ def whole(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         search, nums, num_writes = run(folder / "copies")
-        assert num_writes > 250
+        assert num_writes > 300
         return facts(search), folder / "copies", nums
 
 
