@@ -128,7 +128,7 @@ class Search:
         """Train a cohort. Who fails twice is left out: once may have been the machine's fault."""
         self.ledger.begin(record)
         failed_before: set[Hierarchy] = set()
-        while asked := [h for h in record.asked if self.ledger.failed.get(h) != 0]:
+        while asked := self._still_asked(record):
             try:
                 yield from self._train_together(record, asked)
                 return
@@ -139,6 +139,11 @@ class Search:
                     log.warning("%s: it is tried once more", error)
                     failed_before.update(error.hierarchies)
         self.ledger.finish(record, None)
+
+    def _still_asked(self, record: CohortRecord) -> list[Hierarchy]:
+        """The networks of a cohort that have not failed before their first rung."""
+        failed = self.ledger.failed
+        return [h for h in record.asked if failed.get(h) != 0]
 
     def _train_together(
         self, record: CohortRecord, asked: Sequence[Hierarchy]
