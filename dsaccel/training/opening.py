@@ -108,10 +108,9 @@ class Facts:
     def of(cls, bench: Bench[Any]) -> "Facts":
         """Imports the parts that are not shipped, too: what is sent may be of their classes."""
         known = arithmetic(bench.device, bench.config.runtime.threads)
-        own = [
-            part for part in named_parts(bench.config) if part[0] in TRAIN and is_foreign(part[1])
-        ]
-        known |= {f"{kind} {name}": str(part_ref(kind, name).sha256) for kind, name in own}
+        for kind, name in named_parts(bench.config):
+            if kind in TRAIN and is_foreign(name):
+                known[f"{kind} {name}"] = str(part_ref(kind, name).sha256)
         return cls(dsaccel.__version__, known, bench.data.fingerprint, True, platform.node())
 
     def check(self, name: str, driver: "Facts", folder: Path) -> None:
