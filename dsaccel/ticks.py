@@ -1,4 +1,4 @@
-"""How far a long loop is, for whoever shows it: images that are read, batches of an epoch."""
+"""Tell how far a long loop is: images that are read, or batches of an epoch."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 Listener = Callable[[str, int, int], None]
-"""What is counted, how many are done, of how many."""
+"""Called with what is counted, how many are done, and how many there are."""
 
 _listener: Listener | None = None
 

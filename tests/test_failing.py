@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 from tiny_study import rows, searched, searching
@@ -19,7 +18,7 @@ from dsaccel.training.learner import Learner
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.train import Training
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 STUDY: dict[str, Any] = {
     "references": [],
@@ -29,12 +28,6 @@ STUDY: dict[str, Any] = {
 }
 FAILS = {"1-2-1", "1-2-2", "2-2-1", "2-2-2"}
 """The networks with a second block in the second stage."""
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def fails(learner: Learner) -> bool:

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from sqlalchemy.engine.default import DefaultDialect
 from tiny_study import searching
 
 from dsaccel.search.engine import Search
 from dsaccel.study.record import StudyRecord
+
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 STUDY: dict[str, Any] = {
     "space": {"num_blocks": [[1, 2], [1, 2], [1, 3]]},
@@ -101,12 +102,6 @@ def facts(search: Search) -> dict[str, Any]:
         "baseline": baseline,
         "harvest": harvest.read_text() if harvest.is_file() else "",
     }
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @pytest.fixture(scope="module")

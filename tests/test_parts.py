@@ -26,14 +26,9 @@ from dsaccel.training.part import Part
 from dsaccel.training.parts import SplitCohort
 from dsaccel.training.train import Training
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 SEQUENTIAL = TRAINING.model_copy(update={"schedule": "sequential", "epochs": 1})
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def whole(training=TRAINING):

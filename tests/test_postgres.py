@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import optuna
 import psycopg
 import pytest
 from tiny_study import rows, searched, searching, write_study
@@ -25,6 +24,7 @@ from dsaccel.search.engine import Search
 
 PROGRAMS = Path(shutil.which("initdb") or "").resolve().parent
 pytestmark = [
+    pytest.mark.usefixtures("own_folder"),
     pytest.mark.long,
     pytest.mark.skipif(
         not (PROGRAMS / "postgres").is_file(), reason="needs PostgreSQL's initdb and postgres"
@@ -94,12 +94,6 @@ def postgres() -> Iterator[Server]:
 @pytest.fixture
 def server(postgres) -> str:
     return postgres.url()
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def test_a_study_in_postgresql_holds_the_same_rows_as_in_sqlite(server):

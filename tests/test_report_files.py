@@ -7,10 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from commands import run
 from tiny_study import searched
-from typer.testing import CliRunner
 
-from dsaccel.cli.app import app
 from dsaccel.study.rows import read_rows
 
 pytestmark = pytest.mark.long
@@ -20,10 +19,6 @@ pytestmark = pytest.mark.long
 def study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return searched(budget={"n_trials": 4, "cohort_size": 4}, pruning={"kind": "none"})
-
-
-def run(*args: str):
-    return CliRunner().invoke(app, list(args))
 
 
 def test_each_figure_and_table_is_a_file_of_its_own(study):

@@ -22,15 +22,10 @@ from dsaccel.spec.unit_names import head_names, layer_names
 from dsaccel.study.folder import StudyDir
 from dsaccel.training.train import Training
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 MINUTE = Scale(width=1 / 64, image_size=8, train_images=60, epochs=2, batch_size=20)
 CPU = RuntimeConfig(device="cpu", threads=1)
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def reproduction(measured_epochs: tuple[int, ...] = (1, 2)) -> Reproduction:

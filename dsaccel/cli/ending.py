@@ -68,9 +68,7 @@ def _run(command: Callable[[], None], stdout: Survivor) -> int:
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Let the first signal end the command, which may save before, and a second one the process at
-    once.
-    """
+    """Let the first signal end the command, which may save before, and a second one the process."""
     usual = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         for number, handler in usual.items():

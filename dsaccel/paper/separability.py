@@ -26,8 +26,7 @@ from dsaccel.nn.units import Unit, layer_outputs
 Array = NDArray[np.float64]
 
 DIMENSION = 64
-"""Length of the vectors that a probe reads at every layer; less where a network has fewer
-features."""
+"""The length of the vectors that a probe reads; narrow networks have fewer features."""
 SIDE = 4
 """Feature maps are averaged to at most this side before they are reduced."""
 NUM_PROBED = 2000
@@ -87,7 +86,7 @@ class _Vectors:
 
 @torch.no_grad()
 def _vectors(units: Sequence[Unit], split: EvalSplit) -> _Vectors:
-    """What each layer makes of some images, pooled and flat."""
+    """The features of each layer for some images, pooled and flat."""
     parts: list[list[Tensor]] = []
     labels: list[Tensor] = []
     for x, y in split.spread(NUM_PROBED).batches():

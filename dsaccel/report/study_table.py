@@ -65,7 +65,7 @@ def exits_text(exits: Mapping[Exit, float | None]) -> str:
 
 
 def first_head_warning(row: Row | None, exit: Exit) -> str:
-    """That a network is worse than its own first head, if it is."""
+    """Warn if a network is worse than its own first head."""
     if row is None or row.first_head is None:
         return ""
     return (

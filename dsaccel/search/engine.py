@@ -75,9 +75,7 @@ class Search:
 
     @property
     def meets_no_more(self) -> bool:
-        """Whether there are trials left, but all that is drawn of a space too large to list is
-        outside the measured bounds or trained.
-        """
+        """Whether trials are left, but no hierarchy that is drawn is both feasible and new."""
         has_room = self.num_trained < self.config.budget.n_trials
         return has_room and self.space.size is None and not self.loop.next().asked
 
@@ -178,7 +176,7 @@ class Search:
                 return
 
     def _trainer(self) -> TeamTrainer:
-        """Who trains from now on."""
+        """The trainer from now on."""
         memory = self.bench.memory_limit(self._team.share)
         return TeamTrainer(self.bench, self.directory, memory, self._team, self._folder)
 
@@ -194,11 +192,11 @@ class Search:
             yield self._standing.after("baseline", run, run.step, run.num_steps)
 
     def _later(self, record: StudyRecord) -> float:
-        """What comes after the search, as so many hierarchies of it."""
+        """The work after the search, as so many hierarchies of it."""
         return Workload.of(self.bench, record).later
 
     def _measured_costs(self, run: Run, hierarchy: Hierarchy) -> dict[str, float]:
-        """What a trial costs, where the study weighs it and it has to be measured."""
+        """The measured cost of a trial, where the study weighs one."""
         against = self.config.budget.against
         if against == "memory":
             plan = self.plan(hierarchy)
