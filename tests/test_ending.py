@@ -1,5 +1,6 @@
 """How commands end: signals, streams that cannot be written, text and names from elsewhere."""
 
+import errno
 import json
 import os
 import re
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 import tomli_w
 import torch
+import typer
 from safetensors.torch import load_file
 from test_cli import dsaccel, run, states_of
 from tiny_study import write_study
 
+from dsaccel.cli.ending import guarded
 from dsaccel.config.toml import parse_override, read_toml
 from dsaccel.errors import ConfigError
 from dsaccel.nn.sealed import is_whole
@@ -102,6 +105,18 @@ def test_signals_that_follow_the_first_end_the_process_at_once_and_without_a_tra
         _, err = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["x.csv", None])
+def test_an_error_of_the_system_is_one_line(capsys, name):
+    def command() -> None:
+        raise OSError(errno.EIO, "Input/output error", name)
+
+    with pytest.raises(typer.Exit) as ended:
+        guarded(command)()
+    assert ended.value.exit_code == 4
+    said = f"dsaccel: {name or 'the system'} cannot be used: Input/output error\n"
+    assert capsys.readouterr().err == said
 
 
 def test_what_is_ignored_stays_ignored():

@@ -36,6 +36,14 @@ def test_the_readme_shows_the_commands_of_every_day():
     assert shown >= {"fit", "new", "search", "confirm", "train", "evaluate", "export", "report"}
 
 
+def test_each_promise_names_a_test_that_there_is():
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    page = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    names = re.findall(r"`(test_\w+)`", page)
+    assert len(names) > 40
+    assert [name for name in names if f"def {name}(" not in tests] == []
+
+
 def test_the_page_of_settings_has_every_setting():
     """To write it anew: open("docs/settings.md", "w").write(settings_page())."""
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")

@@ -54,9 +54,8 @@ def _run(command: Callable[[], None], stdout: Survivor) -> int:
     except UserError as error:
         code, message = error.exit_code, str(error)
     except OSError as error:
-        if error.filename is None:
-            raise
-        code, message = 4, f"{error.filename} cannot be used: {error.strerror}"
+        code, what = 4, error.filename or "the system"
+        message = f"{what} cannot be used: {error.strerror or error}"
     except KeyboardInterrupt as stopped:
         code = stopped.exit_code if isinstance(stopped, Stopped) else 130
         again = shlex.join(redacted(word) for word in ["dsaccel", *sys.argv[1:]])

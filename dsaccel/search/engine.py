@@ -4,6 +4,7 @@ A search is an iterator of `Progress`, one a rung. What it knows is in the study
 cut off is continued by running it again, and proposes and reaches what it would have anyway.
 """
 
+import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
 
@@ -31,6 +32,8 @@ from dsaccel.training.learner_files import remove_learners
 from dsaccel.training.measured import training_peak_bytes
 from dsaccel.training.run import Run
 from dsaccel.training.workbench import Workbench
+
+log = logging.getLogger("dsaccel")
 
 
 class Search:
@@ -120,14 +123,19 @@ class Search:
     # ------------------------------------------------------------------ cohorts
 
     def _train_cohort(self, record: CohortRecord) -> Iterator[Progress]:
-        """Train a cohort; who cannot be trained is left out."""
+        """Train a cohort. Who fails twice is left out: once may have been the machine's fault."""
         self.ledger.begin(record)
+        failed_before: set[Hierarchy] = set()
         while asked := self._still_asked(record):
             try:
                 yield from self._train_together(record, asked)
                 return
             except TrainingError as error:
-                self.ledger.fail(error)
+                if failed_before.issuperset(error.hierarchies):
+                    self.ledger.fail(error)
+                else:
+                    log.warning("%s: it is tried once more", error)
+                    failed_before.update(error.hierarchies)
         self.ledger.finish(record, None)
 
     def _still_asked(self, record: CohortRecord) -> list[Hierarchy]:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 class Keeper(Protocol):
     """Keeps what a run goes on from."""
 
+    key: str
+    """Equal for runs that learn the same."""
+
     def save(self, *, now: bool = False) -> None:
         """Save it if it is time; `now`: in any case."""
         ...
