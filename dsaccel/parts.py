@@ -117,6 +117,7 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "history": "dsaccel.report.figures.history:History",
         "hierarchies": "dsaccel.report.figures.hierarchies:Hierarchies",
         "parameters": "dsaccel.report.figures.parameters:Parameters",
+        "overlay": "dsaccel.report.figures.overlay:Overlay",
         "heads": "dsaccel.report.figures.heads:Heads",
         "depth": "dsaccel.report.figures.depth:Depth",
     },
