@@ -1,7 +1,4 @@
-"""Draws docs/idea.svg: hierarchies, cuts and a trie, counted by the trie itself.
-
-python docs/picture.py
-"""
+"""Draws idea.svg beside itself: hierarchies, cuts and a trie, counted by the trie itself."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -12,7 +12,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import Exit
 
 ACCURACY, COST = "val_accuracy", "flops"
-"""Objectives: measured; and of one image through the network, times epochs, which stands for time."""
+"""Objectives: measured; and those of one image, times epochs, which stand for time."""
 
 
 def blackbox(path: str | Path, exit: Exit | None = None) -> BlackboxTabular:
