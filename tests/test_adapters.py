@@ -40,6 +40,7 @@ def test_a_hierarchy_that_the_space_forbids_is_pruned():
 
 
 def test_syne_tune_simulates_a_landscape(tmp_path, monkeypatch):
+    pytest.importorskip("syne_tune")
     monkeypatch.setenv("SYNETUNE_FOLDER", str(tmp_path))
     from syne_tune import StoppingCriterion, Tuner
     from syne_tune.backend.simulator_backend.simulator_callback import SimulatorCallback

@@ -12,6 +12,8 @@ from scipy import stats
 
 from dsaccel.analysis.landscape_files import read_landscape
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 TABLE = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What was found")[2]
 TABLE = " ".join(TABLE.partition("\n## ")[0].split())
