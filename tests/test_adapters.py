@@ -39,6 +39,7 @@ def test_a_hierarchy_that_the_space_forbids_is_pruned():
         problem.evaluate(dict.fromkeys(problem.search_space, 1))
 
 
+@pytest.mark.filterwarnings("ignore")  # of its own
 def test_syne_tune_simulates_a_landscape(tmp_path, monkeypatch):
     pytest.importorskip("syne_tune")
     monkeypatch.setenv("SYNETUNE_FOLDER", str(tmp_path))

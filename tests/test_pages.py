@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from dsaccel.cli.app import COMMANDS, app, in_full
 from dsaccel.cli.examples import EXAMPLES
+from dsaccel.paper.scale import SCALES, Scale
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -38,15 +39,17 @@ STANDS_FOR = {
     "LANDSCAPE": "landscape.csv.gz",
     "CONFIG": "best.toml",
 }
+TINIER = Scale(width=1 / 64, image_size=8, train_images=40, epochs=2, batch_size=20)
+"""In place of the scale `tiny`, which is for 500 images."""
 ONE_CPU = ("--device", "cpu", "--threads", "1")
 TINY = ("--epochs", "1", "--width", "0.0625", *ONE_CPU)
 SMALL = {
     "fit": (*TINY, "--n-trials", "2", "-q"),
     "search": (*TINY, "--n-trials", "8", "-q"),
     "confirm": ("--seeds", "2", "--top", "1", "--no-controls", "-q"),
-    "calibrate": (*TINY, "--n-trials", "2", "-q"),
+    "calibrate": (*TINY, "--n-trials", "3", "-q"),
     "train": ("--epochs", "1", *ONE_CPU, "-q"),
-    "reproduce": ("--scale", "tiny", "--seeds", "2", "--data", "photos", *ONE_CPU, "-q"),
+    "reproduce": ("--scale", "tiny", "--seeds", "1", "--data", "photos", *ONE_CPU, "-q"),
     "replay": ("--seeds", "2", "--n-trials", "4", "--jobs", "1", "-q"),
     "dashboard": ("--port", "0"),
 }
@@ -110,7 +113,7 @@ def prepared(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        write_images(Path("photos"), classes="abcdefghij", num=56)
+        write_images(Path("photos"), classes="abcdefghij", num=6)
         shutil.copy(ROOT / "studies/landscapes/cifar10-resnet18.csv.gz", "landscape.csv.gz")
         budget = {"n_trials": 8, "cohort_size": 8, "baseline": False}
         for seed, name in enumerate(("mine", "other"), 1):
@@ -133,6 +136,7 @@ def folder(request, prepared, tmp_path, monkeypatch) -> Path:
             copy = shutil.copytree if path.is_dir() else shutil.copy2
             copy(path, tmp_path / path.name)
     shutil.copytree(ROOT / "studies/landscapes", "studies/landscapes")
+    monkeypatch.setitem(SCALES, "tiny", TINIER)
     # a server that has told its address ends at once
     monkeypatch.setattr("socketserver.BaseServer.serve_forever", lambda self: None)
     return tmp_path

@@ -28,7 +28,7 @@ class LandscapeProblem(BaseProblem):
             epoch: 1-based; None: the last one.
             exit: where networks are read; None: where the study reads them.
         """
-        self.landscape = read_landscape(Path(path))
+        self.landscape = read_landscape(path)
         self.seed, self.exit = seed, exit
         self.epoch = epoch or self.landscape.num_steps
 

@@ -25,7 +25,7 @@ def blackbox(path: str | Path, exit: Exit | None = None) -> BlackboxTabular:
         path: of the landscape.
         exit: where networks are read; None: where the study reads them.
     """
-    landscape = read_landscape(Path(path))
+    landscape = read_landscape(path)
     steps, step_name = range(1, landscape.num_steps + 1), landscape.config.training.step_name
     feasible = [h for h, network in landscape.networks.items() if network.is_feasible]
 
