@@ -64,8 +64,9 @@ class Paired:
     """Ends of the 95 % t interval of the mean difference, for this comparison alone."""
     p_value: float | None
     """The p-value of the two-sided paired t-test."""
-    detectable: float | None
-    """The smallest difference that so many seeds would find; see `smallest_detectable`."""
+    ahead: float | None
+    """The probability that the first leads at one more seed: what the t distribution predicts for
+    one more difference (its scale is std * sqrt(1 + 1 / n))."""
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -85,8 +86,8 @@ def paired(values: Mapping[int, float], others: Mapping[int, float]) -> Paired |
         return Paired(mean, std, n, None, None, None, None)
     test = stats.ttest_rel([value for value, _ in pairs], [other for _, other in pairs])
     low, high = map(float, test.confidence_interval(1 - ALPHA))
-    detectable = smallest_detectable(std, n)
-    return Paired(mean, std, n, low, high, float(test.pvalue), detectable)
+    ahead = float(stats.t.cdf(mean / (std * math.sqrt(1 + 1 / n)), n - 1))
+    return Paired(mean, std, n, low, high, float(test.pvalue), ahead)
 
 
 def resampled(values: Sequence[float]) -> Interval:
@@ -156,12 +157,13 @@ def _shift(n: int, alpha: float, power: float) -> float:
     return cast(float, optimize.brentq(excess, 0.0, highest))
 
 
-def seeds_needed(std: float, resolution: float) -> int | None:
+def seeds_needed(std: float, resolution: float, *, alpha: float = ALPHA) -> int | None:
     """The fewest seeds whose smallest detectable difference is at most `resolution`.
 
     Args:
         std: of the paired differences.
         resolution: in the unit of `std`, above 0.
+        alpha: level of the test.
 
     Returns:
         At least 2; None: more than 10,000, or unknown, where `std` is 0 up to rounding.
@@ -171,13 +173,13 @@ def seeds_needed(std: float, resolution: float) -> int | None:
     if std < ROUNDING:
         return None
     low, high = 1, 2  # invariant: `low` seeds are too few
-    while smallest_detectable(std, high) > resolution:
+    while smallest_detectable(std, high, alpha=alpha) > resolution:
         if high >= MAX_SEEDS:
             return None
         low, high = high, min(2 * high, MAX_SEEDS)
     while high - low > 1:
         middle = (low + high) // 2
-        if smallest_detectable(std, middle) > resolution:
+        if smallest_detectable(std, middle, alpha=alpha) > resolution:
             low = middle
         else:
             high = middle

@@ -130,6 +130,9 @@ def test_agreement_is_with_the_own_end_and_with_that_of_the_other_seeds():
     assert end.own.mean == end.recall.mean == end.kept.mean == 1
     assert end.loss.mean == 0
     assert ranks.ceiling() == end.other
+    finals = list(final.values())
+    pairs = [tau_b(x, y) for x, y in itertools.combinations(finals, 2)]
+    assert ranks.between_seeds() == pytest.approx(np.mean(pairs))
     assert end.other.mean < 1
 
 

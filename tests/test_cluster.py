@@ -1,5 +1,6 @@
 """A study on the workers of a Dask cluster: the same result, and nobody who is not fit for it."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,26 +29,24 @@ STUDY = {
 class Scheduler:
     """On loopback, with worker processes that no nanny starts again."""
 
-    def __init__(self, folder: Path, num_workers: int) -> None:
+    def __init__(self, folder: Path, num_workers: int, *security: str) -> None:
         self.file = folder / "scheduler.json"
-        self.folder = folder
-        common = ["--host", "127.0.0.1", "--no-dashboard"]
-        self.process = self._start(
-            "scheduler", "--scheduler-file", str(self.file), "--port", "0", *common
-        )
+        self.folder, self._security = folder, security
+        self.process = self._start("scheduler", "--port", "0")
         _until(self.file.is_file)
         self.workers = [self.start_worker() for _ in range(num_workers)]
 
     def start_worker(self) -> "subprocess.Popen[bytes]":
-        options = ["--host", "127.0.0.1", "--no-dashboard", "--no-nanny", "--nthreads", "1"]
-        return self._start("worker", "--scheduler-file", str(self.file), *options)
+        return self._start("worker", "--no-nanny", "--nthreads", "1")
 
     def _start(self, *command: str) -> "subprocess.Popen[bytes]":
         # the worker's folder is not the driver's
         (self.folder / "elsewhere").mkdir(exist_ok=True)
+        common = ["--scheduler-file", str(self.file), "--host", "127.0.0.1", "--no-dashboard"]
+        common += self._security
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "distributed.cli.dask_" + command[0], *command[1:]],
+                [sys.executable, "-m", "distributed.cli.dask_" + command[0], *command[1:], *common],
                 cwd=self.folder / "elsewhere",
                 stdout=log,
                 stderr=log,
@@ -107,6 +106,39 @@ def test_a_worker_leaves_its_job_when_the_driver_is_gone(scheduler, tmp_path):
         # sent by value: the workers have no such module
         num_jobs = lambda dask_worker: len(dask_worker.state.executing)  # noqa: E731
         _until(lambda: not any(client.run(num_jobs).values()), 60)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes the certificate")
+def test_a_cluster_with_tls_takes_who_has_its_key_and_nobody_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=dsaccel -keyout key.pem -out"
+    subprocess.run(["openssl", *request.split(), "cert.pem"], check=True, capture_output=True)
+    files = {name: str(tmp_path / file) for name, file in TLS_FILES.items()}
+    options = [text for name, file in files.items() for text in (f"--{name}", file)]
+    (tmp_path / "dask").mkdir()
+    scheduler = Scheduler(tmp_path / "dask", 1, "--protocol", "tls", *options)
+    try:
+        own = {"tls_ca": files["tls-ca-file"], "tls_cert": files["tls-cert"]}
+        with_key = on(scheduler, **own, tls_key=files["tls-key"])
+        security = cluster(**with_key)
+        _until(lambda: _num_workers(security) == 1)
+        one_epoch = {"training": {"epochs": 1}, "pruning": {"kind": "none"}}
+        search = tiny_study.searched(**STUDY | one_epoch, runtime=with_key)
+        expected = tiny_study.searched("alone", **STUDY | one_epoch)
+        assert tiny_study.rows(search) == tiny_study.rows(expected)
+        monkeypatch.setattr("dsaccel.executors.cluster.ANSWER_S", 2.0)
+        with pytest.raises(WorkerError, match="must answer at tls://127"):
+            tiny_study.searched("stranger", **STUDY, runtime=on(scheduler))
+    finally:
+        scheduler.stop()
+
+
+TLS_FILES = {"tls-ca-file": "cert.pem", "tls-cert": "cert.pem", "tls-key": "key.pem"}
+
+
+def _num_workers(executor: Cluster) -> int:
+    with executor._client() as client:
+        return len(client.scheduler_info()["workers"])
 
 
 # ---------------------------------------------------------------------- who is refused

@@ -116,7 +116,8 @@ def test_figures_are_those_of_the_paired_statistics():
             )
         )
     ]
-    assert f"To find 0.5 points takes {seeds_needed(max(stds), 0.005)} seeds" in said(made)
+    needed = seeds_needed(max(stds), 0.005, alpha=0.05 / len(stds))
+    assert f"To find 0.5 points takes {needed} seeds" in said(made)
 
 
 def test_a_difference_that_many_comparisons_explain_is_a_tie():

@@ -1,6 +1,7 @@
 """Many workers, one result: that of one process, bit for bit, also when workers are lost."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,31 +11,39 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import seats
 import tiny_study
 import tomli_w
 import torch
 from helpers import CPU, TRAINING, Batches, H, plans
+from PIL import Image
 
 from dsaccel import imports
+from dsaccel.analysis.calibration import Calibration
 from dsaccel.config.study import ConfirmConfig, RuntimeConfig, StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.confirm.run import Confirm
+from dsaccel.data.load import load_test
+from dsaccel.data.sources.arrays import ArraySource
 from dsaccel.errors import ConfigError, WorkerError
 from dsaccel.executors.local import ProcessWorker
 from dsaccel.parts import part_of
+from dsaccel.report.study_page import write_report
+from dsaccel.report.study_table import headline
 from dsaccel.search.setup import open_search
 from dsaccel.spec.trie import Trie
 from dsaccel.study.folder import StudyDir
 from dsaccel.training import part as part_module
 from dsaccel.training.cut import balanced, costliest
 from dsaccel.training.device import resolve_runtime, worker_devices
-from dsaccel.training.opening import Facts
+from dsaccel.training.opening import Facts, Opening, _stations, at_station, open_station
 from dsaccel.training.pace import Pace
 from dsaccel.training.parts import SplitCohort
 from dsaccel.training.station import Station
 from dsaccel.training.team import Job, Team
+from dsaccel.training.workbench import Bench
 
 pytestmark = pytest.mark.long
 
@@ -97,7 +106,7 @@ def expected(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", STUDIES)
-@pytest.mark.parametrize("num", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num", [1, 2, 4])
 def test_workers_find_what_one_process_finds(expected, kind, num):
     search = tiny_study.searched(**seated(num, **STUDIES[kind]))
     assert all_of(search) == expected(kind)
@@ -108,7 +117,7 @@ def test_workers_find_what_one_process_finds(expected, kind, num):
 
 
 @pytest.mark.parametrize("kind", ["simultaneous", "sequential"])
-@pytest.mark.parametrize("num", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num", [2, 4])
 def test_workers_that_are_lost_at_each_rung_cost_time_alone(expected, kind, num):
     lost = set()
 
@@ -191,12 +200,12 @@ def cohort(folder, team, **options):
     return SplitCohort(networks, TRAINING, Batches(), seed=1, device=CPU, **given | options)
 
 
-class Bench:
+class Place:
     data, device = Batches(), CPU
 
 
 def team_of(num):
-    return Team([seats.Seat(f"seat {n}", Bench()) for n in range(num)])
+    return Team([seats.Seat(f"seat {n}", Place()) for n in range(num)])
 
 
 def test_a_worker_goes_on_with_the_learners_that_it_holds(tmp_path, monkeypatch):
@@ -314,6 +323,121 @@ def test_who_trains_decides_no_result(expected):
     again = tiny_study.searching(**STUDIES["tpe"], runtime={"workers": 2, "memory_mib": 900})
     assert again.is_finished
     assert first.config.runtime.threads == again.config.runtime.threads == 1
+
+
+def test_who_trains_is_shown_while_it_runs_and_afterwards():
+    search = tiny_study.searching(**seated(2, **STUDIES["simultaneous"]))
+    shown = [progress.workers or "" for progress in search.run() if progress.phase == "search"]
+    pattern = r"(\d) \| (\d) networks, idle \d+%, blocks trained twice (\d+)%"
+    first = re.fullmatch(pattern, shown[0])
+    assert first is not None
+    assert int(first[1]) + int(first[2]) == 4
+    # 1-1-2 | 1-2-2 2-1-2 2-2-2 or 1-1-2 1-2-2 | 2-1-2 2-2-2: at least the stem and a block
+    assert int(first[3]) > 10
+    record = search.ledger.record()
+    assert record.workers == f"2: {shown[-1]}"
+    assert f"workers   {record.workers}" in headline(record)
+    write_report(record, Path("report.html"))
+    assert str(shown[-1]) in Path("report.html").read_text()
+
+
+def test_workers_tell_which_networks_diverged(monkeypatch):
+    steep = {"training": {"epochs": 2, "learning_rate": 1e30}, "references": []}
+    study = STUDIES["simultaneous"] | steep
+    diverged = [
+        [(trial.hierarchy, trial.diverged) for trial in search.ledger.record().finished]
+        for search in (
+            tiny_study.searched("here", **study),
+            tiny_study.searched(**seated(2, **study)),
+        )
+    ]
+    assert diverged[0] == diverged[1]
+    assert all(lost is not None for _, lost in diverged[0])
+    assert diverged[0]
+
+
+def test_a_calibration_by_workers_is_that_of_one_process():
+    short = {"training": {"epochs": 2}, "budget": {"n_trials": 4}}
+
+    def calibrated(name, **runtime):
+        config = tiny_study.config(**short, runtime=runtime)
+        calibration = Calibration(config, name, 3)
+        searches = list(calibration.searches())
+        for search in searches:
+            for _ in search.run():
+                pass
+        return calibration.landscape(searches).accuracies
+
+    expected = calibrated("here")
+    assert calibrated("there", executor="seats:Seats") == expected
+    assert seats.Seat.num_jobs >= 6
+
+
+# ---------------------------------------------------------------------- what a worker opens
+
+
+def opened(bench, folder, **options):
+    """What a worker finds, and its bench."""
+    opening = Opening.of(bench, folder, **{"share": 1.0} | options)
+    try:
+        facts = open_station(opening.on("cpu"))
+        own: Any = _stations[opening.id].bench
+        return facts, own
+    finally:
+        opening.close()
+        assert not folder.exists()
+
+
+@pytest.mark.parametrize("carried_bytes", [0, 2**30])
+def test_a_worker_finds_the_images_of_a_relative_folder_from_elsewhere(
+    monkeypatch, tmp_path, carried_bytes
+):
+    monkeypatch.setattr("dsaccel.training.opening.CARRIED_BYTES", carried_bytes)
+    for number in range(20):
+        path = Path(f"images/train/{number % 2}/{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((8, 8), 10 * number, dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    data = {"name": "images", "train_images": None, "val_fraction": 0.2}
+    bench = Bench.load(tiny_study.config(data=data))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    opening = Opening.of(bench, tmp_path / "parts", share=1.0)
+    if carried_bytes:
+        shutil.rmtree("images")
+    monkeypatch.chdir(elsewhere)
+    open_station(opening.on("cpu")).check("worker", Facts.of(bench), tmp_path)
+
+
+def test_a_worker_finds_images_that_were_given_in_python_in_the_shared_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8), np.arange(40) % 4
+    source = ArraySource(x, y, test=(x[:8], y[:8]), class_names="abcd", flip=False)
+    data = {"train_images": None, "val_fraction": 0.2}
+    bench = Bench.load(tiny_study.config(data=data), source=source)
+    facts, own = opened(bench, tmp_path / "parts")
+    facts.check("worker", Facts.of(bench), tmp_path)
+    assert own.data.class_names == ("a", "b", "c", "d")
+    assert own.data.resolved == bench.data.resolved
+    assert load_test(own.data).labels.tolist() == [0, 1, 2, 3] * 2
+
+
+def test_workers_of_one_machine_share_its_memory(monkeypatch, tmp_path):
+    bench = Bench.load(tiny_study.config())
+    monkeypatch.setattr("dsaccel.training.opening.free_memory_bytes", lambda device: 1000 * 2**20)
+    _, own = opened(bench, tmp_path / "parts", share=0.25)
+    assert own.config.runtime.memory_mib == 225  # of nine tenths
+
+
+def test_a_worker_that_does_not_see_the_folder_opens_nothing(tmp_path):
+    bench = Bench.load(tiny_study.config())
+    opening = Opening.of(bench, tmp_path / "parts", share=1.0)
+    opening.close()
+    found = open_station(opening.on("cpu"))
+    with pytest.raises(WorkerError, match=r"must see the folder of the driver.*--scratch"):
+        found.check("worker", Facts.of(bench), tmp_path)
+    with pytest.raises(LookupError):
+        at_station(opening.id, _squared, 2)
 
 
 # ---------------------------------------------------------------------- processes

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -124,6 +125,13 @@ class RankAgreement:
         expected to tell more of another run.
         """
         return resampled(self._taus_other(self.final))
+
+    def between_seeds(self) -> float:
+        """The mean tau-b between the final accuracies of two seeds; NaN for one seed. It is below
+        the ceiling, where each seed is compared with the mean of all others.
+        """
+        taus = [_tau(x, y) for x, y in combinations(self.final, 2)]
+        return float(np.mean(taus)) if taus else math.nan
 
     def own_tau(self, step: int, by: RankedBy) -> Interval | None:
         """`Agreement.own` at a rung; None: see `at`."""

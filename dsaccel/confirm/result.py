@@ -12,7 +12,16 @@ from typing import Any, Literal
 from dsaccel.analysis.variance import Components, variance_components
 from dsaccel.families import MODES, Mode
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.statistics import ALPHA, Paired, Summary, holm, paired, seeds_needed, summarise
+from dsaccel.statistics import (
+    ALPHA,
+    Paired,
+    Summary,
+    holm,
+    paired,
+    seeds_needed,
+    smallest_detectable,
+    summarise,
+)
 from dsaccel.study.record import StudyRecord
 
 Split = Literal["val", "test"]
@@ -67,6 +76,23 @@ class Comparison:
     p_holm: float | None
     """Adjusted for all comparisons in the same mode, split and against the same network; None if
     the noise is unknown, so that the difference cannot be judged."""
+    num: int
+    """How many comparisons those are."""
+
+    @property
+    def alpha(self) -> float:
+        """The level at which this one alone is a lead, whatever the others come to (Bonferroni;
+        Holm's correction asks for no less).
+        """
+        return ALPHA / self.num
+
+    @property
+    def detectable(self) -> float | None:
+        """The true difference that is found as a lead in at least 80 % of such experiments."""
+        paired = self.paired
+        if not self.is_judged or paired.std is None:
+            return None
+        return smallest_detectable(paired.std, paired.n, alpha=self.alpha)
 
     @property
     def is_tie(self) -> bool:
@@ -271,6 +297,6 @@ def _adjusted(family: Mapping[str, Paired]) -> dict[str, Comparison]:
     # what cannot be judged was compared all the same: it counts among the others
     p_values = [1.0 if d.p_value is None else d.p_value for d in family.values()]
     return {
-        name: Comparison(difference, None if difference.p_value is None else p_holm)
+        name: Comparison(difference, None if difference.p_value is None else p_holm, len(family))
         for (name, difference), p_holm in zip(family.items(), holm(p_values), strict=True)
     }

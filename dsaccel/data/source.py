@@ -55,7 +55,7 @@ def open_source(config: DataConfig, *, download: bool = False) -> DataSource:
     if name in BUILTIN["data"]:
         shipped: Any = load_class("data", name)
         return shipped(config, download=download)
-    if name and Path(name).expanduser().is_dir():  # no name would be the working directory
+    if _folder(name) is not None:
         from dsaccel.data.sources.folder import Folder
 
         return Folder(config)
@@ -71,6 +71,23 @@ def open_source(config: DataConfig, *, download: bool = False) -> DataSource:
         f"but got {name!r}, and there is no such folder; if it was moved, say where it lies with "
         f"--data (of a study that was run: once, to dsaccel search)"
     )
+
+
+def whole_paths(config: DataConfig) -> DataConfig:
+    """The settings for a process whose working directory is another one."""
+    name, place = _folder(config.name), config.dir
+    whole = {
+        "name": str(name.resolve()) if name is not None else config.name,
+        "dir": str(Path(place).expanduser().resolve()) if place else place,
+    }
+    return config.model_copy(update=whole)
+
+
+def _folder(name: str) -> Path | None:
+    """The folder of that name, unless it means something else."""
+    folder = Path(name).expanduser()
+    # no name would be the working directory
+    return folder if name and name not in BUILTIN["data"] and folder.is_dir() else None
 
 
 def read_images(source: DataSource, split: Split, config: DataConfig) -> Images | None:

@@ -74,6 +74,7 @@ def calibration_summary(result: Calibrated) -> dict[str, Any]:
         "num_top": ranks.num_top,
         "noise": ranks.noise,
         "ceiling": asdict(result.ceiling),
+        "between_seeds": result.ranks.between_seeds(),
         "rungs": [asdict(row) for row in result.rungs],
         "stages": [asdict(row) for row in result.stages],
         "importances": [asdict(row) for row in result.importances],

@@ -28,7 +28,8 @@ def verdict(result: Calibrated) -> list[str]:
         f"Intervals come from resampling {num_seeds} seeds. With so few they are about the range "
         f"of the single values, and miss the median of all seeds {_miss(num_seeds)} of the time.",
         f"A seed moves a hierarchy's final accuracy by {100 * ranks.noise:.2f} points (standard "
-        f"deviation), and final rankings of different seeds agree with tau-b "
+        f"deviation). The final rankings of two seeds agree with tau-b "
+        f"{ranks.between_seeds():.2f}; one seed's with the mean of the others with "
         f"{interval_text(result.ceiling)}: no rung can tell much more of another run.",
     ]
     for by, first in advice.first.items():

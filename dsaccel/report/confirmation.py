@@ -41,6 +41,7 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
                         "p_holm": comparison.p_holm,
                         "is_tie": comparison.is_tie,
                         "is_judged": comparison.is_judged,
+                        "detectable": comparison.detectable,
                     }
                     for (split, against), comparison in result.comparisons.items()
                 },

@@ -165,30 +165,29 @@ def _unjudged(confirmation: Confirmation) -> Iterator[str]:
 
 def _how_fine(best: Result, rows: list[Result], resolution: float) -> Iterator[str]:
     """What so many seeds can find, judged by the noisiest layer-wise difference from the best."""
-    noisiest = max(
-        (
-            comparison.paired
-            for result in rows
-            if (comparison := result.comparisons.get(("val", "best")))
-            and comparison.paired.detectable is not None
-        ),
-        key=lambda difference: difference.std or 0.0,
-        default=None,
-    )
+    judged = [
+        comparison
+        for result in rows
+        if (comparison := result.comparisons.get(("val", "best"))) and comparison.is_judged
+    ]
     if best.accuracies["val"].n == 1:
         yield "With 1 seed there is no interval: every lead is a tie until there are more."
         return
-    if noisiest is None or noisiest.detectable is None or noisiest.std is None:
+    if not judged:
         yield "No difference from the best varies with the seed: what could be detected is unknown."
         return
-    needed = seeds_needed(noisiest.std, resolution)
+    noisiest = max(judged, key=lambda comparison: comparison.paired.std or 0.0)
+    std, detectable = noisiest.paired.std, noisiest.detectable
+    assert std is not None
+    assert detectable is not None
+    needed = seeds_needed(std, resolution, alpha=noisiest.alpha)
     seeds = "more than 10,000" if needed is None else f"{needed}"
     yield (
-        f"Smallest detectable difference: {100 * noisiest.detectable:.2f} points, the true "
-        f"difference that a two-sided paired t-test with {noisiest.n} seeds finds at the 5 % "
-        f"level in 80 % of such experiments, at the largest standard deviation of a difference "
-        f"from the best ({100 * noisiest.std:.2f} points). To find {100 * resolution:g} points "
-        f"takes {seeds} seeds."
+        f"Smallest detectable difference: {100 * detectable:.2f} points, the true difference that "
+        f"{noisiest.paired.n} seeds show to be a lead, among {noisiest.num} "
+        f"{_plural('comparison', noisiest.num)}, in at least 80 % of such experiments, at the "
+        f"largest standard deviation of a difference from the best ({100 * std:.2f} points). To "
+        f"find {100 * resolution:g} points takes {seeds} seeds."
     )
 
 
@@ -239,6 +238,8 @@ def _figures(comparison: Comparison) -> str:
         text += f", 95 % interval {_points(d.low)} to {_points(d.high)}"
     if comparison.p_holm is not None:
         text += f", p = {comparison.p_holm:.2g} after Holm"
+    if d.ahead is not None:
+        text += f", ahead at {d.ahead:.0%} of seeds"
     return text + ")"
 
 

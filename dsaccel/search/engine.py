@@ -124,13 +124,18 @@ class Search:
     def _train_cohort(self, record: CohortRecord) -> Iterator[Progress]:
         """Train a cohort; who cannot be trained is left out."""
         self.ledger.begin(record)
-        while asked := [h for h in record.asked if self.ledger.failed.get(h) != 0]:
+        while asked := self._still_asked(record):
             try:
                 yield from self._train_together(record, asked)
                 return
             except TrainingError as error:
                 self.ledger.fail(error)
         self.ledger.finish(record, None)
+
+    def _still_asked(self, record: CohortRecord) -> list[Hierarchy]:
+        """The networks of a cohort that have not failed before their first rung."""
+        failed = self.ledger.failed
+        return [h for h in record.asked if failed.get(h) != 0]
 
     def _train_together(
         self, record: CohortRecord, asked: Sequence[Hierarchy]

@@ -3,7 +3,7 @@
 A cohort can be saved at any rung and goes on from there bit for bit.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -81,11 +81,11 @@ class Cohort(Run):
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
         if lost := super().diverged(hierarchy):
             return lost
-        states = self.states(hierarchy)
-        for unit, state in enumerate(states, 1):
-            if not all(tensor.isfinite().all() for tensor in state.values()):
-                return Divergence(unit, len(states), self._lost_at(hierarchy, unit))
-        return None
+        finite = [unit for node in self.trie.path(hierarchy) for unit in self._finite(node)]
+        if all(finite):
+            return None
+        unit = finite.index(False) + 1
+        return Divergence(unit, len(finite), self._lost_at(hierarchy, unit))
 
     def state_dict(self) -> dict[str, Any]:
         """All that a cohort of the same networks goes on from, in plain numbers and tensors."""
@@ -148,6 +148,10 @@ class Cohort(Run):
             return self._states.get(node.number, {"units": []})["units"]
         return [unit.state_dict() for unit in self.learners[node].units]
 
+    def _finite(self, node: Node) -> Sequence[bool]:
+        """Whether all numbers of a unit are finite, by unit."""
+        return all_finite(self._unit_states(node))
+
     def _lost_at(self, hierarchy: Hierarchy, unit: int) -> int | None:
         """The rung from which on a unit has told no image right; None: it was not read."""
         step = None
@@ -156,3 +160,8 @@ class Cohort(Run):
             if len(heads) >= unit:
                 step = None if heads[unit - 1] > 0 else step or rung.step
         return step
+
+
+def all_finite(units: Sequence[Mapping[str, torch.Tensor]]) -> tuple[bool, ...]:
+    """Whether all numbers of a unit's state are finite, by unit."""
+    return tuple(all(bool(t.isfinite().all()) for t in state.values()) for state in units)

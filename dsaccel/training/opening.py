@@ -14,7 +14,8 @@ from uuid import uuid4
 
 import dsaccel
 from dsaccel.config.study import RuntimeConfig
-from dsaccel.data.source import DataSource
+from dsaccel.data.source import whole_paths
+from dsaccel.data.sources.arrays import Carried, carry
 from dsaccel.errors import WorkerError
 from dsaccel.files import make_folder, remove_file, write_text
 from dsaccel.imports import trust_as, trusted
@@ -28,6 +29,10 @@ from dsaccel.training.workbench import Bench
 A = TypeVar("A")
 R = TypeVar("R")
 
+CARRIED_BYTES = 2**30
+"""Images up to so many are written to one file for all workers: to look through a folder of many
+files takes each of them longer."""
+
 
 @dataclass(frozen=True)
 class Opening:
@@ -35,8 +40,8 @@ class Opening:
 
     config: Any
     """Of the bench, with the worker's own device and memory."""
-    source: DataSource | None
-    """None: the one that the config names, which each worker reads by itself."""
+    images: Path | None
+    """The file of the images; None: they are many, and each worker reads what the config names."""
     share: float
     """Of the free memory of the machine."""
     trusted: Mapping[str, Path]
@@ -58,7 +63,11 @@ class Opening:
         mark = folder / f"driver-{id_}"
         make_folder(folder)
         write_text(mark, id_)
-        return cls(bench.config, bench.given, share, trusted(), mark, id_)
+        at_most = CARRIED_BYTES if bench.given is None else None
+        carried = carry(bench.data.source, folder / f"images-{id_}.npz", at_most)
+        data = whole_paths(bench.config.data)
+        config = bench.config.model_copy(update={"data": data})
+        return cls(config, carried, share, trusted(), mark, id_)
 
     def on(self, device: str) -> "Opening":
         """For a worker of this device."""
@@ -66,9 +75,15 @@ class Opening:
         own = RuntimeConfig(device=device, threads=runtime.threads, memory_mib=runtime.memory_mib)
         return replace(self, config=self.config.model_copy(update={"runtime": own}))
 
+    def is_seen(self) -> bool:
+        """Whether this process sees the driver's folder."""
+        return self.mark.is_file() and self.mark.read_text(encoding="utf-8") == self.id
+
     def close(self) -> None:
         """Leave nothing but what a checkpoint needs."""
         remove_file(self.mark)
+        if self.images is not None:
+            remove_file(self.images)
         with suppress(OSError):
             self.mark.parent.rmdir()
 
@@ -86,11 +101,10 @@ class Facts:
     machine: str
 
     @classmethod
-    def of(cls, bench: Bench[Any], *, sees_folder: bool = True) -> "Facts":
+    def of(cls, bench: Bench[Any]) -> "Facts":
         runtime = bench.config.runtime
         known = arithmetic(bench.device, runtime.threads)
-        version, machine = dsaccel.__version__, platform.node()
-        return cls(version, known, bench.data.fingerprint, sees_folder, machine)
+        return cls(dsaccel.__version__, known, bench.data.fingerprint, True, platform.node())
 
     def check(self, name: str, driver: "Facts", folder: Path) -> None:
         """Refuse a worker that would come to other results than the driver's.
@@ -98,6 +112,11 @@ class Facts:
         Raises:
             WorkerError: with the difference.
         """
+        if not self.sees_folder:
+            raise WorkerError(
+                f"{name} must see the folder of the driver, but does not: {folder}; name one that "
+                "all machines share with --scratch"
+            )
         versions = {"dsaccel": driver.version}, {"dsaccel": self.version}
         found = changes(*versions) + changes(driver.arithmetic, self.arithmetic)
         if found:
@@ -109,11 +128,6 @@ class Facts:
             raise WorkerError(
                 f"{name} must read the driver's images, but reads others (fingerprint "
                 f"{self.images[:12]}, the driver's {driver.images[:12]}); put the same ones there"
-            )
-        if not self.sees_folder:
-            raise WorkerError(
-                f"{name} must see the folder of the driver, but does not: {folder}; name one that "
-                "all machines share with --scratch"
             )
 
 
@@ -128,18 +142,20 @@ def open_station(opening: Opening) -> Facts:
         ConfigError: images or a device that cannot be used there.
     """
     _stations.clear()
+    runtime = opening.config.runtime
+    if not opening.is_seen():
+        return Facts(dsaccel.__version__, {}, "", False, platform.node())
     for name, base in opening.trusted.items():
         trust_as(name, base)
-    bench: Bench[Any] = Bench.load(opening.config, source=opening.source)
+    source = None if opening.images is None else Carried(opening.images)
+    bench: Bench[Any] = Bench.load(opening.config, source=source)
     if bench.device.type == "cpu":
-        runtime = bench.config.runtime
         allowed = runtime.memory_mib or SHARE * free_memory_bytes(bench.device) / MIB
         own = runtime.model_copy(update={"memory_mib": max(1, int(opening.share * allowed))})
         config = bench.config.model_copy(update={"runtime": own})
         bench = replace(bench, config=config)
     _stations[opening.id] = Station(bench.data, bench.device, bench)
-    sees_folder = opening.mark.is_file() and opening.mark.read_text() == opening.id
-    return Facts.of(bench, sees_folder=sees_folder)
+    return Facts.of(bench)
 
 
 def at_station(

@@ -17,7 +17,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node
-from dsaccel.training.cohort import Cohort
+from dsaccel.training.cohort import Cohort, all_finite
 from dsaccel.training.device_memory import is_out_of_memory, release_memory
 from dsaccel.training.learner import Learner
 from dsaccel.training.learner_files import LearnerFiles, PartFile, write_learners
@@ -64,6 +64,8 @@ class PartResult:
     """The rung that was reached."""
     files: Mapping[int, PartFile]
     """Where each node's learner is, by number."""
+    finite: Mapping[int, tuple[bool, ...]]
+    """Whether all numbers of each unit are finite, by the node's number."""
 
 
 class Part(Cohort):
@@ -129,8 +131,10 @@ def _train(station: Station, task: PartTask) -> PartResult:
     if task.is_kept:
         learners = {number: part.learners[node] for node, number in part.numbers.items()}
         station.kept["learners"] = task.cohort, step, learners
+    finite = {number: all_finite(state["units"]) for number, state in states.items()}
     seconds = time.perf_counter() - started
-    return PartResult(tuple(rungs), part.blocks, seconds, step, dict.fromkeys(states, file))
+    files = dict.fromkeys(states, file)
+    return PartResult(tuple(rungs), part.blocks, seconds, step, files, finite)
 
 
 def _held(station: Station, task: PartTask) -> dict[int, Learner]:

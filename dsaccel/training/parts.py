@@ -99,6 +99,8 @@ class SplitCohort(Cohort):
         """Networks that are trained together: less when so many have run out of memory."""
         self._cut: Cut = []
         """The last one."""
+        self._known_finite: dict[int, tuple[bool, ...]] = {}
+        """By node number: told by the workers, so that nobody has to read all learners again."""
         self._pace = Pace(self.trie, self.schedule)
         self._folder = folder
         self._committed: deque[set[PartFile]] = deque(maxlen=2)
@@ -171,7 +173,7 @@ class SplitCohort(Cohort):
                     for task, result in stretch.behind_after(done.job.argument, done.result):
                         names = [tuple(task.plans)]
                         queue += self._jobs(names, task.stop, stretch.stop, result.files)
-        self._states = LearnerFiles(stretch.files())
+        self._states, self._known_finite = LearnerFiles(stretch.files()), stretch.finite()
         self._forget_files()
         self._trained_step = stretch.stop
         for step in sorted(stretch.merged):
@@ -240,6 +242,9 @@ class SplitCohort(Cohort):
             return len(hierarchies) <= self._at_most and self._fits(hierarchies)
 
         return [part for run in cut for part in split_to_fit(run, fits)]
+
+    def _finite(self, node: Node) -> Sequence[bool]:
+        return self._known_finite.get(node.number) or super()._finite(node)
 
     def _share_twice(self) -> float:
         paths = {h: self.trie.path(h) for h in self.trie.asked}

@@ -45,3 +45,8 @@ class Stretch:
 
     def files(self) -> dict[int, PartFile]:
         return {number: file for _, result in self.arrived for number, file in result.files.items()}
+
+    def finite(self) -> dict[int, tuple[bool, ...]]:
+        return {
+            number: each for _, result in self.arrived for number, each in result.finite.items()
+        }

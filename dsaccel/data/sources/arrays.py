@@ -1,7 +1,12 @@
-"""Images that are in memory: numpy arrays, tensors, or the items of a torch `Dataset`."""
+"""Images that are in memory: numpy arrays, tensors, or the items of a torch `Dataset`.
 
+A file can carry the images of any source to processes that cannot read it themselves.
+"""
+
+import json
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 
@@ -9,6 +14,7 @@ from dsaccel.data.arrays import as_images
 from dsaccel.data.images import Images, Split
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError
+from dsaccel.files import atomic_write
 
 
 class ArraySource(DataSource):
@@ -65,6 +71,37 @@ class ArraySource(DataSource):
     def read(self, split: Split) -> Images | None:
         """The images as they were given."""
         return self._images.get(split)
+
+
+class Carried(DataSource):
+    """The images of another source, read from the file that `carry` has written."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as arrays:
+            about = json.loads(str(arrays["about"]))
+            self.name, self.default_flip = about["name"], about["flip"]
+            self._images: dict[Split, Images] = {
+                split: Images(arrays[f"{split}.images"], arrays[f"{split}.labels"], tuple(names))
+                for split, names in about["classes"].items()
+            }
+
+    def read(self, split: Split) -> Images | None:
+        return self._images.get(split)
+
+
+def carry(source: DataSource, path: Path, at_most: int | None = None) -> Path | None:
+    """Write all images of a source to one file; None: they are more than so many bytes."""
+    found = {split: source.read(split) for split in get_args(Split)}
+    splits = {split: images for split, images in found.items() if images is not None}
+    arrays = {f"{split}.images": images.images for split, images in splits.items()}
+    if at_most is not None and sum(array.nbytes for array in arrays.values()) > at_most:
+        return None
+    arrays |= {f"{split}.labels": images.labels for split, images in splits.items()}
+    classes = {split: images.class_names for split, images in splits.items()}
+    about = {"name": source.name, "flip": source.default_flip, "classes": classes}
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, about=np.array(json.dumps(about)), **arrays)
+    return path
 
 
 def _stacked(items: Any) -> tuple[np.ndarray, np.ndarray]:
