@@ -1,12 +1,14 @@
 """A landscape in other tools says what the landscape says; with the tools themselves."""
 
-import contextlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
 from dsaccel.analysis.landscape_files import read_landscape
+from dsaccel.spec.hierarchy import Hierarchy
 
 pytestmark = pytest.mark.long
 
@@ -23,8 +25,7 @@ def test_optuna_searches_a_landscape_as_a_benchmark_of_optunahub():
     study.optimize(problem, n_trials=30)
     landscape = read_landscape(PATH)
     for trial in study.trials:
-        hierarchy = "-".join(str(trial.params[f"blocks_{stage}"]) for stage in (1, 2, 3, 4))
-        assert trial.value == landscape.query(hierarchy, seed=2, epoch=12, exit="head")
+        assert trial.value == landscape.query(named(trial.params), seed=2, epoch=12, exit="head")
     first = LandscapeProblem(PATH, seed=1, epoch=3)
     blocks = dict.fromkeys(first.search_space, 2)
     assert first.evaluate(blocks) == landscape.query("2-2-2-2", seed=1, epoch=3)
@@ -40,46 +41,21 @@ def test_a_hierarchy_that_the_space_forbids_is_pruned():
 
 
 @pytest.mark.filterwarnings("ignore")  # of its own
-def test_syne_tune_simulates_a_landscape(tmp_path, monkeypatch):
+def test_a_blackbox_of_syne_tune_tells_what_was_measured():
     pytest.importorskip("syne_tune")
-    monkeypatch.setenv("SYNETUNE_FOLDER", str(tmp_path))
-    from syne_tune import StoppingCriterion, Tuner
-    from syne_tune.backend.simulator_backend.simulator_callback import SimulatorCallback
     from syne_tune.blackbox_repository import UserBlackboxBackend
-    from syne_tune.optimizer.baselines import ASHA
 
     from dsaccel.adapters.syne_tune import ACCURACY, COST, blackbox
 
     shown, landscape = blackbox(PATH), read_landscape(PATH)
-    asked = {"hierarchy": "1-1-1-3"}
+    asked = {"blocks_1": 1, "blocks_2": 1, "blocks_3": 1, "blocks_4": 3}
     for seed, epoch in ((1, 1), (3, 12)):
         told = shown.objective_function(asked, {"epoch": epoch}, seed=seed - 1)
-        assert told[ACCURACY] == landscape.query("1-1-1-3", seed=seed, epoch=epoch)
-    space = shown.configuration_space | {"epochs": 12}
-    scheduler = ASHA(
-        *(space, ACCURACY),
-        time_attr="epoch",
-        max_t=12,
-        do_minimize=False,
-        random_seed=1,
-    )
-    tuner = Tuner(
-        trial_backend=UserBlackboxBackend(shown, elapsed_time_attr=COST, seed=0),
-        scheduler=scheduler,
-        stop_criterion=StoppingCriterion(max_num_trials_finished=10),
-        n_workers=2,
-        sleep_time=0,
-        callbacks=[SimulatorCallback()],
-        results_update_interval=1e9,
-        print_update_interval=1e9,
-        save_tuner=False,
-    )
-    with contextlib.redirect_stdout(None):
-        tuner.run()
-    results = tuner.tuning_status.trial_rows
-    assert results
-    assert all(
-        row[ACCURACY] == landscape.query(row["hierarchy"], seed=1, epoch=int(row["epoch"]))
-        for row in results.values()
-        if "epoch" in row
-    )
+        assert told[ACCURACY] == landscape.query(named(asked), seed=seed, epoch=epoch)
+        assert told[COST] == epoch * landscape.networks[Hierarchy((1, 1, 1, 3))].flops
+    assert len(shown.hyperparameters) == 81
+    assert UserBlackboxBackend(shown, elapsed_time_attr=COST).blackbox is shown
+
+
+def named(blocks: Mapping[str, Any]) -> str:
+    return "-".join(str(blocks[f"blocks_{stage}"]) for stage in (1, 2, 3, 4))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 from syne_tune.blackbox_repository.blackbox_tabular import BlackboxTabular
-from syne_tune.config_space import choice, randint
+from syne_tune.config_space import randint
 
 from dsaccel.analysis.landscape_files import read_landscape
 from dsaccel.spec.hierarchy import Hierarchy
@@ -18,8 +18,9 @@ ACCURACY, COST = "val_accuracy", "flops"
 def blackbox(path: str | Path, exit: Exit | None = None) -> BlackboxTabular:
     """What `UserBlackboxBackend(blackbox, elapsed_time_attr="flops")` simulates.
 
-    Its only hyperparameter is `hierarchy`, of those that are feasible; epochs are its fidelity, and
-    its seed 0 is the landscape's first.
+    Its hyperparameters are the blocks of each stage, `blocks_1` first; epochs are its fidelity, and
+    its seed 0 is the landscape's first. What the space forbids is not in it: Syne Tune's
+    `add_surrogate` guesses that.
 
     Args:
         path: of the landscape.
@@ -33,10 +34,11 @@ def blackbox(path: str | Path, exit: Exit | None = None) -> BlackboxTabular:
         accuracy = landscape.query(hierarchy, seed=seed, epoch=step, exit=exit)
         return accuracy, float(step * landscape.networks[hierarchy].flops)
 
-    names = [str(hierarchy) for hierarchy in feasible]
+    bounds = landscape.config.space.num_blocks
+    stages = [f"blocks_{stage}" for stage in range(1, len(bounds) + 1)]
     return BlackboxTabular(
-        pandas.DataFrame({"hierarchy": names}),
-        configuration_space={"hierarchy": choice(names)},
+        pandas.DataFrame([hierarchy.blocks for hierarchy in feasible], columns=stages),
+        configuration_space={s: randint(*bound) for s, bound in zip(stages, bounds, strict=True)},
         fidelity_space={step_name: randint(1, landscape.num_steps)},
         objectives_evaluations=np.array(
             [[[measured(h, s, t) for t in steps] for s in landscape.accuracies] for h in feasible]
