@@ -55,6 +55,7 @@ SMALL = {
 }
 BEGINS_WITH = {"README.md": "photos", "docs/python.md": "landscape.csv.gz"}
 """Pages that make the rest themselves."""
+SLOW = {"docs/reproduction.md"}
 PYTHON_ELSEWHERE = {"docs/extending.md", "docs/weights.md"}
 """Whose snippets have tests of their own, which look at what comes out of them."""
 
@@ -152,7 +153,11 @@ def run(*words: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+@pytest.mark.parametrize(
+    "page",
+    # the paper's tables take minutes, as small as they are
+    [pytest.param(p, marks=[pytest.mark.slow] * (p in SLOW)) for p in PAGES if blocks(p)],
+)
 def test_the_commands_and_snippets_of_a_page_run(page, folder):
     names: dict[str, Any] = given(page)
     for block in blocks(page):
