@@ -13,7 +13,8 @@ from optuna import Study as OptunaStudy
 
 from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config, set_value
-from dsaccel.confirm.run import Confirm, ConfirmProgress
+from dsaccel.confirm.jobs import ConfirmProgress
+from dsaccel.confirm.run import Confirm
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, UserError
 from dsaccel.files import remove_file
@@ -87,13 +88,7 @@ class Study(StoredStudy):
         Raises:
             ConfigError: if there is no such study, or a setting cannot be used.
         """
-        if isinstance(study, Mapping):
-            if folder is None:
-                raise ConfigError("a study without a file needs a folder: Study.open(..., folder=)")
-            name, tables, source = "", deepcopy(dict(study)), "the study"
-            trust(words_of(tables), Path())
-        else:
-            (name, tables), source = find_study(str(study)), str(study)
+        name, tables = _tables(study, folder is None)
         directory = StudyDir(name) if folder is None else _directory(Path(folder))
         if space is not None:
             tables["space"] = find_space(space)
@@ -101,6 +96,7 @@ class Study(StoredStudy):
         for key, value in (settings or {}).items():
             set_value(tables, key, value)
         trust(words_of(settings), Path())
+        source = "the study" if isinstance(study, Mapping) else str(study)
         config = parse_config(StudyConfig, tables, source)
         if config.storage is None and not directory.is_begun:
             config = config.model_copy(update={"storage": storage_of_environment()})
@@ -145,7 +141,7 @@ class Study(StoredStudy):
 
     @cached_property
     def engine(self) -> Search:
-        """What searches. Asking for it reads the images, and begins or continues the study."""
+        """The search. Asking for it reads the images, and begins or continues the study."""
         quiet_optuna()
         engine = open_search(
             self.config, self._directory, download=self._download, source=self._data
@@ -214,9 +210,9 @@ class Study(StoredStudy):
 
         Args:
             callbacks: each is called with what is yielded.
-            resolution: say how many seeds a difference of this size (0..1) would need.
-            command: who asks, for the record of the test readings.
-            runtime: settings of `[runtime]`, in place of the study's: `{"workers": 2}`.
+            resolution: the difference (0..1) whose price in seeds is told.
+            command: recorded with the test readings.
+            runtime: of `[runtime]`, in place of the study's: `{"workers": 2}`.
             settings: of `[confirm]`, in place of the study's: `num_seeds=5, top=3`.
 
         Raises:
@@ -225,9 +221,8 @@ class Study(StoredStudy):
             ConfigError: if settings or data cannot be used.
         """
         quiet_optuna()
-        given = {key: value for key, value in settings.items() if value is not None}
         tables = self.config.model_dump(mode="json", exclude_none=True)
-        tables["confirm"] |= given
+        tables["confirm"] |= {key: value for key, value in settings.items() if value is not None}
         tables["runtime"] |= runtime or {}
         asked = parse_config(StudyConfig, tables, "confirm")
         config = self.config.model_copy(update={"runtime": asked.runtime})
@@ -263,6 +258,17 @@ class Study(StoredStudy):
             NoResultError: if it has none, and how to get one.
         """
         check_winner(self.engine)
+
+
+def _tables(study: str | Path | Mapping[str, Any], is_nowhere: bool) -> tuple[str, dict[str, Any]]:
+    """The name and the settings of a study; what has no file has no name."""
+    if not isinstance(study, Mapping):
+        return find_study(str(study))
+    if is_nowhere:
+        raise ConfigError("a study without a file needs a folder: Study.open(..., folder=)")
+    tables = deepcopy(dict(study))
+    trust(words_of(tables), Path())
+    return "", tables
 
 
 def _directory(folder: Path) -> StudyDir:

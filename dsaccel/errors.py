@@ -20,9 +20,7 @@ class NoResultError(UserError):
 
 
 class StorageError(UserError):
-    """A study's storage cannot be reached or read, a file cannot be written, or another process
-    trains in the study.
-    """
+    """A storage or a file cannot be used, or another process trains in the study."""
 
     exit_code = 4
 

@@ -4,14 +4,15 @@ Only regular files are read: a pipe or a device may never end.
 
 import csv
 import errno
+import json
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dsaccel.errors import StorageError
+from dsaccel.errors import ConfigError, StorageError
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -65,6 +66,11 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+    """Write a file of JSON."""
+    write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a table of at least one row, whose keys are the columns."""
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
@@ -91,6 +97,21 @@ def remove_file(path: Path) -> None:
     """
     with _writing(path):
         path.unlink(missing_ok=True)
+
+
+def check_target(path: Path, suffixes: Collection[str] = (), *, force: bool = True) -> None:
+    """Refuse a file to be written that a user has named wrongly.
+
+    Raises:
+        ConfigError: if its suffix is another, its folder is not there, or there is such a file and
+            not `force`.
+    """
+    if suffixes and path.suffix not in suffixes:
+        raise ConfigError(f"the file must end with {' or '.join(suffixes)}, but got {path}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"folder {path.parent} must exist to write {path.name} into it")
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists already; choose another file, or --force")
 
 
 def check_writable(path: Path, num_bytes: int = 4096) -> None:

@@ -6,7 +6,6 @@ it fits. Who has the highest validation accuracy is chosen: where back-propagati
 better, it wins.
 """
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from dsaccel.api import Study
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import write_toml
 from dsaccel.errors import NoMemoryError, NoResultError
-from dsaccel.files import write_text
+from dsaccel.files import write_json
 from dsaccel.nn.weights import save_weights
 from dsaccel.planner import Planner
 from dsaccel.search.new_study import NewStudy
@@ -28,7 +27,7 @@ from dsaccel.text import about, percent
 from dsaccel.training.train import Training
 
 SEARCH_SHARE = 0.5
-"""Of the time, for the search; the rest is for what it is compared with."""
+"""The search's share of the time; the rest goes to the networks it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a contender has come to."""
+    """The result of a contender."""
 
     name: str
     val_accuracy: float | None
@@ -73,6 +72,13 @@ class Fit:
     @property
     def config(self) -> Path:
         return self.study.folder / "fit.toml"
+
+    @property
+    def files(self) -> dict[str, str]:
+        """What each file holds, and where it lies."""
+        files = {"weights": self.weights, "config": self.config}
+        files["report"] = self.study.folder / "report.html"
+        return {label: path.as_posix() for label, path in files.items()}
 
     def contend(self, tell: Callable[[str], object]) -> None:
         """Train what the search's winner is compared with, as far as memory and time allow, and
@@ -147,7 +153,7 @@ class Fit:
         else:
             save_weights(self.weights, training.units, run, training.facts)
         told = {"sentence": self.sentence(), "outcomes": [asdict(o) for o in self.outcomes]}
-        write_text(self.study.folder / "fit.json", json.dumps(told, indent=2) + "\n")
+        write_json(self.study.folder / "fit.json", told)
 
 
 def contenders(study: Study, made: NewStudy) -> list[Contender]:

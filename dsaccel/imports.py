@@ -62,12 +62,12 @@ def trust_as(name: str, base: Path) -> None:
 
 
 def trusted() -> dict[str, Path]:
-    """What has been trusted, so that a worker process can trust the same."""
+    """The names that are trusted, for a worker process to trust them too."""
     return dict(_trusted)
 
 
 def import_attribute(path: str) -> Any:
-    """What a path names, imported."""
+    """Import what a path names."""
     module, _, attribute = path.rpartition(":")
     if _is_file(path):
         return getattr(_import_file(_trusted[path], path), attribute)

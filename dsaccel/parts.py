@@ -135,8 +135,7 @@ class PartRef:
     kind: Kind
     name: str
     sha256: str | None
-    """Hash of the file that defines it, not of what that file imports; None: the part is
-    shipped."""
+    """The hash of the file that defines it, not of its imports; None: the part is shipped."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ class NamesPart:
 
     kind: Kind
     or_else: str | None = None
-    """What another text stands for: a data set may also be a folder."""
+    """The meaning of any other text: a data set may also be a folder."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         from pydantic_core.core_schema import no_info_after_validator_function
@@ -197,8 +196,7 @@ def load_class(kind: Kind, name: str) -> type[Any]:
     if not (isinstance(part, type) and issubclass(part, base)):
         expected = KINDS[kind].replace(":", ".")
         raise ConfigError(f"{kind} {name} must be a class derived from {expected}, but is {part!r}")
-    missing = getattr(part, "__abstractmethods__", ())
-    if missing:
+    if missing := getattr(part, "__abstractmethods__", ()):
         raise ConfigError(f"{kind} {name} must define {', '.join(sorted(missing))}, but does not")
     return part
 
@@ -229,7 +227,7 @@ def part_of(section: "BaseModel", kind: Kind, name: str | None = None) -> Any:
 
 
 def part_ref(kind: Kind, name: str) -> PartRef:
-    """How a study records a part.
+    """The reference by which a study records a part.
 
     Raises:
         ConfigError: as `load_class`.

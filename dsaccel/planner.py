@@ -21,20 +21,11 @@ class Planner:
 
     @classmethod
     def of(cls, config: StudyConfig | RunConfig, num_classes: int) -> "Planner":
-        """A planner for a config that says what its images are, as that of a study that was run
-        does.
-        """
+        """A planner for a config that describes its images, as that of a study that was run."""
         channels, side = config.data.channels, config.data.image_size
         assert channels is not None
         assert side is not None
-        return cls(
-            config.family,
-            config.network,
-            channels,
-            side,
-            num_classes,
-            config.training,
-        )
+        return cls(config.family, config.network, channels, side, num_classes, config.training)
 
     def __call__(self, hierarchy: Hierarchy, mode: Mode = "local") -> Plan:
         """The plan of a hierarchy, layer-wise or for back-propagation."""

@@ -13,7 +13,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,7 @@ POWER = 0.8
 MAX_SEEDS = 10_000
 NUM_QUANTILES = 4000
 MAX_ENUMERATED = 6
-"""All resamples of up to so many values are enumerated (462 distinct ones); of more, some are
-drawn."""
+"""Up to so many values all resamples are enumerated (462 distinct ones), of more some drawn."""
 NUM_RESAMPLES = 2000
 ROUNDING = 1e-9
 """A standard deviation below this is one of rounding: the values do not vary."""
@@ -195,3 +194,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted
+
+
+def tau_b(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Kendall's tau-b (1945), which corrects for ties; None: all of one are equal."""
+    tau: Any = stats.kendalltau(x, y)[0]
+    return None if math.isnan(tau) else float(tau)

@@ -10,8 +10,9 @@ from optuna import Study as OptunaStudy
 from dsaccel.config.study import RunConfig, StudyConfig
 from dsaccel.config.toml import write_toml
 from dsaccel.confirm.result import Confirmation, read_confirmation
-from dsaccel.errors import ConfigError, NoResultError
+from dsaccel.errors import NoResultError
 from dsaccel.families import check_hierarchy
+from dsaccel.files import check_target
 from dsaccel.imports import trust
 from dsaccel.nn.network import Network, drawn_network, load_network
 from dsaccel.parts import load_part
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class StoredStudy:
-    """What can be asked of a study without training."""
+    """A study that is read, and not trained."""
 
     def __init__(self, config: StudyConfig, directory: StudyDir) -> None:
         self.config, self._directory = config, directory
@@ -57,7 +58,7 @@ class StoredStudy:
 
     @property
     def record(self) -> StudyRecord:
-        """What the study knows by now: its trials and figures, typed."""
+        """The study's trials and figures by now, typed."""
         return StudyRecord.read(self.optuna, self._directory)
 
     @cached_property
@@ -101,7 +102,7 @@ class StoredStudy:
 
     @property
     def confirmation(self) -> Confirmation | None:
-        """What the confirmation came to; None: there was none."""
+        """The result of the confirmation; None: there was none."""
         return read_confirmation(self.record)
 
     def figure(self, name: str, **options: Any) -> "go.Figure":
@@ -129,8 +130,7 @@ class StoredStudy:
         """
         trust(figures, Path())
         target = self._directory.report if path is None else Path(path)
-        if not target.parent.is_dir():
-            raise ConfigError(f"folder {target.parent} must exist to write {target.name} into it")
+        check_target(target)
         write_report(self.record, target, figures)
         return target
 
@@ -162,10 +162,7 @@ class StoredStudy:
             NoResultError: as `run_config`.
         """
         target = Path(path)
-        if target.exists() and not force:
-            raise ConfigError(f"{target} exists already; choose another -o, or --force")
-        if not target.parent.is_dir():
-            raise ConfigError(f"folder {target.parent} must exist to write {target.name} into it")
+        check_target(target, force=force)
         run = self.run_config(hierarchy)
         write_toml(target, run)
         return run

@@ -35,6 +35,11 @@ def amount(value: float | None) -> str:
     return f"{value:.0f}"
 
 
+def counted(num: int, word: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{num} {word}" if num == 1 else f"{num} {word}s"
+
+
 def utc_now() -> str:
     """`2026-11-25T09:30:00+00:00`."""
     return datetime.now(UTC).isoformat(timespec="seconds")

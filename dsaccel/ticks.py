@@ -1,4 +1,4 @@
-"""How far long work is, for whoever shows it: images that are read, batches, time that is left."""
+"""Tell how far long work is: images that are read, batches of an epoch, time that is left."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 Listener = Callable[[str, int, int], None]
-"""What is counted, how many are done, of how many."""
+"""Called with what is counted, how many are done, and how many there are."""
 
 _listener: Listener | None = None
 

@@ -3,6 +3,7 @@
 from functools import cache
 
 import alembic.util.pyfiles
+import optuna
 import pytest
 import torch
 from hypothesis import settings
@@ -47,3 +48,10 @@ def one_thread_again():
     """A command that is given no number of threads takes all cores, for good."""
     yield
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def own_folder(tmp_path, monkeypatch):
+    """A test runs in a folder of its own, and Optuna tells only what is wrong."""
+    monkeypatch.chdir(tmp_path)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)

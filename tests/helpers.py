@@ -1,6 +1,6 @@
 """Small plans, data and cohorts for the engine's tests: 8x8 images, a few channels."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsaccel.config.study import NetworkConfig, TrainingConfig
 from dsaccel.families import build_plan
@@ -154,3 +154,43 @@ def spy_on_training(monkeypatch) -> list[int]:
 
     monkeypatch.setattr(Simultaneous, "rungs", spying)
     return starts
+
+
+def disagreements(together: Cohort, networks: dict[Hierarchy, Plan], **kwargs) -> list[str]:
+    """What differs between networks trained together and each alone."""
+    wrong = []
+    for name, network in networks.items():
+        alone = trained({name: network}, together.training, **kwargs)
+        wrong += differing(tensors(together, name), tensors(alone, name))
+        if together.head_accuracies(name) != alone.head_accuracies(name):
+            wrong.append(f"{name} accuracies")
+    return wrong
+
+
+def whole_and_resumed(
+    make: Callable[[], Cohort], retired: Hierarchy, stop: int, checkpoint: Path
+) -> tuple[Cohort, Cohort]:
+    """A cohort trained at once, and one saved after a rung; at rung 1 a network retires."""
+
+    def train(one: Cohort, stop: int | None = None) -> Cohort:
+        for rung in one.rungs():
+            if rung.step == 1:
+                one.retire({retired})
+            if rung.step == stop:
+                torch.save(one.state_dict(), checkpoint)
+                break
+        return one
+
+    train(make(), stop)
+    second = make()
+    second.load_state_dict(torch.load(checkpoint, weights_only=True))
+    return train(make()), train(second)
+
+
+def leaky(module: nn.Module) -> nn.Module:
+    """The module with a leaky ReLU for each ReLU."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.ReLU):
+            setattr(module, name, nn.LeakyReLU(0.01))
+        leaky(child)
+    return module

@@ -45,7 +45,7 @@ def test_a_study_is_searched_in_any_folder_and_tells_each_rung(tmp_path, monkeyp
     assert seen == told
     assert [progress.step for progress in seen] == [1, 2]
     assert {path.name for path in Path("somewhere/mine").iterdir()} >= {
-        *("study.toml", "study.db", "best.toml", "report.html"),
+        *("study.toml", "study.db", "best.toml", "report.html")
     }
     assert [path.name for path in tmp_path.iterdir()] == ["somewhere"]
     assert "best 2-1-" in repr(study)

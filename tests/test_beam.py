@@ -4,15 +4,14 @@ import math
 
 import optuna
 import pytest
-import torch
-from helpers import NETWORK, H, cohort, differing, plans, tensors, trained
+from helpers import NETWORK, H, cohort, differing, plans, tensors, trained, whole_and_resumed
 from optuna.trial import TrialState
 from test_replay import Oracle, Policy, course, synthetic
 from test_search import die_after
 from test_sequential import TRAINING
 from tiny_study import recorded, rows, searched, searching
 
-from dsaccel.analysis.landscape import record_landscape
+from dsaccel.analysis.recorded import record_landscape
 from dsaccel.analysis.replay import Replay
 from dsaccel.analysis.replay_policies import policies, replay_policy
 from dsaccel.config.study import PruningConfig
@@ -20,16 +19,12 @@ from dsaccel.errors import ConfigError
 from dsaccel.search.strategies.beam import beam_losers, beam_survivors
 from dsaccel.study.record import StudyRecord
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 SPACE = {"family": "resnet18", "num_blocks": [[1, 3], [1, 2], [1, 2]], "constraint": "none"}
 SEQUENTIAL = {"schedule": "sequential", "epochs": 1}
 BEAM = {"strategy": "beam", "n_trials": 12, "cohort_size": None, "baseline": False, "beam_width": 1}
 NONE = PruningConfig(kind="none")
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 # ------------------------------------------------------------------ who goes on
@@ -117,20 +112,7 @@ def test_a_beam_resumed_after_a_stage_is_bit_identical(tmp_path, stop):
     def some():
         return cohort(plans("1-2-1", "2-1-1", "1-1-2"), TRAINING, looks_ahead=True)
 
-    whole, first, second = some(), some(), some()
-    for rung in whole.rungs():
-        if rung.step == 1:
-            whole.retire({H("2-1-1")})
-    for rung in first.rungs():
-        if rung.step == 1:
-            first.retire({H("2-1-1")})
-        if rung.step == stop:
-            torch.save(first.state_dict(), tmp_path / "checkpoint.pt")
-            break
-    second.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
-    for rung in second.rungs():
-        if rung.step == 1:
-            second.retire({H("2-1-1")})
+    whole, second = whole_and_resumed(some, H("2-1-1"), stop, tmp_path / "checkpoint.pt")
     assert second.history == whole.history
     assert second.blocks_trained == whole.blocks_trained
     for name in second.trie.asked:
@@ -263,10 +245,7 @@ def searching_also(**choices):
         ({"network": {"granularity": "stage"}}, "must be conv or block, but got stage"),
         ({"network": {"granularity": ["conv", "stage", "conv"]}}, r"must be conv or block, but"),
         ({"network": {"first_loss": 2}}, "first_loss must be 1, but got 2"),
-        (
-            searching_also(granularity=["conv", "stage"]),
-            "or block, but got conv, stage",
-        ),
+        (searching_also(granularity=["conv", "stage"]), "or block, but got conv, stage"),
         (searching_also(granularity_per_stage=["stage", "block"]), "but got block, conv, stage"),
         (searching_also(first_loss=[1, 2]), "first_loss must be 1, but got a searched one"),
         ({"pruning": {"kind": "halving"}}, "pruning.kind must be none, but got halving"),

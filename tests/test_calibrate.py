@@ -6,25 +6,19 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from commands import run
 from tiny_study import write_study
-from typer.testing import CliRunner
 
 from dsaccel.analysis.landscape_files import read_landscape
-from dsaccel.cli.app import app
 from dsaccel.spec.hierarchy import Hierarchy
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 SHORT = {"training": {"epochs": 2}, "data": {"train_images": 32}}
 
 
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 def calibrate(*args):
-    return CliRunner().invoke(app, ["calibrate", *map(str, args)])
+    return run("calibrate", *map(str, args))
 
 
 def test_the_whole_space_is_trained_with_three_seeds_and_goes_on_where_it_was_cut_off():

@@ -11,11 +11,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from commands import run
 from PIL import Image
 from tiny_study import write_study
-from typer.testing import CliRunner
 
-from dsaccel.cli.app import app
 from dsaccel.errors import StorageError
 
 
@@ -25,10 +24,6 @@ def working_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("DSACCEL_CACHE", str(tmp_path.parent / "cache"))
     write_study(Path("studies/tiny.toml"), budget={"n_trials": 3})
     return tmp_path
-
-
-def run(*args: str | Path):
-    return CliRunner().invoke(app, [str(arg) for arg in args])
 
 
 def dsaccel(*args: str) -> list[str]:
@@ -549,7 +544,7 @@ def test_an_exhaustive_study_is_written_as_a_landscape_and_replayed():
     assert "<html" in Path("replay.html").read_text()
     outcomes = json.loads(run("replay", table, *args, "--json").stdout)["outcomes"]
     assert [(o["strategy"], o["cohort_size"]) for o in outcomes] == [
-        *(("tpe", 1), ("tpe", 2), ("random", 1), ("random", 2)),
+        *(("tpe", 1), ("tpe", 2), ("random", 1), ("random", 2))
     ]
     for args, named in [
         (["--strategy", "bogus"], "strategy must be one of"),

@@ -5,18 +5,18 @@ import shutil
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 import torch
+from commands import run as cli
 from helpers import spy_on_training
 from PIL import Image
 from tiny_study import config as tiny_config
 from tiny_study import searched, write_study
-from typer.testing import CliRunner
 
-from dsaccel.cli.app import app
 from dsaccel.config.study import ConfirmConfig, RunConfig, StudyConfig
 from dsaccel.confirm.entrants import Entrants, GlobalSettings
 from dsaccel.confirm.result import Entry
@@ -126,21 +126,46 @@ def run(confirm: Confirm) -> Confirm:
     return confirm
 
 
+def trained_alone(
+    config: StudyConfig, hierarchy: str, mode: Any, seed: int, rate: float | None = None, **network
+) -> Training:
+    """A network as `dsaccel train` trains it."""
+    rate = rate or config.training.learning_rate
+    training = Training(
+        RunConfig(
+            family=config.space.family,
+            hierarchy=hierarchy,
+            mode=mode,
+            seed=seed,
+            data=config.data,
+            network=config.network.model_copy(update=network),
+            training=config.training.model_copy(update={"learning_rate": rate}),
+            runtime=config.runtime,
+        )
+    )
+    for _ in training.cohort.rungs():
+        pass
+    return training
+
+
 def measured(confirm) -> dict[tuple[str, str, int], float]:
-    return {(r["name"], r["mode"], r["seed"]): r["val_accuracy"] for r in confirm.record["results"]}
+    return {
+        (r["name"], r["mode"], r["seed"]): r["val_accuracy"]
+        for r in confirm.record.values["results"]
+    }
 
 
 def read(confirm) -> dict[tuple[str, str, int], float]:
-    return {(r["name"], r["mode"], r["seed"]): r["accuracy"] for r in confirm.readings}
+    return {(r["name"], r["mode"], r["seed"]): r["accuracy"] for r in confirm.record.readings}
 
 
 def forget() -> SimpleNamespace:
     """Take the confirmation out of the study; returns what it had measured."""
     whole = confirming()
-    kept = SimpleNamespace(record=whole.record, readings=whole.readings)
+    record = SimpleNamespace(values=whole.record.values, readings=whole.record.readings)
     whole.study.set_user_attr("confirmation", None)
     whole.study.set_user_attr("test_readings", [])
-    return kept
+    return SimpleNamespace(record=record)
 
 
 def test_seeds_are_fresh_distinct_and_always_the_same():
@@ -159,7 +184,7 @@ def test_the_searchs_own_seed_would_be_skipped(monkeypatch):
 
 def test_entries_are_finalists_references_and_controls_in_both_modes(confirmed):
     confirm = confirming()
-    entries = {entry.name: entry for entry in confirm.result.entries}
+    entries = {entry.name: entry for entry in confirm.record.result.entries}
     finalists = [e for e in entries.values() if "finalist" in e.roles]
     assert len(finalists) == 2
     assert "reference" in entries["2-2-2"].roles
@@ -176,25 +201,12 @@ def test_each_accuracy_is_that_of_training_alone_with_that_seed(confirmed, mode)
     """Validation and test, to the last digit, against `dsaccel train`'s path."""
     confirm = confirming()
     config = confirm.config
-    for entry in confirm.result.entries:
+    for entry in confirm.record.result.entries:
         if mode not in entry.modes or (mode == "local" and "fewer losses" in entry.roles):
             continue
         width = entry.settings.get("network.width", config.network.width)
         seed = confirm.seeds[1]
-        training = Training(
-            RunConfig(
-                family=config.space.family,
-                hierarchy=entry.hierarchy,
-                mode=mode,
-                seed=seed,
-                data=config.data,
-                network=config.network.model_copy(update={"width": width}),
-                training=config.training,
-                runtime=config.runtime,
-            )
-        )
-        for _ in training.cohort.rungs():
-            pass
+        training = trained_alone(config, entry.hierarchy, mode, seed, width=width)
         assert measured(confirm)[entry.name, mode, seed] == training.result().val_accuracy
         test = load_test(training.data)
         last = evaluate(training.cohort.trie, training.cohort.learners, test.batches())
@@ -203,7 +215,7 @@ def test_each_accuracy_is_that_of_training_alone_with_that_seed(confirmed, mode)
 
 def test_all_layerwise_networks_of_a_seed_are_one_trie_and_global_ones_share_nothing(study):
     jobs = confirming().jobs()
-    entries = confirming().result.entries
+    entries = confirming().record.result.entries
     assert [(job.seed, len(job.entries)) for job in jobs if job.mode == "local"] == [
         (seed, len(entries)) for seed in fresh_seeds(1, 2)
     ]
@@ -225,16 +237,18 @@ def test_the_test_split_is_read_after_the_decision_and_once_for_each_network(stu
     decided = None
     for progress in confirm.run():
         if progress.phase == "test":
-            decided = decided or confirm.record["decisions"]
-            assert confirm.record["decisions"] == decided
+            decided = decided or confirm.record.values["decisions"]
+            assert confirm.record.values["decisions"] == decided
     assert set(
-        Counter(tuple(r[k] for k in ("name", "mode", "seed")) for r in confirm.readings).values()
+        Counter(
+            tuple(r[k] for k in ("name", "mode", "seed")) for r in confirm.record.readings
+        ).values()
     ) == {1}
     # one descent of the trie a seed, and one for each global network
     assert len(seen) == len(confirm.seeds) * (
-        1 + sum("global" in e.modes for e in confirm.result.entries)
+        1 + sum("global" in e.modes for e in confirm.record.result.entries)
     )
-    assert all(r["command"] == "a test" and r["date"] for r in confirm.readings)
+    assert all(r["command"] == "a test" and r["date"] for r in confirm.record.readings)
     assert not StudyDir("tiny").confirmation.exists()
 
 
@@ -254,20 +268,7 @@ def test_the_networks_that_are_read_are_those_that_were_trained(confirmed, monke
     confirm = run(confirming(FEW))
     config = confirm.config
     for mode in ("local", "global"):
-        training = Training(
-            RunConfig(
-                family=config.space.family,
-                hierarchy="2-2-2",
-                mode=mode,
-                seed=confirm.seeds[0],
-                data=config.data,
-                network=config.network,
-                training=config.training,
-                runtime=config.runtime,
-            )
-        )
-        for _ in training.cohort.rungs():
-            pass
+        training = trained_alone(config, "2-2-2", mode, confirm.seeds[0])
         for unit, state in zip(training.units, seen[f"2-2-2 {mode}"], strict=True):
             for key, tensor in unit.state_dict().items():
                 assert torch.equal(tensor, state[key]), key
@@ -277,16 +278,16 @@ def test_the_decision_is_the_best_mean_on_validation_whatever_the_test_says(conf
     confirm = confirming()
     by_name: dict[str, list[float]] = {}
     for (name, mode, _), accuracy in measured(confirm).items():
-        if mode == "local" and "finalist" in confirm.result.entry(name).roles:
+        if mode == "local" and "finalist" in confirm.record.result.entry(name).roles:
             by_name.setdefault(name, []).append(accuracy)
     best = max(by_name, key=lambda name: sum(by_name[name]))
-    assert confirm.record["decisions"][-1]["best"] == confirm.result.best == best
-    record = dict(confirm.record)
-    flipped = [r | {"accuracy": float(r["name"] != best)} for r in confirm.readings]
+    assert confirm.record.values["decisions"][-1]["best"] == confirm.record.result.best == best
+    record = dict(confirm.record.values)
+    flipped = [r | {"accuracy": float(r["name"] != best)} for r in confirm.record.readings]
     confirm.study.set_user_attr("test_readings", flipped)
     confirm.study.set_user_attr("confirmation", record)
-    assert confirming().result.best == best
-    assert confirming().result.best_finalist() == best
+    assert confirming().record.result.best == best
+    assert confirming().record.result.best_finalist() == best
 
 
 def test_a_second_confirmation_trains_nothing_and_reads_nothing(confirmed, monkeypatch):
@@ -295,15 +296,15 @@ def test_a_second_confirmation_trains_nothing_and_reads_nothing(confirmed, monke
     monkeypatch.setattr("dsaccel.confirm.run.load_test", lambda *_, **__: pytest.fail("read again"))
     after = run(confirming())
     assert after.is_finished
-    assert after.readings == before.readings
-    assert after.record == before.record
+    assert after.record.readings == before.record.readings
+    assert after.record.values == before.record.values
     # fewer are asked for: what is recorded stays
-    assert run(confirming(ConfirmConfig(top=1, num_seeds=1))).record == before.record
+    assert run(confirming(ConfirmConfig(top=1, num_seeds=1))).record.values == before.record.values
 
 
 def test_more_seeds_and_finalists_train_only_what_is_missing(confirmed, monkeypatch):
     before = confirming()
-    old, old_read = measured(before), before.readings
+    old, old_read = measured(before), before.record.readings
     trained: list[tuple[str, str, int]] = []
     real = Entrants.cohort
 
@@ -317,11 +318,11 @@ def test_more_seeds_and_finalists_train_only_what_is_missing(confirmed, monkeypa
     # each new network is made twice: to be trained, and to be read
     assert Counter(trained) == dict.fromkeys(new, 2)
     assert {k: v for k, v in measured(after).items() if k in old} == old
-    assert after.readings[: len(old_read)] == old_read
+    assert after.record.readings[: len(old_read)] == old_read
     assert set(read(after)) == set(measured(after))
     assert {seed for *_, seed in measured(after)} == set(fresh_seeds(1, 3))
-    assert len([e for e in after.result.entries if "finalist" in e.roles]) == 3
-    assert len(after.record["decisions"]) == 2
+    assert len([e for e in after.record.result.entries if "finalist" in e.roles]) == 3
+    assert len(after.record.values["decisions"]) == 2
 
 
 # 3 networks or tries of 2 epochs each, then 3 readings: in one's middle, after one, in between
@@ -340,7 +341,7 @@ def test_a_confirmation_that_was_cut_off_goes_on_to_the_same(confirmed, monkeypa
     assert starts[:1] == first
     assert kept.items() <= measured(resumed).items() <= measured(whole).items()
     assert read(resumed).items() <= read(whole).items()
-    assert len(resumed.readings) == len(read(resumed)) == len(measured(resumed))
+    assert len(resumed.record.readings) == len(read(resumed)) == len(measured(resumed))
     assert not list(StudyDir("tiny").path.rglob("*.pt"))
 
 
@@ -358,7 +359,7 @@ def test_a_tuning_that_was_cut_off_goes_on_where_it_was_saved(study, monkeypatch
         with pytest.raises(OSError, match="cut off"):
             run(confirming(asked))
     starts = spy_on_training(monkeypatch)
-    resumed = run(confirming(asked)).record["tuning"]
+    resumed = run(confirming(asked)).record.values["tuning"]
     assert starts[:2] == [1, 0]
     trials = open_tuning(confirming(asked).study).trials
     assert [t.state.name for t in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
@@ -389,7 +390,7 @@ def test_a_confirmation_in_little_memory_measures_what_it_does_in_much(confirmed
     assert max(begun) == 2
     assert measured(little).items() <= measured(whole).items()
     assert read(little).items() <= read(whole).items()
-    assert len(little.readings) == len(measured(little))
+    assert len(little.record.readings) == len(measured(little))
 
 
 def test_a_confirmation_that_runs_out_of_memory_goes_on_in_parts(confirmed, monkeypatch):
@@ -422,11 +423,11 @@ def test_networks_whose_weights_are_gone_are_trained_again_to_the_same(confirmed
     for progress in cut.run():
         if progress.phase == "test":
             break
-    assert len(cut.readings) < len(measured(cut))
+    assert len(cut.record.readings) < len(measured(cut))
     shutil.rmtree(StudyDir("tiny").confirmation)
     resumed = run(confirming(FEW))
     assert measured(resumed) == measured(cut)
-    assert len(resumed.readings) == len(read(resumed)) == len(measured(resumed))
+    assert len(resumed.record.readings) == len(read(resumed)) == len(measured(resumed))
     assert read(resumed).items() <= read(whole).items()
 
 
@@ -435,22 +436,22 @@ def test_without_a_test_split_validation_alone_is_confirmed(study, monkeypatch):
     monkeypatch.setattr("dsaccel.confirm.run.load_test", lambda *_, **__: pytest.fail("read"))
     confirm = run(confirming(ConfirmConfig(top=1, num_seeds=1, controls=False)))
     assert confirm.is_finished
-    assert confirm.readings == []
-    assert confirm.result.best is not None
+    assert confirm.record.readings == []
+    assert confirm.record.result.best is not None
     assert not list(StudyDir("tiny").path.rglob("*.pt"))
 
 
 def test_global_back_propagation_is_trained_with_its_tuned_settings(study):
     asked = ConfirmConfig(top=1, num_seeds=1, controls=False, tuning_trials=2)
     confirm = run(confirming(asked))
-    tuning = confirm.record["tuning"]
+    tuning = confirm.record.values["tuning"]
     assert (tuning["num_trials"], tuning["num_layerwise"]) == (2, 1)
     trials = open_tuning(confirm.study).trials
     assert trials[0].params == {"learning_rate": 2e-2, "dropout": 0.1}
     best = max(trials, key=lambda t: (t.value, -t.number))
     assert tuning["val_accuracy"] == best.value
     assert (tuning["learning_rate"], tuning["dropout"]) == tuple(best.params.values())
-    own, entry = GlobalSettings(*best.params.values()), confirm.result.entries[0]
+    own, entry = GlobalSettings(*best.params.values()), confirm.record.result.entries[0]
     assert confirm.entrants.training(entry, "global", own).learning_rate == own.learning_rate
     assert confirm.entrants.training(entry, "local", own) == confirm.config.training
     made = {
@@ -462,22 +463,8 @@ def test_global_back_propagation_is_trained_with_its_tuned_settings(study):
     # trained by hand with what was found, on the search's seed and on a fresh one
     name, config = tuning["tuned_on"], confirm.config
     for seed, trial in [(config.seed, t) for t in trials] + [(confirm.seeds[0], best)]:
-        training = Training(
-            RunConfig(
-                family="resnet18",
-                hierarchy=name,
-                mode="global",
-                seed=seed,
-                data=config.data,
-                network=config.network.model_copy(update={"dropout": trial.params["dropout"]}),
-                training=config.training.model_copy(
-                    update={"learning_rate": trial.params["learning_rate"]}
-                ),
-                runtime=config.runtime,
-            )
-        )
-        for _ in training.cohort.rungs():
-            pass
+        rate, dropout = trial.params["learning_rate"], trial.params["dropout"]
+        training = trained_alone(config, name, "global", seed, rate, dropout=dropout)
         reached = training.result().val_accuracy
         if seed == config.seed:
             assert reached == trial.value
@@ -507,13 +494,13 @@ def test_other_test_images_than_those_of_the_readings_are_refused_before_trainin
     with pytest.raises(MismatchError, match=r"the 13 test images are not those .* put the earlier"):
         run(more)
     assert measured(more) == measured(before)
-    assert more.readings == before.readings
+    assert more.record.readings == before.record.readings
     result = cli("confirm", "tiny", "--top", "1", "--seeds", "2", "--no-controls", "-q")
     assert result.exit_code == MismatchError.exit_code == 5, result.output
     put_back(taken)
     after = run(confirming(MORE))
     assert {seed for *_, seed in read(after)} == set(fresh_seeds(1, 2))
-    assert after.record["num_images"]["test"] == 16
+    assert after.record.values["num_images"]["test"] == 16
 
 
 def test_test_images_that_are_gone_are_refused_where_some_were_read(folder):
@@ -533,22 +520,22 @@ def test_test_images_that_change_between_two_readings_are_refused_and_nothing_is
     for progress in cut.run():
         if progress.phase == "test":
             break
-    assert 0 < len(cut.readings) < len(measured(cut))
+    assert 0 < len(cut.record.readings) < len(measured(cut))
     taken = take_out(folder, 1)
     with pytest.raises(MismatchError, match="test images are not those"):
         run(confirming(FOLDER))
-    assert confirming(FOLDER).readings == cut.readings
+    assert confirming(FOLDER).record.readings == cut.record.readings
     put_back(taken)
     assert set(read(run(confirming(FOLDER)))) == set(measured(cut))
 
 
 def test_readings_without_a_recorded_fingerprint_stay_and_the_next_one_records_it(folder):
     old = run(confirming(FOLDER))
-    recorded = old.record.pop("test_fingerprint")
-    old.study.set_user_attr("confirmation", old.record)
+    recorded = old.record.values.pop("test_fingerprint")
+    old.study.set_user_attr("confirmation", old.record.values)
     after = run(confirming(MORE))
-    assert after.readings[: len(old.readings)] == old.readings
-    assert after.record["test_fingerprint"] == recorded
+    assert after.record.readings[: len(old.record.readings)] == old.record.readings
+    assert after.record.values["test_fingerprint"] == recorded
 
 
 def test_with_a_given_val_folder_no_seed_is_said_to_have_its_own_split(folder):
@@ -578,10 +565,6 @@ def test_with_a_given_val_folder_and_no_test_split_no_image_is_said_to_be_fresh(
 
 
 # ------------------------------------------------------------------ commands
-
-
-def cli(*args: str):
-    return CliRunner().invoke(app, list(args))
 
 
 def test_the_command_shows_and_writes_the_confirmation(confirmed):

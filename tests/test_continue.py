@@ -7,29 +7,22 @@ from pathlib import Path
 
 import filelock
 import numpy as np
-import optuna
 import pytest
 from helpers import spy_on_training
 from optuna.trial import TrialState
 from PIL import Image
 from tiny_study import rows, searched, searching
 
-from dsaccel.analysis.landscape import record_landscape
+from dsaccel.analysis.recorded import record_landscape
 from dsaccel.api import Study
 from dsaccel.errors import ConfigError, MismatchError, NoResultError, StorageError
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import NO_COHORT
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 SHORT = {"training": {"epochs": 1}, "budget": {"n_trials": 2, "cohort_size": 2, "baseline": False}}
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @pytest.fixture(params=["path", "uri"])

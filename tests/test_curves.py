@@ -172,7 +172,7 @@ def test_a_study_has_the_curves_of_its_reference_and_of_its_baseline(tmp_path, m
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("c.txt", "--output must be a .csv or a .json file, but got c.txt"),
+        ("c.txt", "the file must end with .csv or .json, but got c.txt"),
         ("none/c.csv", "folder none must exist to write c.csv into it"),
     ],
 )

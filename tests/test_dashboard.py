@@ -9,21 +9,15 @@ import urllib.request
 from queue import Queue
 
 import pytest
+from commands import run
 from tiny_study import searched, searching
-from typer.testing import CliRunner
 
-from dsaccel.cli.app import app
 from dsaccel.report.dashboard import Copy, serve
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 FEW = {"n_trials": 4, "cohort_size": 4}
 PRUNED = {"kind": "halving", "grace_epochs": 1}
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -93,7 +87,7 @@ def test_a_port_that_is_taken_is_one_line():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        result = CliRunner().invoke(app, ["dashboard", "tiny", "--port", port])
+        result = run("dashboard", "tiny", "--port", port)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert f"port {port} must be free on this machine" in result.stderr
 

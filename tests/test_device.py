@@ -13,7 +13,7 @@ from dsaccel.config.study import RuntimeConfig, TrainingConfig
 from dsaccel.errors import ConfigError, NoMemoryError
 from dsaccel.training import device as devices
 from dsaccel.training import host_memory, memory_limit
-from dsaccel.training.device import _cpu_name, device_note, resolve_runtime, start_runtime
+from dsaccel.training.device import cpu_name, device_note, resolve_runtime, start_runtime
 from dsaccel.training.device_memory import free_memory_bytes, is_out_of_memory
 from dsaccel.training.memory_limit import SHARE, MemoryLimit
 from dsaccel.training.workbench import eval_batch_size
@@ -72,10 +72,10 @@ def test_a_cpu_is_told_by_its_name_and_threads(gpus, tmp_path, monkeypatch):
     cpus = tmp_path / "cpuinfo"
     cpus.write_text("processor\t: 0\nmodel name\t: Small CPU 7\n")
     monkeypatch.setattr("dsaccel.training.device._CPUS", cpus)
-    _cpu_name.cache_clear()
+    cpu_name.cache_clear()
     assert chosen() == "cpu"
     assert device_note(CPU, 1) == "device: cpu (Small CPU 7, 1 thread)"
-    _cpu_name.cache_clear()
+    cpu_name.cache_clear()
 
 
 def test_a_gpu_that_was_asked_for_and_cannot_be_used_is_an_error_with_a_way_out(gpus):

@@ -1,5 +1,6 @@
 """How commands end: signals, streams that cannot be written, text and names from elsewhere."""
 
+import errno
 import json
 import os
 import re
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 import tomli_w
 import torch
+import typer
 from safetensors.torch import load_file
 from test_cli import dsaccel, run, states_of
 from tiny_study import write_study
 
+from dsaccel.cli.ending import guarded
 from dsaccel.config.toml import parse_override, read_toml
 from dsaccel.errors import ConfigError
 from dsaccel.nn.sealed import is_whole
@@ -104,6 +107,18 @@ def test_signals_that_follow_the_first_end_the_process_at_once_and_without_a_tra
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("name", ["x.csv", None])
+def test_an_error_of_the_system_is_one_line(capsys, name):
+    def command() -> None:
+        raise OSError(errno.EIO, "Input/output error", name)
+
+    with pytest.raises(typer.Exit) as ended:
+        guarded(command)()
+    assert ended.value.exit_code == 4
+    said = f"dsaccel: {name or 'the system'} cannot be used: Input/output error\n"
+    assert capsys.readouterr().err == said
+
+
 def test_what_is_ignored_stays_ignored():
     code = (
         "import os, signal; from dsaccel.cli.ending import guarded\n"
@@ -142,8 +157,7 @@ def test_a_password_in_a_url_is_not_shown(url, shown):
     assert redacted(url) == shown
 
 
-@pytest.mark.parametrize("closed", [False, True])
-@pytest.mark.parametrize("json_", [(), ("--json",)])
+@pytest.mark.parametrize(("closed", "json_"), [(False, ()), (True, ("--json",))])
 def test_results_that_stdout_does_not_take_are_kept_in_a_file(closed, json_):
     train = ["train", "1-1-1", "--study", "tiny", "--epochs", "1", "-q", *json_]
     into = ">&-" if closed else "> /dev/full"

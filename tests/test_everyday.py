@@ -6,21 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import run
 from PIL import Image
 from tiny_study import searched
-from typer.testing import CliRunner
 
 import dsaccel
-from dsaccel.cli.app import app
 
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-def run(*args: str):
-    return CliRunner().invoke(app, list(args))
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def test_the_version_is_the_packages():

@@ -7,8 +7,8 @@ from helpers import read_as
 from tiny_study import TABLES, searched, searching, tiny_run, write_study
 from typer.testing import CliRunner
 
-from dsaccel.analysis.landscape import record_landscape
 from dsaccel.analysis.landscape_files import read_landscape, write_landscape
+from dsaccel.analysis.recorded import record_landscape
 from dsaccel.cli.app import app
 from dsaccel.config.toml import write_toml
 from dsaccel.errors import ConfigError
@@ -19,17 +19,14 @@ from dsaccel.training import descent
 from dsaccel.training.memory import training_bytes
 from dsaccel.training.train import Training
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 SMALL = {
     "references": (),
     "budget": {"n_trials": 8, "cohort_size": 8, "baseline": True},
     "training": {"epochs": 2},
     "pruning": {"kind": "none"},
 }
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.long
@@ -104,7 +101,15 @@ def test_a_space_is_bounded_by_what_training_takes():
 def test_a_network_below_its_first_head_is_a_warning(monkeypatch):
     monkeypatch.setattr(descent, "_read", lambda trie, h, accuracies: read_as((0.9, 0.5, 0.4, 0.3)))
     search = searched("worse", **SMALL | {"budget": {"n_trials": 1, "baseline": False}})
-    assert "below its first head with 90.00" in headline(search.ledger.record())
+    text = headline(search.ledger.record())
+    assert "below its first head with 90.00" in text
+    assert "depth     no head is better than head 1 of 4, with 90.00 %" in text
+
+
+def test_a_network_whose_last_head_is_the_best_is_told_so(monkeypatch):
+    monkeypatch.setattr(descent, "_read", lambda trie, h, accuracies: read_as((0.1, 0.5, 0.4, 0.9)))
+    search = searched("better", **SMALL | {"budget": {"n_trials": 1, "baseline": False}})
+    assert "depth     the last head is the best" in headline(search.ledger.record())
 
 
 @pytest.mark.parametrize(
@@ -123,10 +128,7 @@ def test_a_network_below_its_first_head_is_a_warning(monkeypatch):
             "network.output must be layer where the output layer trains the last unit",
         ),
         ({"network": {"output": "best"}}, "output must be 'layer', 'head' or 'ensemble'"),
-        (
-            {"training": {"optimizer_options": {"momentum": 0.9}}},
-            "momentum",
-        ),
+        ({"training": {"optimizer_options": {"momentum": 0.9}}}, "momentum"),
         ({"confirm": {"margin": -0.5}}, "confirm.margin must be greater than 0, but got -0.5"),
         ({"network": {"head": "tail", "head_options": {"ratio": 2.0}}}, "ratio"),
     ],

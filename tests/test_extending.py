@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run
 from tiny_study import searched
-from typer.testing import CliRunner
 
 import dsaccel
 from dsaccel import imports
-from dsaccel.cli.app import app
 from dsaccel.testing import check_part
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "extending.md"
@@ -68,7 +67,7 @@ def test_a_figure_of_ones_own_is_drawn_by_python_and_on_the_page(tmp_path, monke
     study = dsaccel.Study.load("own")
     figure: Any = study.figure("./seconds.py:Seconds", log=True)
     assert len(figure.data[0].y) == 2
-    result = CliRunner().invoke(app, ["report", "own", "--figure", "./seconds.py:Seconds"])
+    result = run("report", "own", "--figure", "./seconds.py:Seconds")
     assert result.exit_code == 0, result.output
     page = Path("studies/own/report.html").read_text()
     assert "<h2>What a hierarchy takes</h2>" in page

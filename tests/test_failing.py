@@ -1,13 +1,15 @@
-"""A network that cannot be built or trained is told FAIL with its reason, and its study goes on."""
+"""A network that fails twice is told FAIL with its reason, and its study goes on."""
 
+import re
+from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 from tiny_study import rows, searched, searching
 from tiny_study import tiny_run as run_config
 
+from dsaccel import imports
 from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.search.outcome import check_winner
 from dsaccel.study.rows import read_rows
@@ -16,7 +18,7 @@ from dsaccel.training.learner import Learner
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.train import Training
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 STUDY: dict[str, Any] = {
     "references": [],
@@ -28,23 +30,18 @@ FAILS = {"1-2-1", "1-2-2", "2-2-1", "2-2-2"}
 """The networks with a second block in the second stage."""
 
 
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
 def fails(learner: Learner) -> bool:
     return (2, 2) in {position[:2] for position in learner.generators}
 
 
 @pytest.fixture
 def failing(monkeypatch):
-    """Has those networks fail in an epoch, or when they are made if it is 0."""
+    """Has those networks fail in an epoch, or when they are made if it is 0, so many times."""
 
-    def fail(epoch: int, error: Exception) -> None:
+    def fail(epoch: int, error: Exception, times: int = 1000) -> None:
         make, start, step = Learner.__init__, Learner.start_epoch, Learner._learn
         at: dict[Learner, int] = {}
+        errors = iter([error] * times)
 
         def made(self: Learner, *args: Any, **options: Any) -> None:
             make(self, *args, **options)
@@ -56,8 +53,8 @@ def failing(monkeypatch):
             start(self, now)
 
         def learned(self: Learner, *args: Any) -> Any:
-            if at[self] == epoch and fails(self):
-                raise error
+            if at[self] == epoch and fails(self) and (raised := next(errors, None)):
+                raise raised
             return step(self, *args)
 
         monkeypatch.setattr(Learner, "__init__", made)
@@ -130,9 +127,65 @@ def test_a_study_all_of_whose_networks_fail_ends_with_the_reason(failing):
         check_winner(search)
 
 
-def test_what_is_no_network_s_fault_ends_the_search_and_tells_no_reason(failing):
-    failing(2, RuntimeError("CUDA error: an illegal memory access was encountered"))
-    with pytest.raises(RuntimeError, match="CUDA error"):
+def test_what_goes_wrong_once_is_tried_again_and_is_no_failure_of_the_network(failing, caplog):
+    expected = rows(searched("whole", **STUDY))
+    failing(2, ZeroDivisionError("a cosmic ray"), times=1)
+    assert rows(searched("once", **STUDY)) == expected
+    assert re.search("1-2-1, 1-2-2 must .* a cosmic ray .*: it is tried once more", caplog.text)
+
+
+BREAKS = """
+import multiprocessing
+from dataclasses import dataclass
+
+from dsaccel.losses.pred import Pred, PredPlan
+
+
+class Breaks(Pred):
+    def plan(self, unit):
+        return BreaksPlan(unit.label_smoothing, (unit.stage, unit.index) == (2, 2))
+
+
+@dataclass(frozen=True)
+class BreaksPlan(PredPlan):
+    breaks: bool = False
+
+    def gradients(self, *args, **read):
+        if self.breaks and multiprocessing.parent_process():
+            raise ZeroDivisionError("not in a worker")
+        return super().gradients(*args, **read)
+"""
+
+
+def test_a_network_that_fails_in_a_worker_is_told_fail_and_the_others_go_on(tmp_path, monkeypatch):
+    Path("breaks.py").write_text(BREAKS)
+    monkeypatch.setattr(imports, "_trusted", {"./breaks.py:Breaks": tmp_path})
+    small = {
+        "space": {"num_blocks": [[1, 1], [1, 2], [1, 2]]},
+        "network": {"loss": "./breaks.py:Breaks"},
+        "budget": STUDY["budget"] | {"n_trials": 4},
+    }
+    expected = states(searched("whole", **STUDY | small))
+    found = states(searched("workers", **STUDY | small, runtime={"workers": 2}))
+    for name in ("1-2-1", "1-2-2"):
+        state, _, why = found.pop(name)
+        assert state == "FAIL"
+        assert str(why).startswith("ZeroDivisionError: not in a worker (breaks.py, line ")
+        del expected[name]
+    assert found == expected
+    assert {state for state, *_ in found.values()} == {"COMPLETE"}
+
+
+SYSTEMS = [
+    RuntimeError("CUDA error: an illegal memory access was encountered"),
+    OSError("Input/output error"),
+]
+
+
+@pytest.mark.parametrize("error", SYSTEMS, ids=["CUDA", "disk"])
+def test_what_is_no_network_s_fault_ends_the_search_and_tells_no_reason(failing, error):
+    failing(2, error)
+    with pytest.raises(type(error), match=str(error)):
         searched("gone", **STUDY)
     assert not any("why" in t.user_attrs for t in searching("gone", **STUDY).study.trials)
 

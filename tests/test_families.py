@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import leaky
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet, vgg
@@ -86,15 +87,6 @@ def torchvision_vgg(config: list[int | str], num_features: int) -> nn.Module:
     hidden = [nn.Linear(num_features, 1024), nn.BatchNorm1d(1024), nn.LeakyReLU()]
     layers = vgg.make_layers(config, batch_norm=True)  # pyright: ignore[reportArgumentType]
     return nn.Sequential(layers, nn.Flatten(), *hidden, nn.Linear(1024, 10))
-
-
-def leaky(module: nn.Module) -> nn.Module:
-    """The module with a leaky ReLU for each ReLU."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.ReLU):
-            setattr(module, name, nn.LeakyReLU(0.01))
-        leaky(child)
-    return module
 
 
 M = "M"

@@ -11,7 +11,7 @@ from tiny_study import TABLES, searched, searching, tables
 from tiny_study import recorded as record_of
 
 from dsaccel.analysis import replay_policies
-from dsaccel.analysis.landscape import record_landscape
+from dsaccel.analysis.recorded import record_landscape
 from dsaccel.config.study import SpaceConfig, StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError, NoMemoryError, StorageError

@@ -200,7 +200,7 @@ def test_the_lead_of_back_propagation_is_compared_at_matched_depth():
         def measured(mode: str, seed: int):
             lead = [0.03 * num + 0.001 * seed * num + 0.02 * d for d, num in enumerate(num_shallow)]
             probe = [0.5 + (value if mode == "global" else 0.0) for value in lead]
-            return {2: Measured(probe, probe)}
+            return {2: Measured(probe, probe, probe)}
 
         by_mode = {m: {s: measured(m, s) for s in (1, 2)} for m in ("local", "global")}
         (found,) = rows_of("separability", (model,))

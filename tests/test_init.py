@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 import tomli_w
 import torch
+from commands import run as cli
 from helpers import write_images
 from safetensors.torch import load_file
 from tiny_study import TABLES, tiny_run
 from torch import Tensor
-from typer.testing import CliRunner
 
-from dsaccel.cli.app import app
 from dsaccel.config.toml import write_toml
 from dsaccel.errors import ConfigError
 from dsaccel.nn.initial_weights import Count
@@ -20,17 +19,10 @@ from dsaccel.nn.weights import load_weights, named_tensors, read_config, save_we
 from dsaccel.training.descent import evaluate
 from dsaccel.training.train import Training
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 WEIGHTS = Path("x.safetensors")
 SHORT = {**TABLES["training"], "epochs": 1}
-
-
-def cli(*args: str | Path):
-    return CliRunner().invoke(app, [str(arg) for arg in args])
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def write_config(name: str = "best.toml", **changes) -> str:

@@ -7,28 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import run
 from tiny_study import searched, searching
-from typer.testing import CliRunner
 
 from dsaccel import Study, load_network
-from dsaccel.cli.app import app
 from dsaccel.errors import NoResultError
 from dsaccel.report.results import write_results
 from dsaccel.study import provenance
 from dsaccel.study.rows import read_rows
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 FEW = {"n_trials": 4, "cohort_size": 2}
 
 
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 def evaluated(path: str) -> float:
-    result = CliRunner().invoke(app, ["evaluate", path, "--split", "val", "--json"])
+    result = run("evaluate", path, "--split", "val", "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)["accuracy"]
 
@@ -115,7 +109,7 @@ def test_a_commit_is_that_of_the_checkout_and_a_command_has_no_password(monkeypa
 
 def test_a_checklist_is_answered_with_what_the_study_knows_and_no_more():
     searched(budget=FEW)
-    shown = CliRunner().invoke(app, ["report", "tiny", "--checklist"]).stdout
+    shown = run("report", "tiny", "--checklist").stdout
     for known in ("search: one seed (1)", "4 trials", "digits", provenance.commit()[:12], "torch"):
         assert known in shown
     assert shown.count("for the authors to say") == 3

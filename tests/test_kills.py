@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from sqlalchemy.engine.default import DefaultDialect
 from tiny_study import searching
@@ -20,7 +19,7 @@ from tiny_study import searching
 from dsaccel.search.engine import Search
 from dsaccel.study.record import StudyRecord
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 STUDY: dict[str, Any] = {
     "space": {"num_blocks": [[1, 2], [1, 2], [1, 3]]},
@@ -105,12 +104,6 @@ def facts(search: Search) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The facts of a search that nobody ended, its copies, and how many there were when."""
@@ -129,7 +122,9 @@ def goes_on(copy: Path, expected: dict[str, Any]) -> None:
     shutil.rmtree("studies")
 
 
-@pytest.mark.parametrize("from_end", [1, 4, 9, 16, 25])
+@pytest.mark.parametrize(
+    "from_end", [4, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 9, 16, 25))]
+)
 def test_a_search_that_ends_while_a_cohort_is_finished_goes_on_to_the_same_study(whole, from_end):
     expected, copies, nums = whole
     at = nums[1] - from_end  # the second rung is the last of the first cohort

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tiny_study import heads, searched
 from tiny_study import recorded as record_of
 
-from dsaccel.analysis.landscape import record_landscape
 from dsaccel.analysis.landscape_files import check_output, read_landscape, write_landscape
+from dsaccel.analysis.recorded import record_landscape
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
 from dsaccel.spec.hierarchy import Hierarchy
 

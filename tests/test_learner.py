@@ -7,18 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import (
-    CPU,
-    NETWORK,
-    Batches,
-    H,
-    cohort,
-    differing,
-    plan,
-    plans,
-    tensors,
-    trained,
-)
+from helpers import CPU, NETWORK, Batches, H, cohort, differing, plan, plans, tensors, trained
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -277,11 +266,7 @@ def plain_unit(made: Learner) -> tuple[nn.Sequential, nn.Linear, nn.Conv2d]:
 
 def test_a_step_of_one_unit_is_a_hand_written_adam_step():
     training = TRAINING.model_copy(update={"adam_eps": 1e-3})
-    made = learner(
-        plan("1-1-1", network=PLAIN).segments[0],
-        training,
-        dtype=torch.float64,
-    )
+    made = learner(plan("1-1-1", network=PLAIN).segments[0], training, dtype=torch.float64)
     body, classifier, similarity = (module.double() for module in plain_unit(made))
     parameters = [*body.parameters(), *classifier.parameters(), *similarity.parameters()]
     first = [torch.zeros_like(parameter) for parameter in parameters]

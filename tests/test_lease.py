@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 from tiny_study import rows, searched, searching
@@ -17,16 +16,12 @@ from dsaccel.study.folder import StudyDir
 from dsaccel.study.storage import driving
 from dsaccel.study.urls import connectable, storage_of_environment, without_password
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 SHORT: dict[str, Any] = {
     "training": {"epochs": 2},
     "budget": {"n_trials": 2, "cohort_size": 2, "baseline": False},
 }
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @pytest.fixture
@@ -136,7 +131,7 @@ def test_a_study_named_as_the_tuning_of_another_is_left_alone(shared):
     for _ in confirm.run():
         pass
     assert rows(other) == before
-    assert confirm.record["tuning"]["num_trials"] == 2
+    assert confirm.record.values["tuning"]["num_trials"] == 2
 
 
 # ---- passwords

@@ -5,21 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+from commands import run
 from tiny_study import write_study
-from typer.testing import CliRunner
 
-from dsaccel.cli.app import app
-
-pytestmark = pytest.mark.long
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-def run(*args: str):
-    return CliRunner().invoke(app, list(args))
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 
 def table() -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import run
 from helpers import write_images
 from tiny_study import searched, searching, write_study
 from typer.testing import CliRunner
@@ -22,18 +23,9 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.text import about, read_mebibytes, read_seconds
 from dsaccel.ticks import counted, listening
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 SMALL = ("--width", "0.0625", "--epochs", "2", "--n-trials", "2", "--threads", "1", "--device=cpu")
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-def run(*args: str):
-    return CliRunner().invoke(app, list(args))
 
 
 def files() -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers import NETWORK, plan
+from helpers import NETWORK, leaky, plan
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet
@@ -58,15 +58,6 @@ def unusual_norms(built: list[Unit]) -> None:
                 assert values is not None
                 values.uniform_(0.5, 1.5, generator=generator)
             module.bias.data.normal_(generator=generator)
-
-
-def leaky(module: nn.Module) -> nn.Module:
-    """The module with a leaky ReLU for each ReLU."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.ReLU):
-            setattr(module, name, nn.LeakyReLU(0.01))
-        leaky(child)
-    return module
 
 
 def plain_stem(layer: LayerModule) -> nn.Sequential:
@@ -291,11 +282,7 @@ def test_weights_are_uniform_within_one_over_the_root_of_the_fan_in():
 
 @pytest.mark.parametrize(
     "make",
-    [
-        lambda: nn.Conv2d(16, 64, 3),
-        lambda: nn.Conv2d(64, 256, 1),
-        lambda: nn.Linear(100, 300),
-    ],
+    [lambda: nn.Conv2d(16, 64, 3), lambda: nn.Conv2d(64, 256, 1), lambda: nn.Linear(100, 300)],
 )
 def test_torchs_own_initialisation_has_the_same_bound(make: Callable[[], nn.Conv2d | nn.Linear]):
     with torch.random.fork_rng(devices=[]):

@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from typer.testing import CliRunner
+from commands import run
 
-from dsaccel.cli.app import COMMANDS, app
+from dsaccel.cli.app import COMMANDS
 
 TRAINED = (
     "--data --data-dir --download --train-images --epochs --schedule --width --device --threads "
@@ -61,14 +61,14 @@ OPTIONS = {
 
 
 def shown(*args: str) -> str:
-    result = CliRunner().invoke(app, args)
+    result = run(*args)
     assert result.exit_code == 0, result.output
     return " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_a_command_has_the_options_that_it_had(command):
-    text = CliRunner().invoke(app, [command.__name__, "--help"]).output
+    text = run(command.__name__, "--help").output
     lines = [line for line in text.splitlines() if re.match(r"^ {2,4}-", line)]
     found = {name for line in lines for name in re.findall(r"--[a-z-]+", line.split("  ")[1])}
     assert found == {*OPTIONS[command.__name__].split(), "--help"}
@@ -89,7 +89,7 @@ def test_help_is_the_fields_docstring_with_its_default_and_its_words():
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_each_option_says_what_it_is_for(command):
-    text = CliRunner().invoke(app, [command.__name__, "--help"]).output
+    text = run(command.__name__, "--help").output
     text = text.partition("Options:")[2].partition("Examples:")[0]
     options = re.split(r"^ {2,4}(?=-)", text, flags=re.MULTILINE)
     for option in options[1:]:

@@ -6,17 +6,16 @@ from typing import NamedTuple
 
 import optuna
 import pytest
+from commands import run
 from helpers import H, read_as
 from optuna.trial import TrialState, create_trial
 from test_replay import NONE, SHORT, Oracle, Policy, course, synthetic
 from test_search import die_after
 from tiny_study import config, heads, recorded, rows, searched, searching, write_study
-from typer.testing import CliRunner
 
-from dsaccel.analysis.landscape import record_landscape
+from dsaccel.analysis.recorded import record_landscape
 from dsaccel.analysis.replay import Replay
 from dsaccel.analysis.replay_policies import policies
-from dsaccel.cli.app import app
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.search.pruners import Judge, Race, find_pruner, prefixes_at, rung_steps
@@ -25,7 +24,7 @@ from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training import descent
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 TRAINING = TrainingConfig(epochs=5)
 SPACE = SearchSpace(config().space, lambda _: pytest.fail("no measured bounds"))
@@ -95,10 +94,7 @@ def test_what_optuna_does_not_have_is_one_clear_line(pruning, message):
 @pytest.mark.parametrize(
     ("pruning", "message"),
     [
-        (
-            {"kind": "halvin"},
-            r"kind must be halving, percentile, none, an Optuna pruner as Med",
-        ),
+        ({"kind": "halvin"}, r"kind must be halving, percentile, none, an Optuna pruner as Med"),
         ({"options": {"n_startup_trials": 4}}, "options must be left out unless kind is an Optuna"),
         ({"by": "deepest"}, "by must be 'head', 'output' or 'ensemble', but got 'deepest'"),
     ],
@@ -200,21 +196,12 @@ def test_hierarchies_with_other_settings_are_judged_each_for_itself():
 # ------------------------------------------------------------------ in a search
 
 MEDIAN = {"kind": "MedianPruner", "options": {"n_startup_trials": 1}}
-HALVING = {
-    "kind": "SuccessiveHalvingPruner",
-    "options": {"min_resource": 1, "reduction_factor": 2},
-}
+HALVING = {"kind": "SuccessiveHalvingPruner", "options": {"min_resource": 1, "reduction_factor": 2}}
 THRESHOLD = {"kind": "ThresholdPruner", "options": {"lower": 0.99}}
 """Stops whole cohorts: all but references."""
 BUDGET = {"n_trials": 8, "cohort_size": 3, "strategy": "random", "baseline": False}
 DIFFERING = SHORT | {"data": {"train_images": 32, "val_fraction": 0.2}}
 """Validation images enough for accuracies that differ."""
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @pytest.mark.parametrize("pruning", [MEDIAN, HALVING, THRESHOLD], ids=lambda p: p["kind"])
@@ -291,11 +278,11 @@ def test_a_replay_ranks_by_the_output_layer_too():
 
 def test_the_command_line_names_a_pruner_and_its_options():
     write_study(Path("studies/tiny.toml"))
-    result = CliRunner().invoke(app, ["search", "tiny", "--pruning", "BestPruner"])
+    result = run("search", "tiny", "--pruning", "BestPruner")
     assert result.exit_code == 2
     assert "one of Optuna's HyperbandPruner" in result.stderr
     wrong = ["--pruning", "MedianPruner", "--set", "pruning.options.startup=4"]
-    result = CliRunner().invoke(app, ["search", "tiny", *wrong])
+    result = run("search", "tiny", *wrong)
     assert result.exit_code == 2
     assert "but got startup = 4" in result.stderr
 

@@ -209,6 +209,14 @@ def test_the_readme_shows_the_commands_of_every_day():
     assert shown >= {"fit", "new", "search", "confirm", "train", "evaluate", "export"}
 
 
+def test_each_promise_names_a_test_that_there_is():
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    page = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    names = re.findall(r"`(test_\w+)`", page)
+    assert len(names) > 40
+    assert [name for name in names if f"def {name}(" not in tests] == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_what_is_not_run_is_said_to_the_reader(page):
     if any(block.why_not for block in blocks(page)):

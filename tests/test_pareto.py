@@ -5,14 +5,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+from commands import run
 from optuna import Study
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 from tiny_study import searched, searching, write_study
-from typer.testing import CliRunner
 
 from dsaccel.analysis.pareto import pareto_points
-from dsaccel.cli.app import app
 from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.report.figures.pareto import pareto_figure
 from dsaccel.report.pareto import front_table, write_front
@@ -69,6 +68,19 @@ def test_a_cost_that_is_not_recorded_says_how_a_study_gets_it() -> None:
         pareto_points(StudyRecord.read(study_of((0.5, 10))), COSTS["memory"])
 
 
+def test_a_harvested_network_that_is_trained_globally_is_on_the_front_of_gaps() -> None:
+    study = study_of((0.5, 10), gap_to_global=0.3)
+    for hierarchy, value in (("2-2", 0.75), ("3-3", 0.9)):
+        attributes = {"hierarchy": hierarchy, "harvested": True}
+        study.add_trial(create_trial(value=value, user_attrs=attributes))
+    reached = {"val_accuracy": 0.8, "num_parameters": 5, "time_s": 1.0}
+    study.set_user_attr("global", {"2-2": reached})
+    points = pareto_points(StudyRecord.read(study), COSTS["gap"])
+    # 3-3 is not trained by back-propagation: its gap is unknown
+    assert [(p.row.hierarchy, p.is_on_front) for p in points] == [("2-2", True), ("1-1", False)]
+    assert points[0].cost == pytest.approx(0.05)
+
+
 def test_the_table_has_the_front_alone_and_the_figure_all() -> None:
     points = pareto_points(StudyRecord.read(study_of((0.5, 10), (0.4, 20), (0.7, 30))), PARAMETERS)
     console = Console(width=120)
@@ -99,7 +111,7 @@ def test_the_page_escapes_names_and_needs_no_network(tmp_path) -> None:
 def test_the_command_reads_a_searched_study(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     searched()
-    result = CliRunner().invoke(app, ["pareto", "tiny", "--against", "losses", "--json"])
+    result = run("pareto", "tiny", "--against", "losses", "--json")
     assert result.exit_code == 0
     summary = json.loads(result.stdout)
     losses = [entry["losses"] for entry in summary["front"]]
@@ -112,7 +124,7 @@ def test_the_command_reads_a_searched_study(tmp_path, monkeypatch) -> None:
 
 def test_an_unknown_cost_is_refused(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["pareto", "tiny", "--against", "beauty"])
+    result = run("pareto", "tiny", "--against", "beauty")
     assert result.exit_code == 2
     assert "must be one of parameters, flops, losses, shallow_scale, memory, gap" in result.stderr
 
@@ -148,11 +160,11 @@ def test_a_search_shows_the_front_that_it_was_for_and_pareto_remembers_it(tmp_pa
     monkeypatch.chdir(tmp_path)
     write_study(Path("studies/tiny.toml"), budget={"n_trials": 4, "cohort_size": 1})
     args = ["search", "tiny", "--against", "shallow_scale", "--epochs", "1"]
-    shown = CliRunner().invoke(app, args)
+    shown = run(*args)
     assert shown.exit_code == 0, shown.output
     assert re.search(r"\d of \d complete trials", shown.stdout)
-    summary = json.loads(CliRunner().invoke(app, [*args, "--json"]).stdout)
-    read = json.loads(CliRunner().invoke(app, ["pareto", "tiny", "--json"]).stdout)
+    summary = json.loads(run(*args, "--json").stdout)
+    read = json.loads(run("pareto", "tiny", "--json").stdout)
     assert summary["against"] == read["against"] == "shallow_scale"
     assert summary["front"] == read["front"] != []
 

@@ -12,7 +12,12 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from dsaccel.config.study import RunConfig
 from dsaccel.errors import NoMemoryError
 from dsaccel.spec.trie import Trie
-from dsaccel.training.checkpoint import checkpoint_key, load_checkpoint, save_checkpoint
+from dsaccel.training.checkpoint import (
+    Checkpoints,
+    checkpoint_key,
+    load_checkpoint,
+    save_checkpoint,
+)
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.learner import Learner
 from dsaccel.training.memory_limit import MemoryLimit
@@ -21,14 +26,9 @@ from dsaccel.training.part import Part
 from dsaccel.training.parts import SplitCohort
 from dsaccel.training.train import Training
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 SEQUENTIAL = TRAINING.model_copy(update={"schedule": "sequential", "epochs": 1})
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def whole(training=TRAINING):
@@ -125,6 +125,57 @@ def test_a_checkpoint_is_read_whole_or_split(tmp_path, monkeypatch, saved_as, re
     resumed.retire({H("1-1-1")})
     (last,) = again
     assert last.accuracies == {n: a for n, a in expected[2].accuracies.items() if n != H("1-1-1")}
+
+
+def test_damaged_learners_of_parts_give_way_to_those_of_the_checkpoint_before(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr("dsaccel.training.pace.STRIDE_S", 0.0)
+    path, saved = tmp_path / "checkpoint.pt", split(tmp_path / "parts")
+    key = checkpoint_key("", saved)
+    for _, reached in zip(range(2), saved.rungs(), strict=False):
+        assert saved.step == reached.step
+        save_checkpoint(path, key, saved)
+    (last, *_) = (tmp_path / "parts").glob(f"*-{saved.step}-*.pt")
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    starts = []
+    start = Learner.start_epoch
+    monkeypatch.setattr(
+        Learner, "start_epoch", lambda self, epoch: (starts.append(epoch), start(self, epoch))[1]
+    )
+    resumed = split(tmp_path / "parts")
+    assert load_checkpoint(path, key, resumed)
+    assert len(caplog.records) == 1
+    assert list(resumed.rungs()) == list(whole().rungs())
+    assert starts[0] == 2
+
+
+def test_a_part_that_was_cut_off_within_a_stage_goes_on_from_its_last_unit(tmp_path, monkeypatch):
+    monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", -1.0)
+    expected = list(whole(SEQUENTIAL).rungs())
+    freeze, left = Learner.freeze, itertools.count(4, -1)
+
+    def run(name):
+        cohort = split(tmp_path / name, SEQUENTIAL)
+        Checkpoints(tmp_path / f"{name}.pt", "", cohort)
+        return list(cohort.rungs())
+
+    def counted(self):
+        if next(left) == 0:
+            raise KeyboardInterrupt
+        freeze(self)
+
+    monkeypatch.setattr(Learner, "freeze", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run("cut")
+    cut = next(left)
+    assert run("cut") == expected
+    again = next(left)
+    assert run("whole") == expected
+    assert (again - next(left)) - (cut - again) >= 3  # units that were not trained twice
+    assert not list(tmp_path.rglob("within-*"))
 
 
 def test_a_split_cohort_rests_only_where_all_that_was_trained_is_told(tmp_path):

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import optuna
 import psycopg
 import pytest
 from tiny_study import rows, searched, searching, write_study
@@ -25,6 +24,7 @@ from dsaccel.search.engine import Search
 
 PROGRAMS = Path(shutil.which("initdb") or "").resolve().parent
 pytestmark = [
+    pytest.mark.usefixtures("own_folder"),
     pytest.mark.long,
     pytest.mark.skipif(
         not (PROGRAMS / "postgres").is_file(), reason="needs PostgreSQL's initdb and postgres"
@@ -96,12 +96,6 @@ def server(postgres) -> str:
     return postgres.url()
 
 
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
 def test_a_study_in_postgresql_holds_the_same_rows_as_in_sqlite(server):
     budget = {"n_trials": 3}
     remote = searched("remote", storage=server, budget=budget)
@@ -159,6 +153,59 @@ def test_a_server_that_stays_away_ends_a_search_in_a_line_and_its_command_goes_o
     assert finished_rows(again) == finished_rows(local)
 
 
+WILD: dict[str, Any] = {
+    "space": {
+        "num_blocks": [[1, 1], [1, 1], [1, 2]],
+        "settings": {"learning_rate": {"choices": [2e-2, 1e30]}},
+    },
+    "references": [],
+    "budget": {"n_trials": 4, "cohort_size": 4, "strategy": "exhaustive", "baseline": False},
+    "pruning": {"grace_epochs": 2, "reduction_factor": 2},
+}
+DRIVE = """
+import sys
+from tiny_study import searching
+from test_postgres import WILD
+from dsaccel.training import checkpoint
+
+checkpoint.INTERVAL_S = -1.0
+run = searching("wild", storage=sys.argv[1], **WILD).run()
+print("epoch", next(run).step, flush=True)
+sys.stdin.readline()
+next(run)
+print("epoch", next(run).step, flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_kill_while_the_server_is_away_forgets_nothing_of_what_diverged(postgres):
+    """Two networks diverge, and are pruned when nobody can be told."""
+    command = [sys.executable, "-c", DRIVE, postgres.url()]
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        command,
+        env=os.environ | {"PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as driver:
+        assert driver.stdin is not None
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "epoch 1\n"
+        postgres.stop()
+        try:
+            print(file=driver.stdin, flush=True)
+            assert driver.stdout.readline() == "epoch 3\n"
+            driver.kill()
+        finally:
+            postgres.start()
+    again = searched("wild", storage=postgres.url(), **WILD)
+    told = finished_rows(again)
+    assert told == finished_rows(searched("wild-local", **WILD))
+    lost = [(row[0], sorted(row[3])) for row in told if "diverged" in row[4]]
+    assert lost == [("PRUNED", [1, 2])] * 2
+
+
 BEGIN = """
 import sys, time
 from pathlib import Path
@@ -182,16 +229,14 @@ except UserError as error:
 """
 
 
-def begun_at_once(names: list[str], url: str) -> list[str]:
-    """What processes say that begin studies at the same moment, each in a folder of its own."""
+def begun_at_once(names: list[str], folders: list[str], url: str) -> list[str]:
+    """What processes say that begin studies at the same moment."""
     write_study(Path("tiny.toml"), storage=url)
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", BEGIN, name, f"folder{number}"],
-            stdout=subprocess.PIPE,
-            text=True,
+            [sys.executable, "-c", BEGIN, name, folder], stdout=subprocess.PIPE, text=True
         )
-        for number, name in enumerate(names)
+        for name, folder in zip(names, folders, strict=True)
     ]
     for process in processes:
         assert process.stdout is not None
@@ -202,11 +247,18 @@ def begun_at_once(names: list[str], url: str) -> list[str]:
 
 def test_eight_studies_that_begin_in_an_empty_database_at_once_all_live(postgres):
     url = postgres.new_database("cold")
-    assert begun_at_once([f"s{number}" for number in range(8)], url) == ["begun"] * 8
+    names = [f"s{number}" for number in range(8)]
+    assert begun_at_once(names, names, url) == ["begun"] * 8
 
 
-def test_of_those_who_begin_one_study_at_once_one_drives_and_the_others_are_told_who(postgres):
-    said = begun_at_once(["same"] * 3, postgres.new_database("same"))
+@pytest.mark.parametrize("where", ["PostgreSQL", "one folder"])
+def test_of_those_who_begin_one_study_at_once_one_drives_and_the_others_are_told_who(
+    postgres, where
+):
+    if where == "PostgreSQL":
+        said = begun_at_once(["same"] * 3, ["a", "b", "c"], postgres.new_database("same"))
+    else:
+        said = begun_at_once(["same"] * 3, ["a"] * 3, "sqlite:///same.db")
     assert said.count("begun") == 1
     refused = [text for text in said if text != "begun"]
     assert len(refused) == 2

@@ -2,7 +2,19 @@
 
 import pytest
 import torch
-from helpers import NETWORK, TRAINING, H, cohort, differing, plan, plans, tensors, trained
+from helpers import (
+    NETWORK,
+    TRAINING,
+    H,
+    cohort,
+    differing,
+    disagreements,
+    plan,
+    plans,
+    tensors,
+    trained,
+    whole_and_resumed,
+)
 
 from dsaccel.nn import layers as nn_module
 from dsaccel.seeds import derive
@@ -27,16 +39,8 @@ SETTINGS = {
 }
 
 
-def disagreements(networks, training, **kwargs):
-    """What differs between training together and training each alone."""
-    together = trained(networks, training, **kwargs)
-    wrong = []
-    for name, network in networks.items():
-        alone = trained({name: network}, training, **kwargs)
-        wrong += differing(tensors(together, name), tensors(alone, name))
-        if together.head_accuracies(name) != alone.head_accuracies(name):
-            wrong.append(f"{name} accuracies")
-    return wrong
+def unlike(networks, training):
+    return disagreements(trained(networks, training), networks)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -45,7 +49,7 @@ def test_a_trie_trains_each_hierarchy_as_if_alone(setting, precision):
     network = NETWORK.model_copy(update=SETTINGS[setting])
     training = TRAINING.model_copy(update={"precision": precision})
     assert training.learning_rate_at(1) != training.learning_rate_at(3)
-    assert not disagreements(plans(*NAMES, network=network), training)
+    assert not unlike(plans(*NAMES, network=network), training)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,7 @@ def test_a_trie_trains_each_hierarchy_as_if_alone(setting, precision):
 )
 def test_the_law_holds_in_every_family(family, names):
     networks = plans(*names, family=family)
-    assert not disagreements(networks, TWO_EPOCHS)
+    assert not unlike(networks, TWO_EPOCHS)
 
 
 SEARCHED = {
@@ -87,7 +91,7 @@ def shared(one, other):
 @pytest.mark.parametrize("setting", SEARCHED)
 def test_networks_of_different_settings_train_together_as_if_alone(setting):
     names = SEARCHED[setting]
-    assert not disagreements(plans(*names, "1-1-1"), TWO_EPOCHS)
+    assert not unlike(plans(*names, "1-1-1"), TWO_EPOCHS)
 
 
 @pytest.mark.parametrize("setting", SEARCHED)
@@ -204,7 +208,7 @@ def nameless(kind):
 @pytest.mark.parametrize(("module", "kind"), [(nn_module, "init"), (learner_module, "dropout")])
 def test_without_named_randomness_the_law_breaks(monkeypatch, module, kind):
     monkeypatch.setattr(module, "derive", nameless(kind))
-    assert disagreements(plans(*NAMES), TRAINING)
+    assert unlike(plans(*NAMES), TRAINING)
 
 
 def test_one_autocast_context_over_several_updates_would_break_bf16():
@@ -230,21 +234,9 @@ def test_one_autocast_context_over_several_updates_would_break_bf16():
 @pytest.mark.parametrize("stop", [1, 2])
 def test_a_cohort_resumed_after_a_rung_is_bit_identical(tmp_path, stop, precision):
     training = TRAINING.model_copy(update={"precision": precision})
-    whole, first = cohort(plans(*NAMES), training), cohort(plans(*NAMES), training)
-    for rung in whole.rungs():
-        if rung.step == 1:
-            whole.retire({H("1-2-1")})
-    for rung in first.rungs():
-        if rung.step == 1:
-            first.retire({H("1-2-1")})
-        if rung.step == stop:
-            torch.save(first.state_dict(), tmp_path / "checkpoint.pt")
-            break
-    second = cohort(plans(*NAMES), training)
-    second.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
-    for rung in second.rungs():
-        if rung.step == 1:
-            second.retire({H("1-2-1")})
+    whole, second = whole_and_resumed(
+        lambda: cohort(plans(*NAMES), training), H("1-2-1"), stop, tmp_path / "checkpoint.pt"
+    )
     assert [rung.step for rung in second.history] == [1, 2, 3]
     assert second.trie.asked == [H("1-1-2"), H("2-1-1"), H("1-1-1")]
     for name in second.trie.asked:

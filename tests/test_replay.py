@@ -9,13 +9,10 @@ import pytest
 from optuna.trial import TrialState
 from tiny_study import config, recorded, searched
 
-from dsaccel.analysis.landscape import Landscape, Network, record_landscape
+from dsaccel.analysis.landscape import Landscape, Network
+from dsaccel.analysis.recorded import record_landscape
 from dsaccel.analysis.replay import Oracle, Policy, Replay
-from dsaccel.analysis.replay_policies import (
-    mean_course,
-    replay_policies,
-    replay_policy,
-)
+from dsaccel.analysis.replay_policies import mean_course, replay_policies, replay_policy
 from dsaccel.config.study import PruningConfig, StudyConfig
 from dsaccel.errors import ConfigError
 from dsaccel.families import build_plan

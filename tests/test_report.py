@@ -411,9 +411,10 @@ def test_the_headline_tells_best_baseline_and_blocks(study):
     study.set_user_attr("blocks_trained", 112)
     study.set_user_attr("blocks_separate", 341)
     study.set_user_attr("time_s", 133.4)
-    best, baseline, blocks, time = headline(StudyRecord.read(study)).splitlines()
+    best, baseline, depth, blocks, time = headline(StudyRecord.read(study)).splitlines()
     assert "1-1-3  90.00 %" in best
     assert "93.00 %" in baseline
     assert "-3.00 points" in baseline
+    assert depth.startswith("depth     ")
     assert "112 trained instead of 341 (3.0 times fewer)" in blocks
     assert "2 min 13 s" in time

@@ -5,15 +5,15 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from commands import run
 from PIL import Image
 from tiny_study import searched
-from typer.testing import CliRunner
 
 from dsaccel import Study
-from dsaccel.cli.app import app
 from dsaccel.study.rows import read_rows
 
 pytestmark = pytest.mark.long
@@ -23,10 +23,6 @@ pytestmark = pytest.mark.long
 def study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return searched(budget={"n_trials": 4, "cohort_size": 4}, pruning={"kind": "none"})
-
-
-def run(*args: str):
-    return CliRunner().invoke(app, list(args))
 
 
 def test_each_figure_and_table_is_a_file_of_its_own(study):
@@ -59,7 +55,8 @@ def test_figures_are_drawn_as_pictures_of_the_format_that_is_asked_for(study, mo
 
 
 def test_networks_in_both_modes_are_laid_over_one_another(study):
-    traces = {trace.name: trace for trace in Study.load("tiny").figure("overlay").data}
+    figure: Any = Study.load("tiny").figure("overlay")
+    traces = {trace.name: trace for trace in figure.data}
     record = study.ledger.record()
     names = {trial.name for trial in record.finished if trial.is_complete}
     assert names <= traces.keys()

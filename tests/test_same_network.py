@@ -164,10 +164,7 @@ def test_references_that_are_one_network_are_trained_once():
     names = [f"1-1-1 granularity=block,{word},block" for word in ("stage", "block")]
     space = make_space(references=names)
     cohort = next_cohort(space, [], cohort_size=2, n_trials=9, seed=1, strategy="exhaustive")
-    assert [str(h) for h in cohort] == [
-        names[0],
-        "1-1-2 granularity=block,block,block",
-    ]
+    assert [str(h) for h in cohort] == [names[0], "1-1-2 granularity=block,block,block"]
 
 
 def test_a_network_stored_under_two_names_counts_once_in_the_budget():

@@ -29,14 +29,10 @@ from dsaccel.study.trials import CONSTRAINT, FINITE, Ledger
 from dsaccel.training import descent
 from dsaccel.training.train import Training
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 SHORTEST = {"training": {"epochs": 1}}
 ASKED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @pytest.fixture(scope="module")
@@ -514,11 +510,7 @@ def test_after_a_stage_a_harvested_network_has_heads_but_no_output(monkeypatch):
 def test_networks_nobody_asked_for_are_harvested_as_complete_trials():
     space = {"num_blocks": [[1, 1], [1, 1], [1, 4]]}
     search = searched(
-        "harvest",
-        space=space,
-        references=[],
-        budget={"n_trials": 1, "cohort_size": 1},
-        seed=3,
+        "harvest", space=space, references=[], budget={"n_trials": 1, "cohort_size": 1}, seed=3
     )
     (asked,) = asked_trials(search)
     harvested = [t for t in search.study.trials if t.user_attrs.get("harvested")]

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from tiny_study import heads, recorded, rows, searched, searching, write_study
 from typer.testing import CliRunner
 
-from dsaccel.analysis.landscape import record_landscape
+from dsaccel.analysis.recorded import record_landscape
 from dsaccel.cli.app import app
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml
@@ -24,7 +24,7 @@ from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial, find_trial
 from dsaccel.training.train import Training
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 JOINT: dict[str, Any] = {
     "learning_rate": {"low": 1e-3, "high": 1e-1, "log": True},
@@ -38,12 +38,6 @@ SMALL: dict[str, Any] = {
     "pruning": {"kind": "none"},
     "budget": {"n_trials": 4, "cohort_size": 4, "strategy": "random", "baseline": False},
 }
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def space(settings, bounds=((1, 1), (1, 1), (1, 2))) -> dict[str, Any]:

@@ -7,10 +7,7 @@ from dsaccel.seeds import derive
 
 @pytest.mark.parametrize(
     ("names", "value"),
-    [
-        (("init", 1, 2, 3, "conv"), 234068673992440161),
-        (("order", 1), 1354449367849760973),
-    ],
+    [(("init", 1, 2, 3, "conv"), 234068673992440161), (("order", 1), 1354449367849760973)],
 )
 def test_a_derived_seed_stays_the_same_for_ever(names, value):
     # a change here would change every result that was ever reported

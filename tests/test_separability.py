@@ -16,21 +16,16 @@ from dsaccel.nn.units import layer_outputs
 from dsaccel.paper.layers import LayersOfRow, layers_of
 from dsaccel.paper.rows import rows_of
 from dsaccel.paper.scale import SCALES, Scale, open_sources
-from dsaccel.paper.separability import Measured, measure, scatter_ratio
+from dsaccel.paper.separability import Measured, effective_rank, measure, scatter_ratio
 from dsaccel.paper.train import Reproduction, units_of
 from dsaccel.spec.unit_names import head_names, layer_names
 from dsaccel.study.folder import StudyDir
 from dsaccel.training.train import Training
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 MINUTE = Scale(width=1 / 64, image_size=8, train_images=60, epochs=2, batch_size=20)
 CPU = RuntimeConfig(device="cpu", threads=1)
-
-
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def reproduction(measured_epochs: tuple[int, ...] = (1, 2)) -> Reproduction:
@@ -62,6 +57,20 @@ def test_the_scatter_ratio_is_that_of_its_closed_form():
     turned, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(6, 6)))
     expected = scatter_ratio(x_ND, y_N)
     assert scatter_ratio(x_ND @ turned + 7, 5 * y_N) == pytest.approx(expected)
+
+
+def test_the_effective_rank_counts_directions_of_equal_strength():
+    rng = np.random.default_rng(0)
+    basis, _ = np.linalg.qr(rng.normal(size=(40, 5)) - rng.normal(size=(40, 5)).mean(axis=0))
+    basis -= basis.mean(axis=0)
+    left, _, right = np.linalg.svd(basis, full_matrices=False)
+    for num in (1, 3, 5):
+        x_ND = left[:, :num] @ right[:num] + 7  # centred columns: the mean adds nothing
+        assert effective_rank(x_ND) == pytest.approx(num)
+    # two directions, one three times as strong: exp of the entropy of (1/4, 3/4)
+    uneven = left[:, :2] * [1.0, 3.0] @ right[:2]
+    assert effective_rank(uneven) == pytest.approx(4 / 3**0.75)
+    assert effective_rank(np.ones((9, 4))) == 0
 
 
 @pytest.mark.parametrize("mode", ["local", "global"])
@@ -138,7 +147,7 @@ def test_networks_that_were_trained_before_are_trained_again_to_be_measured():
 
 def test_the_layer_from_which_on_layer_wise_training_falls_behind():
     def measured(*probe: float) -> dict[int, Measured]:
-        return {2: Measured(list(probe), [0.0] * len(probe))}
+        return {2: Measured(list(probe), [0.0] * len(probe), [1.0] * len(probe))}
 
     row = rows_of("separability", ("ResNet18_r1",))[0]
     found = LayersOfRow(
@@ -163,7 +172,7 @@ def test_the_command_writes_a_page_and_files(monkeypatch):
     assert made.exit_code == 0, made.output
     assert "ResNet18_r1 1-1-1-1: layer-wise probes lead back-propagation's by" in made.stdout
     page = Path("studies/paper-tiny/separability.html").read_text()
-    assert all(f'id="{name}"' in page for name in ("probes", "time", "scatter"))
+    assert all(f'id="{name}"' in page for name in ("probes", "time", "scatter", "rank"))
     lines = Path("studies/paper-tiny/separability.csv").read_text().splitlines()
     assert len(lines) == 1 + 2 * 2 * 2 * 9
     again = CliRunner().invoke(app, [*args, "--rows", "ResNet18_r1", "--seeds", "2", "--json"])

@@ -4,7 +4,20 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import CPU, NETWORK, Batches, H, cohort, differing, plan, plans, tensors, trained
+from helpers import (
+    CPU,
+    NETWORK,
+    Batches,
+    H,
+    cohort,
+    differing,
+    disagreements,
+    plan,
+    plans,
+    tensors,
+    trained,
+    whole_and_resumed,
+)
 from optuna.trial import TrialState
 from test_prefix_law import nameless
 from torch import nn
@@ -42,17 +55,6 @@ def update(config, **values):
 
 def is_weight_or_buffer(name):
     return ".adam." not in name
-
-
-def disagreements(together, networks):
-    """What differs between networks trained together and each alone."""
-    wrong = []
-    for name, network in networks.items():
-        alone = trained({name: network}, together.training)
-        wrong += differing(tensors(together, name), tensors(alone, name))
-        if together.head_accuracies(name) != alone.head_accuracies(name):
-            wrong.append(f"{name} accuracies")
-    return wrong
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -311,21 +313,9 @@ def test_a_global_network_is_one_unit_so_the_schedules_agree():
 @pytest.mark.parametrize("stop", [1, 2])
 def test_a_cohort_resumed_after_a_stage_is_bit_identical(tmp_path, stop, precision):
     training = update(TRAINING, precision=precision)
-    whole, first = cohort(plans(*NAMES), training), cohort(plans(*NAMES), training)
-    for rung in whole.rungs():
-        if rung.step == 1:
-            whole.retire({H("1-2-1")})
-    for rung in first.rungs():
-        if rung.step == 1:
-            first.retire({H("1-2-1")})
-        if rung.step == stop:
-            torch.save(first.state_dict(), tmp_path / "checkpoint.pt")
-            break
-    second = cohort(plans(*NAMES), training)
-    second.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
-    for rung in second.rungs():
-        if rung.step == 1:
-            second.retire({H("1-2-1")})
+    whole, second = whole_and_resumed(
+        lambda: cohort(plans(*NAMES), training), H("1-2-1"), stop, tmp_path / "checkpoint.pt"
+    )
     assert second.history == whole.history
     for name in second.trie.asked:
         assert not differing(tensors(second, name), tensors(whole, name))

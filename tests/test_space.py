@@ -134,11 +134,7 @@ def test_only_what_passes_the_cheap_checks_is_measured_and_once():
 def test_references_widen_the_parameters_and_not_the_space():
     space = make_space(((1, 4), (1, 4), (3, 8)), references=[(9, 1, 1), (1, 5, 5)])
     ranges = [(name, d.low, d.high) for name, d in space.distributions().items()]  # type: ignore
-    assert ranges == [
-        ("num_blocks_s1", 1, 9),
-        ("num_blocks_s2", 1, 5),
-        ("num_blocks_s3", 1, 8),
-    ]
+    assert ranges == [("num_blocks_s1", 1, 9), ("num_blocks_s2", 1, 5), ("num_blocks_s3", 1, 8)]
     assert space.feasible() == make_space(((1, 4), (1, 4), (3, 8))).feasible()
     assert space.violation(Hierarchy((9, 1, 1))) is not None
 
@@ -163,10 +159,7 @@ def test_a_space_too_large_to_list_says_so_and_still_judges():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            {"shallow_stages": 4},
-            r"shallow_stages must be within 1\.\.3 for 4 stages, but got 4",
-        ),
+        ({"shallow_stages": 4}, r"shallow_stages must be within 1\.\.3 for 4 stages, but got 4"),
         (
             {"references": [(2, 2, 2)]},
             r"a reference must have 4 stages as resnet18 in this space, but got 2-2-2; change",
@@ -176,10 +169,7 @@ def test_a_space_too_large_to_list_says_so_and_still_judges():
             r"no hierarchy satisfies the bounds: num_blocks allow 4\.\.16 blocks in all, but got "
             r"min_total_blocks = None and max_total_blocks = 3; widen",
         ),
-        (
-            {"min_total_blocks": 9, "max_total_blocks": 8},
-            r"no hierarchy satisfies the bounds",
-        ),
+        ({"min_total_blocks": 9, "max_total_blocks": 8}, r"no hierarchy satisfies the bounds"),
         (
             {"bounds": ((3, 4), (3, 4), (1, 3), (1, 3)), "constraint": "strict"},
             r"constraint strict with 2 shallow stages excludes every hierarchy within num_blocks "

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run
 from PIL import Image
-from typer.testing import CliRunner
 
-from dsaccel.cli.app import app
 from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.study.folder import find_study
@@ -47,7 +46,7 @@ def test_a_study_runs_at_small_scale(study, schedule, images, tmp_path, monkeypa
     data = [] if study == "digits" else ["--data", str(images)]
     small = ["--width", "0.03125", "--epochs", "1", "--train-images", "32", "--n-trials", "1"]
     args = ["search", study, *data, *small, "--cohort-size", "1", "--schedule", schedule]
-    result = CliRunner().invoke(app, [*args, "--threads", "1", "--no-confirm", "--json"])
+    result = run(*args, "--threads", "1", "--no-confirm", "--json")
     summary = json.loads(result.stdout)
     assert summary["num_trained"] == 1
     assert Path(summary["files"]["report"]).is_file()

@@ -23,7 +23,8 @@ SHORT: dict[str, Any] = {
     "training": {"epochs": 1},
     "budget": {"n_trials": 2, "cohort_size": 2, "baseline": False},
 }
-ODD = ["5", "null", '"x y"', "[1]", '{"x": 1}', "-1e300", "true"]
+RECORD = json.dumps({"space": 1, "number": "x", "asked": 5, "val_accuracy": "x"})
+ODD = ["5", "null", '"x y"', "[1]", '{"x": 1}', RECORD, "-1e300", "true"]
 OF_STUDY = (
     *("schema", "fingerprint", "num_val", "num_classes", "data_notes", "parts", "config", "cohort"),
     *("global", "baseline", "confirmation", "test_readings", "time_s"),
@@ -65,9 +66,12 @@ def use(study: Study) -> None:
     [("study", key) for key in OF_STUDY] + [("trial", key) for key in OF_TRIAL],
     ids=lambda text: text,
 )
-def test_a_tampered_attribute_is_told_or_passed_over(whole, tmp_path, monkeypatch, table, key):
+@pytest.mark.parametrize("half", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_tampered_attribute_is_told_or_passed_over(
+    whole, tmp_path, monkeypatch, table, key, half
+):
     monkeypatch.chdir(tmp_path)
-    for odd in [*ODD, json.dumps({"space": 1, "number": "x", "asked": 5, "val_accuracy": "x"})]:
+    for odd in ODD[(len(key) + half) % 2 :: 2]:
         shutil.rmtree("studies", ignore_errors=True)
         shutil.copytree(whole, "studies/tiny")
         with closing(sqlite3.connect("studies/tiny/study.db")) as database, database:

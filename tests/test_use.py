@@ -7,22 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import run
 from helpers import write_images
 from tiny_study import searched
-from typer.testing import CliRunner
 
 import dsaccel
-from dsaccel.cli.app import app
 from dsaccel.errors import ConfigError
 from dsaccel.nn import exports
 
 pytestmark = pytest.mark.long
 
 SMALL = ("--width", "0.0625", "--epochs", "2", "--set", "training.batch_size=8", "--threads", "1")
-
-
-def run(*args: str):
-    return CliRunner().invoke(app, list(args))
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,12 @@ import math
 
 import numpy as np
 import pytest
+from commands import run
 from tiny_study import config
-from typer.testing import CliRunner
 
 from dsaccel.analysis.landscape import Landscape, Network
 from dsaccel.analysis.landscape_files import write_landscape
 from dsaccel.analysis.variance import Components, variance_components
-from dsaccel.cli.app import app
 from dsaccel.planner import Planner
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.statistics import seeds_needed
@@ -169,11 +168,11 @@ def test_the_command_takes_a_landscape_apart_and_counts_seeds(tmp_path):
     expected = variance_components(table, 1)
     assert expected is not None
     args = ["variance", str(tmp_path / "x.csv"), "--resolution", "0.25"]
-    summary = json.loads(CliRunner().invoke(app, [*args, "--json"]).stdout)
+    summary = json.loads(run(*args, "--json").stdout)
     assert summary["suffix_seed"] == pytest.approx(expected.suffix_seed)
     assert summary["prefix"] == pytest.approx(expected.prefix)
     assert summary["seeds_needed"] == expected.seeds_for(0.0025)
-    shown = CliRunner().invoke(app, args).stdout
+    shown = run(*args).stdout
     assert f"with {summary['seeds_needed']['paired']} seeds" in shown
     assert "0.25 points" in shown
 
@@ -185,10 +184,10 @@ def test_where_nothing_varies_over_seeds_no_number_of_them_is_named(tmp_path, mo
     )
     landscape_file(tmp_path / "x.csv")
     args = ["variance", str(tmp_path / "x.csv")]
-    summary = json.loads(CliRunner().invoke(app, [*args, "--json"]).stdout)
+    summary = json.loads(run(*args, "--json").stdout)
     assert summary["seeds_needed"]["siblings"] is summary["seeds_needed"]["paired"] is None
     assert summary["seeds_needed"]["unpaired"] > 2
-    shown = " ".join(CliRunner().invoke(app, args).stdout.split())
+    shown = " ".join(run(*args).stdout.split())
     assert shown.count("seed by seed: cannot be judged: the differences do not vary") == 2
     assert f"seeds of its own: with {summary['seeds_needed']['unpaired']} seeds" in shown
 
@@ -203,6 +202,6 @@ def test_where_nothing_varies_over_seeds_no_number_of_them_is_named(tmp_path, mo
 )
 def test_the_command_refuses_what_it_cannot_answer(tmp_path, args, code, named):
     landscape_file(tmp_path / "x.csv", num_seeds=1)
-    result = CliRunner().invoke(app, ["variance", str(tmp_path / "x.csv"), *args])
+    result = run("variance", str(tmp_path / "x.csv"), *args)
     assert result.exit_code == code
     assert named in result.stderr

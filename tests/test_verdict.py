@@ -8,8 +8,8 @@ import optuna
 import pytest
 from rich.console import Console
 
+from dsaccel.confirm.jobs import ConfirmProgress
 from dsaccel.confirm.result import confirmation_of, read_confirmation
-from dsaccel.confirm.run import ConfirmProgress
 from dsaccel.report.confirmation import progress_line, progress_panel
 from dsaccel.report.confirmation_table import confirmation_table
 from dsaccel.report.figures.confirmation import confirmation_figure
@@ -262,7 +262,7 @@ def test_the_picture_has_the_differences_and_half_their_intervals():
         100 * (comparison.paired.high - comparison.paired.mean)
     )
     assert set(traces) == {
-        *("layer-wise, validation", "layer-wise, test", "global, validation", "global, test"),
+        *("layer-wise, validation", "layer-wise, test", "global, validation", "global, test")
     }
     assert not confirmation_figure(None).data
     assert not confirmation_figure(confirmation(decisions=[])).data

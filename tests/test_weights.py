@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import CPU, TRAINING, num_undecided, write_images
+from commands import run as cli
+from helpers import CPU, TRAINING, leaky, num_undecided, write_images
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny_study import tiny_run
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vgg import make_layers
-from typer.testing import CliRunner
 
-from dsaccel.cli.app import app
 from dsaccel.config.study import NetworkConfig, RunConfig
 from dsaccel.errors import ConfigError, NoResultError
 from dsaccel.families import Mode, build_plan
@@ -34,10 +33,6 @@ def trained(run: RunConfig) -> Training:
     for _ in training.cohort.rungs():
         pass
     return training
-
-
-def cli(*args: str | Path):
-    return CliRunner().invoke(app, [str(arg) for arg in args])
 
 
 @pytest.fixture
@@ -174,15 +169,6 @@ def logits_of(cohort: Cohort, x: torch.Tensor) -> torch.Tensor:
         cohort.learners[node].start_evaluation()
         x, out = cohort.learners[node].evaluate(x)
     return out[-1]
-
-
-def leaky(module: nn.Module) -> nn.Module:
-    for name, child in module.named_children():
-        if isinstance(child, nn.ReLU):
-            setattr(module, name, nn.LeakyReLU(0.01))
-        else:
-            leaky(child)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -355,7 +341,7 @@ def test_images_of_other_classes_are_refused(of_images):
 def test_bad_arguments_of_train_output_and_evaluate_exit_2(config_file):
     Path("there.safetensors").write_text("mine")
     cases = [
-        (["train", "best.toml", "-o", "x.pt"], "must be a .safetensors file"),
+        (["train", "best.toml", "-o", "x.pt"], "must end with .safetensors"),
         (["train", "best.toml", "-o", "no/x.safetensors"], "folder no must exist"),
         (["train", "best.toml", "-o", "there.safetensors"], "exists already"),
         (["evaluate", "best.toml"], "dsaccel train best.toml --output best.safetensors"),

@@ -183,8 +183,10 @@ def test_a_confirmation_by_workers_is_that_of_one_process():
         confirm = Confirm(config, directory, study, asked, command="a test")
         for _ in confirm.run():
             pass
-        readings = [(r["name"], r["mode"], r["seed"], r["accuracy"]) for r in confirm.readings]
-        return confirm.record["results"], confirm.record["tuning"], readings
+        readings = [
+            (r["name"], r["mode"], r["seed"], r["accuracy"]) for r in confirm.record.readings
+        ]
+        return confirm.record.values["results"], confirm.record.values["tuning"], readings
 
     expected = confirmed("here")
     assert confirmed("there", executor="seats:Seats") == expected

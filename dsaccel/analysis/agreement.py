@@ -11,17 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from dsaccel.analysis.landscape import Landscape
 from dsaccel.errors import ConfigError
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import EXIT_OF, RankedBy
-from dsaccel.statistics import Interval, resampled
+from dsaccel.statistics import Interval, resampled, tau_b
 
 # S seeds, N hierarchies
 
@@ -112,25 +111,19 @@ class RankAgreement:
 
     @cached_property
     def noise(self) -> float:
-        """Standard deviation over seeds of a hierarchy's final accuracy (0..1), what a seed does to
-        all alike taken out; NaN for one seed. Two runs' ranks differ by this.
-        """
+        """The standard deviation of a final accuracy (0..1) over seeds, what all share removed."""
         y, (num_seeds, num) = self.final, self.final.shape
         rest = y - y.mean(axis=0) - y.mean(axis=1, keepdims=True) + y.mean()
         freedom = (num_seeds - 1) * (num - 1)
         return math.sqrt((rest**2).sum() / freedom) if freedom else math.nan
 
     def ceiling(self) -> Interval:
-        """Tau-b between the final accuracies of a run and those of the other seeds: no rung can be
-        expected to tell more of another run.
-        """
+        """Tau-b between the final accuracies of a run and of other seeds: the most to expect."""
         return resampled(self._taus_other(self.final))
 
     def between_seeds(self) -> float:
-        """The mean tau-b between the final accuracies of two seeds; NaN for one seed. It is below
-        the ceiling, where each seed is compared with the mean of all others.
-        """
-        taus = [_tau(x, y) for x, y in combinations(self.final, 2)]
+        """The mean tau-b between the final accuracies of two seeds, below the ceiling; or NaN."""
+        taus = [tau_b(x, y) or 0.0 for x, y in combinations(self.final, 2)]
         return float(np.mean(taus)) if taus else math.nan
 
     def own_tau(self, step: int, by: RankedBy) -> Interval | None:
@@ -138,12 +131,10 @@ class RankAgreement:
         values = self.at(step, by)
         if values is None:
             return None
-        return resampled([_tau(x, y) for x, y in zip(values, self.final, strict=True)])
+        return resampled([tau_b(x, y) or 0.0 for x, y in zip(values, self.final, strict=True)])
 
     def rungs(self) -> Iterator[RungAgreement]:
-        """The agreement at each rung by the deepest head, and by the output layer where it is
-        trained.
-        """
+        """The agreement at each rung, by deepest head and by output layer once it is trained."""
         num = self.landscape.num_steps
         steps = np.linspace(1, num, min(num, MAX_RUNGS)).round().astype(int)
         for step in map(int, steps):
@@ -193,7 +184,7 @@ class RankAgreement:
 
     def _agreement(self, values: Vector) -> Agreement:
         final, num, half = self.final, self.num_top, math.ceil(len(self.hierarchies) / 2)
-        own = [_tau(x, y) for x, y in zip(values, final, strict=True)]
+        own = [tau_b(x, y) or 0.0 for x, y in zip(values, final, strict=True)]
         recall = [share_of_best(x, y, num, num) for x, y in zip(values, final, strict=True)]
         kept = [share_of_best(x, y, half, num) for x, y in zip(values, final, strict=True)]
         loss = [_loss(x, y, half) for x, y in zip(values, final, strict=True)]
@@ -206,13 +197,11 @@ class RankAgreement:
         )
 
     def _taus_other(self, values: Vector) -> list[float]:
-        """Of each seed's values (S, N) with the mean final accuracies of all other seeds; NaN if
-        there are none.
-        """
+        """Each seed's tau-b (S, N) with the mean final accuracies of the others, NaN if alone."""
         if len(self.seeds) == 1:
             return [math.nan]
         others = [np.delete(self.final, s, axis=0).mean(axis=0) for s in range(len(self.seeds))]
-        return [_tau(x, y) for x, y in zip(values, others, strict=True)]
+        return [tau_b(x, y) or 0.0 for x, y in zip(values, others, strict=True)]
 
     def _heads(self, seed: int, hierarchy: Hierarchy, step: int) -> tuple[float, ...]:
         return self.landscape.accuracies[seed][hierarchy][step]
@@ -222,19 +211,12 @@ class RankAgreement:
 
 
 def share_of_best(x: Vector, y: Vector, num_x: int, num_y: int) -> float:
-    """Of the best `num_y` by y, the share among the best `num_x` by x.
+    """The share of the best `num_y` by y that is among the best `num_x` by x.
 
     Who ties at the border belongs to the best in part: what breaking ties at random would give in
     the mean, whatever the names.
     """
     return float(_membership(x, num_x) @ _membership(y, num_y)) / num_y
-
-
-def _tau(x: Vector, y: Vector) -> float:
-    """Kendall's tau-b (1945), which corrects for ties."""
-    tau: Any = stats.kendalltau(x, y)[0]
-    # all of one are equal: nothing is foretold
-    return 0.0 if math.isnan(tau) else float(tau)
 
 
 def _membership(values: Vector, num: int) -> Vector:

@@ -7,11 +7,8 @@ the studies have as references.
 
 from collections.abc import Iterator
 
-from dsaccel.analysis.landscape import (
-    Landscape,
-    check_hierarchies_alone,
-    record_landscape,
-)
+from dsaccel.analysis.landscape import Landscape
+from dsaccel.analysis.recorded import check_hierarchies_alone, record_landscape
 from dsaccel.config.study import PruningConfig, StudyConfig
 from dsaccel.errors import ConfigError
 from dsaccel.search.engine import Search

@@ -19,7 +19,7 @@ from dsaccel.analysis.landscape_rows import Metadata, landscape_of
 from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError
-from dsaccel.files import atomic_write, open_file
+from dsaccel.files import atomic_write, check_target, open_file
 
 FORMAT = 2
 MARK = "# dsaccel landscape "
@@ -87,8 +87,7 @@ def check_output(path: Path) -> None:
     """
     if _kind(path) == "parquet":
         _pyarrow("pyarrow")
-    if not path.parent.is_dir():
-        raise ConfigError(f"folder {path.parent} must exist to write {path.name} into it")
+    check_target(path)
 
 
 def _kind(path: Path) -> str:
@@ -173,10 +172,7 @@ def _read_csv(path: Path) -> Table:
 
 
 def _read_csv_gz(path: Path) -> Table:
-    with (
-        open_file(path) as raw,
-        gzip.open(raw, "rt", encoding="utf-8", newline="") as file,
-    ):
+    with open_file(path) as raw, gzip.open(raw, "rt", encoding="utf-8", newline="") as file:
         return _read_text(file)
 
 

@@ -22,7 +22,7 @@ step have in common: the accuracy of their ensemble."""
 
 
 class Metadata(Section):
-    """What a file says of all its rows."""
+    """The facts of a file that hold for all its rows."""
 
     format: int
     num_classes: int = Field(ge=2)

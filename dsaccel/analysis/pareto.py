@@ -44,7 +44,7 @@ def pareto_points(study: StudyRecord, cost: Cost) -> list[Point]:
     """
     points: list[tuple[float, float, Row]] = []
     for row in read_rows(study):
-        value = row.trial.figure(cost.attribute)
+        value = _cost(study, row, cost)
         if row.may_be_best and row.accuracy is not None and value is not None:
             points.append((value, -row.accuracy, row))
     if not points:
@@ -59,6 +59,17 @@ def pareto_points(study: StudyRecord, cost: Cost) -> list[Point]:
         Point(row, -negative, value, number in front)
         for number, (value, negative, row) in enumerate(points)
     ]
+
+
+def _cost(study: StudyRecord, row: Row, cost: Cost) -> float | None:
+    """What a trial has recorded. A network that was read off the trie without having been asked for
+    has a gap if it is trained by back-propagation, as the winner is.
+    """
+    value = row.trial.figure(cost.attribute)
+    if value is None and cost is COSTS["gap"] and row.accuracy is not None:
+        baseline = study.trained_globally(row.trial.hierarchy)
+        return baseline and baseline.accuracy - row.accuracy
+    return value
 
 
 def _plane(values: list[tuple[float, float]]) -> list[FrozenTrial]:

@@ -1,4 +1,4 @@
-"""What pruning would have cost on a landscape, and the settings that can be trusted.
+"""Simulate pruning on a landscape, and find the settings that can be trusted.
 
 The rule. Settings are trusted if they, and those with any later first rung, in the worst resample
 of the seeds

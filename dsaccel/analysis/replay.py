@@ -30,7 +30,7 @@ from dsaccel.training.run import Run
 
 @dataclass(frozen=True)
 class Policy:
-    """How to search."""
+    """The settings of a search that is replayed."""
 
     strategy: str
     cohort_size: int
@@ -79,7 +79,7 @@ class Oracle:
             ahead: {seed: _rungs(landscape, seed, looks_ahead=ahead) for seed in self.seeds}
             for ahead in {False, not landscape.schedule.all_at_once}
         }
-        """Of all networks at once, as a beam reads them or not, by seed and step."""
+        """The rungs of all networks by seed and step, as a beam reads them or not."""
         self.optimum = {seed: landscape.optimum(seed) for seed in self.seeds}
         self.num_blocks = Trie({h: self.plan(h) for h in feasible}).blocks_trained
         """Blocks of all feasible hierarchies in one trie."""
@@ -167,7 +167,7 @@ class Notes:
         self.failed: dict[Hierarchy, int] = {}
         self.cohort: CohortRecord = NO_COHORT
         self._read: dict[Hierarchy, dict[int, float]] = {}
-        """What the cohort's hierarchies were ranked by, at each rung."""
+        """The accuracies that rank the cohort's hierarchies, by rung."""
         self._pruned: set[Hierarchy] = set()
 
     def report(self, step: int, values: Mapping[Hierarchy, float]) -> None:
@@ -254,9 +254,7 @@ class TableRun(Run):
 
 
 def _rungs(landscape: Landscape, seed: int, *, looks_ahead: bool) -> dict[int, Rung]:
-    """The rungs of a seed; of those that look ahead, the deepest head is that of the first unit of
-    the next stage.
-    """
+    """The rungs of a seed. One that looks ahead also has the first head of the next stage."""
     table = landscape.accuracies[seed]
     rungs: dict[int, Rung] = {}
     for step in range(1, landscape.num_steps + 1):
@@ -268,6 +266,6 @@ def _rungs(landscape: Landscape, seed: int, *, looks_ahead: bool) -> dict[int, R
 
 
 def _next_head(read: Read, later: tuple[float, ...]) -> Read:
-    """What is read a unit later."""
+    """The same network, read one unit later."""
     head = later[len(read.heads)]
     return Read((*read.heads, head), {"head": head})

@@ -22,7 +22,7 @@ from dsaccel.statistics import Interval, resampled, wilson
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a policy comes to, over the seeds."""
+    """The results of a policy over the seeds."""
 
     policy: Policy
     num_seeds: int

@@ -67,9 +67,7 @@ class Components:
         return math.sqrt(2 * (self.seed + self.prefix_seed + self.suffix_seed))
 
     def seeds_for(self, resolution: float) -> dict[str, int | None]:
-        """Seeds that resolve a true difference (0..1) at 5 % level with 80 % power; None as in
-        `seeds_needed`.
-        """
+        """The seeds that resolve a true difference (0..1) at the 5 % level with 80 % power."""
         return {
             "siblings": seeds_needed(self.paired_std_siblings, resolution),
             "paired": seeds_needed(self.paired_std, resolution),

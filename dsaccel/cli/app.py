@@ -78,7 +78,7 @@ def in_full(name: str) -> Any:
 
 
 def _outline(command: Callable[..., None]) -> Callable[[], None]:
-    """What the list of commands shows of it."""
+    """The command as the list of commands shows it."""
 
     def outline() -> None:
         raise AssertionError("unreachable")
@@ -91,11 +91,7 @@ PLAIN: dict[str, Any] = {
     "pretty_exceptions_enable": False,
     "rich_markup_mode": None,  # plain help: drawing it with rich takes as long as all else
 }
-app = typer.Typer(
-    cls=Outlines,
-    no_args_is_help=True,
-    **PLAIN,
-)
+app = typer.Typer(cls=Outlines, no_args_is_help=True, **PLAIN)
 
 
 def _show_version(asked: bool) -> None:

@@ -60,5 +60,8 @@ def show_confirmation(confirming: "Confirm", output: Output, resolution: float) 
     if output.as_json:
         output.show_json(confirmation_summary(confirming, resolution) | {"files": files})
         return
-    output.show(confirmation_table(confirming.result), *sentences(confirming.result, resolution))
+    output.show(
+        confirmation_table(confirming.record.result),
+        *sentences(confirming.record.result, resolution),
+    )
     output.show_files(files, width=18)

@@ -7,7 +7,7 @@ import typer
 
 from dsaccel.cli.options import StudyName
 from dsaccel.cli.output import Output
-from dsaccel.errors import ConfigError
+from dsaccel.files import check_target, write_csv, write_json
 
 
 def curves(
@@ -22,21 +22,17 @@ def curves(
     References and global baselines have training accuracy, losses and learning rate; with
     runtime.curves in a search all networks have them.
     """
-    if output is not None and output.suffix not in (".csv", ".json"):
-        raise ConfigError(f"--output must be a .csv or a .json file, but got {output}")
-    if output is not None and not output.parent.is_dir():
-        raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
-    import json
+    if output is not None:
+        check_target(output, (".csv", ".json"))
     from dataclasses import asdict
 
     from dsaccel.api import Study
-    from dsaccel.files import write_csv, write_text
 
     read = Study.load(study)
     path = output or read.folder / "curves.csv"
     lines = [asdict(point) for point in read.curves()]
     if path.suffix == ".json":
-        write_text(path, json.dumps(lines) + "\n")
+        write_json(path, lines, indent=None)
     else:
         write_csv(path, lines)
     Output().show(path.as_posix())

@@ -54,9 +54,8 @@ def _run(command: Callable[[], None], stdout: Survivor) -> int:
     except UserError as error:
         code, message = error.exit_code, str(error)
     except OSError as error:
-        if error.filename is None:
-            raise
-        code, message = 4, f"{error.filename} cannot be used: {error.strerror}"
+        code, what = 4, error.filename or "the system"
+        message = f"{what} cannot be used: {error.strerror or error}"
     except KeyboardInterrupt as stopped:
         code = stopped.exit_code if isinstance(stopped, Stopped) else 130
         again = shlex.join(redacted(word) for word in ["dsaccel", *sys.argv[1:]])
@@ -69,9 +68,7 @@ def _run(command: Callable[[], None], stdout: Survivor) -> int:
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Let the first signal end the command, which may save before, and a second one the process at
-    once.
-    """
+    """Let the first signal end the command, which may save before, and a second one the process."""
     usual = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         for number, handler in usual.items():

@@ -11,7 +11,20 @@ from dsaccel.cli.options import Given, takes
 from dsaccel.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from dsaccel.config.study import RunConfig
+
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="WEIGHTS|CONFIG",
+        help="What dsaccel train --output wrote; of x.toml, the x.safetensors beside it.",
+    ),
+]
+
+Confusion = Annotated[bool, typer.Option("--confusion", help="Which class is taken for which.")]
 
 
 @takes(
@@ -19,19 +32,11 @@ if TYPE_CHECKING:
     *("--trust-part", "--download", "--json"),
 )
 def evaluate(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="WEIGHTS|CONFIG",
-            help="What dsaccel train --output wrote; of x.toml, the x.safetensors beside it.",
-        ),
-    ],
+    target: Target,
     split: Annotated[str, typer.Option(help="test (read once, and recorded) or val.")] = "test",
     *,
     per_class: Annotated[bool, typer.Option("--per-class", help="Recall and precision.")] = False,
-    confusion: Annotated[
-        bool, typer.Option("--confusion", help="Which class is taken for which.")
-    ] = False,
+    confusion: Confusion = False,
     predictions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a line an image: CSV.")
     ] = None,
@@ -44,45 +49,55 @@ def evaluate(
     """
     if split not in ("test", "val"):
         raise ConfigError(f"split must be test or val, but got {split!r}")
-
-    from dsaccel.report.results import confusion_table, per_class_table, reading_table
-    from dsaccel.training.evaluate import read_accuracy, readings_path, weights_path
-
     if predictions is not None and (predictions.suffix != ".csv" or predictions.exists()):
         raise ConfigError(f"--predictions must be a new .csv file, but got {predictions}")
-    path = weights_path(target)
-    run = _settings(path, given)
+    from dsaccel.report.results import reading_table
+    from dsaccel.training.evaluate import read_accuracy, readings_path, weights_path
+
+    path, read = weights_path(target), cast(Literal["val", "test"], split)
+    run, output = _settings(path, given), given.output()
     command = shlex.join(["dsaccel", "evaluate", target])
-    name = cast(Literal["val", "test"], split)
-    reading, is_new = read_accuracy(path, run, name, command=command, download=given.download)
-    output = given.output()
+    reading, is_new = read_accuracy(path, run, read, command=command, download=given.download)
     if not is_new:
         output.say(
             f"the test split was read for these weights on {reading.date}: that reading is shown, "
             f"see {readings_path(path)}"
         )
-    told = None
-    if per_class or confusion or predictions is not None:
-        from dsaccel.training.predictions import read_predictions
-
-        told = read_predictions(path, run, name, download=given.download)
-        if predictions is not None:
-            told.write(predictions)
-    if given.as_json:
-        more: dict[str, Any] = {"head_names": _head_names(path, run)}
-        more |= {"per_class": told.per_class} if told and per_class else {}
-        more |= {"confusion": told.confusion.tolist()} if told and confusion else {}
-        output.show_json(asdict(reading) | more)
+    wanted = per_class, confusion, predictions
+    tables, more = _predictions(path, run, read, wanted, given) if any(wanted) else ([], {})
+    if output.as_json:
+        output.show_json(asdict(reading) | {"head_names": _head_names(path, run)} | more)
         return
-    output.show(reading_table(reading))
-    if told is not None and per_class:
-        output.show(per_class_table(told))
-    if told is not None and confusion:
-        output.show(confusion_table(told))
-    if predictions is not None:
-        output.show(f"predictions  {predictions}")
+    output.show(reading_table(reading), *tables)
     if split == "test":
         output.show(f"recorded in {readings_path(path)}")
+
+
+def _predictions(
+    path: Path,
+    run: "RunConfig",
+    split: Literal["val", "test"],
+    wanted: tuple[bool, bool, Path | None],
+    given: Given,
+) -> "tuple[list[RenderableType], dict[str, Any]]":
+    """What is wanted of the predictions: on a terminal, and as JSON."""
+    from dsaccel.report.results import confusion_table, per_class_table
+    from dsaccel.training.predictions import read_predictions
+
+    per_class, confusion, file = wanted
+    told = read_predictions(path, run, split, download=given.download)
+    shown: list[RenderableType] = []
+    more: dict[str, Any] = {}
+    if per_class:
+        shown.append(per_class_table(told))
+        more["per_class"] = told.per_class
+    if confusion:
+        shown.append(confusion_table(told))
+        more["confusion"] = told.confusion.tolist()
+    if file is not None:
+        told.write(file)
+        shown.append(f"predictions  {file}")
+    return shown, more
 
 
 def _settings(path: Path, given: Given) -> "RunConfig":

@@ -8,6 +8,7 @@ import typer
 from dsaccel.cli.options import study_names
 from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError
+from dsaccel.files import check_target
 
 
 def export(
@@ -21,11 +22,7 @@ def export(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The config of a study; default, if no other file: best.toml.",
-        ),
+        typer.Option("--output", "-o", help="The config of a study. Default: best.toml."),
     ] = None,
     hierarchy: Annotated[
         str | None, typer.Option(help="Another one than the best, trained or not.")
@@ -48,7 +45,8 @@ def export(
     if is_weights and (output or hierarchy or not (onnx or torch)):
         raise ConfigError("of weights --onnx FILE or --torch FILE must be asked for, and no config")
     for path, suffix in ((onnx, ".onnx"), (torch, ".pt2")):
-        _check(path, suffix, force)
+        if path is not None:
+            check_target(path, (suffix,), force=force)
     if not is_weights and (output or not (onnx or torch)):
         _write_config(target, output or Path("best.toml"), hierarchy, force)
     if onnx or torch:
@@ -80,14 +78,3 @@ def _write_network(
         if path is not None:
             difference = write(network, path)
             Output().say(f"{target} -> {path}, logits differ by at most {difference:.1g}")
-
-
-def _check(path: Path | None, suffix: str, force: bool) -> None:
-    if path is None:
-        return
-    if path.suffix != suffix:
-        raise ConfigError(f"the file must end with {suffix}, but got {path}")
-    if not path.parent.is_dir():
-        raise ConfigError(f"folder {path.parent} must exist to write {path.name} into it")
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists already; choose another file, or --force")

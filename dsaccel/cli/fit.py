@@ -1,12 +1,16 @@
 """`dsaccel fit`: the best network for some images, a memory and a time."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dsaccel.cli.new import BUDGET, MEMORY, design_study, name_of
 from dsaccel.cli.options import Given, takes
 from dsaccel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dsaccel.api import Study
+    from dsaccel.search.new_study import NewStudy
 
 
 @takes(
@@ -33,33 +37,38 @@ def fit(
     """
     import time
 
-    from dsaccel.api import Study
     from dsaccel.fit import SEARCH_SHARE, Fit
     from dsaccel.text import read_seconds
 
-    output, seconds = given.output(), read_seconds(budget)
-    started, study_name = time.perf_counter(), name or f"{name_of(data)}-fit"
-    share = f"{SEARCH_SHARE * seconds:.3f}s"
-    made = design_study(study_name, data, given, output, None, share, memory)
-    made.tables["budget"]["baseline"] = False  # it is one of the contenders
-    made.write()
-    settings = {"budget.timeout_s": seconds * SEARCH_SHARE}
-    study = Study.open(made.path, settings=settings, download=given.download)
-    if study.folder.exists():
-        raise ConfigError(f"{study.folder} exists already; choose another --name")
+    started, output = time.perf_counter(), given.output()
+    seconds = read_seconds(budget)
+    made, study = _begin(
+        name or f"{name_of(data)}-fit", data, given, SEARCH_SHARE * seconds, memory
+    )
     output.run(study.search())
     study.check_winner()
     fitted = Fit(made, study, started + seconds)
     with output.watching():
         fitted.contend(output.say)
-    files: dict[str, Any] = {
-        "weights": fitted.weights.as_posix(),
-        "config": fitted.config.as_posix(),
-        "report": (study.folder / "report.html").as_posix(),
-    }
     if given.as_json:
         told = [vars(outcome) for outcome in fitted.outcomes]
-        output.show_json({"chosen": fitted.chosen.name, "outcomes": told, "files": files})
+        output.show_json({"chosen": fitted.chosen.name, "outcomes": told, "files": fitted.files})
         return
     output.show(fitted.sentence())
-    output.show_files(files)
+    output.show_files(fitted.files)
+
+
+def _begin(
+    name: str, data: str, given: Given, seconds: float, memory: str | None
+) -> "tuple[NewStudy, Study]":
+    """Write the study that is searched, and open it."""
+    from dsaccel.api import Study
+
+    made = design_study(name, data, given, given.output(), None, f"{seconds:.3f}s", memory)
+    made.tables["budget"]["baseline"] = False  # it is one of the contenders
+    made.write()
+    settings = {"budget.timeout_s": seconds}
+    study = Study.open(made.path, settings=settings, download=given.download)
+    if study.folder.exists():
+        raise ConfigError(f"{study.folder} exists already; choose another --name")
+    return made, study

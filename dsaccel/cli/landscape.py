@@ -28,8 +28,8 @@ def landscape(
 
     For `dsaccel replay`, `calibrate` and `variance`.
     """
-    from dsaccel.analysis.landscape import record_landscape
     from dsaccel.analysis.landscape_files import check_output, write_landscape
+    from dsaccel.analysis.recorded import record_landscape
     from dsaccel.api import Study
 
     path = output or Path("landscape.csv.gz")

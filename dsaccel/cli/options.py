@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def study_names(incomplete: str) -> list[str]:
-    """What a study may be completed to."""
+    """The studies whose names begin like this, for completion."""
     from dsaccel.study.folder import known_studies
 
     return [name for name in known_studies() if name.startswith(incomplete)]
@@ -93,7 +93,7 @@ LOG = "Log there: CSV and TensorBoard events by unit, JSON lines; records curves
 
 @contextmanager
 def logged(folder: Path | None) -> "Iterator[tuple[Log, ...]]":
-    """What is called at each rung: a log, if a folder is given."""
+    """A log that is called at each rung, if a folder is given."""
     if folder is None:
         yield ()
         return
@@ -105,12 +105,12 @@ def logged(folder: Path | None) -> "Iterator[tuple[Log, ...]]":
 
 @dataclass(frozen=True)
 class Given:
-    """What was given of the options that a command takes."""
+    """The options that a command was given."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     """Key in a study file -> value; those that were left out are not in it."""
     changes: tuple[str, ...] = ()
-    """What `--set` was given."""
+    """The arguments of `--set`."""
     jobs: int | None = None
     download: bool = False
     as_json: bool = False
@@ -138,7 +138,7 @@ class Given:
         trust(words_of(self.values()), Path())
 
     def output(self) -> Output:
-        """What shows as much as was asked for."""
+        """An output that shows as much as was asked for."""
         return Output(as_json=self.as_json, quiet=self.quiet, verbose=self.verbose)
 
 

@@ -18,7 +18,7 @@ from dsaccel.text import printable
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from dsaccel.confirm.run import ConfirmProgress
+    from dsaccel.confirm.jobs import ConfirmProgress
     from dsaccel.paper.train import JobProgress
     from dsaccel.search.progress import Progress
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dsaccel.cli.options import Given, StudyName, takes
-from dsaccel.errors import ConfigError
+from dsaccel.files import check_target
 
 
 @takes("budget.against", "--json")
@@ -29,8 +29,8 @@ def pareto(
     against = given.settings.get("budget.against")
     if against is not None:
         find_cost(against)  # a mistake in it is told before one in the study
-    if output is not None and not output.parent.is_dir():
-        raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
+    if output is not None:
+        check_target(output)
     searched = Study.load(study)
     against = against or searched.config.budget.against or "parameters"
     cost = find_cost(against)

@@ -2,12 +2,17 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dsaccel.cli.options import Given, LandscapeFile, takes
+from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError
+from dsaccel.files import check_target, check_writable
+
+if TYPE_CHECKING:
+    from dsaccel.analysis.replay_policies import Outcome
 
 
 @takes(
@@ -35,12 +40,9 @@ def replay(
     """
     from dsaccel.analysis.landscape_files import read_landscape
     from dsaccel.analysis.replay_policies import policies, replay_policies
-    from dsaccel.files import check_writable
-    from dsaccel.report.replay import outcome_summary, outcome_table, write_replay
 
-    if output is not None and not output.parent.is_dir():
-        raise ConfigError(f"folder {output.parent} must exist to write {output.name} into it")
     if output is not None:
+        check_target(output)
         check_writable(output)
     recorded = read_landscape(table)
     rules = _pruning(given) | {"kind": pruning}
@@ -51,9 +53,15 @@ def replay(
         outcomes.append(outcome)
         name = f"{outcome.policy.strategy}, cohorts of {outcome.policy.cohort_size}"
         shown.say(f"{len(outcomes)}/{len(asked)}  {name}")
+    _show(outcomes, table, output, shown)
+
+
+def _show(outcomes: "list[Outcome]", table: Path, output: Path | None, shown: Output) -> None:
+    from dsaccel.report.replay import outcome_summary, outcome_table, write_replay
+
     if output is not None:
         write_replay(outcomes, table.name, output)
-    if given.as_json:
+    if shown.as_json:
         summaries = list(map(outcome_summary, outcomes))
         shown.show_json({"landscape": str(table), "outcomes": summaries})
         return

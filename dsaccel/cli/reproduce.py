@@ -1,6 +1,6 @@
 """`dsaccel reproduce`: a table or a figure of the paper, trained again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,9 +9,8 @@ from dsaccel.cli.options import Given, takes
 from dsaccel.errors import ConfigError, NoResultError
 
 if TYPE_CHECKING:
-    from dsaccel.paper.rows import Row
-    from dsaccel.paper.scale import Held
-
+    from dsaccel.paper.train import Reproduction
+    from dsaccel.report.experiment import Report
 
 Hybrids = Annotated[
     bool,
@@ -31,18 +30,21 @@ ProtocolName = Annotated[
 ]
 
 
+Experiment = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT",
+        help="table1 to table6, figure1, figure4, figure5, separability, factors.",
+    ),
+]
+
+
 @takes(
     *("data.name", "data.dir", "--download", "runtime.device", "runtime.threads"),
     *("runtime.memory_mib", "--json", "--quiet", "--verbose"),
 )
 def reproduce(
-    experiment: Annotated[
-        str,
-        typer.Argument(
-            metavar="EXPERIMENT",
-            help="table1 to table6, figure1, figure4, figure5, separability, factors.",
-        ),
-    ],
+    experiment: Experiment,
     *,
     scale: Annotated[
         str, typer.Option(metavar="tiny|small|adapted|paper", help="How much of it is trained.")
@@ -67,74 +69,67 @@ def reproduce(
         raise ConfigError(f"protocol must be ours or paper, but got {protocol!r}")
     if hybrids and experiment != "separability":
         raise ConfigError(f"--hybrids must be left out but for separability, not {experiment}")
-    from dsaccel.paper.factors import arms
-    from dsaccel.paper.rows import rows_of
-    from dsaccel.paper.scale import find_scale, open_sources
-
-    size, names = find_scale(scale), rows.split(",") if rows else ()
-    chosen = arms(size, names) if experiment == "factors" else rows_of(experiment, names)
-    settings = given.settings
-    sources = open_sources(
-        chosen,
-        size,
-        data=settings.get("data.name"),
-        data_dir=settings.get("data.dir"),
-        protocol="paper" if protocol == "paper" else "ours",
-        download=given.download,
-    )
-    _reproduce(
-        experiment, scale, chosen, sources, seeds, given, hybrids=hybrids, trains=not no_train
-    )
-
-
-def _reproduce(
-    experiment: str,
-    scale: str,
-    rows: "Sequence[Row]",
-    sources: "Mapping[str, Held]",
-    seeds: int,
-    given: Given,
-    *,
-    hybrids: bool,
-    trains: bool,
-) -> None:
-    """Train what is missing, and show it."""
-    from dsaccel.config.study import RuntimeConfig
-    from dsaccel.paper.scale import find_scale
-    from dsaccel.paper.train import Reproduction
-    from dsaccel.report.factors import FactorsReport
-    from dsaccel.report.reproduction import Report
-    from dsaccel.report.separability import SeparabilityReport
-    from dsaccel.study.folder import StudyDir
-
-    is_layers, size = experiment == "separability", find_scale(scale)
-    names = (key for key in given.settings if key.startswith("runtime."))
-    runtime = RuntimeConfig(**{key.removeprefix("runtime."): given.settings[key] for key in names})
-    reproduction = Reproduction(
-        rows,
-        size,
-        sources,
-        directory=StudyDir(f"paper-{scale}"),
-        num_seeds=seeds,
-        runtime=runtime,
-        measured_epochs=size.measured_epochs if is_layers else (),
-        hybrids=hybrids,
-    )
-    output = given.output()
-    if trains:
+    names, output = rows.split(",") if rows else (), given.output()
+    reproduction = _open(experiment, scale, names, protocol, seeds, hybrids, given)
+    if not no_train:
         output.run(reproduction.run())
     elif not reproduction.is_begun:
         raise NoResultError(f"none of these networks is trained in {reproduction.directory.path}")
-    report: Report | FactorsReport | SeparabilityReport
-    if experiment == "factors":
-        report = FactorsReport(scale, reproduction)
-    elif is_layers:
-        report = SeparabilityReport(scale, reproduction)
-    else:
-        report = Report(experiment, scale, reproduction)
+    report = _report(experiment, scale, reproduction)
     files = report.write()
     if output.as_json:
         output.show_json(report.summary() | {"files": files})
         return
-    output.show(report.title, report.about, report.table(), *report.sentences())
+    output.show(report.title, report.about, report.table, *report.sentences)
     output.show_files(files)
+
+
+def _open(
+    experiment: str,
+    scale: str,
+    names: Sequence[str],
+    protocol: str,
+    seeds: int,
+    hybrids: bool,
+    given: Given,
+) -> "Reproduction":
+    """What is trained, and what of it is trained already."""
+    from dsaccel.config.study import RuntimeConfig
+    from dsaccel.paper.factors import arms
+    from dsaccel.paper.rows import rows_of
+    from dsaccel.paper.scale import find_scale, open_sources
+    from dsaccel.paper.train import Reproduction
+    from dsaccel.study.folder import StudyDir
+
+    size = find_scale(scale)
+    chosen = arms(size, names) if experiment == "factors" else rows_of(experiment, names)
+    sources = open_sources(
+        chosen,
+        size,
+        data=given.settings.get("data.name"),
+        data_dir=given.settings.get("data.dir"),
+        protocol="paper" if protocol == "paper" else "ours",
+        download=given.download,
+    )
+    return Reproduction(
+        chosen,
+        size,
+        sources,
+        directory=StudyDir(f"paper-{scale}"),
+        num_seeds=seeds,
+        runtime=RuntimeConfig(**given.section("runtime")),
+        measured_epochs=size.measured_epochs if experiment == "separability" else (),
+        hybrids=hybrids,
+    )
+
+
+def _report(experiment: str, scale: str, reproduction: "Reproduction") -> "Report":
+    from dsaccel.report.factors import factors_report
+    from dsaccel.report.reproduction import rows_report
+    from dsaccel.report.separability import separability_report
+
+    if experiment == "factors":
+        return factors_report(scale, reproduction)
+    if experiment == "separability":
+        return separability_report(scale, reproduction)
+    return rows_report(experiment, scale, reproduction)

@@ -31,8 +31,7 @@ def search(
     space: Annotated[str | None, typer.Option(help="A search space file, or its name.")] = None,
     study_name: Annotated[str | None, typer.Option(help="Write to studies/NAME/.")] = None,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Say what would be trained, time and memory; no more."),
+        bool, typer.Option("--dry-run", help="Say what would be trained, time and memory; no more.")
     ] = False,
     log: Annotated[Path | None, typer.Option(metavar="DIR", help=LOG)] = None,
     given: Given,
@@ -67,7 +66,7 @@ def search(
 
 
 def _show_forecast(study: "Study", output: Output) -> None:
-    """What a search would do."""
+    """Show what a search would do."""
     from dsaccel.report.forecast import forecast_table
 
     with output.watching():

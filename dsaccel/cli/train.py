@@ -10,6 +10,7 @@ import typer
 from dsaccel.cli.options import LOG, Given, logged, takes
 from dsaccel.cli.output import Output
 from dsaccel.errors import ConfigError, StorageError
+from dsaccel.files import check_target, check_writable
 
 if TYPE_CHECKING:
     from dsaccel.config.study import RunConfig, StudyConfig
@@ -23,6 +24,10 @@ Target = Annotated[
     typer.Argument(
         metavar="HIERARCHY|CONFIG", help="1-1-2-2, '1-1-2-2 loss=pred', or an exported config."
     ),
+]
+OfStudy = Annotated[str | None, typer.Option(help="Take the settings and the seed of this study.")]
+Weights = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write the weights: .safetensors.")
 ]
 Init = Annotated[
     Path | None,
@@ -44,13 +49,9 @@ Init = Annotated[
 def train(
     target: Target,
     *,
-    study: Annotated[
-        str | None, typer.Option(help="Take the settings and the seed of this study.")
-    ] = None,
+    study: OfStudy = None,
     init: Init = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the weights: .safetensors.")
-    ] = None,
+    output: Weights = None,
     force: Annotated[bool, typer.Option(help="Write over an existing file.")] = False,
     log: Annotated[Path | None, typer.Option(metavar="DIR", help=LOG)] = None,
     given: Given,
@@ -59,18 +60,12 @@ def train(
 
     With --init it begins with trained weights, whatever the search began with.
     """
+    if output is not None:
+        check_target(output, (".safetensors",), force=force)
     run = _run_config(target, study, given)
     if log is not None:
         run = run.model_copy(update={"runtime": run.runtime.model_copy(update={"curves": True})})
-    recorded = run.result or {}
-    if init is None and "init" in recorded:
-        raise ConfigError(
-            f"{target} needs the weights that its result began with, {recorded['init']}: give them "
-            f"with --init, or take init out of its [result] to begin with drawn ones"
-        )
-    _check_files(output, init, force=force)
-
-    from dsaccel.files import check_writable
+    _check(target, run, init)
     from dsaccel.report.results import result_table
     from dsaccel.training.checkpoint import remove_checkpoint
     from dsaccel.training.train import Training
@@ -79,7 +74,7 @@ def train(
     training = Training(run, download=given.download)
     if output is not None:
         check_writable(output, 4 * training.plan.num_parameters)  # fp32
-    begun = {} if init is None else _begin(training, init, recorded, shown)
+    begun = {} if init is None else _begin(training, init, shown)
     checkpoint = output and output.with_suffix(".checkpoint.pt")
     with logged(log) as logs:
         _train(training, shown, checkpoint, logs)
@@ -89,22 +84,34 @@ def train(
     else:
         shown.show(result_table(result))
     if output is not None and checkpoint is not None:
-        reached = {"val_accuracy": result.val_accuracy, "num_parameters": result.num_parameters}
-        _save(training, reached | begun, output, shown)
+        _save(training, begun, output, shown)
         remove_checkpoint(checkpoint)
 
 
-def _begin(
-    training: "Training", init: Path, recorded: dict[str, Any], output: Output
-) -> dict[str, Any]:
-    """Take the weights that it begins with; what is to be recorded of them."""
+def _check(target: str, run: "RunConfig", init: Path | None) -> None:
+    """Refuse weights to begin with that are missing or damaged, before the images are read."""
+    from dsaccel.nn.weights import read_config, read_facts
+
+    recorded = run.result or {}
+    if init is not None:
+        read_config(init)
+        read_facts(init)
+    elif "init" in recorded:
+        raise ConfigError(
+            f"{target} needs the weights that its result began with, {recorded['init']}: give them "
+            f"with --init, or take init out of its [result] to begin with drawn ones"
+        )
+
+
+def _begin(training: "Training", init: Path, output: Output) -> dict[str, Any]:
+    """Take the weights that training begins with, and return what is to be recorded of them."""
     taken = training.begin_with(init)
     begun = {
         "init": init.name,
         "init_weights": taken.weights,
         "val_may_be_known": training.may_know_held_out(init),
     }
-    for line in (f"begins with {init}: {taken}", *_warnings(begun, recorded)):
+    for line in (f"begins with {init}: {taken}", *_warnings(begun, training.run.result or {})):
         output.say(line)
     return begun
 
@@ -137,10 +144,12 @@ def _show(training: "Training", rung: "Rung", output: Output, logs: "tuple[Log, 
         log.points(f"train {run.mode}", {training.hierarchy: read.points})
 
 
-def _save(training: "Training", result: dict[str, Any], path: Path, output: Output) -> None:
+def _save(training: "Training", begun: dict[str, Any], path: Path, output: Output) -> None:
     from dsaccel.nn.weights import save_weights
 
-    run = training.run.model_copy(update={"result": result})
+    reached = training.result()
+    result = {"val_accuracy": reached.val_accuracy, "num_parameters": reached.num_parameters}
+    run = training.run.model_copy(update={"result": result | begun})
     try:
         save_weights(path, training.units, run, training.facts)
     except StorageError as error:
@@ -149,28 +158,8 @@ def _save(training: "Training", result: dict[str, Any], path: Path, output: Outp
         output.show(f"weights  {path}")
 
 
-def _check_files(output: Path | None, init: Path | None, *, force: bool) -> None:
-    """Refuse what cannot be written, or begun with, before the images are read."""
-    from dsaccel.nn.weights import read_config, read_facts
-
-    if output is not None:
-        _check_output(output, force)
-    if init is not None:
-        read_config(init)
-        read_facts(init)
-
-
-def _check_output(path: Path, force: bool) -> None:
-    if path.suffix != ".safetensors":
-        raise ConfigError(f"--output must be a .safetensors file, but got {path}")
-    if not path.parent.is_dir():
-        raise ConfigError(f"folder {path.parent} must exist to write {path.name} into it")
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists already; choose another --output, or --force")
-
-
 def _warnings(begun: dict[str, Any], recorded: dict[str, Any]) -> Iterator[str]:
-    """What may be meant otherwise, though it can be done."""
+    """Warn of what the user may have meant otherwise."""
     if "init" in recorded and recorded.get("init_weights") != begun["init_weights"]:
         yield f"these are not the weights that the config's result began with, {recorded['init']}"
     if begun["val_may_be_known"]:

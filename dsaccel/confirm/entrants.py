@@ -20,7 +20,7 @@ from dsaccel.training.workbench import Bench, read_data
 
 
 class GlobalSettings(NamedTuple):
-    """What global back-propagation has of its own."""
+    """The settings in which global back-propagation differs from the study."""
 
     learning_rate: float
     dropout: float
@@ -70,7 +70,7 @@ class Entrants:
     def memory_limit(
         self, entries: Sequence[Entry], mode: Mode, data: Data, own: GlobalSettings
     ) -> MemoryLimit:
-        """What networks with the same training settings may take together.
+        """The memory limit of networks with the same training settings.
 
         Raises:
             NoMemoryError: if one of them needs more on its own.
@@ -90,7 +90,7 @@ class Entrants:
         return [tuple(by_key[h] for h in part) for part in memory.parts(plans, training)]
 
     def training(self, entry: Entry, mode: Mode, own: GlobalSettings) -> TrainingConfig:
-        """How an entry is trained."""
+        """The settings that an entry is trained with."""
         training = self.settings(entry).training
         if mode == "local":
             return training

@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 from dsaccel.confirm.entrants import Entrants, GlobalSettings, save_networks
 from dsaccel.confirm.result import Entry
@@ -45,7 +46,7 @@ class Task:
     job: Job
     own: GlobalSettings
     folder: Path
-    """Of weights and checkpoints."""
+    """The folder of weights and checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,21 @@ class Step:
     step: int
     num_steps: int
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ConfirmProgress:
+    """Where a confirmation stands."""
+
+    phase: Literal["tuning", "local", "global", "test"]
+    job: int
+    """1-based."""
+    num_jobs: int
+    """Of this phase: settings to try; networks or tries to train; tries to read."""
+    step: int
+    num_steps: int
+    names: tuple[str, ...]
+    """What is being trained or read."""
 
 
 Training = Generator[Step | Trained]
@@ -110,7 +126,7 @@ def _keep(cohort: Cohort, checkpoint: Path, entrants: Entrants, data: Data) -> N
 
 
 def entrants_of(station: Station) -> Entrants:
-    """Those of a station's bench, which keeps them."""
+    """The entrants of a station's bench, made once."""
     if "entrants" not in station.kept:
         assert station.bench is not None
         station.kept["entrants"] = Entrants(station.bench)

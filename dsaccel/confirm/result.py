@@ -43,8 +43,7 @@ class Entry:
     """One network of the confirmation."""
 
     name: str
-    """The hierarchy, and its width where that is not the study's: `2-2-2-2@1.34`, or where
-    settings are searched `2-2-2-2 width=1.34`."""
+    """The hierarchy, with a width that is not the study's: `2-2-2-2@1.34`, `2-2-2-2 width=1.34`."""
     hierarchy: str
     settings: Mapping[str, Any]
     """The settings in which it differs from the study: `{"network.width": 1.34}`."""
@@ -74,16 +73,13 @@ class Comparison:
 
     paired: Paired
     p_holm: float | None
-    """Adjusted for all comparisons in the same mode, split and against the same network; None if
-    the noise is unknown, so that the difference cannot be judged."""
+    """Adjusted for all comparisons of its kind; None: the noise is unknown, so judge nothing."""
     num: int
     """How many comparisons those are."""
 
     @property
     def alpha(self) -> float:
-        """The level at which this one alone is a lead, whatever the others come to (Bonferroni;
-        Holm's correction asks for no less).
-        """
+        """The level at which this one is a lead whatever the others come to (Bonferroni)."""
         return ALPHA / self.num
 
     @property
@@ -164,9 +160,7 @@ class Confirmation:
         return next(entry for entry in self.entries if entry.name == name)
 
     def best_finalist(self) -> str | None:
-        """The highest mean validation accuracy layer-wise; ties go to the first, which the search
-        ranked higher.
-        """
+        """The highest mean validation accuracy layer-wise; of equals the higher ranked one."""
         finalists = [entry.name for entry in self.entries if "finalist" in entry.roles]
         measured = [name for name in finalists if self.series("val", name, "local")]
         if not measured:

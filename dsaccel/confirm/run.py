@@ -13,60 +13,46 @@ confirmation that was cut off goes on where it stood.
 
 import shutil
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 
 from dsaccel.config.study import ConfirmConfig, StudyConfig
 from dsaccel.confirm.entrants import Entrants, GlobalSettings, load_networks
-from dsaccel.confirm.finalists import choose_entries, merge_entries, reference_hierarchies
-from dsaccel.confirm.jobs import Job, Step, Task, Trained, train_job, training, try_settings
-from dsaccel.confirm.result import (
-    Confirmation,
-    Entry,
-    confirmation_of,
-    entry_record,
-    plan_text,
+from dsaccel.confirm.finalists import choose_entries, reference_hierarchies
+from dsaccel.confirm.jobs import (
+    ConfirmProgress,
+    Job,
+    Step,
+    Task,
+    Trained,
+    train_job,
+    training,
+    try_settings,
 )
+from dsaccel.confirm.record import ConfirmationRecord
+from dsaccel.confirm.result import Entry, plan_text
 from dsaccel.confirm.tuning import layerwise_settings, tune
 from dsaccel.data.batches import Data, EvalSplit
 from dsaccel.data.load import load_test
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.executors import Executor
-from dsaccel.families import MODES, Mode
+from dsaccel.families import MODES
 from dsaccel.files import make_folder
-from dsaccel.nn.sealed import is_whole
 from dsaccel.parts import part_of
 from dsaccel.seeds import derive
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import read_rows
 from dsaccel.study.storage import driving, open_tuning, storage_errors
-from dsaccel.study.writing import add_readings, write_confirmation
 from dsaccel.text import utc_now
 from dsaccel.training.descent import evaluate
 from dsaccel.training.device import running
 from dsaccel.training.team import Team
 from dsaccel.training.workbench import Bench
-
-
-@dataclass(frozen=True)
-class ConfirmProgress:
-    """Where a confirmation stands."""
-
-    phase: Literal["tuning", "local", "global", "test"]
-    job: int
-    """1-based."""
-    num_jobs: int
-    """Of this phase: settings to try; networks or tries to train; tries to read."""
-    step: int
-    num_steps: int
-    names: tuple[str, ...]
-    """What is being trained or read."""
 
 
 def fresh_seeds(seed: int, num: int) -> list[int]:
@@ -115,33 +101,22 @@ class Confirm:
                 f"(fingerprint {recorded[:12]} in the study, {self.entrants.fingerprint[:12]} now)"
             )
         self.seeds = fresh_seeds(config.seed, confirm.num_seeds)
-        self._url = directory.storage_url(config)
-        with storage_errors(self._url):
-            self.record = self._begin_record()
-
-    @property
-    def readings(self) -> list[dict[str, Any]]:
-        """Every look at the test split, oldest first."""
-        return StudyRecord.read(self.study).test_readings
-
-    @property
-    def result(self) -> Confirmation:
-        """What has been measured so far."""
-        return confirmation_of(self.record, self.readings)
+        with storage_errors(directory.storage_url(config)):
+            self.record = self._begun()
 
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to train, decide or read."""
-        return not self.jobs() and self._is_decided and not self.record["unread"]
+        return not self.jobs() and self.record.is_decided and not self.record.values["unread"]
 
     def remarks(self) -> Iterator[str]:
-        """What a user should know before it trains."""
+        """Tell the user what is worth knowing before training begins."""
         if self.is_finished:
             yield "all of it is trained and read: the recorded confirmation is shown"
         elif not self.entrants.has_test:
             fresh = ", and no image is fresh" if self.entrants.val_is_given else ""
             yield f"no test split: the confirmation is on validation alone{fresh}"
-        if plan := self.record.get("margin"):
+        if plan := self.record.values.get("margin"):
             yield plan_text(plan)
 
     def run(self) -> Generator[ConfirmProgress]:
@@ -160,7 +135,7 @@ class Confirm:
             running(runtime),
             executor.team(self.entrants.bench, folder) as team,
         ):
-            if "test_fingerprint" in self.record and self.jobs():
+            if "test_fingerprint" in self.record.values and self.jobs():
                 # found now, not after hours of training; no network sees them
                 if not self.entrants.has_test:
                     raise MismatchError(
@@ -176,20 +151,20 @@ class Confirm:
                 yield ConfirmProgress(
                     jobs[number].mode, number + 1, len(jobs), step.step, step.num_steps, step.names
                 )
-            self._decide()
+            self.record.decide()  # before any test image is read
             yield from self._read_test()
 
     def jobs(self) -> list[Job]:
-        """What is left to train, seed by seed.
+        """The jobs that are left, seed by seed.
 
         Networks with training settings of their own are a trie of their own.
         """
-        trained = self._trained()
+        trained = self.record.trained
         jobs: list[Job] = []
         for seed in self.seeds:
             for mode in MODES:
                 groups: dict[Any, list[Entry]] = {}
-                for entry in self.result.entries:
+                for entry in self.record.result.entries:
                     if mode in entry.modes and (entry.name, mode, seed) not in trained:
                         training = self.entrants.training(entry, mode, self._global)
                         alone = entry.name if mode == "global" else None
@@ -197,85 +172,46 @@ class Confirm:
                 jobs += [Job(seed, mode, tuple(group)) for group in groups.values()]
         return jobs
 
-    def _trained(self) -> set[tuple[str, Mode, int]]:
-        """Networks (name, mode, seed) whose accuracy is recorded."""
-        return {(r["name"], r["mode"], r["seed"]) for r in self.record["results"]}
-
-    # ------------------------------------------------------------------ the record
-
-    def _begin_record(self) -> dict[str, Any]:
-        """What is recorded, with the entries that are asked for now; earlier ones stay."""
-        self.record = StudyRecord.read(self.study).confirmation or {
+    def _begun(self) -> ConfirmationRecord:
+        """The record, with the entries that are asked for now."""
+        begun = {
             "val_is_given": self.entrants.val_is_given,
-            "entries": [],
-            "results": [],
-            "decisions": [],
-            "unread": [],
-            "tuning": None,
             "reference": reference_hierarchies(self.config)[0],
             "num_images": {"val": self.entrants.num_val},
             "time_s": 0.0,
         }
-        tuning, wanted = self.record["tuning"], self.confirm.tuning_trials
+        record = ConfirmationRecord(self.study, self.directory.confirmation, begun)
+        tuning, wanted = record.values["tuning"], self.confirm.tuning_trials
         if tuning and wanted not in (None, tuning["num_trials"]):
             raise ConfigError(
                 f"tuning_trials must stay {tuning['num_trials']}, with which global "
                 f"back-propagation was tuned in this confirmation, but got {wanted}; leave it out"
             )
+        rows, plan_at = read_rows(StudyRecord.read(self.study)), self.entrants.plan_at
         chosen = choose_entries(
-            read_rows(StudyRecord.read(self.study)),
-            self.config,
-            self.entrants.plan_at,
-            top=self.confirm.top,
-            controls=self.confirm.controls,
+            *(rows, self.config, plan_at), top=self.confirm.top, controls=self.confirm.controls
         )
-        entries = merge_entries([*self.result.entries, *chosen])
-        self.record["entries"] = [entry_record(entry) for entry in entries]
-        if self.confirm.margin is not None:
-            known = self.record.setdefault("margin", self.result.planned(self.confirm.margin))
-            if known["points"] != self.confirm.margin:
-                raise ConfigError(
-                    f"margin must stay {known['points']:g} points, which this confirmation was "
-                    f"planned for, but got {self.confirm.margin:g}; leave it out"
-                )
-        self._forget_lost()
-        return self.record
-
-    def _forget_lost(self) -> None:
-        """Train again, to the same, what cannot be read: its weights are gone or damaged."""
-        for lost in list(self.record["unread"]):
-            if not is_whole(self.directory.confirmation / lost["file"]):
-                self.record["unread"].remove(lost)
-                gone = {(name, lost["mode"], lost["seed"]) for name in lost["names"]}
-                self.record["results"] = [
-                    r
-                    for r in self.record["results"]
-                    if (r["name"], r["mode"], r["seed"]) not in gone
-                ]
-
-    def _save(self) -> None:
-        write_confirmation(self.study, self.record)
+        record.ask(chosen, self.confirm.margin)
+        record.forget_lost()
+        return record
 
     # ------------------------------------------------------------------ tuning
 
     @property
     def _global(self) -> GlobalSettings:
         """The settings of global back-propagation: the tuned ones, until then the study's."""
-        tuning = self.record["tuning"]
-        if tuning:
-            return GlobalSettings(tuning["learning_rate"], tuning["dropout"])
-        return self._untuned
+        return self.record.tuned or self._untuned
 
     @property
     def _untuned(self) -> GlobalSettings:
-        settings = self.entrants.settings(self.result.entries[0])
+        settings = self.entrants.settings(self.record.result.entries[0])
         return GlobalSettings(settings.training.learning_rate, settings.network.dropout)
 
     def _tune(self, team: Team, folder: Path) -> Iterator[ConfirmProgress]:
         """Find the settings of global back-propagation on the search's winner, seed and split."""
-        if self.record["tuning"]:
+        if self.record.tuned:
             return
-        winner = self.result.entries[0]
+        winner = self.record.result.entries[0]
         num_layerwise = layerwise_settings(self.study.get_trials(deepcopy=False))
         n_trials = self.confirm.tuning_trials or num_layerwise
         found, accuracy = self._untuned, None
@@ -290,14 +226,8 @@ class Confirm:
             for done in tune(study, train, self._untuned, n_trials, seed=seed, at_once=at_once):
                 found, accuracy = GlobalSettings(**done.best.params), done.best.values[0]
                 yield ConfirmProgress("tuning", done.number, n_trials, 1, 1, (winner.name,))
-        self.record["tuning"] = {
-            **found._asdict(),
-            "val_accuracy": accuracy,
-            "num_trials": n_trials,
-            "num_layerwise": num_layerwise,
-            "tuned_on": winner.name,
-        }
-        self._save()
+        facts = {"val_accuracy": accuracy, "num_trials": n_trials, "num_layerwise": num_layerwise}
+        self.record.add_tuning(found, facts | {"tuned_on": winner.name})
 
     # ------------------------------------------------------------------ training
 
@@ -322,63 +252,32 @@ class Confirm:
 
     def _keep(self, trained: Trained, folder: Path) -> None:
         """Record what networks have reached, and keep their weights for the test split."""
-        job = trained.job
-        known = {"mode": job.mode, "seed": job.seed}
-        if trained.file is not None:
-            own = self.directory.confirmation
-            if folder != own:
-                make_folder(own)
-                shutil.move(folder / trained.file, own / trained.file)
-            self.record["unread"].append({"file": trained.file, **known, "names": list(job.names)})
-        self.record["results"] += [
-            {"name": name, **known, "val_accuracy": value}
-            for name, value in zip(job.names, trained.val_accuracies, strict=True)
-        ]
-        self.record["time_s"] += trained.time_s
-        self._save()
+        if trained.file is not None and folder != (own := self.record.folder):
+            make_folder(own)
+            shutil.move(folder / trained.file, own / trained.file)
+        self.record.add_trained(trained)
 
-    # ------------------------------------------------------------------ decision and test
-
-    @property
-    def _is_decided(self) -> bool:
-        decisions = self.record["decisions"]
-        return bool(decisions) and decisions[-1]["num_results"] == len(self.record["results"])
-
-    def _decide(self) -> None:
-        """Record the best finalist by mean validation accuracy, before any test image is read."""
-        if self._is_decided:
-            return
-        decision = {
-            "best": self.result.best_finalist(),
-            "num_results": len(self.record["results"]),
-            "date": utc_now(),
-        }
-        self.record["decisions"].append(decision)
-        self._save()
+    # ------------------------------------------------------------------ the test split
 
     def _read_test(self) -> Iterator[ConfirmProgress]:
         """Read the test accuracy of every network that was trained, once, and record it."""
-        unread = list(self.record["unread"])
+        unread = list(self.record.values["unread"])
         for number, networks in enumerate(unread, 1):
-            names, mode, seed = networks["names"], networks["mode"], networks["seed"]
-            path = self.directory.confirmation / networks["file"]
-            entries = [self.result.entry(name) for name in names]
+            names, mode, seed, file = (networks[k] for k in ("names", "mode", "seed", "file"))
+            path = self.record.folder / file
+            entries = [self.record.result.entry(name) for name in names]
             data = self.entrants.load_data(seed)
-            cohort = self.entrants.cohort(entries, mode, data, self._global)
-            load_networks(path, cohort)
+            load_networks(path, cohort := self.entrants.cohort(entries, mode, data, self._global))
             test = self._load_test(data)
             accuracies = evaluate(cohort.trie, cohort.learners, test.batches())
             look = {"date": utc_now(), "command": self._command, "mode": mode, "seed": seed}
             new = [
                 look | {"name": e.name, "accuracy": accuracies[e.key].objective} for e in entries
             ]
-            add_readings(self.study, new)
-            self.record["unread"].remove(networks)
-            self.record["num_images"]["test"] = len(test.labels)
-            self._save()
+            self.record.add_readings(networks, new, len(test.labels))
             path.unlink()
             yield ConfirmProgress("test", number, len(unread), 1, 1, tuple(names))
-        folder = self.directory.confirmation
+        folder = self.record.folder
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
@@ -390,7 +289,7 @@ class Confirm:
             MismatchError: if they are others.
         """
         test = load_test(data)
-        recorded = self.record.setdefault("test_fingerprint", test.fingerprint)
+        recorded = self.record.values.setdefault("test_fingerprint", test.fingerprint)
         if recorded != test.fingerprint:
             raise MismatchError(
                 f"data: the {len(test.labels):,} test images are not those that this confirmation "

@@ -34,9 +34,7 @@ class Tuned:
 
 
 def layerwise_settings(trials: Iterable[FrozenTrial]) -> int:
-    """How many distinct settings (learning rate, dropout, of the local losses) a search has tried
-    layer-wise; 1 if they are fixed.
-    """
+    """How many distinct settings a search has tried layer-wise; 1 if they are fixed."""
     finished = (t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED))
     tried = {tuple(p for p in t.params.items() if _is_tuned(p[0])) for t in finished}
     return max(1, len(tried))
@@ -72,30 +70,33 @@ def tune(
         at_once: settings that may be trained at the same time. It changes none: as many as are
             drawn without looking at the trials before.
     """
-    rate = start.learning_rate
-    distributions = {
-        "learning_rate": FloatDistribution(rate / RATE_FACTOR, rate * RATE_FACTOR, log=True),
-        "dropout": FloatDistribution(0.0, max(MAX_DROPOUT, start.dropout)),
-    }
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
     if done := _complete(study):
         yield Tuned(len(done), _best(done))
     while len(done) < n_trials:
         num = min(at_once, max(1, NUM_RANDOM - len(done)), n_trials - len(done))
-        trials: list[optuna.Trial] = []
-        for number in range(len(done), len(done) + num):
-            # a TPE sampler of Optuna takes 32 bits
-            seeded = derive(seed, "tuning", number) % 2**32
-            study.sampler = TPESampler(seed=seeded, n_startup_trials=NUM_RANDOM)
-            if not number and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                study.enqueue_trial(start._asdict())
-            trials.append(study.ask(dict(distributions)))
+        trials = [_ask(study, number, start, seed) for number in range(len(done), len(done) + num)]
         values = train([GlobalSettings(**trial.params) for trial in trials])
         for trial, value in zip(trials, values, strict=True):
             study.tell(trial, value)
             done = _complete(study)
             yield Tuned(len(done), _best(done))
+
+
+def _ask(study: optuna.Study, number: int, start: GlobalSettings, seed: int) -> optuna.Trial:
+    """The next settings; the first are `start`."""
+    seeded = derive(seed, "tuning", number) % 2**32  # Optuna takes 32 bits
+    study.sampler = TPESampler(seed=seeded, n_startup_trials=NUM_RANDOM)
+    if not number and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        study.enqueue_trial(start._asdict())
+    rate = start.learning_rate
+    return study.ask(
+        {
+            "learning_rate": FloatDistribution(rate / RATE_FACTOR, rate * RATE_FACTOR, log=True),
+            "dropout": FloatDistribution(0.0, max(MAX_DROPOUT, start.dropout)),
+        }
+    )
 
 
 def _complete(study: optuna.Study) -> list[FrozenTrial]:

@@ -60,7 +60,7 @@ class Family(Section, ABC):
         """The output layer after the last block."""
 
     def begin(self, channels: int, side: int) -> tuple[Block, ...]:
-        """What comes before the first stage, as block 1 of stage 0."""
+        """The block before the first stage: block 1 of stage 0."""
         return ()
 
     def end(self, stage: int, last: Block) -> tuple[Block, ...]:
@@ -76,7 +76,7 @@ class Family(Section, ABC):
                 yield f"stage{block.stage}.{block.index}.{number}.{{}}".format
 
     def output_name(self) -> str:
-        """What other programs call the output layer."""
+        """The name of the output layer in other programs."""
         return "fc"
 
     def scaled(self, width: int) -> int:

@@ -21,8 +21,7 @@ class ResNet(Family):
     stem: Literal["cifar", "imagenet"]
     downsampling: Downsampling
     widening: float = Field(default=2.0, ge=1)
-    """Channels of a stage over those of the stage before; 1: all stages are as wide, and a
-    hierarchy moves the strides alone."""
+    """Channels of a stage over those of the stage before; 1: hierarchies move the strides alone."""
 
     def begin(self, channels: int, side: int) -> tuple[Block, ...]:
         stem, kernel, stride = self.scaled(STEM_WIDTH), 3, 1
@@ -73,7 +72,7 @@ class ResNet(Family):
 
 
 def _half(side: int) -> int:
-    """What a stride, or a pool of overlapping windows, leaves."""
+    """The side that a stride, or a pool of overlapping windows, leaves."""
     return -(-side // 2)
 
 

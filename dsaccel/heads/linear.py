@@ -41,7 +41,7 @@ class LinearPlan(HeadPlan):
 
     @property
     def num_features(self) -> int:
-        """What the linear map sees of an image."""
+        """The number of features that the linear map sees."""
         if self.side is None:
             return self.channels
         rows, columns = (_ceil_div(self.side, kernel) for kernel in self.pool)

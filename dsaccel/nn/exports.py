@@ -15,7 +15,7 @@ from dsaccel.nn.network import Network
 TOLERANCE = 1e-4
 """Between the logits of an exported network and its own."""
 NUM_IMAGES = 3
-"""Of the batch that is tried; the exported network takes any number."""
+"""The size of the batch that is tried; the exported network takes any number."""
 
 
 def write_torch(network: Network, path: Path) -> float:

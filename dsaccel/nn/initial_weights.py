@@ -130,7 +130,7 @@ def _first_difference(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) 
 
 
 def _described(run: RunConfig) -> str:
-    """What decides a body's shapes, the images last: of a ResNet, only their channels do."""
+    """Describe what decides a body's shapes; of images a ResNet sees only the channels."""
     data, network = run.data, run.network
     images = f"{data.image_size}x{data.image_size}x{data.channels}"
     return f"{run.family} {run.hierarchy} at width {network.width:g} for images of {images}"

@@ -15,7 +15,7 @@ from dsaccel.nn.similarity import label_similarity
 
 
 class Target(Hashable, Protocol):
-    """What is made of labels; equal ones make the same."""
+    """Makes a tensor of labels; equal targets make the same."""
 
     def __call__(self, y_B: Tensor) -> Tensor: ...
 

@@ -49,7 +49,7 @@ class LayerModule(nn.Module):
         self.keeps_residual = False
         """Whether somebody reads `residual` after each forward."""
         self.residual: Tensor | None = None
-        """What was added to the shortcut last."""
+        """The last maps that were added to the shortcut."""
         self.weight = _weights(layer, draw)
         self.norm = (nn.BatchNorm2d if self.is_map else nn.BatchNorm1d)(layer.out_channels)
         self.shortcut = None
@@ -159,9 +159,7 @@ def _weights(layer: Layer, draw: local.Draw) -> nn.Conv2d | nn.Linear:
 
 @dataclass(frozen=True)
 class Draw:
-    """Makes modules whose weights are drawn from U(-b, b), b = 1 / sqrt(fan in): torch's default,
-    but from a generator that is named by position and role.
-    """
+    """Makes modules with torch's default weights, from a generator named by position and role."""
 
     seed: int
     position: Position | None

@@ -44,9 +44,7 @@ class Network(nn.Module):
             self.register_buffer(name, torch.tensor(levels)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images -> the logits of the network's exit (B, K); of an ensemble, which has none, the
-        logarithm of its probabilities.
-        """
+        """Map images to the logits of the exit (B, K); an ensemble gives its log-probabilities."""
         features, units = self.features(images), self._units()
         if self._num_read == 1:
             return units[-1].head.logits(features[-1])

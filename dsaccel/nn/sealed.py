@@ -18,7 +18,7 @@ from dsaccel.errors import StorageError
 from dsaccel.files import open_file
 
 LENGTH = 64
-"""Of a hash, in hexadecimal."""
+"""The length of a hash in hexadecimal."""
 _UNSEALED = "0" * LENGTH
 _KEY = b'"sha256":"'
 
@@ -36,7 +36,7 @@ def write_state(path: Path, state: Any) -> None:
 
 
 def read_state(path: Path) -> Any:
-    """What was written, on the CPU: it is mapped into memory and read when it is needed.
+    """Read a state back, on the CPU: it is mapped into memory, and read when it is needed.
 
     Raises:
         DamagedError: if it is not that.

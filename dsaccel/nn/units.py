@@ -23,7 +23,7 @@ from dsaccel.spec.plan import Segment
 
 
 class Features(NamedTuple):
-    """What one unit passes on to the next."""
+    """The tensors that one unit passes on to the next."""
 
     x: Tensor
     """(B, C, H, W) or (B, F), channels dropped."""
@@ -148,7 +148,7 @@ class Unit(nn.Module):
         return self.head.gradients(h, labels, **self._read(labels, x))
 
     def _read(self, labels: Labels, x: Tensor) -> dict[Read, Any]:
-        """What the loss reads beside features and logits."""
+        """The tensors that the loss reads beside features and logits."""
         there: dict[Read, Any] = {"image": labels.images, "previous": x}
         if "residuals" in self.reads:
             layers = cast("list[LayerModule]", [*self.layers])
@@ -187,7 +187,7 @@ def _blocks(layers: Sequence[LayerModule]) -> Iterator[list[LayerModule]]:
 
 @contextmanager
 def _statistics_kept(layers: Sequence[nn.Module]) -> Iterator[None]:
-    """What is computed again counts to running statistics that are thrown away."""
+    """Throw away the running statistics of what is computed again."""
     modules = [module for layer in layers for module in layer.modules()]
     kept = [(m, name, b) for m in modules for name, b in m.named_buffers(recurse=False)]
     try:
@@ -217,7 +217,7 @@ def build_units(segment: Segment, seed: int) -> list[Unit]:
 
 
 def layer_outputs(units: Iterable[Unit], x: Tensor) -> list[Tensor]:
-    """What each layer makes of normalised images, (B, C, H, W) or (B, F); no channel is dropped."""
+    """The output of each layer for normalised images, (B, C, H, W) or (B, F), without dropout."""
     skip: Tensor | None = None
     outputs: list[Tensor] = []
     for unit in units:

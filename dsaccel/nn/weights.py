@@ -89,7 +89,7 @@ def read_config(path: Path) -> RunConfig:
 
 
 def read_facts(path: Path) -> ImageFacts:
-    """What a file says of the images that its weights were trained on.
+    """The facts of the images that a file's weights were trained on.
 
     Raises:
         ConfigError: as `read_config`.
@@ -103,7 +103,7 @@ def read_facts(path: Path) -> ImageFacts:
 
 
 def weights_hash(path: Path) -> str:
-    """What a file of weights is known by: the first half of its SHA-256, in hexadecimal."""
+    """The identity of a file of weights: the first half of its SHA-256, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
 
 
@@ -166,7 +166,7 @@ def named_tensors(units: Iterable[Unit], run: RunConfig) -> dict[str, Tensor]:
 
 
 def output_name(run: RunConfig) -> str:
-    """What the output layer of a network is called."""
+    """The name of a network's output layer."""
     return _family(run).output_name()
 
 

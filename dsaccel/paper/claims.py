@@ -5,7 +5,7 @@ slower. It is tested only where every network has reached a plateau before the l
 for the first time, which would flatten any curve.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from dsaccel.paper.compare import Comparison, RowResult
@@ -25,7 +25,7 @@ FIRST_DECAY = 0.5
 
 
 def claims_of(comparison: Comparison) -> list[Effect]:
-    """What each family of each table says of the claims."""
+    """Test the claims on each family of each table."""
     groups = groupby(comparison.results, lambda result: (result.row.table, result.row.family))
     return [effect for key, group in groups for effect in _claims(key, list(group))]
 
@@ -45,56 +45,44 @@ def rise(networks: Sequence[Trained]) -> float:
     return summarise(rises).mean
 
 
-def _claims(key: tuple[str, str], results: Sequence[RowResult]) -> list[Effect]:
+def _claims(key: tuple[str, str], results: Sequence[RowResult]) -> Iterator[Effect]:
     where, why_not = f"{key[0]}, {key[1]}", _why_not(results)
     seeds = [
         seed
         for seed in results[0].accuracies("local")
         if all(seed in result.gaps for result in results)
     ]
-
-    def effect(claim: str, of_seed: Callable[[int], float | None]) -> Effect:
+    for claim, of_seed in _questions(results):
         found = {seed: of_seed(seed) for seed in seeds}
         by_seed = {seed: value for seed, value in found.items() if value is not None}
-        return Effect(f"{where}: {claim}", by_seed, why_not)
+        yield Effect(f"{where}: {claim}", by_seed, why_not)
 
+
+def _questions(results: Sequence[RowResult]) -> Iterator[tuple[str, Callable[[int], float | None]]]:
+    """Each claim that the rows can be asked for, and what a seed says of it."""
+
+    def gap(seed: int, rows: Sequence[RowResult] = results) -> float:
+        return summarise([result.gaps[seed] for result in rows]).mean
+
+    def cost(seed: int) -> float | None:
+        lost = slope(shallow, [result.accuracies("local")[seed] for result in results])
+        return None if lost is None else -lost
+
+    yield "back-propagation leads (mean of rows)", gap
     shallow = [float(result.row.num_shallow) for result in results]
-    effects = [
-        effect(
-            "back-propagation leads (mean of rows)",
-            lambda seed: summarise([result.gaps[seed] for result in results]).mean,
-        )
-    ]
     if len(set(shallow)) > 1:
-        effects += [
-            effect(
-                "each shallow block costs layer-wise training",
-                lambda seed: _negative(
-                    slope(shallow, [result.accuracies("local")[seed] for result in results])
-                ),
-            ),
-            effect(
-                "each shallow block costs it more than global",
-                lambda seed: slope(shallow, [result.gaps[seed] for result in results]),
-            ),
-        ]
-    standard = [result for result in results if result.row.is_standard]
-    better = [result for result in results if standard and _is_accelerated(result, standard[0])]
-    if better:
-        effects.append(
-            effect(
-                f"fewer shallow and no fewer deep blocks close the gap of {standard[0].row.model}",
-                lambda seed: (
-                    standard[0].gaps[seed]
-                    - summarise([result.gaps[seed] for result in better]).mean
-                ),
-            )
+        yield "each shallow block costs layer-wise training", cost
+        yield (
+            "each shallow block costs it more than global",
+            lambda seed: slope(shallow, [result.gaps[seed] for result in results]),
         )
-    return effects
-
-
-def _negative(value: float | None) -> float | None:
-    return None if value is None else -value
+    standard = next((result for result in results if result.row.is_standard), None)
+    better = [r for r in results if standard and _is_accelerated(r, standard)]
+    if standard and better:
+        yield (
+            f"fewer shallow and no fewer deep blocks close the gap of {standard.row.model}",
+            lambda seed: standard.gaps[seed] - gap(seed, better),
+        )
 
 
 def _is_accelerated(result: RowResult, standard: RowResult) -> bool:

@@ -4,15 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any
-
-from scipy import stats
 
 from dsaccel.families import MODES, Mode
 from dsaccel.paper.kept import Trained
 from dsaccel.paper.rows import Row
 from dsaccel.paper.train import Reproduction
-from dsaccel.statistics import Paired, Summary, paired, summarise
+from dsaccel.statistics import Paired, Summary, paired, summarise, tau_b
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,7 @@ class RankAgreement:
     with_paper: tuple[float, ...]
     """One a seed; none: fewer than three rows, or rows that are equally accurate."""
     shallow_with_paper: float | None
-    """The same for the trivial prediction that fewer blocks in the first half of the stages are
-    better."""
+    """The same if fewer blocks in the first half of the stages were predicted to be better."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +87,9 @@ def _agreement(table: str, family: str, results: Sequence[RowResult]) -> RankAgr
     published = [result.row.published["local"] for result in results]
     by_seed = [result.accuracies("local") for result in results]
     complete = [seed for seed in by_seed[0] if all(seed in each for each in by_seed)]
-    taus = (_tau([each[seed] for each in by_seed], published) for seed in complete)
-    shallow = _tau([-float(result.row.num_shallow) for result in results], published)
+    if len(results) < 3:
+        return RankAgreement(table, family, len(results), (), None)
+    taus = (tau_b([each[seed] for each in by_seed], published) for seed in complete)
+    shallow = tau_b([-float(result.row.num_shallow) for result in results], published)
     with_paper = tuple(tau for tau in taus if tau is not None)
     return RankAgreement(table, family, len(results), with_paper, shallow)
-
-
-def _tau(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Kendall's tau-b (1945), which corrects for ties; None: there is no order."""
-    if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
-        return None
-    tau: Any = stats.kendalltau(x, y)[0]
-    return float(tau)

@@ -27,7 +27,7 @@ class Effect:
 
     @property
     def verdict(self) -> Verdict:
-        """By the interval alone; `open` if it holds zero, or if there is none."""
+        """The verdict of the interval alone; `open` if it holds zero, or if there is none."""
         if self.why_not is not None or self.measured is None:
             return "not testable at this scale"
         low, high = self.measured.low, self.measured.high
@@ -37,7 +37,7 @@ class Effect:
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Of the least squares line; None: all x are equal."""
+    """The slope of the least squares line; None: all x are equal."""
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     spread = sum((each - mean_x) ** 2 for each in x)
     if not spread:

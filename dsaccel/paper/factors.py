@@ -21,6 +21,7 @@ from dsaccel.paper.scale import Scale
 from dsaccel.paper.train import Reproduction
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.statistics import summarise
+from dsaccel.text import counted
 
 STANDARD, FEW, LATE, EARLY = "2-2-2-2", "1-1-2-2", "1-1-3-3", "3-3-1-1"
 """The standard hierarchy, fewer shallow blocks, as many blocks of which fewer are shallow, more."""
@@ -64,11 +65,11 @@ def matched_width(scale: Scale, hierarchy: str) -> float:
 
 @dataclass(frozen=True)
 class Factors:
-    """What the arms have reached."""
+    """The accuracies of the arms."""
 
     rows: Sequence[Row]
     accuracies: Mapping[tuple[str, Way], Mapping[int, float]]
-    """By name and way, of each seed."""
+    """Name and way -> seed -> accuracy."""
 
     @classmethod
     def of(cls, reproduction: Reproduction) -> "Factors":
@@ -95,17 +96,9 @@ class Factors:
                 uniform,
                 gap(f"{LATE} uniform"),
             ),
-            (
-                "lower resolution alone, with equal FLOPs",
-                uniform,
-                gap(f"{LATE} uniform matched"),
-            ),
+            ("lower resolution alone, with equal FLOPs", uniform, gap(f"{LATE} uniform matched")),
             ("taking the cuts away, all losses kept", supervised, local(STANDARD)),
-            (
-                "taking the losses away, without cuts",
-                self._of(STANDARD, "global"),
-                supervised,
-            ),
+            ("taking the losses away, without cuts", self._of(STANDARD, "global"), supervised),
         )
         effects = [*(_effect(*each) for each in compared), *self._main_effects()]
         return [effect for effect in effects if effect.by_seed]
@@ -118,7 +111,7 @@ class Factors:
         told = [effect for effect in effects if effect.verdict == "holds"]
         worse = [effect for effect in effects if effect.verdict == "is contradicted"]
         num = max(len(effect.by_seed) for effect in effects)
-        seeds = f"{num} {'seed' if num == 1 else 'seeds'}"
+        seeds = counted(num, "seed")
         if not told and not worse:
             return [f"With {seeds} no effect can be told from none: each interval holds zero."]
         lines = []
@@ -133,7 +126,7 @@ class Factors:
         return lines
 
     def _main_effects(self) -> list[Effect]:
-        """Of each factor, over all levels of the two others."""
+        """The effect of each factor, averaged over all levels of the others."""
         levels = [(h, losses) for h in (STANDARD, FEW) for losses in ("", "coarse", "late", "both")]
         gaps = {level: self._gap(*level) for level in levels}
         if not all(gaps.values()):

@@ -23,18 +23,18 @@ from dsaccel.training.descent import Batches
 
 @dataclass(frozen=True)
 class Hybrid:
-    """What has been reached above a frozen prefix."""
+    """The accuracy that was reached above a frozen prefix."""
 
     stage: int
     """The last one of the prefix, 1-based."""
     rest: Mode
     """How the stages above were trained."""
     accuracy: float
-    """Of the output layer after the last epoch, 0..1, as of a network."""
+    """The output layer's accuracy after the last epoch, 0..1."""
 
 
 class Above(Batches):
-    """What a frozen prefix makes of images: running statistics, no channel dropped.
+    """A frozen prefix's features of images, by running statistics and without dropout.
 
     Args:
         data: the images.
@@ -69,7 +69,7 @@ def prefix(units: Sequence[Unit], stage: int) -> list[LayerModule]:
 
 
 def rest_of(plan: Plan, stage: int) -> Plan:
-    """What of a network comes after a stage."""
+    """The rest of a network after a stage."""
     cut = (
         replace(segment, blocks=tuple(block for block in segment.blocks if block.stage > stage))
         for segment in plan.segments

@@ -19,22 +19,22 @@ test knows a name, and fails where one is missing here."""
 
 @dataclass(frozen=True)
 class Trained:
-    """What a network has reached."""
+    """The results of a network."""
 
     heads: list[str]
     """Their names in order of depth, the output layer's last."""
     accuracies: list[list[float]]
     """Epochs x heads, 0..1, on the images that the protocol says."""
     num_images: int
-    """That an accuracy is of."""
+    """The number of images behind an accuracy."""
     time_s: float
-    """Its share of the time that it took to train what it was trained with."""
+    """Its share of the training time of its cohort."""
     points: Sequence[Sequence[Any]] = ()
-    """Of its curves, as `Point.values`; none: it was trained before they were recorded."""
+    """The points of its curves, as `Point.values`; none: it is older than their recording."""
 
     @property
     def accuracy(self) -> float:
-        """Of the output layer after the last epoch."""
+        """The output layer's accuracy after the last epoch."""
         return self.accuracies[-1][-1]
 
     @property
@@ -43,12 +43,12 @@ class Trained:
 
     @property
     def errors(self) -> list[float]:
-        """Of the output layer after each epoch."""
+        """The output layer's error after each epoch."""
         return [1 - heads[-1] for heads in self.accuracies]
 
 
 def file_name(config: RunConfig, hierarchy: Hierarchy, way: Way, images: tuple[str, str]) -> str:
-    """Of a network: equal for rows that train the same one.
+    """The file name of a network: equal for rows that train the same one.
 
     Args:
         config: its settings.
@@ -75,7 +75,7 @@ def _told(section: Section) -> str:
 
 def layers_path(path: Path, epoch: int) -> Path:
     """Beside a network's file: what was measured of its layers after an epoch."""
-    return path.with_name(f"{path.stem}-epoch{epoch}.layers")
+    return path.with_name(f"{path.stem}-epoch{epoch}.measured")
 
 
 def hybrids_path(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from dsaccel.families import MODES, Mode
@@ -12,7 +13,7 @@ from dsaccel.paper.separability import Measured
 from dsaccel.paper.train import Reproduction
 from dsaccel.statistics import Paired, Summary, paired, summarise
 
-What = Literal["probe", "scatter"]
+What = Literal["probe", "scatter", "rank"]
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,7 @@ class LayersOfRow:
         return [summarise(values) for values in zip(*by_seed, strict=True)]
 
     def difference(self, layer: int) -> Paired | None:
-        """How far layer-wise probes lead those of back-propagation at a layer, after the last
-        epoch; paired by seed.
-        """
+        """How far layer-wise probes lead at a layer after the last epoch, paired by seed."""
         last = self.epochs[-1]
         local, glob = (
             {seed: found[last].probe[layer] for seed, found in self.measured[mode].items()}
@@ -45,9 +44,7 @@ class LayersOfRow:
 
     @property
     def lost(self) -> int:
-        """From which layer on the layer-wise probes stay behind; the number of layers if they lead
-        at the last one.
-        """
+        """The layer from which on layer-wise probes stay behind, or else the number of layers."""
         count = len(self.layers)
         for layer in reversed(range(len(self.layers))):
             difference = self.difference(layer)
@@ -95,7 +92,7 @@ def shallow_effect(rows: Sequence[LayersOfRow]) -> Effect | None:
                 shallow += _is_shallow(name, row.row.hierarchy.num_stages)
                 points[depth].append((shallow, glob[depth] - local[depth]))
         deviations = [
-            (x - _mean([x for x, _ in found]), y - _mean([y for _, y in found]))
+            (x - fmean([x for x, _ in found]), y - fmean([y for _, y in found]))
             for found in points.values()
             for x, y in found
         ]
@@ -114,7 +111,7 @@ class HybridsOfRow:
     num_stages: int
     """After which it was frozen, one at a time: 1, 2 and so on."""
     accuracies: Mapping[tuple[Mode, Mode], Mapping[int, Mapping[int, float]]]
-    """By how the prefix and the rest were trained; of each stage and seed."""
+    """(Mode of the prefix, mode of the rest) -> stage -> seed -> accuracy."""
 
     def summary(self, prefix: Mode, rest: Mode, stage: int) -> Summary:
         return summarise(list(self.accuracies[prefix, rest][stage].values()))
@@ -150,7 +147,3 @@ def _is_shallow(layer: str, num_stages: int) -> bool:
         return True
     place = layer.split(".")[0]
     return place.startswith("s") and int(place[1:]) <= num_stages // 2
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -22,8 +22,7 @@ LOOKED_INTO = ("ResNet18", "ResNet18_r1", "ResNet18_r4")
 """The rows of Table V whose layers are measured unless others are named."""
 EXPERIMENTS = (*TABLES, "figure1", *CURVES, "separability", "factors")
 Way = Literal["local", "global", "supervised"]
-"""How a network is trained: layer-wise, by back-propagation, or by back-propagation with all local
-losses and no cuts (deep supervision)."""
+"""Layer-wise, by back-propagation, or by back-propagation with all local losses and no cuts."""
 WAYS: tuple[Way, ...] = ("local", "global", "supervised")
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
 

@@ -55,9 +55,7 @@ class Scale:
 
     @property
     def measured_epochs(self) -> tuple[int, ...]:
-        """The epochs after which layers are measured: early, while they change fast, and at the
-        end.
-        """
+        """The epochs after which layers are measured: early ones, of fast change, and the last."""
         shares = (self.epochs * share // 20 for share in (1, 2, 5, 10, 20))
         return tuple(sorted({max(1, epoch) for epoch in shares}))
 

@@ -26,8 +26,7 @@ from dsaccel.nn.units import Unit, layer_outputs
 Array = NDArray[np.float64]
 
 DIMENSION = 64
-"""Length of the vectors that a probe reads at every layer; less where a network has fewer
-features."""
+"""The length of the vectors that a probe reads; narrow networks have fewer features."""
 SIDE = 4
 """Feature maps are averaged to at most this side before they are reduced."""
 NUM_PROBED = 2000
@@ -42,6 +41,8 @@ class Measured:
     """Validation accuracy (0..1) of a linear probe."""
     scatter: list[float]
     """Between-class over within-class scatter of the validation images (traces, as Fisher's)."""
+    rank: list[float]
+    """Effective rank of the validation images' features, averaged over each map."""
 
 
 def measure(units: Sequence[Unit], data: Data) -> Measured:
@@ -54,6 +55,7 @@ def measure(units: Sequence[Unit], data: Data) -> Measured:
     train, val = _vectors(units, data.train_as_they_are()), _vectors(units, data.val)
     dimension = min(DIMENSION, *(layer.shape[1] for layer in train.layers), len(train.labels))
     probe, scatter = [], []
+    rank = [effective_rank(mean_NC) for mean_NC in val.means]
     for train_NF, val_NF in zip(train.layers, val.layers, strict=True):
         reduce = PCA(dimension, svd_solver="covariance_eigh").fit(train_NF)
         scale = StandardScaler().fit(reduce.transform(train_NF))
@@ -63,7 +65,7 @@ def measure(units: Sequence[Unit], data: Data) -> Measured:
         classifier = LogisticRegression(C=0.1, max_iter=200).fit(train_ND, train.labels)
         probe.append(float(classifier.score(val_ND, val.labels)))
         scatter.append(scatter_ratio(val_ND, val.labels))
-    return Measured(probe, scatter)
+    return Measured(probe, scatter, rank)
 
 
 def scatter_ratio(x_ND: Array, y_N: NDArray[np.int64]) -> float:
@@ -78,26 +80,46 @@ def scatter_ratio(x_ND: Array, y_N: NDArray[np.int64]) -> float:
     return between / within if within else 0.0
 
 
+def effective_rank(x_ND: Array) -> float:
+    """How many directions features use: exp of the entropy of their singular values as shares of
+    their sum (Roy and Vetterli 2007). From 1, or 0 if nothing varies, up to D.
+    """
+    singular = np.linalg.svd(x_ND - x_ND.mean(axis=0), compute_uv=False)
+    if not singular.sum():
+        return 0.0
+    shares = singular[singular > 0] / singular.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
 @dataclass(frozen=True)
 class _Vectors:
     layers: list[Array]
     """(N, F) each."""
+    means: list[Array]
+    """(N, C) each, over the pixels of a map."""
     labels: NDArray[np.int64]
 
 
 @torch.no_grad()
 def _vectors(units: Sequence[Unit], split: EvalSplit) -> _Vectors:
-    """What each layer makes of some images, pooled and flat."""
-    parts: list[list[Tensor]] = []
+    """The features of each layer for some images, pooled and flat."""
+    pooled: list[list[Tensor]] = []
+    means: list[list[Tensor]] = []
     labels: list[Tensor] = []
     for x, y in split.spread(NUM_PROBED).batches():
-        parts.append([_pooled(h).cpu() for h in layer_outputs(units, x)])
+        outputs = layer_outputs(units, x)
+        pooled.append([_pooled(h, SIDE).cpu() for h in outputs])
+        means.append([_pooled(h, 1).cpu() for h in outputs])
         labels.append(y.cpu())
-    layers = [torch.cat(layer).double().numpy() for layer in zip(*parts, strict=True)]
-    return _Vectors(layers, torch.cat(labels).numpy())
+    return _Vectors(_joined(pooled), _joined(means), torch.cat(labels).numpy())
 
 
-def _pooled(h: Tensor) -> Tensor:
-    if h.dim() == 4 and h.shape[-1] > SIDE:
-        h = F.adaptive_avg_pool2d(h, SIDE)
+def _joined(batches: list[list[Tensor]]) -> list[Array]:
+    """A layer's batches as one array."""
+    return [torch.cat(layer).double().numpy() for layer in zip(*batches, strict=True)]
+
+
+def _pooled(h: Tensor, side: int) -> Tensor:
+    if h.dim() == 4 and h.shape[-1] > side:
+        h = F.adaptive_avg_pool2d(h, side)
     return h.flatten(1).nan_to_num()

@@ -17,7 +17,7 @@ from dsaccel.config.study import RunConfig, RuntimeConfig
 from dsaccel.data.images import fingerprint
 from dsaccel.data.source import DataSource
 from dsaccel.families import MODES, Mode
-from dsaccel.files import make_folder, write_text
+from dsaccel.files import make_folder, write_json
 from dsaccel.nn.units import Unit
 from dsaccel.paper.hybrids import Hybrid, train_hybrids
 from dsaccel.paper.kept import Trained, file_name, hybrids_path, layers_path
@@ -100,16 +100,16 @@ class Reproduction:
 
     @property
     def protocol(self) -> Protocol:
-        """What accuracies are of."""
+        """The protocol, which says what accuracies are measured on."""
         return next(iter(self._sources.values())).protocol
 
     @property
     def data_names(self) -> str:
-        """What the images are of."""
+        """The names of the data sets."""
         return ", ".join(dict.fromkeys(source.name for source in self._sources.values()))
 
     def jobs(self) -> list[Job]:
-        """What is left to train, seed by seed: rows of equal settings share a trie, layer-wise."""
+        """The jobs that are left, seed by seed: rows of equal settings share a trie layer-wise."""
         jobs: list[Job] = []
         for seed in self.seeds:
             for mode in WAYS:
@@ -149,7 +149,7 @@ class Reproduction:
                     yield JobProgress(number, len(jobs), job.mode, seed, epoch, num_epochs, names)
 
     def trained(self, row: Row, mode: Way, seed: int) -> Trained | None:
-        """What a row's network has reached; None: it is not trained yet."""
+        """The results of a row's network; None: it is not trained yet."""
         path = self._file(row, mode, seed)
         return Trained(**json.loads(path.read_text())) if path.is_file() else None
 
@@ -173,7 +173,7 @@ class Reproduction:
         }
 
     def hybrids(self, row: Row, mode: Mode, seed: int) -> list[Hybrid]:
-        """What was reached above the prefixes of a row's network; none: it is not trained yet."""
+        """The results above the prefixes of a row's network; none: it is not trained yet."""
         path = hybrids_path(self._file(row, mode, seed))
         return [Hybrid(**each) for each in json.loads(path.read_text())] if path.is_file() else []
 
@@ -217,7 +217,7 @@ class Reproduction:
                 if rung.step in self.measured_epochs and cohort.at_rest:
                     for h in part:
                         found = measure(units_of(cohort, h), data)
-                        write_text(layers_path(paths[h], rung.step), json.dumps(asdict(found)))
+                        write_json(layers_path(paths[h], rung.step), asdict(found), None)
                 yield rung.step, part
             if self.has_hybrids:
                 for h in part:
@@ -226,7 +226,7 @@ class Reproduction:
                 accuracies, names = cohort.head_accuracies(h), list(head_names(plan))
                 points = [point.values() for read in cohort.reads(h) for point in read.points]
                 trained = Trained(names, accuracies, data.num_val, cohort.time_s[h], points)
-                write_text(paths[h], json.dumps(asdict(trained)) + "\n")
+                write_json(paths[h], asdict(trained), None)
             remove_checkpoint(checkpoint)
 
     def _train_hybrids(
@@ -237,7 +237,7 @@ class Reproduction:
         found = yield from train_hybrids(
             units, plans, training, data, seed=data.seed, device=bench.device
         )
-        write_text(hybrids_path(path), json.dumps([asdict(each) for each in found]) + "\n")
+        write_json(hybrids_path(path), [asdict(each) for each in found], None)
 
     def _config(self, row: Row, seed: int) -> RunConfig:
         return self.scale.run_config(row, seed, self._sources[row.dataset].name, self._runtime)

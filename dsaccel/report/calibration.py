@@ -103,10 +103,7 @@ def write_calibration(result: Calibrated, name: str, path: Path) -> None:
             name="rungs",
         ),
         Section(
-            "Last head of each stage",
-            "Fully trained.",
-            figure=stages_figure(result),
-            name="stages",
+            "Last head of each stage", "Fully trained.", figure=stages_figure(result), name="stages"
         ),
         Section(
             "What one more block does",

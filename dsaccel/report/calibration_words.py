@@ -1,4 +1,4 @@
-"""What a calibration means, in sentences."""
+"""The meaning of a calibration, in sentences."""
 
 from dsaccel.analysis.agreement import MIN_SEEDS, RankAgreement, StageAgreement
 from dsaccel.analysis.pruning_advice import Calibrated
@@ -15,7 +15,7 @@ NAMES: dict[RankedBy, str] = {
 
 
 def verdict(result: Calibrated) -> list[str]:
-    """What it means, in sentences."""
+    """Say in sentences what a calibration means."""
     ranks, advice = result.ranks, result.advice
     num_seeds, step = len(ranks.seeds), ranks.step_name
     words = [

@@ -54,7 +54,7 @@ def comparison_summary(first: "StoredStudy", second: "StoredStudy") -> dict[str,
 
 
 def caveats(first: "StoredStudy", second: "StoredStudy") -> list[str]:
-    """What a reader must know before comparing."""
+    """Tell the reader what to know before comparing."""
     found = ["one seed each: differences within a standard error or two are noise"]
     if not _same_images(first, second):
         found.append("the images are not the same, or split differently: accuracies do not compare")
@@ -65,7 +65,7 @@ def caveats(first: "StoredStudy", second: "StoredStudy") -> list[str]:
 
 
 def settings_that_differ(first: "StoredStudy", second: "StoredStudy") -> dict[str, tuple[Any, Any]]:
-    """By key in a study file."""
+    """The settings that differ, by key in a study file."""
     a, b = (flatten(study.config.model_dump(mode="json")) for study in (first, second))
     keys = sorted(a | b)
     return {key: (a.get(key), b.get(key)) for key in keys if a.get(key) != b.get(key)}

@@ -1,21 +1,24 @@
-"""What a confirmation leaves behind, a JSON object and files, and its progress."""
+"""The JSON object, the files and the progress of a confirmation."""
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from dsaccel.confirm.jobs import ConfirmProgress
 from dsaccel.confirm.result import entry_record
-from dsaccel.confirm.run import Confirm, ConfirmProgress
-from dsaccel.files import make_folder, write_csv, write_text
+from dsaccel.confirm.run import Confirm
+from dsaccel.files import make_folder, write_csv, write_json
 from dsaccel.report.verdict import VAL_IMAGES, sentences
+
+JUDGED = ("p_holm", "is_tie", "is_judged", "detectable")
+"""What the JSON says of a comparison beside the difference."""
 
 
 def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, Any]:
     """What `dsaccel confirm --json` prints, and `confirmation.json` holds."""
-    confirmation = confirming.result
+    confirmation = confirming.record.result
     components = confirmation.components()
     return {
         "study": confirming.directory.name,
@@ -37,12 +40,7 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
                 },
                 "differences": {
                     f"{split} to {against}": asdict(comparison.paired)
-                    | {
-                        "p_holm": comparison.p_holm,
-                        "is_tie": comparison.is_tie,
-                        "is_judged": comparison.is_judged,
-                        "detectable": comparison.detectable,
-                    }
+                    | {name: getattr(comparison, name) for name in JUDGED}
                     for (split, against), comparison in result.comparisons.items()
                 },
             }
@@ -50,9 +48,9 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
         ],
         "variance": None if components is None else asdict(components),
         "sentences": sentences(confirmation, resolution),
-        "decisions": confirming.record["decisions"],
-        "test_readings": confirming.readings,
-        "time_s": confirming.record["time_s"],
+        "decisions": confirming.record.values["decisions"],
+        "test_readings": confirming.record.readings,
+        "time_s": confirming.record.values["time_s"],
     }
 
 
@@ -61,8 +59,8 @@ def write_confirmation(confirming: Confirm, resolution: float) -> dict[str, str]
     folder = confirming.directory.path
     make_folder(folder)
     summary = confirmation_summary(confirming, resolution)
-    write_text(folder / "confirmation.json", json.dumps(summary, indent=1) + "\n")
-    confirmation = confirming.result
+    write_json(folder / "confirmation.json", summary)
+    confirmation = confirming.record.result
     rows = [
         {
             "name": result.entry.name,
@@ -80,7 +78,10 @@ def write_confirmation(confirming: Confirm, resolution: float) -> dict[str, str]
         for seed, accuracy in confirmation.series("val", result.entry.name, result.mode).items()
     ]
     files = {"confirmation": folder / "confirmation.json"}
-    for name, table in (("confirmation.csv", rows), ("test_readings.csv", confirming.readings)):
+    for name, table in (
+        ("confirmation.csv", rows),
+        ("test_readings.csv", confirming.record.readings),
+    ):
         if table:
             write_csv(folder / name, table)
             files[name.removesuffix(".csv") + " table"] = folder / name
@@ -104,7 +105,7 @@ def progress_line(progress: ConfirmProgress) -> str:
 
 
 def progress_panel(progress: ConfirmProgress) -> Table:
-    """What a terminal shows meanwhile."""
+    """The panel that a terminal shows meanwhile."""
     table = Table.grid(padding=(0, 2))
     phase = Text(f"confirm: {PHASES[progress.phase]}", style="bold")
     table.add_row(phase, f"{progress.job} of {progress.num_jobs}")

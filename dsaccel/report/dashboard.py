@@ -143,7 +143,7 @@ def _shown(trial: FrozenTrial, row: Row) -> FrozenTrial:
 
 
 def trial_note(row: Row, others: Iterable[Row], is_best: bool) -> str:
-    """What a trial is, in markdown: its name, its stages, what it reached, why it stopped."""
+    """Describe a trial in markdown: its name, its stages, its accuracy, and why it stopped."""
     lines = [f"### {printable(row.hierarchy)}" + (" (best)" if is_best else ""), ""]
     lines += [f"`{strip(row)}`", "", f"{row.state}, {percent(row.accuracy)}", ""]
     if row.trial.exits:

@@ -99,9 +99,7 @@ def _rows(plan: Plan) -> Iterator[tuple[str, ...]]:
 
 
 def training_memory(local: Plan, whole: Plan, training: TrainingConfig) -> dict[str, Estimate]:
-    """What training a network takes on a CPU (estimates): layer-wise, by back-propagation, and by
-    back-propagation that computes each block again.
-    """
+    """The memory of training a network on a CPU (estimates), layer-wise and in two other ways."""
     plain, again = (training.model_copy(update={"recompute": r}) for r in (False, True))
     return {
         "local": estimate_plans({local.hierarchy: local}, training),

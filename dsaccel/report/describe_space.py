@@ -20,7 +20,7 @@ MAX_PLANNED = 5_000
 
 @dataclass(frozen=True)
 class SpaceDescription:
-    """What a space holds; None: too many networks to tell."""
+    """The contents of a space; None: there are too many networks to tell."""
 
     num_counts: int
     """Block counts within bounds and constraint, whatever is measured or searched beside them."""
@@ -34,7 +34,7 @@ class SpaceDescription:
     """Blocks of all networks in one trie."""
     blocks_separate: int | None
     memory: Estimate | None
-    """What training all of them together takes."""
+    """The memory of training all of them together."""
 
 
 def describe_space(

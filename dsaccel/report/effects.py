@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from dsaccel.paper.effects import Effect
 from dsaccel.report.figures.style import BLUE, INK, blank_figure, label
-from dsaccel.report.table import Table
+from dsaccel.report.table import Table, ends_text
 
 HEADINGS = ("claim", "points", "95 % interval", "seeds", "by these seeds it")
 CAPTION = "mean over seeds, paired, of a block where a block is meant; each interval is for itself"
@@ -64,8 +64,5 @@ def _cells(effect: Effect) -> tuple[str, ...]:
     if measured is None:
         return (effect.claim, "-", "-", "0", effect.verdict)
     std = "" if measured.std is None else f" ± {100 * measured.std:.2f}"
-    ends = "-"
-    if measured.low is not None and measured.high is not None:
-        ends = f"{100 * measured.low:+.2f} to {100 * measured.high:+.2f}"
     mean = f"{100 * measured.mean:+.2f}{std}"
-    return (effect.claim, mean, ends, str(measured.n), effect.verdict)
+    return (effect.claim, mean, ends_text(measured), str(measured.n), effect.verdict)

@@ -1,4 +1,4 @@
-"""What a search would train, for a terminal."""
+"""A forecast of a search, for a terminal."""
 
 from rich.table import Table
 from rich.text import Text

@@ -36,9 +36,7 @@ def hybrid_section(rows: Sequence[HybridsOfRow]) -> Section:
 
 
 def hybrid_sentence(row: HybridsOfRow, linear: LayersOfRow | None) -> str:
-    """Whether layer-wise features keep more or less for the layers above than those of
-    back-propagation, beside what a linear probe reads off them.
-    """
+    """What layers above make of layer-wise features, beside what a linear probe reads off them."""
     told: list[str] = []
     for stage in range(1, row.num_stages + 1):
         deep = row.prefix_effect("global", stage)

@@ -2,7 +2,6 @@
 
 import time
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -11,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dsaccel.confirm.run import ConfirmProgress
+from dsaccel.confirm.jobs import ConfirmProgress
 from dsaccel.paper.train import JobProgress
 from dsaccel.report.confirmation import progress_line, progress_panel
 from dsaccel.search.progress import Progress
@@ -26,35 +25,23 @@ REDRAW_S, LINE_S = 0.1, 15.0
 MODE_NAMES = {"local": "layer-wise", "global": "global", "supervised": "deeply supervised"}
 
 
-class LiveView:
+class LiveView(ExitStack):
     """A context manager; `show` what has come, as often as it comes."""
 
     def __init__(self, console: Console, *, quiet: bool = False, verbose: bool = False) -> None:
-        self._console = console
-        self._quiet = quiet
-        self._verbose = verbose
+        super().__init__()
+        self._console, self._quiet, self._verbose = console, quiet, verbose
         # not `is_terminal`, which FORCE_COLOR makes true of a pipe
         live = console.is_terminal and console.file.isatty() and not quiet
         self._live = Live(console=console, transient=True) if live else None
         self._panel: RenderableType = ""
         self._ticked = time.monotonic()
-        self._heard = ExitStack()
 
     def __enter__(self) -> Self:
-        self._heard.enter_context(listening(self.tick))
+        self.enter_context(listening(self.tick))
         if self._live is not None:
-            self._live.start()
+            self.enter_context(self._live)
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._heard.close()
-        if self._live is not None:
-            self._live.stop()
 
     def tick(self, what: str, done: int, total: int) -> None:
         """Show how far a long loop is, now and then."""

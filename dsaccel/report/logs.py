@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-from dsaccel.confirm.run import ConfirmProgress
+from dsaccel.confirm.jobs import ConfirmProgress
 from dsaccel.errors import StorageError
 from dsaccel.files import make_folder
 from dsaccel.paper.train import JobProgress
@@ -23,7 +22,7 @@ from dsaccel.text import utc_now
 MEASURES = ("learning_rate", "train_accuracy", "train_loss", "val_accuracy", "val_loss")
 
 
-class Log:
+class Log(ExitStack):
     """A callback of a search and of a training, and a context manager; what is there is added to.
 
     `events.jsonl` has a line a rung, `units.csv` a line a unit and epoch, of each network whose
@@ -32,8 +31,8 @@ class Log:
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.folder = folder
-        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         make_folder(self.folder)
@@ -42,21 +41,12 @@ class Log:
             table = (self.folder / "units.csv").open("a", encoding="utf-8", newline="")
         except OSError as error:
             raise StorageError(f"{self.folder} must be writable, but: {error.strerror}") from None
-        self._lines = self._open.enter_context(lines)
-        self._table = self._open.enter_context(table)
+        self._lines, self._table = self.enter_context(lines), self.enter_context(table)
         self._rows = csv.writer(self._table)
         if not self._table.tell():
             self._rows.writerow(("hierarchy", "phase", *(field.name for field in fields(Point))))
         self._tensorboard = self._writer()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._open.close()
 
     def __call__(self, progress: Progress | ConfirmProgress | JobProgress) -> None:
         """Note where it stands."""
@@ -71,7 +61,7 @@ class Log:
         self._lines.flush()
 
     def points(self, phase: str, points: Mapping[Hierarchy, tuple[Point, ...]]) -> None:
-        """What units have reached."""
+        """Note the points that units have reached."""
         for hierarchy, of_network in points.items():
             for point in of_network:
                 self._rows.writerow((str(hierarchy), phase, *point.values()))
@@ -91,7 +81,7 @@ class Log:
             )
             return None
         writer = SummaryWriter(str(self.folder))
-        self._open.callback(writer.close)
+        self.callback(writer.close)
         return writer
 
 

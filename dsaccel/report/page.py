@@ -70,11 +70,7 @@ def write_page(
     )
     environment.filters["html"] = _figure_html
     page = environment.get_template(template).render(
-        title=title,
-        about=about,
-        sections=sections,
-        plotly_js=Markup(get_plotlyjs()),
-        **content,
+        title=title, about=about, sections=sections, plotly_js=Markup(get_plotlyjs()), **content
     )
     write_text(path, page)
 

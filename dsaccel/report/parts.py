@@ -60,7 +60,7 @@ def _draw(figure: go.Figure, path: Path, format: str) -> None:
 
 
 def _csv(figure: go.Figure) -> str:
-    """What its traces show, a point a line."""
+    """The points of its traces, one a line."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("trace", "x", "y"))

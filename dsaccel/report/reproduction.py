@@ -1,20 +1,20 @@
 """A table or a figure of the paper, trained again: on a terminal, as a page and in files."""
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 from dsaccel.families import MODES
-from dsaccel.files import make_folder, write_csv, write_text
 from dsaccel.paper.claims import PLATEAU, claims_of
 from dsaccel.paper.compare import Comparison, RankAgreement, RowResult
 from dsaccel.paper.rows import CURVES, TABLES
 from dsaccel.paper.train import Reproduction
 from dsaccel.report.effects import effect_record, effects_table, reasons
+from dsaccel.report.experiment import Report
 from dsaccel.report.figures.reproduction import accuracy_figure, error_figure, published_figure
-from dsaccel.report.page import Section, write_page
+from dsaccel.report.page import Section
 from dsaccel.report.table import Table
 from dsaccel.statistics import Paired, Summary
+from dsaccel.text import counted
 
 TITLES = {
     **{name: f"Table {number}" for name, number in TABLES.items()},
@@ -40,102 +40,72 @@ RECORDED = ("learning_rate", "train_accuracy", "train_loss", "val_loss")
 CAPTION = "accuracies in %, differences in points; gap: back-propagation less layer-wise"
 
 
-class Report:
-    """What is shown of an experiment.
-
-    Args:
-        experiment: `table1` to `figure5`.
-        scale: the name of its scale.
-        reproduction: what was trained.
-    """
-
-    def __init__(self, experiment: str, scale: str, reproduction: Reproduction) -> None:
-        self._experiment, self._reproduction = experiment, reproduction
-        self.title = f"{TITLES[experiment]} at scale {scale}: {reproduction.scale}"
-        self.comparison = Comparison.of(reproduction)
-        self.claims = claims_of(self.comparison)
-
-    @property
-    def about(self) -> str:
-        """What was trained, on which images, and what is read."""
-        seeds = len(self._reproduction.seeds)
-        return (
-            f"Images of {self._reproduction.data_names}. Layer-wise: a local loss (predsim) after "
-            "each convolution, all units at the same time. Global: back-propagation with the same "
-            f"settings, {self._reproduction.scale.recipe}. Accuracies are of the output "
-            f"layer after the last epoch, on {SPLITS[self._reproduction.protocol]}; mean ± "
-            f"standard deviation over {seeds} {'seed' if seeds == 1 else 'seeds'}. The paper has "
-            "one run a value, on the test split, at width 1 and 400 epochs: at a smaller scale "
-            "orders and gaps may be compared, not the accuracies."
-        )
-
-    def table(self) -> Table:
-        """A row for each of the paper's."""
-        rows = [_cells(result) for result in self.comparison.results]
-        return Table(HEADINGS, rows, words=(0, 1), caption=CAPTION)
-
-    def sentences(self) -> list[str]:
-        """How far the rows come in the paper's order."""
-        return [_rank_sentence(agreement) for agreement in self.comparison.rank_agreements]
-
-    def summary(self) -> dict[str, Any]:
-        """What `--json` prints."""
-        reproduction = self._reproduction
-        return {
-            "experiment": self._experiment,
-            "title": self.title,
-            "protocol": reproduction.protocol,
-            "data": reproduction.data_names,
-            "seeds": list(reproduction.seeds),
-            "rows": [_record(result) for result in self.comparison.results],
-            "rank_agreement": [asdict(each) for each in self.comparison.rank_agreements],
-            "claims": [effect_record(effect) for effect in self.claims],
-        }
-
-    def write(self) -> dict[str, str]:
-        """Write the page and the files beside it; their paths."""
-        folder = self._reproduction.directory.path
-        make_folder(folder)
-        page, *others = (
-            folder / f"{self._experiment}.{suffix}" for suffix in ("html", "json", "csv", "tex")
-        )
-        sections = [
-            Section(table=self.table()),
-            Section("Agreement with the paper's order", lines=self.sentences()),
+def rows_report(experiment: str, scale: str, reproduction: Reproduction) -> Report:
+    """The report of a table, or of a figure, of the paper."""
+    comparison = Comparison.of(reproduction)
+    claims, agreements = claims_of(comparison), comparison.rank_agreements
+    rows = [_cells(result) for result in comparison.results]
+    table = Table(HEADINGS, rows, words=(0, 1), caption=CAPTION)
+    sentences = [_rank_sentence(agreement) for agreement in agreements]
+    return Report(
+        experiment,
+        f"{TITLES[experiment]} at scale {scale}: {reproduction.scale}",
+        _about(reproduction),
+        reproduction,
+        table,
+        sentences,
+        {
+            "rows": [_record(result) for result in comparison.results],
+            "rank_agreement": [asdict(each) for each in agreements],
+            "claims": [effect_record(effect) for effect in claims],
+        },
+        [
+            Section(table=table),
+            Section("Agreement with the paper's order", lines=sentences),
             Section(
                 "The paper's claims",
                 f"Tested only where accuracies have stopped to rise: {PLATEAU_RULE}.",
-                lines=reasons(self.claims),
-                table=effects_table(self.claims),
+                lines=reasons(claims),
+                table=effects_table(claims),
             ),
-            *self._figures(),
-        ]
-        write_page(page, self.title, sections, about=self.about)
-        as_json, as_csv, as_latex = others
-        write_text(as_json, json.dumps(self.summary(), indent=1) + "\n")
-        write_csv(as_csv, [entry for r in self.comparison.results for entry in _curve_rows(r)])
-        write_text(as_latex, self.table().latex())
-        paths = {"page": page, "json": as_json, "curves": as_csv, "latex": as_latex}
-        return {label: path.as_posix() for label, path in paths.items()}
+            *_pictures(comparison, reproduction.scale.epochs, is_curves=experiment in CURVES),
+        ],
+        [line for result in comparison.results for line in _curve_rows(result)],
+        "curves",
+        has_latex=True,
+    )
 
-    def _figures(self) -> list[Section]:
-        errors = Section(
-            "Error over the epochs",
-            "Mean over seeds; click a name to hide it.",
-            figure=error_figure(self.comparison, self._reproduction.scale.epochs),
-            name="errors",
-        )
-        accuracies = Section(
-            "Layer-wise and global", figure=accuracy_figure(self.comparison), name="accuracies"
-        )
-        published = Section(
-            "Here and in the paper",
-            "Rows that come in the paper's order rise from left to right.",
-            figure=published_figure(self.comparison),
-            name="published",
-        )
-        is_curves = self._experiment in CURVES
-        return [errors, published] if is_curves else [accuracies, published, errors]
+
+def _about(made: Reproduction) -> str:
+    seeds = counted(len(made.seeds), "seed")
+    return (
+        f"Images of {made.data_names}. Layer-wise: a local loss (predsim) after each convolution, "
+        "all units at the same time. Global: back-propagation with the same settings, "
+        f"{made.scale.recipe}. Accuracies are of the output layer after the last epoch, on "
+        f"{SPLITS[made.protocol]}; mean ± standard deviation over {seeds}. "
+        f"The paper has one run a value, on the test split, "
+        "at width 1 and 400 epochs: at a smaller scale orders and gaps may be compared, not the "
+        "accuracies."
+    )
+
+
+def _pictures(comparison: Comparison, epochs: int, *, is_curves: bool) -> list[Section]:
+    errors = Section(
+        "Error over the epochs",
+        "Mean over seeds; click a name to hide it.",
+        figure=error_figure(comparison, epochs),
+        name="errors",
+    )
+    accuracies = Section(
+        "Layer-wise and global", figure=accuracy_figure(comparison), name="accuracies"
+    )
+    published = Section(
+        "Here and in the paper",
+        "Rows that come in the paper's order rise from left to right.",
+        figure=published_figure(comparison),
+        name="published",
+    )
+    return [errors, published] if is_curves else [accuracies, published, errors]
 
 
 def _cells(result: RowResult) -> tuple[str, ...]:

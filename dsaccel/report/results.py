@@ -1,4 +1,4 @@
-"""What a command leaves behind when it is done: files, a summary, a table."""
+"""The files, the summary and the table of a command that is done."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +36,7 @@ def write_results(searching: Search) -> None:
 
 
 def result_files(directory: StudyDir) -> dict[str, str]:
-    """What there is of a study, and where."""
+    """The files of a study, and where they lie."""
     paths = {
         "study": directory.database,
         "best": directory.best,

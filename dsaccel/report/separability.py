@@ -1,147 +1,110 @@
 """Separability by layer: on a terminal, as a page and in files."""
 
-import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from dsaccel.families import MODES
-from dsaccel.files import make_folder, write_csv, write_text
 from dsaccel.paper.effects import Effect
-from dsaccel.paper.layers import (
-    HybridsOfRow,
-    LayersOfRow,
-    hybrids_of,
-    layers_of,
-    shallow_effect,
-)
+from dsaccel.paper.layers import LayersOfRow, hybrids_of, layers_of, shallow_effect
 from dsaccel.paper.separability import DIMENSION, NUM_PROBED
 from dsaccel.paper.train import Reproduction
 from dsaccel.report.effects import effect_record
-from dsaccel.report.figures.separability import probe_figure, scatter_figure, time_figure
+from dsaccel.report.experiment import Report
+from dsaccel.report.figures.separability import (
+    probe_figure,
+    rank_figure,
+    scatter_figure,
+    time_figure,
+)
 from dsaccel.report.hybrids import hybrid_record, hybrid_section, hybrid_sentence
-from dsaccel.report.page import Section, write_page
+from dsaccel.report.page import Section
 from dsaccel.report.reproduction import SPLITS, in_hundreds
-from dsaccel.report.table import Table
+from dsaccel.report.table import Table, ends_text
+from dsaccel.text import counted
 
 HEADINGS = ("network", "hierarchy", "layer", "layer-wise", "global", "difference", "95 % interval")
 CAPTION = "validation accuracy of a linear probe, in %; differences in points, paired by seed"
 
 
-class SeparabilityReport:
-    """What is shown of the layers of some rows.
+def separability_report(scale: str, reproduction: Reproduction) -> Report:
+    """The report of the layers of some rows."""
+    rows = layers_of(reproduction)
+    hybrids = hybrids_of(reproduction) if reproduction.has_hybrids else []
+    shallow = shallow_effect(rows)
+    # the first, the middle and the last layer of each
+    cells = [
+        _cells(row, layer)
+        for row in rows
+        for layer in sorted({0, len(row.layers) // 2, len(row.layers) - 1})
+    ]
+    table = Table(HEADINGS, cells, words=(0, 1, 2), caption=CAPTION)
+    linear = {row.row.model: row for row in reversed(rows)}
+    sentences = [
+        *map(_sentence, rows),
+        *([] if shallow is None else [_shallow_sentence(shallow)]),
+        *(hybrid_sentence(row, linear.get(row.row.model)) for row in hybrids),
+    ]
+    return Report(
+        "separability",
+        f"Separability at scale {scale}: {reproduction.scale}",
+        _about(reproduction),
+        reproduction,
+        table,
+        sentences,
+        {
+            "rows": [_record(row) for row in rows],
+            "shallow": shallow and effect_record(shallow),
+            "hybrids": [hybrid_record(row) for row in hybrids],
+            "sentences": sentences,
+        },
+        [
+            *(Section(lines=sentences), Section(table=table), *_pictures(rows)),
+            *([hybrid_section(hybrids)] if hybrids else []),
+        ],
+        [line for row in rows for line in _lines(row)],
+        "layers",
+    )
 
-    Args:
-        scale: the name of the scale.
-        reproduction: what was trained and measured.
-    """
 
-    def __init__(self, scale: str, reproduction: Reproduction) -> None:
-        self._reproduction = reproduction
-        self.rows = layers_of(reproduction)
-        self.hybrids = hybrids_of(reproduction) if reproduction.has_hybrids else []
-        self.shallow = shallow_effect(self.rows)
-        self.title = f"Separability at scale {scale}: {reproduction.scale}"
+def _about(made: Reproduction) -> str:
+    seeds = counted(len(made.seeds), "seed")
+    return (
+        f"Images of {made.data_names}. Each layer of a network, trained layer-wise (predsim after "
+        "each convolution) or by back-propagation with the same settings, is reduced to "
+        f"{DIMENSION} principal components (fewer in tiny networks); a logistic regression is "
+        f"fitted to {NUM_PROBED:,} training images at most and read on as many "
+        f"{SPLITS[made.protocol]}. Mean and standard deviation over {seeds}. A probe tells what is "
+        "there, not what the layers above make of it."
+    )
 
-    @property
-    def about(self) -> str:
-        """What was measured, and how."""
-        seeds = len(self._reproduction.seeds)
-        return (
-            f"Images of {self._reproduction.data_names}. Each layer of a network, trained "
-            "layer-wise (predsim after each convolution) or by back-propagation with the same "
-            f"settings, is reduced to {DIMENSION} principal components (fewer in tiny networks); "
-            f"a logistic regression is fitted to {NUM_PROBED:,} training images at most and read "
-            f"on as many {SPLITS[self._reproduction.protocol]}. Mean and standard deviation over "
-            f"{seeds} {'seed' if seeds == 1 else 'seeds'}. A probe tells what is there, not what "
-            "the layers above make of it."
-        )
 
-    def table(self) -> Table:
-        """The first, the middle and the last layer of each row."""
-        rows = [
-            _cells(row, layer)
-            for row in self.rows
-            for layer in sorted({0, len(row.layers) // 2, len(row.layers) - 1})
-        ]
-        return Table(HEADINGS, rows, words=(0, 1, 2), caption=CAPTION)
-
-    def sentences(self) -> list[str]:
-        """Where layer-wise training is ahead, and where it falls behind."""
-        effects = [] if self.shallow is None else [_shallow_sentence(self.shallow)]
-        deep = [hybrid_sentence(row, self._linear(row)) for row in self.hybrids]
-        return [*map(_sentence, self.rows), *effects, *deep]
-
-    def _linear(self, hybrids: HybridsOfRow) -> LayersOfRow | None:
-        return next((row for row in self.rows if row.row.model == hybrids.row.model), None)
-
-    def summary(self) -> dict[str, Any]:
-        """What `--json` prints."""
-        return {
-            "experiment": "separability",
-            "title": self.title,
-            "protocol": self._reproduction.protocol,
-            "data": self._reproduction.data_names,
-            "seeds": list(self._reproduction.seeds),
-            "rows": [_record(row) for row in self.rows],
-            "shallow": self.shallow and effect_record(self.shallow),
-            "hybrids": [hybrid_record(row) for row in self.hybrids],
-            "sentences": self.sentences(),
-        }
-
-    def write(self) -> dict[str, str]:
-        """Write the page and the files beside it; their paths."""
-        folder = self._reproduction.directory.path
-        make_folder(folder)
-        page, as_json, as_csv = (
-            folder / f"separability.{suffix}" for suffix in ("html", "json", "csv")
-        )
-        choices = [(n, f"{r.row.model} {r.row.hierarchy}") for n, r in enumerate(self.rows)]
-        sections = [
-            Section(lines=self.sentences()),
-            Section(table=self.table()),
-            Section(
-                "By depth",
-                "A linear probe of each layer after the last epoch.",
-                figure=probe_figure(self.rows),
-                name="probes",
-                choices=choices,
-            ),
-            Section(
-                "Over depth and time",
-                "The same after several epochs.",
-                figure=time_figure(self.rows),
-                name="time",
-                choices=choices,
-            ),
-            Section(
-                "Scatter",
-                "How far the classes lie apart, over how far each is spread.",
-                figure=scatter_figure(self.rows),
-                name="scatter",
-                choices=choices,
-            ),
-        ]
-        sections += [hybrid_section(self.hybrids)] if self.hybrids else []
-        write_page(page, self.title, sections, about=self.about)
-        write_text(as_json, json.dumps(self.summary(), indent=1) + "\n")
-        write_csv(as_csv, [line for row in self.rows for line in _lines(row)])
-        paths = {"page": page, "json": as_json, "layers": as_csv}
-        return {label: path.as_posix() for label, path in paths.items()}
+def _pictures(rows: Sequence[LayersOfRow]) -> list[Section]:
+    choices = [(n, f"{r.row.model} {r.row.hierarchy}") for n, r in enumerate(rows)]
+    spread = "How far the classes lie apart, over how far each is spread."
+    used = "How many directions the features use, averaged over each map (effective rank)."
+    drawn = (
+        ("By depth", "A linear probe of each layer after the last epoch.", probe_figure, "probes"),
+        ("Over depth and time", "The same after several epochs.", time_figure, "time"),
+        ("Scatter", spread, scatter_figure, "scatter"),
+        ("Effective rank", used, rank_figure, "rank"),
+    )
+    return [
+        Section(title, caption, figure=draw(rows), name=name, choices=choices)
+        for title, caption, draw, name in drawn
+    ]
 
 
 def _cells(row: LayersOfRow, layer: int) -> tuple[str, ...]:
     last, difference = row.epochs[-1], row.difference(layer)
     probes = (in_hundreds(row.by_layer(mode, last, "probe")[layer]) for mode in MODES)
-    ends = "-"
-    if difference is not None and difference.low is not None and difference.high is not None:
-        ends = f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
     return (
         row.row.model,
         str(row.row.hierarchy),
         row.layers[layer],
         *probes,
         in_hundreds(difference),
-        ends,
+        ends_text(difference),
     )
 
 
@@ -165,9 +128,8 @@ def _sentence(row: LayersOfRow) -> str:
 def _shallow_sentence(effect: Effect) -> str:
     measured = effect.measured
     assert measured is not None
-    ends = "one seed has no interval"
-    if measured.low is not None and measured.high is not None:
-        ends = f"95 % interval {100 * measured.low:+.2f} to {100 * measured.high:+.2f}"
+    has_ends = measured.low is not None
+    ends = f"95 % interval {ends_text(measured)}" if has_ends else "one seed has no interval"
     said = {
         "holds": "the gap grows with the shallow layers",
         "is contradicted": "the gap shrinks with the shallow layers",
@@ -190,6 +152,7 @@ def _record(row: LayersOfRow) -> dict[str, Any]:
                 "layer": name,
                 "probe": {m: asdict(row.by_layer(m, last, "probe")[i]) for m in MODES},
                 "scatter": {m: asdict(row.by_layer(m, last, "scatter")[i]) for m in MODES},
+                "rank": {m: asdict(row.by_layer(m, last, "rank")[i]) for m in MODES},
                 "difference": (d := row.difference(i)) and asdict(d),
             }
             for i, name in enumerate(row.layers)
@@ -209,9 +172,12 @@ def _lines(row: LayersOfRow) -> list[dict[str, Any]]:
             "layer": layer,
             "probe": probe,
             "scatter": scatter,
+            "rank": rank,
         }
         for mode in MODES
         for seed, by_epoch in row.measured[mode].items()
         for epoch, found in by_epoch.items()
-        for layer, probe, scatter in zip(row.layers, found.probe, found.scatter, strict=True)
+        for layer, probe, scatter, rank in zip(
+            row.layers, found.probe, found.scatter, found.rank, strict=True
+        )
     ]

@@ -17,7 +17,7 @@ from dsaccel.text import percent
 
 @dataclass(frozen=True)
 class Listed:
-    """What is known of a study without its images."""
+    """The facts of a study that need no images."""
 
     name: str
     data: str

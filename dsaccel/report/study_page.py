@@ -9,21 +9,11 @@ from markupsafe import Markup
 
 from dsaccel.report.figures import figure_sections
 from dsaccel.report.page import Section, Tile, write_page
-from dsaccel.report.study_table import (
-    EXITS,
-    accuracy_and_state,
-    exits_text,
-    first_head_warning,
-)
+from dsaccel.report.study_table import EXITS, accuracy_and_state, exits_text, first_head_warning
 from dsaccel.report.table import Table
 from dsaccel.spec.hierarchy import format_value
 from dsaccel.study.record import StudyRecord
-from dsaccel.study.rows import (
-    Row,
-    best_row,
-    read_rows,
-    standard_error,
-)
+from dsaccel.study.rows import Row, best_row, read_rows, standard_error
 from dsaccel.text import amount, duration, percent, points
 
 NUM_RIVALS = 6
@@ -71,7 +61,7 @@ def _status(rows: list[Row]) -> str:
 
 
 def _settings(study: StudyRecord) -> dict[str, str]:
-    """What was searched, by name; empty where nothing is recorded."""
+    """The settings of the search, by name; empty where nothing is recorded."""
     space, data = study.section("space"), study.section("data")
     network, training = study.section("network"), study.section("training")
     bounds = [f"{low}–{high}" for low, high in space.get("num_blocks", [])]
@@ -155,7 +145,7 @@ def _tiles(study: StudyRecord, rows: list[Row]) -> list[Tile]:
 
 
 def _caveats(study: StudyRecord, rows: list[Row]) -> Iterator[str]:
-    """How far the figures can be trusted, in words."""
+    """Say how far the figures can be trusted."""
     if not any(row.accuracy is not None for row in rows):
         return
     seed = _text(study.setting("seed"), " ({})")

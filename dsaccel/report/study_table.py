@@ -65,7 +65,7 @@ def exits_text(exits: Mapping[Exit, float | None]) -> str:
 
 
 def first_head_warning(row: Row | None, exit: Exit) -> str:
-    """That a network is worse than its own first head, if it is."""
+    """Warn if a network is worse than its own first head."""
     if row is None or row.first_head is None:
         return ""
     return (
@@ -73,6 +73,18 @@ def first_head_warning(row: Row | None, exit: Exit) -> str:
         f"first head with {percent(row.first_head)}: what lies above that does not help; "
         "set network.output or network.head to others"
     )
+
+
+def stagnation_text(row: Row | None) -> str:
+    """From which head on depth adds nothing: no later head is better, the output layer included."""
+    heads = [] if row is None or not row.head_accuracies else row.head_accuracies[-1]
+    read = [accuracy for accuracy in heads if accuracy is not None]
+    if len(read) < 2 or len(read) < len(heads):
+        return ""
+    best = max(range(len(read)), key=read.__getitem__)
+    if best == len(read) - 1:
+        return "the last head is the best"
+    return f"no head is better than head {best + 1} of {len(read)}, with {percent(read[best])}"
 
 
 def headline(study: StudyRecord) -> str:
@@ -94,6 +106,8 @@ def headline(study: StudyRecord) -> str:
         )
     if best and (exits := exits_text(best.trial.exits)):
         lines.append(f"exits     {exits}")
+    if text := stagnation_text(best):
+        lines.append(f"depth     {text}")
     if warning := first_head_warning(best, study.exit):
         lines.append(f"warning   {warning}")
     blocks = blocks_saved(study)

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from dsaccel.statistics import Interval
+from dsaccel.statistics import Interval, Paired
 
 RowStyle = Literal["", "best", "unfinished"]
 LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
@@ -42,7 +42,7 @@ class Table:
     """The rows that a line is drawn above."""
 
     def column_class(self, index: int) -> str:
-        """What a page knows of a column."""
+        """The CSS classes of a column."""
         words, wide = "words" if index in self.words else "", "wide" if index in self.wide else ""
         return f"{words} {wide}".strip()
 
@@ -113,3 +113,10 @@ def interval_text(interval: Interval, factor: float = 1, digits: int = 2) -> str
         f"{factor * value:.{digits}f}" for value in (interval.mean, interval.low, interval.high)
     )
     return f"{mean} [{low}, {high}]"
+
+
+def ends_text(difference: Paired | None) -> str:
+    """The ends of its interval in points: `-0.20 to +1.10`; `-` without one."""
+    if difference is None or difference.low is None or difference.high is None:
+        return "-"
+    return f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"

@@ -32,7 +32,7 @@ def variance_table(components: Components) -> Table:
 
 
 def variance_sentences(components: Components, resolution: float) -> list[str]:
-    """How many seeds a resolution (0..1) needs."""
+    """Say how many seeds a resolution (0..1) needs."""
     needed = components.seeds_for(resolution)
     stds = (components.paired_std_siblings, components.paired_std, components.unpaired_std)
     what = (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from dsaccel.confirm.result import Against, Comparison, Confirmation, Result, Role, Split
 from dsaccel.statistics import Summary, seeds_needed
-from dsaccel.text import amount
+from dsaccel.text import amount, counted
 
 RESOLUTION = 0.005
 """The difference whose price in seeds is told, where no other is asked for."""
@@ -21,7 +21,7 @@ VAL_IMAGES = {
     False: "each seed's own validation images",
     True: "the validation images that the search chose by, the same for every seed",
 }
-"""What the validation images are, by whether they are given."""
+"""The validation images in words, by whether they are given."""
 SPLIT_NAMES: dict[Split, str] = {"val": "validation", "test": "test"}
 
 
@@ -83,13 +83,13 @@ def _winner(confirmation: Confirmation, best: Result) -> Iterator[str]:
         else f"each seed has its own split of {num_val}"
     )
     yield (
-        f"Decided on validation: {best.entry.name}, {summary_text(val)} over {val.n} fresh "
-        f"{_plural('seed', val.n)} (mean ± standard deviation; {images})."
+        f"Decided on validation: {best.entry.name}, {summary_text(val)} over "
+        f"{counted(val.n, 'fresh seed')} (mean ± standard deviation; {images})."
     )
     if test is not None:
         yield (
-            f"Test, read once after that decision: {summary_text(test)} over {test.n} "
-            f"{_plural('seed', test.n)} ({confirmation.num_images['test']:,} images)."
+            f"Test, read once after that decision: {summary_text(test)} over "
+            f"{counted(test.n, 'seed')} ({confirmation.num_images['test']:,} images)."
         )
     else:
         yield "No test split was read: all figures are validation accuracies."
@@ -153,7 +153,7 @@ def _not_inferior(confirmation: Confirmation, best: Result) -> Iterator[str]:
 
 
 def _unjudged(confirmation: Confirmation) -> Iterator[str]:
-    """What it means that a difference is the same at every seed, if one is."""
+    """Explain a difference that is the same at every seed, if there is one."""
     comparisons = [c for result in confirmation.results() for c in result.comparisons.values()]
     if any(c.paired.n > 1 and not c.is_judged for c in comparisons):
         yield (
@@ -164,7 +164,7 @@ def _unjudged(confirmation: Confirmation) -> Iterator[str]:
 
 
 def _how_fine(best: Result, rows: list[Result], resolution: float) -> Iterator[str]:
-    """What so many seeds can find, judged by the noisiest layer-wise difference from the best."""
+    """Say what so many seeds can find, by the noisiest layer-wise difference from the best."""
     judged = [
         comparison
         for result in rows
@@ -184,8 +184,8 @@ def _how_fine(best: Result, rows: list[Result], resolution: float) -> Iterator[s
     seeds = "more than 10,000" if needed is None else f"{needed}"
     yield (
         f"Smallest detectable difference: {100 * detectable:.2f} points, the true difference that "
-        f"{noisiest.paired.n} seeds show to be a lead, among {noisiest.num} "
-        f"{_plural('comparison', noisiest.num)}, in at least 80 % of such experiments, at the "
+        f"{noisiest.paired.n} seeds show to be a lead, among "
+        f"{counted(noisiest.num, 'comparison')}, in at least 80 % of such experiments, at the "
         f"largest standard deviation of a difference from the best ({100 * std:.2f} points). To "
         f"find {100 * resolution:g} points takes {seeds} seeds."
     )
@@ -210,23 +210,19 @@ def _told(result: Result, against: Against, name: str, other: str) -> Iterator[s
     val = result.comparisons.get(("val", against))
     if val is None:
         return
-    parts = [f"{name} {_verb(val)} {other}{_figures(val)}"]
+    verb = _word(val, "ties with", "cannot be told from", "leads", "trails")
+    parts = [f"{name} {verb} {other}{_figures(val)}"]
     test = result.comparisons.get(("test", against))
     if test is not None:
-        parts.append(f"on test {_noun(test)}{_figures(test)}")
+        noun = _word(test, "a tie", "not to be told", "a lead", "behind")
+        parts.append(f"on test {noun}{_figures(test)}")
     yield "; ".join(parts) + "."
 
 
-def _verb(comparison: Comparison) -> str:
+def _word(comparison: Comparison, tie: str, unknown: str, lead: str, behind: str) -> str:
     if comparison.is_tie:
-        return "ties with" if comparison.is_judged else "cannot be told from"
-    return "leads" if comparison.paired.mean > 0 else "trails"
-
-
-def _noun(comparison: Comparison) -> str:
-    if comparison.is_tie:
-        return "a tie" if comparison.is_judged else "not to be told"
-    return "a lead" if comparison.paired.mean > 0 else "behind"
+        return tie if comparison.is_judged else unknown
+    return lead if comparison.paired.mean > 0 else behind
 
 
 def _figures(comparison: Comparison) -> str:
@@ -245,7 +241,3 @@ def _figures(comparison: Comparison) -> str:
 
 def _points(difference: float) -> str:
     return f"{100 * difference:+.2f}"
-
-
-def _plural(word: str, num: int) -> str:
-    return word if num == 1 else word + "s"

@@ -31,12 +31,11 @@ class Schedule(Section, ABC):
     """
 
     step_name: ClassVar[Literal["epoch", "stage"]]
-    """What a rung comes after."""
+    """The unit of training that a rung comes after."""
     all_at_once: ClassVar[bool]
-    """Whether all units of a network learn from the same batch; if not, each holds memory for its
-    training only while it learns."""
+    """Whether all units learn from the same batch; if not, each needs memory only in its turn."""
     ranked_by: ClassVar[tuple[RankedBy, ...]]
-    """What can be read of a network before the last rung."""
+    """The accuracies that can be read of a network before the last rung."""
 
     epochs: int
     """Epochs of all units together, or of each."""
@@ -47,7 +46,7 @@ class Schedule(Section, ABC):
 
     @abstractmethod
     def trained(self, node: Node, step: int) -> Fraction:
-        """How much of a node's training is done at a rung, 0 to 1."""
+        """The share of a node's training that is done at a rung, 0 to 1."""
 
     @abstractmethod
     def epochs_trained(self, nodes: Iterable[Node], step: int) -> int:
@@ -70,12 +69,7 @@ class Schedule(Section, ABC):
 
     @abstractmethod
     def rungs(
-        self,
-        trie: Trie,
-        learners: "MutableMapping[Node, Learner]",
-        data: "Batches",
-        *,
-        start: int,
+        self, trie: Trie, learners: "MutableMapping[Node, Learner]", data: "Batches", *, start: int
     ) -> Iterator[Rung | Safe | Epoch]:
         """Train the networks of a trie, and yield a rung after each step, while one of them lives;
         between two rungs, `Safe` where learners may be saved, and `Epoch` where curves may be

@@ -59,9 +59,7 @@ class Sequential(Schedule):
     def stops(
         self, pruning: PruningConfig, training: TrainingConfig, num_stages: int, asked: Asked
     ) -> tuple[int, ...]:
-        """The end of each stage but the last, after which only the output layer would be left to
-        save.
-        """
+        """The end of each stage but the last, after which only the output layer is to train."""
         if pruning.by == "output":
             raise ConfigError(
                 f"pruning.by must be head or ensemble with the {training.schedule} schedule, which "
@@ -75,12 +73,7 @@ class Sequential(Schedule):
         return () if asked == "never" else tuple(range(1, num_stages))
 
     def rungs(
-        self,
-        trie: Trie,
-        learners: "MutableMapping[Node, Learner]",
-        data: "Batches",
-        *,
-        start: int,
+        self, trie: Trie, learners: "MutableMapping[Node, Learner]", data: "Batches", *, start: int
     ) -> Iterator[Rung | Safe | Epoch]:
         from dsaccel.training.feature_cache import FeatureCache
 
@@ -250,7 +243,7 @@ class _Ascent:
 
 @dataclass
 class _Output:
-    """What a frozen unit passes on, looked up or computed once somebody asks for it."""
+    """The output of a frozen unit, looked up or computed when somebody asks for it."""
 
     learner: "Learner"
     key: "Key"

@@ -70,12 +70,7 @@ class Simultaneous(Schedule):
         return tuple(dict.fromkeys(rungs))
 
     def rungs(
-        self,
-        trie: Trie,
-        learners: "MutableMapping[Node, Learner]",
-        data: "Batches",
-        *,
-        start: int,
+        self, trie: Trie, learners: "MutableMapping[Node, Learner]", data: "Batches", *, start: int
     ) -> Iterator[Rung]:
         recorder, lanes = self._recording(trie, learners, data)
         return simultaneous(
@@ -85,7 +80,7 @@ class Simultaneous(Schedule):
     def _recording(
         self, trie: Trie, learners: "MutableMapping[Node, Learner]", data: "Batches"
     ) -> "tuple[Recorder | None, Lanes | None]":
-        """What records a step on CUDA, and where its units learn."""
+        """The recorder of a step on CUDA, and the streams on which its units learn."""
         from dsaccel.training.cuda_graphs import CudaGraphs
         from dsaccel.training.cuda_streams import ONE_LANE, CudaLanes
         from dsaccel.training.self_check import may_record

@@ -15,12 +15,12 @@ from dsaccel.study.record import Baseline, StudyRecord
 from dsaccel.study.rows import best_trial
 from dsaccel.study.writing import write_baseline, write_winner
 from dsaccel.training.checkpoint import remove_checkpoint
-from dsaccel.training.run import Run
+from dsaccel.training.cohort import Cohort
 from dsaccel.training.workbench import Workbench
 
 
 class Baselines:
-    """What back-propagation reaches in a study's place; the study keeps it.
+    """Trains a study's hierarchies by back-propagation; the study keeps the results.
 
     Args:
         study: has, or will have, the accuracies.
@@ -33,7 +33,7 @@ class Baselines:
         self._study, self._bench, self._folder, self._kept = study, bench, folder, kept
 
     def reached(self, hierarchy: Hierarchy) -> Baseline | None:
-        """What a hierarchy has reached; None: it is not trained."""
+        """The result of a hierarchy; None: it is not trained."""
         return StudyRecord.read(self._study).trained_globally(hierarchy)
 
     def due(self) -> Hierarchy | None:
@@ -45,7 +45,7 @@ class Baselines:
         is_trained = record.baseline is not None and record.baseline.hierarchy == best.name
         return None if is_trained else best.hierarchy
 
-    def train(self, hierarchies: Sequence[Hierarchy], trainer: TeamTrainer) -> Iterator[Run]:
+    def train(self, hierarchies: Sequence[Hierarchy], trainer: TeamTrainer) -> Iterator[Cohort]:
         """Train those that are not trained, together; yields after each epoch.
 
         Raises:
@@ -66,7 +66,7 @@ class Baselines:
                 remove_checkpoint(trainer.directory.baseline_checkpoint)
             yield run
 
-    def train_winner(self, winner: Hierarchy, trainer: TeamTrainer) -> Iterator[Run]:
+    def train_winner(self, winner: Hierarchy, trainer: TeamTrainer) -> Iterator[Cohort]:
         """Train the winner as the study's baseline.
 
         Raises:
@@ -81,7 +81,7 @@ class Baselines:
             ) from None
         write_winner(self._study, winner)
 
-    def _keep(self, run: Run, hierarchy: Hierarchy, plan: Plan) -> None:
+    def _keep(self, run: Cohort, hierarchy: Hierarchy, plan: Plan) -> None:
         """Record what a network has reached, and its curves."""
         points = [point for read in run.reads(hierarchy) for point in read.points]
         reached = {

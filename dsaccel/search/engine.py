@@ -4,6 +4,7 @@ A search is an iterator of `Progress`, one a rung. What it knows is in the study
 cut off is continued by running it again, and proposes and reaches what it would have anyway.
 """
 
+import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
 
@@ -31,6 +32,8 @@ from dsaccel.training.learner_files import remove_learners
 from dsaccel.training.measured import training_peak_bytes
 from dsaccel.training.run import Run
 from dsaccel.training.workbench import Workbench
+
+log = logging.getLogger("dsaccel")
 
 
 class Search:
@@ -72,9 +75,7 @@ class Search:
 
     @property
     def meets_no_more(self) -> bool:
-        """Whether there are trials left, but all that is drawn of a space too large to list is
-        outside the measured bounds or trained.
-        """
+        """Whether trials are left, but no hierarchy that is drawn is both feasible and new."""
         has_room = self.num_trained < self.config.budget.n_trials
         return has_room and self.space.size is None and not self.loop.next().asked
 
@@ -122,14 +123,19 @@ class Search:
     # ------------------------------------------------------------------ cohorts
 
     def _train_cohort(self, record: CohortRecord) -> Iterator[Progress]:
-        """Train a cohort; who cannot be trained is left out."""
+        """Train a cohort. Who fails twice is left out: once may have been the machine's fault."""
         self.ledger.begin(record)
+        failed_before: set[Hierarchy] = set()
         while asked := self._still_asked(record):
             try:
                 yield from self._train_together(record, asked)
                 return
             except TrainingError as error:
-                self.ledger.fail(error)
+                if failed_before.issuperset(error.hierarchies):
+                    self.ledger.fail(error)
+                else:
+                    log.warning("%s: it is tried once more", error)
+                    failed_before.update(error.hierarchies)
         self.ledger.finish(record, None)
 
     def _still_asked(self, record: CohortRecord) -> list[Hierarchy]:
@@ -170,7 +176,7 @@ class Search:
                 return
 
     def _trainer(self) -> TeamTrainer:
-        """Who trains from now on."""
+        """The trainer from now on."""
         memory = self.bench.memory_limit(self._team.share)
         return TeamTrainer(self.bench, self.directory, memory, self._team, self._folder)
 
@@ -186,11 +192,11 @@ class Search:
             yield self._standing.after("baseline", run, run.step, run.num_steps)
 
     def _later(self, record: StudyRecord) -> float:
-        """What comes after the search, as so many hierarchies of it."""
+        """The work after the search, as so many hierarchies of it."""
         return Workload.of(self.bench, record).later
 
     def _measured_costs(self, run: Run, hierarchy: Hierarchy) -> dict[str, float]:
-        """What a trial costs, where the study weighs it and it has to be measured."""
+        """The measured cost of a trial, where the study weighs one."""
         against = self.config.budget.against
         if against == "memory":
             plan = self.plan(hierarchy)

@@ -1,4 +1,4 @@
-"""How long a study will take, and what memory: three steps are timed, and the rest is counted."""
+"""Forecast a study's time and memory: three steps are timed, and the rest is counted."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -25,12 +25,12 @@ from dsaccel.training.workbench import Workbench
 
 NUM_TIMED = 3
 VALIDATION = 1 / 3
-"""Of the time of a training step that looking at as many images takes."""
+"""The time to look at images, as a share of training on as many."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the rest of a study takes."""
+    """The time and the memory of the rest of a study."""
 
     workload: Workload
     num_feasible: int | None
@@ -49,7 +49,7 @@ class Forecast:
 
     @classmethod
     def of(cls, bench: Workbench, record: StudyRecord, pace: float | None = None) -> "Forecast":
-        """Of a study as it stands; trains three steps of a network unless `pace` is known."""
+        """Forecast a study as it stands; trains three steps of a network unless `pace` is known."""
         workload, config, data = Workload.of(bench, record), bench.config, bench.data
         one = (*workload.asked, *bench.space.references, *_any(bench))[0]
         if pace is None:
@@ -75,7 +75,7 @@ class Forecast:
 
     @cached_property
     def network_bytes(self) -> int:
-        """That of its largest network alone, by FLOPs."""
+        """The estimated memory of the cohort's largest network alone, by FLOPs."""
         largest = sorted(self.workload.asked, key=lambda h: self.bench.plan(h).flops)[-1:]
         return self._bytes(largest)
 
@@ -86,10 +86,7 @@ class Forecast:
 
     def sentence(self) -> str:
         """One line, before it trains."""
-        parts = {
-            "baseline": self.baseline_s,
-            "confirmation": self.confirmation_s,
-        }
+        parts = {"baseline": self.baseline_s, "confirmation": self.confirmation_s}
         more = "".join(f" + {name} {about(s)}" for name, s in parts.items() if s)
         return (
             f"{self.workload.num_left} hierarchies to train, about {about(self.search_s)}{more} by "
@@ -118,7 +115,7 @@ def forecast(
     download: bool = False,
     source: DataSource | None = None,
 ) -> Forecast:
-    """Of a study that is begun or not; nothing is written.
+    """Forecast a study that is begun or not; nothing is written.
 
     Raises:
         ConfigError: as `open_search`.
@@ -129,7 +126,7 @@ def forecast(
 
 
 def seconds_per_flop(bench: Workbench, hierarchy: Hierarchy) -> float:
-    """Of a training step of a batch, by the FLOPs of a forward pass of one image."""
+    """The seconds of a training step by the FLOPs of a forward pass of one image."""
     plan, config = bench.plan(hierarchy), bench.config
     with running(config.runtime), unheard():
         cohort = Cohort(

@@ -6,7 +6,7 @@ off a table and keeps notes.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from dsaccel.config.study import StudyConfig
 from dsaccel.errors import ConfigError
@@ -23,9 +23,11 @@ from dsaccel.study.record import CohortRecord
 from dsaccel.study.trial_record import TrialRecord
 from dsaccel.training.run import Run, Trainer
 
+R = TypeVar("R", bound=Run)
 
-class Trials(Protocol):
-    """What is known of a search, and how it is told."""
+
+class Known(Protocol):
+    """What is known of a search."""
 
     @property
     def cohort(self) -> CohortRecord:
@@ -42,13 +44,17 @@ class Trials(Protocol):
         """What a user asks for beside all that is proposed."""
         ...
 
+
+class Trials(Known, Protocol):
+    """What is known of a search, and is told of it."""
+
     @property
     def failed(self) -> Mapping[Hierarchy, int]:
-        """Who of the cohort failed for itself, and the rung before that, at which it is retired."""
+        """The networks of the cohort that failed, and the rung at which each is retired."""
         ...
 
     def report(self, step: int, values: Mapping[Hierarchy, float]) -> None:
-        """What hierarchies are ranked by at a rung."""
+        """Tell the accuracies that rank hierarchies at a rung."""
         ...
 
     def retire(self, run: Run, pruned: Collection[Hierarchy]) -> None:
@@ -56,7 +62,45 @@ class Trials(Protocol):
         ...
 
 
-class Loop:
+class Agenda:
+    """What a search trains next, and at which rungs it decides."""
+
+    def __init__(self, config: StudyConfig, space: SearchSpace, known: Known) -> None:
+        """
+        Args:
+            config: how to search and prune; budget and strategy are chosen.
+            space: what is searched.
+            known: what is known.
+        """
+        self._config, self._space, self._known = config, space, known
+        num_stages = len(config.space.num_blocks)
+        self.schedule: Schedule = part_of(config.training, "schedule")
+        self.stops = rung_steps(config.pruning, config.training, num_stages)
+        """The rungs at which networks may be retired."""
+        self._strategy: Strategy = part_of(config.budget, "strategy")
+        self.schedule = self._strategy.schedule(self.schedule)
+        if self._strategy.decides:
+            self.stops = tuple(range(1, self.schedule.num_steps(num_stages)))
+
+    def next(self) -> CohortRecord:
+        """The next cohort, perhaps empty; a cohort that was cut off comes again."""
+        last, budget = self._known.cohort, self._config.budget
+        if not last.is_finished:
+            return last
+        asked = next_cohort(
+            self._space,
+            [told.trial for told in self._known.told],
+            cohort_size=budget.cohort_size or 1,
+            n_trials=budget.n_trials,
+            seed=self._config.seed,
+            strategy=self._strategy,
+            cost=COSTS[budget.against] if budget.against else None,
+            wanted=self._known.wanted,
+        )
+        return last.next(asked)
+
+
+class Loop(Agenda):
     """A search by its settings."""
 
     def __init__(
@@ -68,39 +112,15 @@ class Loop:
     ) -> None:
         """
         Args:
-            config: how to search and prune; budget and strategy are chosen.
-            space: what is searched.
+            config: as of an agenda.
+            space: likewise.
             plan: the network of a hierarchy.
-            trials: what is known.
+            trials: what is known, and is told of what is trained.
         """
-        self._config, self._space, self._plan, self._trials = config, space, plan, trials
-        num_stages = len(config.space.num_blocks)
-        self.schedule: Schedule = part_of(config.training, "schedule")
-        self.stops = rung_steps(config.pruning, config.training, num_stages)
-        """The rungs at which networks may be retired."""
-        self._strategy: Strategy = part_of(config.budget, "strategy")
-        self.schedule = self._strategy.schedule(self.schedule)
-        if self._strategy.decides:
-            self.stops = tuple(range(1, self.schedule.num_steps(num_stages)))
+        super().__init__(config, space, trials)
+        self._plan, self._trials = plan, trials
 
-    def next(self) -> CohortRecord:
-        """What to train next, if anything; the same again after a cohort that was cut off."""
-        last, budget = self._trials.cohort, self._config.budget
-        if not last.is_finished:
-            return last
-        asked = next_cohort(
-            self._space,
-            [told.trial for told in self._trials.told],
-            cohort_size=budget.cohort_size or 1,
-            n_trials=budget.n_trials,
-            seed=self._config.seed,
-            strategy=self._strategy,
-            cost=COSTS[budget.against] if budget.against else None,
-            wanted=self._trials.wanted,
-        )
-        return last.next(asked)
-
-    def train(self, asked: Sequence[Hierarchy], trainer: Trainer) -> Iterator[Run]:
+    def train(self, asked: Sequence[Hierarchy], trainer: Trainer[R]) -> Iterator[R]:
         """Train a cohort; yields its run after each rung, at which it is decided who goes on."""
         told, by, failed = self._trials.told, self._config.ranked_by, self._trials.failed
         plans = {h: self._plan(h) for h in asked}
@@ -115,9 +135,7 @@ class Loop:
             yield run
 
     def _losers(self, run: Run, judge: Judge, values: Mapping[Hierarchy, float]) -> list[Hierarchy]:
-        """Who stops at a rung. References never do; a strategy that decides compares with the
-        feasible ones.
-        """
+        """Who stops at a rung: no reference, and a deciding strategy ranks feasible ones alone."""
         if judge.sees_all:
             return judge.losers(run.step, values, run.prefixes())
         if run.step not in self.stops:

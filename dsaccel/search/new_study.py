@@ -27,13 +27,13 @@ MOST_EPOCHS, FEWEST_EPOCHS = 400, 8
 """The paper's; and what a network learns little in."""
 WIDTHS = (1.0, 0.5, 0.25, 0.125)
 BATCH_SIZES = {5000: 128, 1000: 64, 300: 32, 60: 16, 0: 8}
-"""By the images that there are at least."""
+"""The least number of training images -> the batch size."""
 MOST_TRIALS = 32
 DEFAULT_BUDGET_S = 3600.0
 _TOGETHER: dict[str, Any] = {"strategy": "random", "cohort_size": 16}
-"""Of few: they share more in one trie than a strategy would learn from them."""
+"""Few hierarchies share more in one trie than a strategy would learn from them."""
 MARGIN = 0.8
-"""Of the budget that is planned for: three steps tell the rest roughly."""
+"""The share of the budget that is planned for: three timed steps tell the rest roughly."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Wish:
     budget_s: float = DEFAULT_BUDGET_S
     memory_mib: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of the study, by key, that are not to be chosen."""
+    """The study's settings, by key, that are fixed."""
     download: bool = False
 
 

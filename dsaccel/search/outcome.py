@@ -13,7 +13,7 @@ from dsaccel.training.device import num_cores
 
 
 def before_training(searching: Search) -> Iterator[str]:
-    """What a user should know before it trains."""
+    """Tell the user what is worth knowing before training begins."""
     yield from searching.bench.notes
     yield from crowding(searching.config.runtime)
     if not searching.data.has_test:
@@ -26,7 +26,7 @@ def before_training(searching: Search) -> Iterator[str]:
 
 
 def crowding(runtime: RuntimeConfig) -> Iterator[str]:
-    """That workers take each other's cores, if they do; fewer threads would be another study."""
+    """Warn if workers take each other's cores; fewer threads would be another study."""
     threads, cores = (runtime.workers or 1) * (runtime.threads or 1), num_cores()
     if runtime.workers is not None and runtime.workers > 1 and threads > cores:
         yield (
@@ -92,7 +92,7 @@ def check_winner(searching: Search) -> None:
 
 
 def missing_winner(directory: StudyDir, config: StudyConfig, study: StudyRecord) -> NoResultError:
-    """What a study without a winner is asked for in vain, and the command that trains more."""
+    """The error of a study without a winner, with the command that trains more."""
     is_spent = len(study.trained) >= config.budget.n_trials
     options = ("--n-trials", str(2 * config.budget.n_trials)) if is_spent else ()
     return NoResultError(

@@ -24,8 +24,7 @@ class Progress:
     step: int
     num_steps: int
     living: tuple[Hierarchy, ...]
-    """The hierarchies of the cohort that are still trained, the most accurate head first;
-    at the end those without a trained head."""
+    """The cohort's living hierarchies, best head first; those without a trained head come last."""
     num_trained: int
     """Distinct hierarchies that the study has trained to their end."""
     n_trials: int
@@ -38,7 +37,7 @@ class Progress:
     workers: str | None = None
     """What each worker trains, how long they wait for each other, and what is trained twice."""
     points: Mapping[Hierarchy, tuple[Point, ...]] = field(default_factory=dict)
-    """Of the curves that are recorded (see `runtime.curves`), since the rung before."""
+    """The points that curves have gained since the rung before (see `runtime.curves`)."""
 
 
 class Standing:

@@ -69,9 +69,7 @@ def next_cohort(
 
 
 def _sharing(pooled: list[Hierarchy], num: int, cohort: Sequence[Hierarchy]) -> list[Hierarchy]:
-    """Of suggestions, best first: the first one, then whichever adds the fewest blocks to those
-    taken; of equals the earlier one.
-    """
+    """The first suggestion, then whichever adds the fewest blocks; of equals the earlier one."""
     if len(pooled) <= num:
         return pooled
     taken, rest = pooled[:1], pooled[1:]
@@ -82,9 +80,7 @@ def _sharing(pooled: list[Hierarchy], num: int, cohort: Sequence[Hierarchy]) -> 
 
 
 def shared_blocks(a: Hierarchy, b: Hierarchy) -> int:
-    """Blocks that two hierarchies have in common from the bottom up; none if their settings
-    differ, though such may share some.
-    """
+    """Blocks that two hierarchies share from the bottom up; none if their settings differ."""
     if a.settings != b.settings:
         return 0
     shared = 0

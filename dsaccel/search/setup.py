@@ -49,7 +49,7 @@ def look_into(
 def _bench(
     config: StudyConfig, directory: StudyDir, *, download: bool, source: DataSource | None
 ) -> tuple[Workbench, bool]:
-    """What a study trains with, and whether it is begun already."""
+    """The bench of a study, and whether the study is begun already."""
     recorded = recorded_study(directory, config)
     if recorded is not None:
         config = as_recorded(config, recorded.config)

@@ -27,8 +27,7 @@ NUM_STARTUP = 10
 MAX_REJECTIONS = 50
 """After this many rejected suggestions in a row one hierarchy is drawn uniformly."""
 MAX_DRAWS = 10_000
-"""Hierarchies looked at for one that is unseen and within the measured bounds, where they are not
-listed."""
+"""Hierarchies drawn to find one that is new and feasible, where they are not listed."""
 REJECTIONS_PER_TRIAL = 2
 """Points drawn for each trained hierarchy to stand for the rejected suggestions before it."""
 

@@ -27,10 +27,10 @@ class TeamTrainer:
     bench: Workbench
     directory: StudyDir
     memory: MemoryLimit
-    """What a worker may take; less after it has run out of it."""
+    """The memory of a worker; less after it has run out of it."""
     team: Team
     folder: Path
-    """Of the parts."""
+    """The folder of the parts."""
 
     def start(
         self,

@@ -1,57 +1,34 @@
 """What is left to train of a study, in FLOPs of full trainings: before it trains, and beside it."""
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dsaccel.config.study import StudyConfig
-from dsaccel.search.loop import Loop
+from dsaccel.search.loop import Agenda
 from dsaccel.search.pruners import Pruner, find_pruner
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
 from dsaccel.study.record import CohortRecord, StudyRecord
 from dsaccel.study.trial_record import TrialRecord
-from dsaccel.training.run import Run
 from dsaccel.training.workbench import Workbench
 
 NUM_CONTROLS = 3
-"""Of a confirmation, beside finalists and references."""
+"""The controls of a confirmation, beside finalists and references."""
 
 
-@dataclass(frozen=True)
-class Known:
-    """The trials of a study that is looked at, and not told of anything."""
+class Seen(NamedTuple):
+    """What is known of a study that is only looked at."""
 
-    record: StudyRecord
-
-    @property
-    def cohort(self) -> CohortRecord:
-        return self.record.cohort
-
-    @property
-    def told(self) -> Sequence[TrialRecord]:
-        return self.record.told
-
-    @property
-    def wanted(self) -> Sequence[Hierarchy]:
-        return ()
-
-    @property
-    def failed(self) -> Mapping[Hierarchy, int]:
-        return {}
-
-    def report(self, step: int, values: object) -> None:
-        raise NotImplementedError("nothing is trained")
-
-    def retire(self, run: Run, pruned: Collection[Hierarchy]) -> None:
-        raise NotImplementedError("nothing is trained")
+    cohort: CohortRecord
+    told: Sequence[TrialRecord]
+    wanted: Sequence[Hierarchy] = ()
 
 
 @dataclass(frozen=True)
 class Workload:
-    """FLOPs of the forward passes of one image through all that trains, by what it is for; what is
-    pruned counts as far as it is trained.
-    """
+    """Forward FLOPs of an image through all that trains; what is pruned counts in part."""
 
     asked: tuple[Hierarchy, ...]
     """The next cohort."""
@@ -73,14 +50,14 @@ class Workload:
 
     @classmethod
     def of(cls, bench: Workbench, record: StudyRecord) -> "Workload":
-        """Of a study as it stands.
+        """The workload of a study as it stands.
 
         All cohorts are taken to cost what the next one does, and a pruner to stop anyone; where one
         of Optuna's decides, nobody is taken to be stopped.
         """
         config, plan = bench.config, bench.plan
-        loop = Loop(config, bench.space, plan, Known(record))
-        asked = loop.next().asked
+        agenda = Agenda(config, bench.space, Seen(record.cohort, record.told))
+        asked = agenda.next().asked
         trained = len(bench.space.distinct(t.hierarchy for t in record.trained))
         num_left = max(len(asked), config.budget.n_trials - trained) if asked else 0
         if bench.space.size is not None:
@@ -88,7 +65,7 @@ class Workload:
         known = [*asked, *bench.space.references, *(t.hierarchy for t in record.trained)]
         alone = [sum(segment.flops for segment in plan(h).segments) for h in known[:100]]
         mean = sum(alone) / max(1, len(alone))
-        cohort = _cohort_flops(loop, bench, asked) if asked else 0.0
+        cohort = _cohort_flops(agenda, bench, asked) if asked else 0.0
         return cls(
             asked=tuple(asked),
             num_left=num_left,
@@ -98,13 +75,13 @@ class Workload:
         )
 
 
-def _cohort_flops(loop: Loop, bench: Workbench, asked: Sequence[Hierarchy]) -> float:
-    """Of a cohort whose losers at each rung are drawn."""
-    config, schedule = bench.config, loop.schedule
+def _cohort_flops(agenda: Agenda, bench: Workbench, asked: Sequence[Hierarchy]) -> float:
+    """The FLOPs of a cohort whose losers at each rung are drawn."""
+    config, schedule = bench.config, agenda.schedule
     pruner, drawn, last = find_pruner(config.pruning), random.Random(0), 0
     values = {h: drawn.random() for h in asked if h not in bench.space.references}
     trie, flops = Trie({h: bench.plan(h) for h in asked}), 0.0
-    for step in (*loop.stops, schedule.num_steps(trie.num_stages)):
+    for step in (*agenda.stops, schedule.num_steps(trie.num_stages)):
         flops += sum(
             float(
                 node.segment.flops * (schedule.trained(node, step) - schedule.trained(node, last))
@@ -112,7 +89,7 @@ def _cohort_flops(loop: Loop, bench: Workbench, asked: Sequence[Hierarchy]) -> f
             for node in trie.nodes()
         )
         last, living = step, {h: v for h, v in values.items() if h in trie.living}
-        if step in loop.stops and living and isinstance(pruner, Pruner):
+        if step in agenda.stops and living and isinstance(pruner, Pruner):
             prefixes = {h: schedule.prefix(h, step) for h in living}
             trie.retire(set(pruner.losers(step, living, prefixes)))
     return flops

@@ -45,11 +45,7 @@ class MeasuredBounds:
     """
 
     def __init__(
-        self,
-        config: SpaceConfig,
-        measure: Callable[[Hierarchy], Measures],
-        *,
-        may_be_none: bool,
+        self, config: SpaceConfig, measure: Callable[[Hierarchy], Measures], *, may_be_none: bool
     ) -> None:
         self._measure = functools.cache(measure)
         self._may_be_none = may_be_none
@@ -84,7 +80,7 @@ class MeasuredBounds:
                     yield must_be(name, lowest, highest, hierarchy, value)
 
     def _values(self, hierarchy: Hierarchy) -> list[tuple[str, float, float | None, float | None]]:
-        """What the config bounds of the measures: name, value, lowest and highest."""
+        """The bounded measures: name, value, lowest and highest."""
         if not self.bounds and not self._may_be_none:
             return []
         measures = self.of(hierarchy)

@@ -14,7 +14,7 @@ from dsaccel.spec.hierarchy import Blocks
 
 
 class _Rest(NamedTuple):
-    """What is left to the stages to come."""
+    """The bounds that are left to the stages to come."""
 
     stage: int
     """The first of them, from 0."""
@@ -54,9 +54,7 @@ class Counts:
         return self._listed(begin, self._after_all(begin))
 
     def ends(self, begin: Blocks) -> tuple[Blocks, Blocks]:
-        """Counts that no stage of those that begin so falls below, and that none exceeds. The
-        former are no fewer for a beginning of more blocks.
-        """
+        """The least and the greatest counts of each stage of hierarchies with this beginning."""
         rest = self._after_all(begin)
         later = range(rest.stage, len(self._bounds))
         lows, highs = (
@@ -78,9 +76,7 @@ class Counts:
         return counts
 
     def nearest(self, target: Blocks) -> Iterator[Blocks]:
-        """All counts, those that are fewest blocks away first; equals come in lexicographic
-        order.
-        """
+        """All counts, those fewest blocks away first; equals come in lexicographic order."""
         # at least so far away, beginning, so far away already, what is left
         heap: list[tuple[int, Blocks, int, _Rest]] = [(0, (), 0, self._all)]
         while heap:

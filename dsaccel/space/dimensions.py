@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 DIGITS = 4
-"""Digits of a value proposed from a continuous range: two that differ only later are one
-candidate."""
+"""Digits of a value that is proposed from a range: two that differ later are one candidate."""
 
 Settings = dict[str, Value]
 
@@ -87,7 +86,7 @@ class Dimensions:
         return self.rounded(self.from_params(params))
 
     def outside(self, settings: Mapping[str, Value]) -> Iterator[str]:
-        """What is wrong with settings, a sentence each."""
+        """Say what is wrong with settings, a sentence each."""
         if settings.keys() != set(self.names):
             expected, got = ", ".join(self.names), ", ".join(settings)
             yield f"the searched settings must be {expected or 'none'}, but got {got or 'none'}"
@@ -133,11 +132,7 @@ class _Dimension:
         return tuple(self.rounded(self._ends[0] + i * self.step) for i in range(self.size))
 
     def distribution(self) -> "BaseDistribution":
-        from optuna.distributions import (
-            CategoricalDistribution,
-            FloatDistribution,
-            IntDistribution,
-        )
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.searched.choices is not None:
             return CategoricalDistribution(self.searched.choices)

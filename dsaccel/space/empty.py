@@ -23,7 +23,7 @@ def check_totals(config: SpaceConfig) -> None:
 
 
 def constraint_excludes_all(config: SpaceConfig, num_shallow: int) -> str:
-    """What to say where no counts are left within the bounds of blocks and the constraint."""
+    """The message where no counts are left within the bounds of blocks and the constraint."""
     ranges = ", ".join(f"{low}..{high}" for low, high in config.num_blocks)
     lowest, highest = config.min_total_blocks, config.max_total_blocks
     is_total_bounded = lowest is not None or highest is not None
@@ -38,7 +38,7 @@ def constraint_excludes_all(config: SpaceConfig, num_shallow: int) -> str:
 def measured_bounds_exclude_all(
     bounds: MeasuredBounds, candidates: Iterable[Hierarchy], num: int | None
 ) -> str:
-    """What to say where counts are left, but none satisfies the measured bounds.
+    """The message where counts are left, but none satisfies the measured bounds.
 
     Args:
         bounds: the bounds.

@@ -80,9 +80,7 @@ class SearchSpace:
         *,
         memory: Callable[[Plan], int],
     ) -> "SearchSpace":
-        """A space whose hierarchies cost what their plans say; `memory`: estimated peak bytes of
-        training one, which is asked for only if it is bounded.
-        """
+        """A space measured by plans and, where it is bounded, by `memory`, a plan's peak bytes."""
 
         def measure(hierarchy: Hierarchy) -> Measures:
             made = plan(hierarchy)
@@ -102,9 +100,7 @@ class SearchSpace:
         return bool(self._bounds.bounds)
 
     def feasible(self) -> list[Hierarchy] | None:
-        """Every feasible hierarchy in lexicographic order, each network once, by the
-        first; None: too many to list.
-        """
+        """Every feasible hierarchy in order, each network once; None: too many to list."""
         return None if self._feasible is None else list(self._feasible)
 
     def identity(self, hierarchy: Hierarchy) -> Hashable:
@@ -139,10 +135,6 @@ class SearchSpace:
         }
         asked = {self.identity(h) for h in (*hierarchies, *self.references)}
         return [h for h in self.distinct(sorted(shorter)) if self.identity(h) not in asked]
-
-    def harvestable(self, hierarchies: Collection[Hierarchy]) -> list[Hierarchy]:
-        """Those on the way that are feasible, and so become trials."""
-        return [h for h in self.on_the_way(hierarchies) if self.violation(h) is None]
 
     def violation(self, hierarchy: Hierarchy) -> str | None:
         """Why a hierarchy is outside the space, in one sentence; None: it is inside."""
@@ -213,9 +205,7 @@ class SearchSpace:
         return tuple(listed if is_distinct else self.distinct(listed))
 
     def _settings_differ(self) -> bool:
-        """Whether each combination of settings makes the smallest network another one: the blocks
-        of that are in every larger one, so that no two of those are the same either.
-        """
+        """Whether settings alone make two networks differ: if the smallest do, all others do."""
         fewest = Hierarchy(tuple(low for low, _ in self.config.num_blocks))
         smallest = [fewest.with_settings(own) for own in self.dimensions.combinations()]
         try:

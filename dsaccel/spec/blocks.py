@@ -64,14 +64,12 @@ class Block:
     """What comes before: it belongs to the block that it feeds."""
 
     def build(self, number: int, draw: Draw) -> "LayerModule | None":
-        """A layer (0-based) as a torch module, on the CPU in fp32; None: the usual one, which is
-        convolution or linear map, normalisation, shortcut and activation.
-        """
+        """A layer (0-based) as a torch module on the CPU in fp32; None: the usual one."""
         return None
 
     @property
     def stride(self) -> int:
-        """By how much the block's own layers reduce the side."""
+        """The factor by which the block's own layers reduce the side."""
         stride = 1
         for layer in self.layers:
             stride *= layer.stride

@@ -1,4 +1,4 @@
-"""What is weighed against accuracy: costs that a trial records, less is better."""
+"""Costs that a trial records, to be weighed against accuracy; less is better."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ class Cost:
     attribute: str
     """The trial's user attribute."""
     needs: str = "search it further"
-    """How a study comes to have it."""
+    """The way for a study to have it."""
 
 
 COSTS = {

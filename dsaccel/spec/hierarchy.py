@@ -55,8 +55,7 @@ SETTINGS = {
     "sim_kernel": Setting(int, "heads"),
     "head": Setting(str, "heads"),
 }
-"""What may be searched beside the counts, in the order it is written; options of parts come after.
-"""
+"""What may be searched beside the counts, in written order; options of parts come after."""
 OPTIONS = ("loss_options", "head_options")
 """Tables of options that may be searched too, as `head_options.ratio`."""
 

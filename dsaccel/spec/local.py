@@ -28,9 +28,7 @@ and what each of its blocks adds to its shortcut, a tuple with a tensor for each
 
 
 class Draw(Protocol):
-    """Makes a layer whose weights are drawn from random numbers named by the unit's position and a
-    role, which is a word of your choice, each once a unit.
-    """
+    """Makes a layer with weights drawn by the unit's position and a role, used once a unit."""
 
     def __call__(self, role: str, kind: Any, *args: Any, **kwargs: Any) -> Any:
         """`draw("classifier", nn.Linear, 64, 10)`; a convolution or a linear map."""

@@ -39,9 +39,7 @@ class Segment:
 
     @property
     def gradient_paths(self) -> tuple[int, ...]:
-        """Of each unit that has layers, how many with weights its gradient passes, its head's or
-        the output layer's counted.
-        """
+        """The layers with weights that each unit's gradient passes, its classifier's counted."""
         paths, num_layers = [], 0
         for layer in self.layers:
             num_layers += 1
@@ -87,7 +85,7 @@ class Plan:
 
     @property
     def exit_heads(self) -> tuple[HeadPlan | Output, ...]:
-        """What its exit takes beside the blocks: the output layer, or the classifiers of heads."""
+        """The output layer or the classifiers that its exit reads."""
         last = self.segments[-1]
         if self.exit == "layer":
             assert last.output is not None
@@ -103,24 +101,18 @@ class Plan:
 
     @property
     def num_units(self) -> int:
-        """Parts between which no gradient passes (K of the literature): 1 is back-propagation. An
-        output layer alone is none.
-        """
+        """Parts between which no gradient passes (K of the literature); 1 is back-propagation."""
         return sum(len(segment.gradient_paths) for segment in self.segments)
 
     @property
     def gradient_path(self) -> float:
-        """Layers with weights on the longest path of a gradient, over those from image to output;
-        a deep head may make it more than 1.
-        """
+        """Layers with weights on the longest gradient path, heads counted, over all layers."""
         longest = max(path for segment in self.segments for path in segment.gradient_paths)
         return longest / (sum(len(block.layers) for block in self.blocks) + 1)
 
     @property
     def head_stages(self) -> tuple[int, ...]:
-        """The stage of each local head in order of depth; 0 of the stem and of fully connected
-        units, which are in none.
-        """
+        """The stage of each local head in order of depth; 0: the stem or a fully connected unit."""
         last = self.hierarchy.num_stages
         stages = (b.stage for b in self.blocks for layer in b.layers if layer.head is not None)
         return tuple(stage if stage <= last else 0 for stage in stages)
@@ -154,9 +146,7 @@ class Plan:
 
     @cached_property
     def step_flops(self) -> int:
-        """FLOPs of a training step an image, all heads counted: the gradients of inputs and of
-        weights take about as many each as the forward pass.
-        """
+        """FLOPs of a training step an image: about three forward passes, all heads counted."""
         return 3 * sum(segment.flops for segment in self.segments)
 
     @cached_property

@@ -48,7 +48,7 @@ class Point:
     train_accuracy: float
     """0..1, of some training images as they are: as many as there are validation images."""
     train_loss: float
-    """What the unit learns from, on the same images."""
+    """The loss that the unit learns from, on the same images."""
     val_accuracy: float
     val_loss: float
 
@@ -79,8 +79,7 @@ class Read:
 @dataclass(frozen=True)
 class Rung:
     step: int
-    """How far (Optuna's `step`, 1-based): passes over the training images under `simultaneous`,
-    stages trained under `sequential`."""
+    """How far (Optuna's `step`, 1-based): epochs if `simultaneous`, stages if `sequential`."""
     read: dict[Hierarchy, Read]
     """What was read of each living network; one without a trained head is left out."""
 
@@ -117,6 +116,4 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Safe:
-    """A place between two rungs where learners can be saved, and trained on from the rung before:
-    what is trained already is not trained again.
-    """
+    """A place between two rungs at which learners can be saved, to go on from there."""

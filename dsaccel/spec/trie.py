@@ -34,9 +34,7 @@ class Node:
 
     @property
     def stage(self) -> int:
-        """The stage in which the segment ends; the stem counts to the first stage, what comes after
-        the last stage (fully connected units, the output layer) to that.
-        """
+        """The stage in which the segment ends: the stem is in the first, fc units in the last."""
         stages = [block.stage for block in self.segment.blocks if block.layers[0].kind == "conv"]
         if stages:
             return max(1, stages[-1])

@@ -1,4 +1,4 @@
-"""What the layers and the heads of a network are called in tables and files."""
+"""The names of a network's layers and heads in tables and files."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,7 @@ from dsaccel.spec.plan import Plan
 
 
 def head_names(plan: Plan) -> tuple[str, ...]:
-    """A name for each head in order of depth: `stem`, `s2.1 conv 2`, `fc 1`, and `output`, last,
-    where there is one.
-    """
+    """A name for each head in order of depth: `stem`, `s2.1 conv 2`, `fc 1`, last `output`."""
     names = [name for name, layer in _named(plan) if layer.head is not None]
     return (*names, *(() if plan.output is None else ("output",)))
 

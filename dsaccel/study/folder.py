@@ -16,8 +16,44 @@ SPACES = Path("search_spaces")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"
 
 
+class Inside:
+    """The path of a file, or of a folder, in a study's folder."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, directory: "StudyDir", _: type) -> Path:
+        return directory.path / self._name
+
+
 class StudyDir:
     """`studies/NAME/`, or a folder elsewhere: everything that a search writes."""
+
+    config = Inside("study.toml")
+    """The resolved settings."""
+    database = Inside("study.db")
+    best = Inside("best.toml")
+    best_weights = Inside("best.safetensors")
+    baseline = Inside("baseline.safetensors")
+    """Weights of the winner as back-propagation has trained it."""
+    weights = Inside("weights")
+    """Folder of the weights of the best networks."""
+    report = Inside("report.html")
+    heads = Inside("heads")
+    """Folder of the accuracies that trials have read, by rung and head."""
+    harvest = Inside("harvest.csv")
+    """Networks that were read on the way and are no trials of the study."""
+    confirmation = Inside("confirmation")
+    """Folder of networks whose test accuracy has not been read yet."""
+    checkpoint = Inside("checkpoint.pt")
+    baseline_checkpoint = Inside("baseline.pt")
+    """Of a training by back-propagation beside the cohorts."""
+    parts = Inside("parts")
+    """Learners of a cohort that is trained in parts, while others are trained."""
+    lock = Inside(".lock")
+    """Held by the process that trains here."""
+    driver = Inside(".driver")
+    """Says which process that is."""
 
     def __init__(self, name: str, parent: Path = STUDIES) -> None:
         if not re.fullmatch(NAME_PATTERN, name):
@@ -29,66 +65,6 @@ class StudyDir:
         self.path = parent / name
 
     @property
-    def config(self) -> Path:
-        """The resolved settings."""
-        return self.path / "study.toml"
-
-    @property
-    def database(self) -> Path:
-        return self.path / "study.db"
-
-    @property
-    def best(self) -> Path:
-        return self.path / "best.toml"
-
-    @property
-    def best_weights(self) -> Path:
-        return self.path / "best.safetensors"
-
-    @property
-    def baseline(self) -> Path:
-        """Weights of the winner as back-propagation has trained it."""
-        return self.path / "baseline.safetensors"
-
-    @property
-    def weights(self) -> Path:
-        """Folder of the weights of the best networks."""
-        return self.path / "weights"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def heads(self) -> Path:
-        """Folder of the accuracies that trials have read, by rung and head."""
-        return self.path / "heads"
-
-    @property
-    def harvest(self) -> Path:
-        """Networks that were read on the way and are no trials of the study."""
-        return self.path / "harvest.csv"
-
-    @property
-    def confirmation(self) -> Path:
-        """Folder of networks whose test accuracy has not been read yet."""
-        return self.path / "confirmation"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.path / "checkpoint.pt"
-
-    @property
-    def baseline_checkpoint(self) -> Path:
-        """Of a training by back-propagation beside the cohorts."""
-        return self.path / "baseline.pt"
-
-    @property
-    def parts(self) -> Path:
-        """Learners of a cohort that is trained in parts, while others are trained."""
-        return self.path / "parts"
-
-    @property
     def exists(self) -> bool:
         """Whether a search was run here."""
         return self.config.is_file()
@@ -97,16 +73,6 @@ class StudyDir:
     def is_begun(self) -> bool:
         """Whether there is something here that a study goes on with."""
         return self.exists or self.database.exists()
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that trains here."""
-        return self.path / ".lock"
-
-    @property
-    def driver(self) -> Path:
-        """Says which process that is."""
-        return self.path / ".driver"
 
     def read_config(self) -> StudyConfig:
         """The settings the study was run with."""

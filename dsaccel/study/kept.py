@@ -19,7 +19,7 @@ from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import read_rows
 from dsaccel.study.trial_record import TrialRecord
-from dsaccel.training.run import Run
+from dsaccel.training.cohort import Cohort
 from dsaccel.training.workbench import Workbench
 
 
@@ -32,7 +32,7 @@ class Kept:
         data = bench.data
         self._facts = ImageFacts(data.mean, data.std, data.class_names, data.fingerprint)
 
-    def update(self, run: Run, record: StudyRecord) -> None:
+    def update(self, run: Cohort, record: StudyRecord) -> None:
         """Keep those of a finished run's networks that are among the best, and no others."""
         best = [row.trial for row in read_rows(record) if row.may_be_best]
         best = best[: self._config.runtime.keep]
@@ -46,7 +46,7 @@ class Kept:
             if path not in paths:
                 remove_file(path)
 
-    def add_baseline(self, run: Run, hierarchy: Hierarchy, accuracy: float) -> None:
+    def add_baseline(self, run: Cohort, hierarchy: Hierarchy, accuracy: float) -> None:
         """Keep the winner as back-propagation has trained it."""
         if not self._config.runtime.keep:
             return
@@ -56,7 +56,7 @@ class Kept:
             self._save(self._directory.baseline, run, hierarchy, plan, settings)
 
     def _save(
-        self, path: Path, run: Run, hierarchy: Hierarchy, plan: Plan, settings: RunConfig
+        self, path: Path, run: Cohort, hierarchy: Hierarchy, plan: Plan, settings: RunConfig
     ) -> None:
         states = run.states(hierarchy)
         units = [unit for part in plan.segments for unit in build_units(part, settings.seed)]

@@ -64,10 +64,7 @@ def folder_lock(directory: StudyDir) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        who = ""
-        with suppress(OSError):
-            who = directory.driver.read_text(encoding="utf-8", errors="replace")
-        raise _refused(directory.name, who or "another process in this folder") from None
+        raise _refused(directory.name, _said_in(directory.driver)) from None
     try:
         write_text(directory.driver, f"{_who(directory)}, since {utc_now()}")
         yield
@@ -212,6 +209,15 @@ def _refused(study: str, who: str) -> StorageError:
         f"study {study} must be trained by one process at a time, but another process is at it: "
         f"{who}; wait for its end, or use --study-name for a study of its own"
     )
+
+
+def _said_in(file: Path) -> str:
+    """Who holds the lock of a folder, which is written just after it is taken."""
+    for _ in range(10):
+        with suppress(OSError):
+            return file.read_text(encoding="utf-8", errors="replace")
+        time.sleep(0.1)
+    return "another process in this folder"
 
 
 def _who(directory: StudyDir) -> str:

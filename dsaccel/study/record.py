@@ -11,7 +11,7 @@ read at any moment.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -49,18 +49,15 @@ class CohortRecord:
 
     def next(self, asked: Sequence[Hierarchy]) -> "CohortRecord":
         """The cohort after this one, before it is trained."""
-        return CohortRecord(
-            self.number + 1, tuple(asked), False, self.blocks_trained, self.blocks_separate
-        )
+        return replace(self, number=self.number + 1, asked=tuple(asked), is_finished=False)
 
     def finished(self, blocks_trained: float, blocks_separate: float) -> "CohortRecord":
         """This cohort when it is trained and has taken so many blocks."""
-        return CohortRecord(
-            self.number,
-            self.asked,
-            True,
-            self.blocks_trained + blocks_trained,
-            self.blocks_separate + blocks_separate,
+        return replace(
+            self,
+            is_finished=True,
+            blocks_trained=self.blocks_trained + blocks_trained,
+            blocks_separate=self.blocks_separate + blocks_separate,
         )
 
 
@@ -166,8 +163,7 @@ class StudyRecord:
     @property
     def environment(self) -> dict[str, Any]:
         """Commit, versions, device and command of the run that trained last; see `provenance`."""
-        stored = self.attributes.get("environment")
-        return dict(stored) if isinstance(stored, Mapping) else {}
+        return dict(self._table("environment"))
 
     @property
     def fingerprint(self) -> str | None:
@@ -178,15 +174,14 @@ class StudyRecord:
     @property
     def arithmetic(self) -> dict[str, str]:
         """What decided the last bits beside the settings, when the study was last searched."""
-        stored = self.attributes.get("arithmetic")
-        return {str(k): str(v) for k, v in stored.items()} if isinstance(stored, Mapping) else {}
+        return {str(key): str(value) for key, value in self._table("arithmetic").items()}
 
     @property
     def workers(self) -> str | None:
         """What those did that trained the last cohort, if there were any."""
-        crew = self.attributes.get("crew")
-        said = crew.get("summary") if isinstance(crew, Mapping) else None
-        return f"{crew['workers']}: {said}" if crew and isinstance(said, str) else None
+        crew = self._table("crew")
+        said = crew.get("summary")
+        return f"{crew['workers']}: {said}" if isinstance(said, str) else None
 
     @property
     def num_val(self) -> int | None:
@@ -205,29 +200,29 @@ class StudyRecord:
     @property
     def baseline(self) -> Baseline | None:
         """The winner's."""
-        stored = self.attributes.get("baseline")
-        return _baseline(stored, stored.get("hierarchy")) if isinstance(stored, Mapping) else None
+        stored = self._table("baseline")
+        return _baseline(stored, stored.get("hierarchy"))
 
     def trained_globally(self, hierarchy: Hierarchy) -> Baseline | None:
         """What back-propagation has reached with a hierarchy."""
-        every = self.attributes.get("global")
-        stored = every.get(str(hierarchy)) if isinstance(every, Mapping) else None
-        return _baseline(stored, str(hierarchy)) if isinstance(stored, Mapping) else None
+        return _baseline(self._global(hierarchy), hierarchy)
 
     @property
     def all_trained_globally(self) -> list[Hierarchy]:
         """What back-propagation has trained, in the order of training."""
-        every = self.attributes.get("global")
-        return [Hierarchy.parse(text) for text in every] if isinstance(every, Mapping) else []
+        return list(map(Hierarchy.parse, self._table("global")))
 
     def global_points(self, hierarchy: Hierarchy) -> list[Point]:
         """Of the curves of a network that back-propagation has trained, if they were recorded."""
-        every = self.attributes.get("global")
-        stored = every.get(str(hierarchy)) if isinstance(every, Mapping) else None
-        if self.folder is None or not isinstance(stored, Mapping):
+        stored = self._global(hierarchy)
+        if self.folder is None or not stored:
             return []
         path = global_path(self.folder, hierarchy)
         return points_of(read_heads(path, stored.get("points_sha256")))
+
+    def _global(self, hierarchy: Hierarchy) -> Mapping[str, Any]:
+        stored = self._table("global").get(str(hierarchy))
+        return stored if isinstance(stored, Mapping) else {}
 
     @property
     def confirmation(self) -> dict[str, Any] | None:
@@ -258,12 +253,10 @@ class StudyRecord:
         return load_class("schedule", str(name)).step_name if shipped else "epoch"
 
     @property
-    def ranked_by(self) -> Literal["output layer", "deepest head", "ensemble"]:
+    def ranked_by(self) -> str:
         """What the last value of a trial that is not complete was read from."""
-        by = self.section("pruning").get("by")
-        if by == "output":
-            return "output layer"
-        return "ensemble" if by == "ensemble" else "deepest head"
+        names = {"output": "output layer", "ensemble": "ensemble"}
+        return names.get(str(self.section("pruning").get("by")), "deepest head")
 
     @property
     def exit(self) -> Exit:
@@ -272,13 +265,17 @@ class StudyRecord:
 
     def setting(self, name: str) -> Any:
         """One of the settings as it is stored; None if they are not recorded."""
-        config = self.attributes.get("config")
-        return config.get(name) if isinstance(config, Mapping) else None
+        return self._table("config").get(name)
 
     def section(self, name: str) -> Mapping[str, Any]:
         """A table of the settings, likewise; empty if they are not recorded."""
         section = self.setting(name)
         return section if isinstance(section, Mapping) else {}
+
+    def _table(self, key: str) -> Mapping[str, Any]:
+        """An attribute that is a table; empty if it is not recorded."""
+        stored = self.attributes.get(key)
+        return stored if isinstance(stored, Mapping) else {}
 
 
 def _baseline(stored: Mapping[str, Any], hierarchy: Any) -> Baseline | None:

@@ -104,7 +104,7 @@ def check_same(
         directory: the study's.
         recorded: what it was begun with.
         asked: what it is to be continued with.
-        fingerprint: of the images that are there now; equal ones may lie elsewhere.
+        fingerprint: of the images there are now, which may lie elsewhere.
 
     Raises:
         MismatchError: with a line for each difference.
@@ -112,9 +112,8 @@ def check_same(
     refuse_changed(recorded.parts, foreign_parts(asked))
     begun, now = _deciding(recorded.config), _deciding(asked)
     options: list[str] = []
-    if recorded.fingerprint == fingerprint and begun.data.name != now.data.name:
-        options = ["--data", now.data.name]
     if recorded.fingerprint == fingerprint:
+        options = ["--data", now.data.name] if begun.data.name != now.data.name else []
         place = {"name": now.data.name, "dir": now.data.dir}
         begun = begun.model_copy(update={"data": begun.data.model_copy(update=place)})
     lines = differences(begun, now)
@@ -133,11 +132,9 @@ def check_same(
             f"--study-name for a new study, or {own}\n  " + "\n  ".join(lines)
         )
     now_used = arithmetic(torch.device(asked.runtime.device), asked.runtime.threads)
-    if changed := changes(recorded.arithmetic, now_used):
-        log.warning(
-            "the study was trained with %s: what is trained now may differ in the last bits",
-            ", ".join(changed),
-        )
+    if changed := ", ".join(changes(recorded.arithmetic, now_used)):
+        text = "the study was trained with %s: what is trained now may differ in the last bits"
+        log.warning(text, changed)
 
 
 def study_fingerprint(config: StudyConfig, images: str) -> str:

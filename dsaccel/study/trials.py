@@ -23,6 +23,7 @@ from dsaccel.study.storage import storage_of
 from dsaccel.study.trial_record import TrialRecord
 from dsaccel.study.writing import begun, has_diverged, reached, write_cohort
 from dsaccel.training.blame import TrainingError
+from dsaccel.training.cohort import Cohort
 from dsaccel.training.run import Run
 
 log = logging.getLogger("dsaccel")
@@ -186,7 +187,7 @@ class Ledger:
         self.study.tell(trial, value, state)
         self.num_told += 1
 
-    def finish(self, record: CohortRecord, run: Run | None) -> None:
+    def finish(self, record: CohortRecord, run: Cohort | None) -> None:
         """Write all that a cohort has come to, and last of all that this is done: a search that is
         cut off before does it again, and what was written is the same.
 

@@ -1,11 +1,10 @@
 """What decides the last bits of a result beside the settings: the device and the libraries."""
 
-import platform
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 
 import torch
+
+from dsaccel.training.device import cpu_name
 
 
 def arithmetic(device: torch.device, threads: int | None) -> dict[str, str]:
@@ -26,16 +25,4 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 def _name_of(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_model()} ({torch.backends.cpu.get_cpu_capability()})"
-
-
-@cache
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    except OSError:  # not Linux
-        pass
-    return platform.processor() or platform.machine()
+    return f"{cpu_name()} ({torch.backends.cpu.get_cpu_capability()})"

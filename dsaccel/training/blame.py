@@ -53,7 +53,8 @@ def blaming(
 def _is_everybodys(error: Exception, device: torch.device) -> bool:
     if isinstance(error, UserError):
         return not isinstance(error, ConfigError)
-    return is_out_of_memory(error, device) or "CUDA error" in str(error)
+    is_systems = isinstance(error, OSError) or "CUDA error" in str(error)
+    return is_systems or is_out_of_memory(error, device)
 
 
 def _reason(error: Exception) -> str:

@@ -31,8 +31,8 @@ class Checkpoints:
 
     def __init__(self, path: Path, study: str, cohort: Cohort) -> None:
         self._path, self._cohort = path, cohort
-        self._key = checkpoint_key(study, cohort)
-        load_checkpoint(path, self._key, cohort)
+        self.key = checkpoint_key(study, cohort)
+        load_checkpoint(path, self.key, cohort)
         self._saved, self._pause_s = time.perf_counter(), INTERVAL_S
         cohort.keeper = self
 
@@ -44,7 +44,7 @@ class Checkpoints:
         """
         started = time.perf_counter()
         if now or started - self._saved > self._pause_s:
-            save_checkpoint(self._path, self._key, self._cohort)
+            save_checkpoint(self._path, self.key, self._cohort)
             self._saved = time.perf_counter()
             self._pause_s = INTERVAL_S * max(1.0, (self._saved - started) / DURATION_S)
 

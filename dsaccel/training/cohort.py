@@ -63,9 +63,7 @@ class Cohort(Run):
 
     @property
     def learners(self) -> dict[Node, Learner]:
-        """One for each living node. They are made when they are first asked for, one after another:
-        by then those who are retired at saved rungs have gone.
-        """
+        """The learner of each living node, made when it is first asked for."""
         if self._learners is None:
             self._learners = {node: self._make_learner(node) for node in self.trie.nodes()}
         return self._learners

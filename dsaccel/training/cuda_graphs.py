@@ -18,12 +18,11 @@ log = logging.getLogger(__name__)
 Step = Callable[[Tensor, Tensor], object]
 """Trains on images (B, C, H, W) and labels (B,)."""
 NUM_EAGER = 3
-"""Steps that run as they are before one is recorded: Adam's averages and what cuDNN and cuBLAS set
-up once must be there before."""
+"""Steps before one is recorded, in which Adam, cuDNN and cuBLAS set themselves up."""
 
 
 class Recorder(Protocol):
-    """What records and replays; CUDA, or a stand-in in a test."""
+    """Records and replays steps: CUDA, or a stand-in in a test."""
 
     def beside(self) -> AbstractContextManager[None]:
         """Run what is inside where it could be recorded."""
@@ -32,7 +31,7 @@ class Recorder(Protocol):
     def record(
         self, run: Callable[[], object], generators: Iterable[torch.Generator]
     ) -> Callable[[], None]:
-        """What repeats `run` with the tensors that it reads now; does not run it.
+        """Returns a function that repeats `run` on the tensors it reads now; does not run it.
 
         Raises:
             RecordingError: if it cannot be recorded; it can still be run.

@@ -41,7 +41,7 @@ class Recorder:
         self._trie, self._data = trie, data
         self._names = {hierarchy: head_names(plan) for hierarchy, plan in plans.items()}
         self._waiting: dict[Hierarchy, list[Point]] = {}
-        """What no rung has taken along yet."""
+        """The points that no rung has taken along yet."""
 
     def look(
         self, learners: Mapping[Node, Learner], epoch: int, learned: Mapping[Node, Collection[int]]
@@ -78,7 +78,7 @@ class Recorder:
         return replace(rung, read=read)
 
     def state_dict(self) -> dict[str, Any]:
-        """What no rung has taken along yet; plain numbers."""
+        """The points that no rung has taken along yet, as plain numbers."""
         return {str(h): [p.values() for p in points] for h, points in self._waiting.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

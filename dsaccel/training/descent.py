@@ -16,7 +16,7 @@ from dsaccel.training.learner import Learner
 
 
 class Batches(Protocol):
-    """What a schedule needs of the data."""
+    """The batches that a schedule needs."""
 
     def train_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]: ...
 
@@ -64,9 +64,7 @@ def evaluate(
 def _read(
     trie: Trie, hierarchy: Hierarchy, accuracies: Mapping[Node, Sequence[float]]
 ) -> Read | None:
-    """What was read of one network; the last value of each node is that of the ensemble up to
-    it.
-    """
+    """What was read of one network; each node's last value is that of the ensemble up to it."""
     whole = trie.path(hierarchy)
     path = [node for node in whole if node in accuracies]
     if not path:
@@ -103,9 +101,7 @@ def train_batch(
     y: Tensor | Labels,
     lanes: Lanes = ONE_LANE,
 ) -> None:
-    """One batch, depth first. Features live until the last child has read them, no longer: memory
-    grows with the branches that are open, not with depth.
-    """
+    """Train on a batch, depth first: features live only until the last child has read them."""
     labels = y if isinstance(y, Labels) else Labels(y, x)  # once for all units
     stack = [(node, x) for node in reversed(roots)]
     del x
@@ -117,9 +113,7 @@ def train_batch(
 
 
 def is_right(logits_BK: Tensor, y_B: Tensor) -> Tensor:
-    """Whether each image gets its class, (B,). A network that diverged says none: of what is not a
-    number `argmax` is class 0, which may be the most frequent one.
-    """
+    """Whether each image gets its class, (B,); a network that diverged gets none right."""
     return (logits_BK.argmax(dim=1) == y_B) & logits_BK.isfinite().all(dim=1)
 
 
@@ -131,9 +125,7 @@ def _count_correct(
     y: Tensor,
     correct: dict[Node, Tensor],
 ) -> None:
-    """Add the number of right answers of each head to `correct`, down the trie, and last of each
-    node that of the ensemble of the heads up to there.
-    """
+    """Add each head's right answers to `correct`, down the trie, and each ensemble's last."""
     stack = [(node, x, ()) for node in reversed(roots) if node in trained]
     del x
     while stack:

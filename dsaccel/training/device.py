@@ -119,11 +119,11 @@ def device_words(device: torch.device, threads: int | None = None) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     num = torch.get_num_threads() if threads is None else threads
-    return f"{device} ({_cpu_name()}, {num} {'thread' if num == 1 else 'threads'})"
+    return f"{device} ({cpu_name()}, {num} {'thread' if num == 1 else 'threads'})"
 
 
 @cache
-def _cpu_name() -> str:
+def cpu_name() -> str:
     lines = _CPUS.read_text().splitlines() if _CPUS.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, None) or platform.processor() or platform.machine()
@@ -151,9 +151,7 @@ def cuda_problem(index: int) -> str | None:
 
 
 def unfolds_bf16(device: torch.device) -> bool:
-    """Whether torch convolves bf16 the long way there: oneDNN does it on some CPUs only, as x86
-    from AVX-512 on.
-    """
+    """Whether torch convolves bf16 the long way here: oneDNN supports some CPUs only."""
     if device.type != "cpu":
         return False
     has_onednn = torch.backends.mkldnn.is_available()
@@ -206,7 +204,7 @@ def _check_bf16(device: torch.device) -> None:
 
 
 def num_cores() -> int:
-    """That this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

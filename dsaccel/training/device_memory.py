@@ -7,7 +7,7 @@ import torch
 from dsaccel.training.host_memory import free_host_bytes, peak_bytes_of_process
 
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory")
-"""What a RuntimeError says when an allocator had nothing left."""
+"""Words of a RuntimeError when an allocator had nothing left."""
 
 _PERHAPS_OUT_OF_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -17,7 +17,7 @@ _PERHAPS_OUT_OF_MEMORY = (
     "CUDNN_STATUS_INTERNAL_ERROR",  # ..._DEVICE_ALLOCATION_FAILED among them
     "unable to find an engine",  # each one's workspace was refused; or none is for this type
 )
-"""What CUDA's libraries say when they get no memory, but also for other reasons."""
+"""Words of CUDA's libraries when they get no memory, but also for other reasons."""
 
 SHORT = 0.1
 """A device is short of memory when less than this share of it is free."""
@@ -31,7 +31,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """What could still be allocated."""
+    """The bytes that could still be allocated."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

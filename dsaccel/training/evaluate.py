@@ -43,11 +43,11 @@ class Reading:
     split: Literal["val", "test"]
     num_images: int
     accuracy: float
-    """Of the network's exit, 0..1."""
+    """The accuracy of the network's exit, 0..1."""
     head_accuracies: list[float]
     """In order of depth, an output layer's last."""
     exits: Mapping[Exit, float]
-    """Of each exit that the network has; of readings of an earlier version, none."""
+    """The accuracy of each exit; an earlier version recorded none."""
 
 
 def read_accuracy(
@@ -68,17 +68,31 @@ def read_accuracy(
         ConfigError: if the weights do not fit their settings or the images' classes, if there is no
             such split, or if validation images may have been trained on.
     """
-    weights = weights_hash(path)
-    facts = read_facts(path)
+    weights, record = weights_hash(path), readings_path(path)
     recorded = recorded_readings(path) if split == "test" else []
     device = start_runtime(resolve_runtime(run.runtime, precision=run.training.precision))
     images = split_images(path, run, split, device, download=download)
+    for reading in recorded:
+        if (reading.weights, reading.images) == (weights, images.fingerprint):
+            return reading, False
     if split == "test":
-        for reading in recorded:
-            if (reading.weights, reading.images) == (weights, images.fingerprint):
-                return reading, False
-        check_writable(readings_path(path))
-    plan = plan_of(run, len(facts.class_names), path)
+        check_writable(record)
+    reading = _read(path, run, split, images, device, command)
+    if split == "test":
+        write_csv(record, list(map(_to_row, [*recorded, reading])))
+    return reading, True
+
+
+def _read(
+    path: Path,
+    run: RunConfig,
+    split: Literal["val", "test"],
+    images: EvalSplit,
+    device: torch.device,
+    command: str,
+) -> Reading:
+    """A look at a network with these weights on images."""
+    plan = plan_of(run, len(read_facts(path).class_names), path)
     trie = Trie({plan.hierarchy: plan})
     learners = {
         node: Learner(node.segment, run.training, seed=run.seed, device=device)
@@ -88,10 +102,10 @@ def read_accuracy(
     load_weights(path, units, run)
     read = evaluate(trie, learners, images.batches())[plan.hierarchy]
     assert read.objective is not None
-    reading = Reading(
+    return Reading(
         date=utc_now(),
         command=command,
-        weights=weights,
+        weights=weights_hash(path),
         images=images.fingerprint,
         hierarchy=run.hierarchy,
         mode=run.mode,
@@ -102,9 +116,6 @@ def read_accuracy(
         head_accuracies=list(read.heads),
         exits=dict(read.exits),
     )
-    if split == "test":
-        write_csv(readings_path(path), list(map(_to_row, [*recorded, reading])))
-    return reading, True
 
 
 def split_images(

@@ -33,7 +33,7 @@ def peak_bytes_of_process() -> int:
 
 
 def free_host_bytes() -> int:
-    """What could still be allocated in physical memory, within the container's limit."""
+    """The physical memory that could still be allocated within the container's limit."""
     return int(min(_available_bytes(), _container_bytes()))
 
 
@@ -49,7 +49,7 @@ def _available_bytes() -> int:
 
 
 def _container_bytes() -> float:
-    """What the control group has left; infinite if it sets no limit.
+    """The bytes that the control group has left; infinite if it sets no limit.
 
     Cached files count as used there, but those not in use give way to what is allocated.
     """

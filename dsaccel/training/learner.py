@@ -117,9 +117,7 @@ class Learner:
 
     @_owning
     def learn(self, features: Features, labels: Labels) -> Features:
-        """Train the first unit that is not frozen on a batch of what the unit below passes on;
-        returns what it passes on itself.
-        """
+        """Train the first unit that is not frozen on a batch; returns what it passes on."""
         return self._learn(self.num_frozen, features, labels, ONE_LANE)
 
     def freeze(self) -> None:
@@ -131,7 +129,7 @@ class Learner:
     @_owning
     @torch.no_grad()
     def pass_on(self, index: int, features: Features, *, epoch: int, batch: int) -> Features:
-        """What a frozen unit makes of a training batch: running statistics, channels dropped.
+        """A frozen unit's output for a training batch: running statistics, with dropout.
 
         The random numbers are named by batch too: features that are looked up draw none, and must
         leave those of the next batch as they are.

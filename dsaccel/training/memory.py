@@ -24,14 +24,14 @@ from dsaccel.training.segment_memory import Maps, SegmentMemory, count_segment
 
 A_CPU = Machine()
 WORKSPACE_BYTES = 64 * 2**20
-"""That cuBLAS takes for each stream: 32 MiB for the forward and 32 for the backward pass."""
+"""cuBLAS takes 32 MiB a stream for the forward and 32 for the backward pass."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What training holds at its peak, in bytes."""
+    """The memory that training holds at its peak, in bytes."""
 
     parameters_bytes: int
     """Weights and running statistics of all nodes."""
@@ -44,7 +44,7 @@ class Estimate:
     cache_bytes: int = 0
     """Kept features of frozen units (`sequential`)."""
     workspace_bytes: int = 0
-    """What CUDA's libraries take."""
+    """The memory of CUDA's libraries."""
 
     @property
     def total_bytes(self) -> int:
@@ -53,11 +53,7 @@ class Estimate:
 
 
 def estimate(
-    trie: Trie,
-    training: TrainingConfig,
-    *,
-    num_images: int = 0,
-    machine: Machine = A_CPU,
+    trie: Trie, training: TrainingConfig, *, num_images: int = 0, machine: Machine = A_CPU
 ) -> Estimate:
     """The peak of training a trie.
 
@@ -139,7 +135,7 @@ Counts = Mapping[Node, SegmentMemory]
 def count_nodes(
     trie: Trie, training: TrainingConfig, machine: Machine
 ) -> dict[Node, SegmentMemory]:
-    """What the segment of each node holds."""
+    """Count the memory of each node's segment."""
     counted: dict[Node, SegmentMemory] = {}
     images: Maps | None = None
     for node in trie.nodes():
@@ -158,9 +154,7 @@ def _images(root: Node, training: TrainingConfig) -> Maps:
 def _simultaneous_peaks(
     siblings: Sequence[Node], counted: Counts, *, held: int, entry: int = 0
 ) -> Iterator[int]:
-    """The peak at each node: what it needs beside its input, the input (`entry`), and what branches
-    below still wait for (`held`; the images always).
-    """
+    """The peak at each node: its own need, its input, and what branches below wait for."""
     for node in siblings:
         yield held + entry + counted[node].peak
         waiting = 0 if node is siblings[-1] else entry
@@ -170,9 +164,7 @@ def _simultaneous_peaks(
 
 
 def _lanes_peak(nodes: Sequence[SegmentMemory], num_lanes: int) -> int:
-    """The most that a recorded step holds: the highest units are in different lanes, and no
-    features are let go before its end.
-    """
+    """The most that a recorded step holds: the highest units lie in different lanes."""
     units = [unit for node in nodes for unit in node.units]
     highest = heapq.nlargest(num_lanes, (unit.peak for unit in units))
     return sum(unit.features for unit in units) + sum(highest)
@@ -205,7 +197,7 @@ def _largest_wave(trie: Trie, counted: Counts) -> int:
 
 
 def _cached_bytes(trie: Trie, counted: Counts, training: TrainingConfig, num_images: int) -> int:
-    """What the units to be trained next read in all epochs, or the caches' size if that is less."""
+    """The bytes that the next units read in all epochs, or the caches' size if that is less."""
     room = (training.feature_cache_mib + training.feature_cache_host_mib) * 2**20
     kept = sum(_widest(root, counted) for root in trie.roots)
     return min(room, kept * num_images * training.epochs // training.batch_size)

@@ -31,8 +31,7 @@ from dsaccel.training.team import Team
 T = TypeVar("T")
 
 SHARE = 0.9
-"""The share of the free memory to be used: libraries and fragments, which no estimate sees, need
-some too."""
+"""The share of the free memory to use: libraries and fragments, which nobody counts, need some."""
 MIB = 2**20
 WAIT_S, ASK_S = 600.0, 5.0
 """How long to wait for memory that other processes hold, and how often to ask."""
@@ -41,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class MemoryLimit:
-    """What the networks of a cohort may take together.
+    """The memory that the networks of a cohort may take together.
 
     Args:
         memory_mib: given by the user; None: a share of what the device has free now.
@@ -51,11 +50,7 @@ class MemoryLimit:
     """
 
     def __init__(
-        self,
-        memory_mib: int | None,
-        device: torch.device,
-        num_images: int,
-        share: float = 1.0,
+        self, memory_mib: int | None, device: torch.device, num_images: int, share: float = 1.0
     ) -> None:
         self._memory_mib, self._share = memory_mib, share
         self._device = device
@@ -192,10 +187,7 @@ class MemoryLimit:
 
     def _needed(self, plans: Mapping[Hierarchy, Plan], training: TrainingConfig) -> int:
         return estimate_plans(
-            plans,
-            training,
-            num_images=self._num_images,
-            machine=Machine.of(self._device),
+            plans, training, num_images=self._num_images, machine=Machine.of(self._device)
         ).total_bytes
 
 

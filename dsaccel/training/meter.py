@@ -21,10 +21,10 @@ from dsaccel.training.device import unfolds_bf16
 
 @dataclass(frozen=True)
 class Machine:
-    """What of a device decides how much memory training takes."""
+    """The properties of a device that decide how much memory training takes."""
 
     device: str = "cpu"
-    """Its type; on a CPU wide convolutions run by tiles."""
+    """The device's type; on a CPU wide convolutions run by tiles."""
     unfolds_bf16: bool = False
     """It has no convolution of bf16 of its own."""
 
@@ -48,11 +48,11 @@ class Counter:
 
     def see(self, operation: Any, read: Any, written: Any) -> None:
         """Take note of an operation that has read and written these."""
-        for tensor in _tensors(written):
+        for tensor in tensors_in(written):
             storage = tensor.untyped_storage()
             place = storage._cdata
             # a view of what was there before makes nothing
-            if place in self._live or any(place == _place(x) for x in _tensors(read)):
+            if place in self._live or any(place == _place(x) for x in tensors_in(read)):
                 continue
             gone = partial(self._forget, place)
             self._live[place] = weakref.ref(storage, gone), storage.nbytes()
@@ -117,12 +117,13 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     return counter.peak
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """The tensors in lists, tuples and dicts, however deep."""
     if isinstance(values, Tensor):
         yield values
-    elif isinstance(values, (list, tuple)):
-        for value in values:
-            yield from _tensors(value)
+    elif isinstance(values, (list, tuple, dict)):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from tensors_in(value)
 
 
 def _place(x: Tensor) -> int:
@@ -149,7 +150,7 @@ def _convolved_back(machine: Machine, read: Any, _: Any) -> int:
 
 
 def _unfolded(machine: Machine, weight: Tensor, output: Tensor) -> int:
-    """What each output of a convolution of bf16 reads, laid out, where it is done so."""
+    """The bytes of a bf16 convolution's input where it is laid out for each output."""
     is_unfolded = machine.unfolds_bf16 and weight.dtype == torch.bfloat16
     if not is_unfolded or weight.shape[2:].numel() == 1:
         return 0

@@ -18,7 +18,8 @@ from dsaccel.data.source import whole_paths
 from dsaccel.data.sources.arrays import Carried, carry
 from dsaccel.errors import WorkerError
 from dsaccel.files import make_folder, remove_file, write_text
-from dsaccel.imports import trust_as, trusted
+from dsaccel.imports import is_foreign, trust_as, trusted
+from dsaccel.parts import named_parts, part_ref
 from dsaccel.training.arithmetic import arithmetic, changes
 from dsaccel.training.device import start_runtime
 from dsaccel.training.device_memory import free_memory_bytes
@@ -32,6 +33,9 @@ R = TypeVar("R")
 CARRIED_BYTES = 2**30
 """Images up to so many are written to one file for all workers: to look through a folder of many
 files takes each of them longer."""
+
+TRAIN = ("family", "head", "loss", "optimizer", "lr_schedule", "schedule")
+"""Kinds of parts that workers have to do with."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,11 @@ class Facts:
 
     @classmethod
     def of(cls, bench: Bench[Any]) -> "Facts":
-        runtime = bench.config.runtime
-        known = arithmetic(bench.device, runtime.threads)
+        """Imports the parts that are not shipped, too: what is sent may be of their classes."""
+        known = arithmetic(bench.device, bench.config.runtime.threads)
+        for kind, name in named_parts(bench.config):
+            if kind in TRAIN and is_foreign(name):
+                known[f"{kind} {name}"] = str(part_ref(kind, name).sha256)
         return cls(dsaccel.__version__, known, bench.data.fingerprint, True, platform.node())
 
     def check(self, name: str, driver: "Facts", folder: Path) -> None:

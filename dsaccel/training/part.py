@@ -1,7 +1,8 @@
 """A part of a cohort, trained from one rung to another from files to a file.
 
 Whoever trains it, and however often, comes to the same. A station keeps the learners of the part
-that it trained last: where it goes on with that, it reads no file.
+that it trained last: where it goes on with that, it reads no file. A part that takes long is saved
+on its way: whoever does the task again goes on from there.
 """
 
 import time
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node
+from dsaccel.training.checkpoint import Checkpoints
 from dsaccel.training.cohort import Cohort, all_finite
 from dsaccel.training.device_memory import is_out_of_memory, release_memory
 from dsaccel.training.learner import Learner
@@ -33,6 +36,8 @@ class PartTask:
 
     cohort: str
     """Equal for the tasks of one cohort, and for no other's."""
+    key: str | None
+    """Of what the cohort's keeper keeps: the part is saved on its way too. None: nothing is."""
     plans: Mapping[Hierarchy, Plan]
     harvest: Mapping[Hierarchy, Plan]
     numbers: Mapping[Hierarchy, tuple[int, ...]]
@@ -92,15 +97,21 @@ class Part(Cohort):
         self._files = LearnerFiles(task.files)
         self._start = task.start
         if task.start:
-            self.history.append(Rung(task.start, {}))
+            self._arrive(Rung(task.start, {}), 0.0)
+        if task.key is not None:
+            way = repr((task.key, task.start, task.stop, sorted(task.files.items())))
+            name = sha256(repr(task.numbers).encode()).hexdigest()[:16]
+            Checkpoints(task.path.with_name(f"within-{name}.pt"), way, self)
 
     def _make_learner(self, node: Node) -> Learner:
-        held = self._held.pop(self.numbers[node], None)
-        if held is not None:
-            return held
+        number = self.numbers[node]
+        if self._states:  # saved on its way
+            return super()._make_learner(node)
+        if number in self._held:
+            return self._held.pop(number)
         learner = super()._make_learner(node)
         if self._files:
-            learner.load_state_dict(self._files[self.numbers[node]])
+            learner.load_state_dict(self._files[number])
         return learner
 
 

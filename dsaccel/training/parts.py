@@ -198,6 +198,7 @@ class SplitCohort(Cohort):
             needed = own.union(*(numbers[h] for h in read))
             task = PartTask(
                 cohort=self._id,
+                key=None if self.keeper is None else self.keeper.key,
                 plans={h: self._plans[h] for h in hierarchies},
                 harvest={h: self._harvest[h] for h in read},
                 numbers={h: numbers[h] for h in (*hierarchies, *read)},

@@ -40,6 +40,6 @@ def predict_files(
 
 @torch.no_grad()
 def probabilities(network: Network, pixels_NCHW: torch.Tensor) -> torch.Tensor:
-    """Of each class (N, K), for pixels within 0..255."""
+    """The probability of each class (N, K), for pixels within 0..255."""
     batches = (batch.float() / 255 for batch in pixels_NCHW.split(BATCH_SIZE))
     return torch.cat([network(batch).softmax(dim=1) for batch in batches])

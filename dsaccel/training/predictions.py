@@ -70,7 +70,7 @@ class Predictions:
 def read_predictions(
     path: Path, run: RunConfig, split: Literal["val", "test"], *, download: bool = False
 ) -> Predictions:
-    """Of weights on a split; the reading is not recorded: see `read_accuracy`.
+    """Predict a split with weights; this reading is not recorded, see `read_accuracy`.
 
     Raises:
         ConfigError: as `read_accuracy`.

@@ -11,7 +11,7 @@ from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import astuple
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dsaccel import stopping
 from dsaccel.spec.hierarchy import Hierarchy
@@ -21,21 +21,25 @@ from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.crew import Crew
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from dsaccel.schedules import Schedule
 
 
 class Keeper(Protocol):
     """Keeps what a run goes on from."""
 
+    key: str
+    """Equal for runs that learn the same."""
+
     def save(self, *, now: bool = False) -> None:
         """Save it if it is time; `now`: in any case."""
         ...
 
 
-class Trainer(Protocol):
-    """Who trains a cohort up to each of its stops."""
+R = TypeVar("R", bound="Run", covariant=True)
+
+
+class Trainer(Protocol[R]):
+    """Who trains a cohort up to each of its stops, or knows what it comes to."""
 
     def start(
         self,
@@ -43,7 +47,7 @@ class Trainer(Protocol):
         harvest: Mapping[Hierarchy, Plan],
         schedule: "Schedule",
         stops: Collection[int],
-    ) -> "Run":
+    ) -> R:
         """A run of these networks, from where it was cut off if it was.
 
         Args:
@@ -60,7 +64,7 @@ class Run(ABC):
 
     keeper: Keeper | None = None
     crew: Crew | None = None
-    """Who trains it in parts, if it is."""
+    """The crew that trains it in parts, if one does."""
 
     def __init__(
         self,
@@ -90,7 +94,7 @@ class Run(ABC):
         """The rung to which all is trained already, though not all may be yielded yet."""
         self._retired_blocks = Fraction(0)
         self._lost: dict[Hierarchy, Divergence] = {}
-        """Of networks that were retired, whose weights are gone."""
+        """Where retired networks diverged; their weights are gone."""
 
     @property
     def step(self) -> int:
@@ -146,7 +150,7 @@ class Run(ABC):
         return int(self.blocks) if self.blocks.denominator == 1 else float(self.blocks)
 
     def reads(self, hierarchy: Hierarchy) -> list[Read]:
-        """What was read of a network, rung by rung."""
+        """The readings of a network, rung by rung."""
         return [rung.read[hierarchy] for rung in self.history if hierarchy in rung.read]
 
     def head_accuracies(self, hierarchy: Hierarchy) -> list[list[float]]:
@@ -157,9 +161,7 @@ class Run(ABC):
         return [list(read.heads) for read in self.reads(hierarchy)]
 
     def prefixes(self) -> dict[Hierarchy, int]:
-        """The number of each network's last node that is trained so far: equal for those who share
-        all that is.
-        """
+        """The number of each network's last trained node: equal for those that share all so far."""
         begun = {node for node in self.trie.nodes() if self.schedule.trained(node, self.step) > 0}
         trained: dict[Hierarchy, int] = {}
         for h in self.trie.living:
@@ -171,16 +173,12 @@ class Run(ABC):
         """Epochs that a network has learned for; if sequential, the sum over its units."""
         return self.schedule.epochs_trained(self.trie.path(hierarchy), self.step)
 
-    def states(self, hierarchy: Hierarchy) -> "list[dict[str, Tensor]]":
-        """Weights and buffers of a network's units, from the first to the last."""
-        raise NotImplementedError("a run off a table has no weights")
-
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
         """Where the training of a network has left the finite numbers, if it has."""
         return self._lost.get(hierarchy)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run of the same networks goes on from; plain numbers."""
+        """The state from which a run of the same networks goes on, as plain numbers."""
         return {
             "history": [
                 (rung.step, {str(h): _values(read) for h, read in rung.read.items()}, seconds)
@@ -223,7 +221,7 @@ class Run(ABC):
         self.history.append(rung)
 
     def _blocks_of(self, node: Node) -> Fraction:
-        """What this run has trained of a node."""
+        """The blocks of a node that this run has trained."""
         trained = self.schedule.trained
         return node.num_blocks * (trained(node, self.step) - trained(node, self._start))
 

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Maps:
-    """What a segment reads: a tensor's shape, batch first, and type."""
+    """The input of a segment: a tensor's shape, batch first, and type."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -38,7 +38,7 @@ class Maps:
 
 @dataclass(frozen=True)
 class UnitMemory:
-    """What one unit holds, in bytes."""
+    """The memory that one unit holds, in bytes."""
 
     parameters: int
     """Weights and running statistics."""
@@ -46,7 +46,7 @@ class UnitMemory:
     peak: int
     """While it learns: beside that and the segment's input."""
     features: int
-    """That it passes on."""
+    """The bytes of the features that it passes on."""
     skip: int
     """Passed on beside them: the input of the open block; 0 at the segment's end."""
 
@@ -65,7 +65,7 @@ class SegmentMemory:
 def count_segment(
     segment: Segment, maps: Maps, images: Maps, training: TrainingConfig, machine: Machine
 ) -> SegmentMemory:
-    """What a segment that is fed `maps` of a batch of images holds while its units learn."""
+    """Count the memory of a segment that learns from `maps` of a batch of images."""
     same = {"schedule": "simultaneous", "epochs": 1, "learning_rate": 1e-3}
     same["recompute"] = training.recompute
     alike = training.deciding.model_copy(update=same)
@@ -105,9 +105,7 @@ def _count(
 
 
 def _make_averages(learner: Learner, index: int, times: Times) -> tuple[int, int]:
-    """Have a unit's optimizer make what it keeps, as a first step would; returns its bytes: of all
-    blocks, and of those that were made.
-    """
+    """Have an optimizer make its state; returns its bytes, all and those that were made."""
     unit, optimizer = learner.units[index], learner.optimizers[index]
     for parameter in unit.parameters():
         parameter.grad = torch.zeros_like(parameter)

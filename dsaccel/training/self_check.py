@@ -4,8 +4,7 @@ Asked at the start of a run: nothing else tells what a driver and its libraries 
 """
 
 import logging
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from dsaccel.training.cuda_streams import ONE_LANE, Lanes
 from dsaccel.training.descent import learning
 from dsaccel.training.device_memory import is_out_of_memory, release_memory
 from dsaccel.training.learner import Learner
+from dsaccel.training.meter import tensors_in
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def _learned(
     lanes: Lanes,
     batch: tuple[Tensor, Tensor],
 ) -> list[Tensor] | None:
-    """What a network is after steps of which the last two are recorded; None: they cannot be."""
+    """The network after steps of which two are recorded; None: they cannot be."""
     own: dict[Node, Learner] = {}
     parent = None
     for old in path:
@@ -84,12 +84,4 @@ def _learned(
     if isinstance(run, RecordedStep) and not run.is_recorded:
         return None
     states = [learner.state_dict() for learner in own.values()]
-    return [tensor.cpu() for tensor in _tensors(states)]
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, (list, tuple, dict)):
-        for value in values.values() if isinstance(values, dict) else values:
-            yield from _tensors(value)
+    return [tensor.cpu() for tensor in tensors_in(states)]

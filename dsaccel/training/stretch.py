@@ -16,7 +16,7 @@ class Stretch:
 
     stop: int
     merged: dict[int, dict[Hierarchy, Read]] = field(default_factory=dict)
-    """What was read at each rung on the way."""
+    """The readings at each rung on the way."""
     arrived: list[tuple[PartTask, PartResult]] = field(default_factory=list)
 
     def behind_after(

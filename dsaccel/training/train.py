@@ -29,12 +29,11 @@ class TrainResult:
     val_accuracy: float
     """The accuracy of the network's exit after the last epoch, 0..1."""
     head_accuracies: list[list[float]]
-    """Rungs (epochs; stages if sequential) x heads in order of depth, an output layer last; at a
-    stage's end the heads trained so far."""
+    """Rungs x heads in order of depth, an output layer last; after a stage, those trained."""
     head_names: tuple[str, ...]
-    """Of all heads, in that order: `stem`, `s2.1 conv 2`, `output`."""
+    """The names of all heads in that order: `stem`, `s2.1 conv 2`, `output`."""
     points: tuple[Point, ...]
-    """Of its curves, if `runtime.curves` asks for them."""
+    """The points of its curves, if `runtime.curves` asks for them."""
     exits: Mapping[Exit, float]
     """The accuracy of each exit after the last epoch."""
     num_parameters: int
@@ -87,9 +86,7 @@ class Training:
         return self._begun_with
 
     def may_know_held_out(self, path: Path) -> bool:
-        """Whether weights may have been trained on images that are held out now: their classes are
-        the same and the images are not, to the last one, or they began so themselves.
-        """
+        """Whether these weights may have seen images that are held out now."""
         facts = read_facts(path)
         is_other = facts.fingerprint != self.data.fingerprint
         began_so = bool((read_config(path).result or {}).get("val_may_be_known"))
@@ -119,7 +116,7 @@ class Training:
 
     @property
     def facts(self) -> ImageFacts:
-        """What the network must know of its images wherever it is used."""
+        """The facts about its images that the network needs wherever it is used."""
         data = self.data
         return ImageFacts(data.mean, data.std, data.class_names, data.fingerprint)
 

@@ -35,12 +35,12 @@ class Bench(Generic[Config]):
     """The images on a device, and the networks for them."""
 
     config: Config
-    """What it left open of the images and the runtime is chosen."""
+    """The config, in which images and runtime are resolved."""
     data: Data
     device: torch.device
     planner: Planner
     given: DataSource | None = field(default=None, kw_only=True)
-    """Of the images, where it is not the one that the config names."""
+    """The source of the images, if it is not the one that the config names."""
 
     @classmethod
     def load(
@@ -60,7 +60,7 @@ class Bench(Generic[Config]):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of the device and the images."""
+        """Tell the user what is worth knowing about the device and the images."""
         return (*self.data.notes, device_note(self.device, self.config.runtime.threads))
 
     def plan(self, hierarchy: Hierarchy, mode: Mode = "local") -> Plan:
@@ -68,14 +68,14 @@ class Bench(Generic[Config]):
         return self.planner(hierarchy, mode)
 
     def memory_limit(self, share: float = 1.0) -> MemoryLimit:
-        """What networks may take together from now on, as one of several workers: a share of it."""
+        """The memory of networks from now on; one of several workers gets a share of it."""
         memory_mib = self.config.runtime.memory_mib
         return MemoryLimit(memory_mib, self.device, self.data.num_train, share)
 
 
 @dataclass(frozen=True)
 class Workbench(Bench[StudyConfig]):
-    """That of a study: what may be searched too."""
+    """A study's bench, with the space that may be searched."""
 
     space: SearchSpace
 

@@ -19,14 +19,14 @@ class Figure(section.Section):
     title: ClassVar[str] = ""
     """`{step}` stands for what a rung of the study comes after: an epoch, or a stage."""
     needs: ClassVar[str] = "a first accuracy"
-    """What a study must have before there is something to draw."""
+    """The thing that a study must have before there is something to draw."""
 
     @abstractmethod
     def draw(self, study: StudyRecord) -> go.Figure:
         """The picture. It has no data while the study lacks what it `needs`."""
 
     def more(self, study: StudyRecord) -> Mapping[str, Any]:
-        """What else the page shows beside the picture: other fields of its `Section`."""
+        """Other fields of the picture's `Section`, for what the page shows beside it."""
         return {}
 
     def picture(self, study: StudyRecord) -> go.Figure:

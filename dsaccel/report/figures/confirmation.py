@@ -8,20 +8,8 @@ from dsaccel.confirm.result import Comparison, Confirmation, Split, read_confirm
 from dsaccel.families import Mode
 from dsaccel.report.confirmation_table import confirmation_table
 from dsaccel.report.figures import Figure
-from dsaccel.report.figures.style import (
-    BLUE,
-    GREY,
-    ORANGE,
-    PURPLE,
-    blank_figure,
-    label,
-)
-from dsaccel.report.verdict import (
-    RESOLUTION,
-    difference_text,
-    role_text,
-    sentences,
-)
+from dsaccel.report.figures.style import BLUE, GREY, ORANGE, PURPLE, blank_figure, label
+from dsaccel.report.verdict import RESOLUTION, difference_text, role_text, sentences
 from dsaccel.study.record import StudyRecord
 
 STYLES: dict[tuple[Split, Mode], tuple[str, str, str]] = {

@@ -39,8 +39,9 @@ class Depth(Figure):
         rows = [row for row in heads_rows(study) if row.is_complete and row.accuracy is not None]
         references = [row for row in rows if row.kind == "reference"][:2]
         rows = [row for row in rows if row not in references][: self.num_best] + references
-        figure = blank_figure("head, from shallow to deep", "validation accuracy", height=440)
-        figure.update_yaxes(**PERCENT)
+        figure = blank_figure(
+            "head, from shallow to deep", "validation accuracy", height=440, y=PERCENT
+        )
         num_heads = max((len(row.head_accuracies[-1]) for row in rows), default=0)
         figure.update_xaxes(**whole_numbers(num_heads), range=[0.5, num_heads + 0.5])
         colors = cycle((VERMILION, BLUE, GREEN, SKY, ORANGE, PURPLE, BLACK))

@@ -34,8 +34,7 @@ class Heads(Figure):
     def draw(self, study: StudyRecord) -> go.Figure:
         rows = heads_rows(study, self.limit)
         step_name = study.step_name
-        figure = blank_figure(step_name, "validation accuracy", height=440)
-        figure.update_yaxes(**PERCENT)
+        figure = blank_figure(step_name, "validation accuracy", height=440, y=PERCENT)
         figure.update_xaxes(**whole_numbers(max((row.step or 0 for row in rows), default=0)))
         for row in rows:
             # a head may be read first at a later rung, but from then on at each

@@ -33,8 +33,9 @@ class Hierarchies(Figure):
             for rank, row in enumerate(better.values())
             if rank < self.limit or row.kind == "reference" or row is best
         ]
-        figure = blank_figure("validation accuracy", "", height=120 + 23 * max(len(rows), 3))
-        figure.update_xaxes(**PERCENT)
+        figure = blank_figure(
+            "validation accuracy", "", height=120 + 23 * max(len(rows), 3), x=PERCENT
+        )
         # a category: plotly would take 2-1-1 for a date
         labels = [label(row.hierarchy) for row in reversed(rows)]
         order = {"type": "category", "categoryorder": "array", "categoryarray": labels}

@@ -5,13 +5,7 @@ from typing import ClassVar
 import plotly.graph_objects as go
 
 from dsaccel.report.figures import Figure
-from dsaccel.report.figures.style import (
-    DEPTH_COLORS,
-    PERCENT,
-    blank_figure,
-    color_bar,
-    label,
-)
+from dsaccel.report.figures.style import DEPTH_COLORS, PERCENT, blank_figure, color_bar, label
 from dsaccel.report.figures.trials import RING, hover
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_row, read_rows
@@ -29,8 +23,7 @@ class Parameters(Figure):
         trials = read_rows(study)
         rows = [row for row in trials if row.is_complete and row.accuracy is not None]
         rows = [r for r in rows if r.num_parameters is not None and r.shallow_scale is not None]
-        figure = blank_figure("parameters", "validation accuracy", height=420)
-        figure.update_yaxes(**PERCENT)
+        figure = blank_figure("parameters", "validation accuracy", height=420, y=PERCENT)
         figure.update_xaxes(tickformat=".3~s")
         if len(rows) < 2:
             return figure

@@ -10,8 +10,7 @@ from dsaccel.text import amount, percent
 
 def pareto_figure(points: list[Point], cost: Cost) -> go.Figure:
     """Accuracy against cost, the front as a stair: what can be had for at most so much."""
-    figure = blank_figure(cost.title, "validation accuracy", height=460)
-    figure.update_yaxes(**PERCENT)
+    figure = blank_figure(cost.title, "validation accuracy", height=460, y=PERCENT)
     figure.update_xaxes(tickformat=".1~%" if cost is COSTS["gap"] else ".3~s")
     front = [point for point in points if point.is_on_front]
     others = [point for point in points if not point.is_on_front]

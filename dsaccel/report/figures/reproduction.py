@@ -14,6 +14,7 @@ from dsaccel.report.figures.style import (
     VERMILION,
     blank_figure,
     label,
+    spread,
     whole_numbers,
 )
 
@@ -26,15 +27,14 @@ MODE_STYLES: dict[Mode, tuple[str, str, str, str]] = {
 
 def accuracy_figure(comparison: Comparison) -> go.Figure:
     """Each row in both modes, with the standard deviation over seeds (the paper's Figure 1)."""
-    figure = blank_figure("", "accuracy", height=480)
-    figure.update_yaxes(**PERCENT)
+    figure = blank_figure("", "accuracy", height=480, y=PERCENT)
     figure.update_xaxes(type="category", tickangle=-35)
     for mode, (name, color, symbol, _) in MODE_STYLES.items():
         drawn = [(r, s) for r in comparison.results if (s := r.summary(mode)) is not None]
         figure.add_scatter(
             x=[_name(result) for result, _ in drawn],
             y=[summary.mean for _, summary in drawn],
-            error_y={"type": "data", "array": [summary.std or 0 for _, summary in drawn]},
+            error_y=spread(s for _, s in drawn),
             mode="markers",
             name=name,
             marker={"color": color, "symbol": symbol, "size": 10},
@@ -43,16 +43,16 @@ def accuracy_figure(comparison: Comparison) -> go.Figure:
 
 
 def published_figure(comparison: Comparison) -> go.Figure:
-    """What was reached here against what the paper reached: rows in one order rise."""
-    figure = blank_figure("accuracy in the paper", "accuracy here", height=460)
-    figure.update_yaxes(**PERCENT)
-    figure.update_xaxes(**PERCENT)
+    """The accuracy here against the paper's: rows in the same order rise."""
+    figure = blank_figure(
+        "accuracy in the paper", "accuracy here", height=460, x=PERCENT, y=PERCENT
+    )
     for mode, (name, color, symbol, _) in MODE_STYLES.items():
         drawn = [(r, s) for r in comparison.results if (s := r.summary(mode)) is not None]
         figure.add_scatter(
             x=[result.row.published[mode] for result, _ in drawn],
             y=[summary.mean for _, summary in drawn],
-            error_y={"type": "data", "array": [summary.std or 0 for _, summary in drawn]},
+            error_y=spread(s for _, s in drawn),
             mode="markers",
             name=name,
             marker={"color": color, "symbol": symbol, "size": 10},
@@ -63,11 +63,8 @@ def published_figure(comparison: Comparison) -> go.Figure:
 
 
 def error_figure(comparison: Comparison, num_epochs: int) -> go.Figure:
-    """Error of the output layer after each epoch, the mean over seeds, of every row in both modes
-    (the paper's Figures 4 and 5).
-    """
-    figure = blank_figure("epoch", "error", height=520)
-    figure.update_yaxes(**PERCENT)
+    """The output layer's error after each epoch, mean over seeds (the paper's Figures 4 and 5)."""
+    figure = blank_figure("epoch", "error", height=520, y=PERCENT)
     figure.update_xaxes(**whole_numbers(num_epochs))
     for number, result in enumerate(comparison.results):
         for mode, (mode_name, _, _, dash) in MODE_STYLES.items():

@@ -13,6 +13,7 @@ from dsaccel.report.figures.style import (
     blank_figure,
     color_bar,
     label,
+    spread,
 )
 
 STYLES: dict[Mode, tuple[str, str, str]] = {
@@ -23,8 +24,7 @@ STYLES: dict[Mode, tuple[str, str, str]] = {
 
 def probe_figure(rows: Sequence[LayersOfRow]) -> go.Figure:
     """Probes of all layers after the last epoch, one choice a row; bars are standard deviations."""
-    figure = blank_figure("", "validation accuracy of a linear probe", height=480)
-    figure.update_yaxes(**PERCENT)
+    figure = blank_figure("", "validation accuracy of a linear probe", height=480, y=PERCENT)
     return _by_layer(figure, rows, "probe")
 
 
@@ -32,6 +32,13 @@ def scatter_figure(rows: Sequence[LayersOfRow]) -> go.Figure:
     """The ratio of scatters of all layers after the last epoch, one choice a row."""
     figure = blank_figure("", "between-class / within-class scatter", height=480)
     return _by_layer(figure, rows, "scatter")
+
+
+def rank_figure(rows: Sequence[LayersOfRow]) -> go.Figure:
+    """The effective rank of all layers after the last epoch, one choice a row."""
+    figure = blank_figure("", "effective rank", height=480)
+    figure.update_yaxes(rangemode="tozero")
+    return _by_layer(figure, rows, "rank")
 
 
 def time_figure(rows: Sequence[LayersOfRow]) -> go.Figure:
@@ -65,8 +72,7 @@ def time_figure(rows: Sequence[LayersOfRow]) -> go.Figure:
 
 def hybrid_figure(rows: Sequence[HybridsOfRow]) -> go.Figure:
     """Accuracy above each frozen prefix, by how prefix (colour) and rest (line) were trained."""
-    figure = blank_figure("frozen after stage", "accuracy", height=420)
-    figure.update_yaxes(**PERCENT)
+    figure = blank_figure("frozen after stage", "accuracy", height=420, y=PERCENT)
     figure.update_xaxes(dtick=1)
     for number, row in enumerate(rows):
         stages = list(range(1, row.num_stages + 1))
@@ -76,7 +82,7 @@ def hybrid_figure(rows: Sequence[HybridsOfRow]) -> go.Figure:
                 figure.add_scatter(
                     x=stages,
                     y=[summary.mean for summary in found],
-                    error_y={"type": "data", "array": [summary.std or 0 for summary in found]},
+                    error_y=spread(found),
                     mode="lines+markers",
                     name=f"{prefix_name}, then {rest_name}",
                     line={"color": color, "dash": dash},
@@ -94,7 +100,7 @@ def _by_layer(figure: go.Figure, rows: Sequence[LayersOfRow], what: What) -> go.
             figure.add_scatter(
                 x=[label(layer) for layer in row.layers],
                 y=[summary.mean for summary in summaries],
-                error_y={"type": "data", "array": [summary.std or 0 for summary in summaries]},
+                error_y=spread(summaries),
                 mode="lines+markers",
                 name=name,
                 line={"color": color, "dash": dash},

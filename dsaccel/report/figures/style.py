@@ -1,13 +1,16 @@
-"""What all figures share: colours, axes, and labels in which plotly reads no HTML.
+"""Colours, axes and labels of all figures; plotly reads no HTML in the labels.
 
 Accuracies are fractions in a figure's data and percent on its ticks.
 """
 
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
+
+from dsaccel.statistics import Summary
 
 # Okabe and Ito's palette: colours that stay apart for colour-blind readers
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -22,7 +25,15 @@ DEPTH_COLORS = sample_colorscale("Viridis", [0.88 - 0.88 * step / 8 for step in 
 PERCENT = {"tickformat": ".1~%", "minallowed": -0.02, "maxallowed": 1.02}
 
 
-def blank_figure(x_title: str, y_title: str, height: int) -> go.Figure:
+def blank_figure(
+    x_title: str,
+    y_title: str,
+    height: int,
+    *,
+    x: dict[str, Any] | None = None,
+    y: dict[str, Any] | None = None,
+) -> go.Figure:
+    """A figure without data; `x` and `y` are what its axes have of their own."""
     axis = {"gridcolor": GRID, "zeroline": False, "linecolor": GREY, "automargin": True}
     return go.Figure(
         layout={
@@ -30,14 +41,19 @@ def blank_figure(x_title: str, y_title: str, height: int) -> go.Figure:
             "font": {"family": FONT, "size": 14, "color": INK},
             "height": height,
             "margin": {"l": 10, "r": 10, "t": 30, "b": 10},
-            "xaxis": axis | {"title": {"text": x_title, "standoff": 12}},
-            "yaxis": axis | {"title": {"text": y_title, "standoff": 12}},
+            "xaxis": axis | {"title": {"text": x_title, "standoff": 12}} | (x or {}),
+            "yaxis": axis | {"title": {"text": y_title, "standoff": 12}} | (y or {}),
             "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
             "showlegend": True,
             # a drag scrolls the page on a phone; to zoom in would trap the finger
             "dragmode": False,
         }
     )
+
+
+def spread(summaries: Iterable[Summary]) -> dict[str, Any]:
+    """Error bars: the standard deviation of each summary."""
+    return {"type": "data", "array": [summary.std or 0 for summary in summaries]}
 
 
 def whole_numbers(num_values: int) -> dict[str, Any]:

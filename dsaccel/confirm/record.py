@@ -1,0 +1,128 @@
+"""What a confirmation has come to, kept in its study's attributes: one that was cut off goes on."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from dsaccel.confirm.entrants import GlobalSettings
+from dsaccel.confirm.finalists import merge_entries
+from dsaccel.confirm.jobs import Trained
+from dsaccel.confirm.result import Confirmation, Entry, confirmation_of, entry_record
+from dsaccel.errors import ConfigError
+from dsaccel.families import Mode
+from dsaccel.nn.sealed import is_whole
+from dsaccel.study.record import StudyRecord
+from dsaccel.study.writing import add_readings, write_confirmation
+from dsaccel.text import utc_now
+
+
+class ConfirmationRecord:
+    """Entries, what they have reached, decisions, and weights whose test split is not read yet."""
+
+    def __init__(self, study: optuna.Study, folder: Path, begun: dict[str, Any]) -> None:
+        """
+        Args:
+            study: keeps the record.
+            folder: holds the weights.
+            begun: what a new confirmation begins with.
+        """
+        self._study, self.folder = study, folder
+        empty = {"entries": [], "results": [], "decisions": [], "unread": [], "tuning": None}
+        self.values: dict[str, Any] = StudyRecord.read(study).confirmation or empty | begun
+
+    @property
+    def readings(self) -> list[dict[str, Any]]:
+        """Every look at the test split, oldest first."""
+        return StudyRecord.read(self._study).test_readings
+
+    @property
+    def result(self) -> Confirmation:
+        """The confirmation as far as it has come."""
+        return confirmation_of(self.values, self.readings)
+
+    @property
+    def trained(self) -> set[tuple[str, Mode, int]]:
+        """Networks (name, mode, seed) whose accuracy is recorded."""
+        return {(r["name"], r["mode"], r["seed"]) for r in self.values["results"]}
+
+    @property
+    def tuned(self) -> GlobalSettings | None:
+        """The settings that were found for global back-propagation."""
+        tuning = self.values["tuning"]
+        return tuning and GlobalSettings(tuning["learning_rate"], tuning["dropout"])
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the last decision knows all results."""
+        decisions = self.values["decisions"]
+        return bool(decisions) and decisions[-1]["num_results"] == len(self.values["results"])
+
+    def ask(self, chosen: Iterable[Entry], margin: float | None) -> None:
+        """Note who is confirmed, beside those of before, and the margin (points) to plan for.
+
+        Raises:
+            ConfigError: another margin than before.
+        """
+        entries = merge_entries([*self.result.entries, *chosen])
+        self.values["entries"] = [entry_record(entry) for entry in entries]
+        if margin is not None:
+            known = self.values.setdefault("margin", self.result.planned(margin))
+            if known["points"] != margin:
+                raise ConfigError(
+                    f"margin must stay {known['points']:g} points, which this confirmation was "
+                    f"planned for, but got {margin:g}; leave it out"
+                )
+
+    def forget_lost(self) -> None:
+        """Forget the results whose weights are gone or damaged: they are trained again."""
+        for lost in list(self.values["unread"]):
+            if not is_whole(self.folder / lost["file"]):
+                self.values["unread"].remove(lost)
+                gone = {(name, lost["mode"], lost["seed"]) for name in lost["names"]}
+                self.values["results"] = [
+                    r
+                    for r in self.values["results"]
+                    if (r["name"], r["mode"], r["seed"]) not in gone
+                ]
+
+    def add_tuning(self, found: GlobalSettings, facts: Mapping[str, Any]) -> None:
+        """Record the settings of global back-propagation, and how they were found."""
+        self.values["tuning"] = {**found._asdict(), **facts}
+        self._save()
+
+    def add_trained(self, trained: Trained) -> None:
+        """Record what networks have reached."""
+        job = trained.job
+        known = {"mode": job.mode, "seed": job.seed}
+        if trained.file is not None:
+            unread = {"file": trained.file, **known, "names": list(job.names)}
+            self.values["unread"].append(unread)
+        self.values["results"] += [
+            {"name": name, **known, "val_accuracy": value}
+            for name, value in zip(job.names, trained.val_accuracies, strict=True)
+        ]
+        self.values["time_s"] += trained.time_s
+        self._save()
+
+    def decide(self) -> None:
+        """Record the best finalist by mean validation accuracy, unless that is done."""
+        if self.is_decided:
+            return
+        best, num_results = self.result.best_finalist(), len(self.values["results"])
+        decision = {"best": best, "num_results": num_results, "date": utc_now()}
+        self.values["decisions"].append(decision)
+        self._save()
+
+    def add_readings(
+        self, read: Mapping[str, Any], looks: Sequence[Mapping[str, Any]], num_images: int
+    ) -> None:
+        """Record the test accuracies of weights that were `unread`."""
+        add_readings(self._study, looks)
+        self.values["unread"].remove(read)
+        self.values["num_images"]["test"] = num_images
+        self._save()
+
+    def _save(self) -> None:
+        write_confirmation(self._study, self.values)
