@@ -23,6 +23,7 @@ from dsaccel.study.curves import CurvePoint, read_curves
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_row, read_rows
 
+STYLES: tuple[tuple[Mode, str, str], ...] = (("local", "", "solid"), ("global", ", global", "dash"))
 COLORS = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, SKY)
 Name = tuple[str, Mode]
 
@@ -42,11 +43,11 @@ class Overlay(Figure):
         figure.update_layout(legend={"maxheight": 0.4, "font": {"size": 12}})
         curves, rows = _curves(study), read_rows(study)
         best = best_row(rows)
-        first = {row.hierarchy for row in rows if row is best or row.kind == "reference"}
+        first = [row.hierarchy for row in rows if row is best or row.kind == "reference"]
         ranked = dict.fromkeys([*first, *(row.hierarchy for row in rows)])
         names = [name for name in ranked if (name, "local") in curves or (name, "global") in curves]
         for place, hierarchy in enumerate(names[: self.limit + len(first)]):
-            for mode, words, dash in (("local", "", "solid"), ("global", ", global", "dash")):
+            for mode, words, dash in STYLES:
                 if (by_epoch := curves.get((hierarchy, mode))) is None:
                     continue
                 name = label(f"{hierarchy}{words}")
