@@ -20,19 +20,12 @@ from dsaccel.imports import import_attribute, is_foreign, trusted
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+# fmt: off
 Kind = Literal[
-    "head",
-    "loss",
-    "family",
-    "optimizer",
-    "lr_schedule",
-    "schedule",
-    "strategy",
-    "pruner",
-    "data",
-    "executor",
-    "figure",
+    "head", "loss", "family", "optimizer", "lr_schedule", "schedule", "strategy", "pruner", "data",
+    "executor", "figure",
 ]
+# fmt: on
 
 KINDS: dict[Kind, str] = {
     "head": "dsaccel.heads:Head",

@@ -5,7 +5,6 @@ from typing import ClassVar
 import plotly.graph_objects as go
 from pydantic import Field
 
-from dsaccel.errors import NoResultError
 from dsaccel.families import Mode
 from dsaccel.report.figures import Figure
 from dsaccel.report.figures.style import (
@@ -19,17 +18,15 @@ from dsaccel.report.figures.style import (
     blank_figure,
     label,
 )
-from dsaccel.study.curves import CurvePoint, read_curves
 from dsaccel.study.record import StudyRecord
-from dsaccel.study.rows import best_row, read_rows
+from dsaccel.study.rows import Row, best_row, read_rows
 
 STYLES: tuple[tuple[Mode, str, str], ...] = (("local", "", "solid"), ("global", ", global", "dash"))
 COLORS = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, SKY)
-Name = tuple[str, Mode]
 
 
 class Overlay(Figure):
-    """Each network where it is read, epoch by epoch: layer-wise as a line, by back-propagation
+    """Each network where it is read, step by step: layer-wise as a line, by back-propagation
     dashed. A click on a name shows or hides it, a double click shows it alone.
     """
 
@@ -38,10 +35,11 @@ class Overlay(Figure):
     """Networks that the reader can choose from, the best first; the references come beside them."""
 
     def draw(self, study: StudyRecord) -> go.Figure:
-        figure = blank_figure("epoch", "validation accuracy", height=480)
+        figure = blank_figure(study.step_name, "validation accuracy", height=480)
         figure.update_yaxes(**PERCENT)
         figure.update_layout(legend={"maxheight": 0.4, "font": {"size": 12}})
-        curves, rows = _curves(study), read_rows(study)
+        rows = read_rows(study)
+        curves = _curves(study, rows)
         best = best_row(rows)
         first = [row.hierarchy for row in rows if row is best or row.kind == "reference"]
         ranked = dict.fromkeys([*first, *(row.hierarchy for row in rows)])
@@ -58,26 +56,26 @@ class Overlay(Figure):
                     name=name,
                     visible=True if hierarchy in first else "legendonly",
                     line={"color": COLORS[place % len(COLORS)], "dash": dash, "width": 2.2},
-                    hovertemplate=f"{name}<br>epoch %{{x}}: %{{y:.2%}}<extra></extra>",
+                    hovertemplate=f"{name}<br>{study.step_name} %{{x}}: %{{y:.2%}}<extra></extra>",
                 )
         return figure
 
 
-def _curves(study: StudyRecord) -> dict[Name, dict[int, float]]:
-    """Network -> epoch -> accuracy, where the study reads it."""
-    try:
-        points = read_curves(study)
-    except NoResultError:
-        return {}
-    found: dict[Name, dict[int, float]] = {}
-    for point in points:
-        curve = found.setdefault((point.hierarchy, point.mode), {})
-        # the heads of an epoch come in order of depth: the last one that counts stays
-        if point.val_accuracy is not None and _is_read(point, study):
-            curve[point.epoch] = point.val_accuracy
+def _curves(study: StudyRecord, rows: list[Row]) -> dict[tuple[str, Mode], dict[int, float]]:
+    """Network -> step -> accuracy, where the study reads it; under back-propagation there is but
+    the output layer, and there are but epochs.
+    """
+    found: dict[tuple[str, Mode], dict[int, float]] = {}
+    for row in rows:
+        first = (row.step or 0) - len(row.head_accuracies) + 1
+        is_above = study.exit == "head" and row.has_output
+        read = {
+            step: heads[-2 if is_above and len(heads) > 1 else -1]
+            for step, heads in enumerate(row.head_accuracies, first)
+            if heads
+        }
+        found[row.hierarchy, "local"] = {s: value for s, value in read.items() if value is not None}
+    for hierarchy in study.all_trained_globally if study.step_name == "epoch" else ():
+        points = study.global_points(hierarchy)
+        found[str(hierarchy), "global"] = {point.epoch: point.val_accuracy for point in points}
     return {name: curve for name, curve in found.items() if curve}
-
-
-def _is_read(point: CurvePoint, study: StudyRecord) -> bool:
-    """Whether a head may stand for its network; one under back-propagation has no other."""
-    return point.mode == "global" or (point.head == "output") == (study.exit != "head")
