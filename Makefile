@@ -4,7 +4,7 @@ BIN := .venv/bin
 # the files that have such tests: others import what a bare machine has not
 GPU_TESTS := tests/test_gpu.py tests/test_memory.py
 
-.PHONY: search test test-all test-gpu gpu-bundle bench check format clean
+.PHONY: search test test-all test-gpu gpu-bundle docs bench check format clean
 
 search: .venv/installed  ## search the best hierarchy for handwritten digits
 	$(BIN)/dsaccel search
@@ -20,6 +20,9 @@ test-gpu: .venv/tested  ## tests that need CUDA; skipped without it
 
 gpu-bundle: .venv/tested  ## all that a bare GPU machine needs, in gpu-bundle.tar; docs/gpu.md
 	$(BIN)/python benchmarks/gpu_bundle.py
+
+docs: .venv/documented  ## the site, into build/site
+	$(BIN)/python -m mkdocs build --strict
 
 bench: .venv/installed  ## all benchmarks, quickly; figures into benchmarks/results/
 	$(BIN)/python benchmarks/startup.py --rounds 20
@@ -54,6 +57,10 @@ clean:
 
 .venv/tested: .venv/installed
 	$(BIN)/python -m pip install --quiet --group test
+	touch $@
+
+.venv/documented: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
 
 .venv/checked: .venv/tested

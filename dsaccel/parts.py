@@ -20,19 +20,12 @@ from dsaccel.imports import import_attribute, is_foreign, trusted
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+# fmt: off
 Kind = Literal[
-    "head",
-    "loss",
-    "family",
-    "optimizer",
-    "lr_schedule",
-    "schedule",
-    "strategy",
-    "pruner",
-    "data",
-    "executor",
-    "figure",
+    "head", "loss", "family", "optimizer", "lr_schedule", "schedule", "strategy", "pruner", "data",
+    "executor", "figure",
 ]
+# fmt: on
 
 KINDS: dict[Kind, str] = {
     "head": "dsaccel.heads:Head",
@@ -117,6 +110,7 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "history": "dsaccel.report.figures.history:History",
         "hierarchies": "dsaccel.report.figures.hierarchies:Hierarchies",
         "parameters": "dsaccel.report.figures.parameters:Parameters",
+        "overlay": "dsaccel.report.figures.overlay:Overlay",
         "heads": "dsaccel.report.figures.heads:Heads",
         "depth": "dsaccel.report.figures.depth:Depth",
     },

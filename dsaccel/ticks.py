@@ -1,5 +1,6 @@
-"""Tell how far a long loop is: images that are read, or batches of an epoch."""
+"""Tell how far long work is: images that are read, batches of an epoch, time that is left."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
@@ -35,3 +36,19 @@ def listening(listener: Listener | None) -> Iterator[None]:
         yield
     finally:
         _listener = before
+
+
+class Pace:
+    """How fast some work goes since it was first looked at: it may have been begun long before."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+
+    def left_s(self, done: float, total: float) -> float | None:
+        """The time that the rest takes; None: not known yet, or nothing is left."""
+        now = time.perf_counter()
+        if self._first is None or done <= self._first[0]:
+            self._first = done, now
+            return None
+        first, since = self._first
+        return (now - since) / (done - first) * (total - done) or None

@@ -156,7 +156,7 @@ class Untrained:
 
 def test_time_left_counts_what_follows_and_is_never_nothing_while_there_is_work(monkeypatch):
     now = iter(range(0, 1000, 10))
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr("dsaccel.ticks.time.perf_counter", lambda: next(now))
     ledger = searched("tiny", budget={"n_trials": 2}).ledger
     standing = progress.Standing(ledger, 2, lambda record: 1.5)
     standing._read_study()

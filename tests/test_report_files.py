@@ -5,11 +5,15 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from commands import run
+from PIL import Image
 from tiny_study import searched
 
+from dsaccel import Study
 from dsaccel.study.rows import read_rows
 
 pytestmark = pytest.mark.long
@@ -35,6 +39,36 @@ def test_each_figure_and_table_is_a_file_of_its_own(study):
     assert r"\toprule" in Path("tex/trials.tex").read_text()
     refused = run("report", "tiny", "--format", "gif")
     assert (refused.exit_code, "png, svg, csv, latex" in refused.stderr) == (2, True)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_figures_are_drawn_as_pictures_of_the_format_that_is_asked_for(study, monkeypatch):
+    monkeypatch.setenv("BROWSER_PATH", str(shutil.which("chromium")))
+    assert run("report", "tiny", "--format", "svg", "-o", "svg").exit_code == 0
+    drawn = {path.stem: ElementTree.parse(path).getroot() for path in Path("svg").iterdir()}
+    assert drawn.keys() >= {"history", "hierarchies", "heads"}
+    assert all(root.tag.endswith("}svg") for root in drawn.values())
+    assert "validation accuracy" in ElementTree.tostring(drawn["history"], encoding="unicode")
+    assert run("report", "tiny", "--format", "png", "-o", "png").exit_code == 0
+    with Image.open("png/history.png") as image:
+        assert image.width == 1800
+
+
+def test_networks_in_both_modes_are_laid_over_one_another(study):
+    figure: Any = Study.load("tiny").figure("overlay")
+    traces = {trace.name: trace for trace in figure.data}
+    record = study.ledger.record()
+    names = {trial.name for trial in record.finished if trial.is_complete}
+    assert names <= traces.keys()
+    best = record.baseline
+    assert best is not None
+    assert traces[f"{best.hierarchy}, global"].line.dash == "dash"
+    assert traces[f"{best.hierarchy}, global"].y[-1] == best.accuracy
+    for row in read_rows(record):
+        if row.is_complete:
+            assert traces[row.hierarchy].y[-1] == row.accuracy
+            is_shown = row.kind == "reference" or row.hierarchy == str(best.hierarchy)
+            assert traces[row.hierarchy].visible == (True if is_shown else "legendonly")
 
 
 def test_a_picture_without_what_draws_it_is_one_line_that_says_what_to_install(study, monkeypatch):

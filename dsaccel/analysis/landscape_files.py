@@ -58,12 +58,13 @@ def write_landscape(landscape: Landscape, path: Path) -> None:
         write(landscape, temporary)
 
 
-def read_landscape(path: Path) -> Landscape:
+def read_landscape(path: str | Path) -> Landscape:
     """Read a table that `write_landscape` wrote.
 
     Raises:
         ConfigError: if it is not there, or is no landscape.
     """
+    path = Path(path)
     read = {"csv": _read_csv, "csv.gz": _read_csv_gz, "parquet": _read_parquet}[_kind(path)]
     try:
         metadata, columns = read(path)

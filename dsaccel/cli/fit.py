@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def fit(
     *,
     data: Annotated[
-        str, typer.Option(help="A folder with train/<class>/, or the name of a data set.")
+        str, typer.Option(help="A folder with train/CLASS/, or the name of a data set.")
     ],
     budget: Annotated[str, typer.Option(metavar="TIME", help=BUDGET)] = "1h",
     memory: Annotated[str | None, typer.Option(metavar="SIZE", help=MEMORY)] = None,

@@ -22,7 +22,7 @@ def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Writes studies/NAME.toml.")],
     *,
     data: Annotated[
-        str, typer.Option(help="A folder with train/<class>/, or the name of a data set.")
+        str, typer.Option(help="A folder with train/CLASS/, or the name of a data set.")
     ],
     space: Annotated[
         str | None,

@@ -1,6 +1,5 @@
 """What a search shows of itself after a rung: how far it is, its best, the time it still needs."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,6 +9,7 @@ from dsaccel.spec.rung import Point
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial
 from dsaccel.study.trials import Ledger
+from dsaccel.ticks import Pace
 from dsaccel.training.run import Run
 
 Phase = Literal["search", "baseline"]
@@ -56,7 +56,7 @@ class Standing:
         self._n_trials = n_trials
         self._count_later = later
         self._later: float | None = None
-        self._pace: tuple[Phase, float, float] | None = None
+        self._paces: dict[Phase, Pace] = {"search": Pace(), "baseline": Pace()}
         self._read: tuple[int, int, tuple[Hierarchy, float] | None] | None = None
 
     def after(self, phase: Phase, run: Run, done: float, total: float) -> Progress:
@@ -109,10 +109,5 @@ class Standing:
 
         A search includes what follows it: the baseline, and the confirmation that is asked for.
         """
-        now = time.perf_counter()
-        if self._pace is None or self._pace[0] != phase or done <= self._pace[1]:
-            self._pace = phase, done, now
-            return None
-        _, first, since = self._pace
-        left = total - done + ((self._later or 0.0) if phase == "search" else 0.0)
-        return (now - since) / (done - first) * left or None
+        later = (self._later or 0.0) if phase == "search" else 0.0
+        return self._paces[phase].left_s(done, total + later)

@@ -1,0 +1,1 @@
+"""Landscapes for other search tools, as benchmarks: a file each."""

@@ -1,0 +1,47 @@
+"""A landscape as a blackbox of Syne Tune. It needs `pip install 'dsaccel[syne-tune]'`."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas
+from syne_tune.blackbox_repository.blackbox_tabular import BlackboxTabular
+from syne_tune.config_space import randint
+
+from dsaccel.analysis.landscape_files import read_landscape
+from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.spec.rung import Exit
+
+ACCURACY, COST = "val_accuracy", "flops"
+"""Objectives: measured; and those of one image, times epochs, which stand for time."""
+
+
+def blackbox(path: str | Path, exit: Exit | None = None) -> BlackboxTabular:
+    """What `UserBlackboxBackend(blackbox, elapsed_time_attr="flops")` simulates.
+
+    Its hyperparameters are the blocks of each stage, `blocks_1` first; epochs are its fidelity, and
+    its seed 0 is the landscape's first. What the space forbids is not in it: Syne Tune's
+    `add_surrogate` guesses that.
+
+    Args:
+        path: of the landscape.
+        exit: where networks are read; None: where the study reads them.
+    """
+    landscape = read_landscape(path)
+    steps, step_name = range(1, landscape.num_steps + 1), landscape.config.training.step_name
+    feasible = [h for h, network in landscape.networks.items() if network.is_feasible]
+
+    def measured(hierarchy: Hierarchy, seed: int, step: int) -> tuple[float, float]:
+        accuracy = landscape.query(hierarchy, seed=seed, epoch=step, exit=exit)
+        return accuracy, float(step * landscape.networks[hierarchy].flops)
+
+    bounds = landscape.config.space.num_blocks
+    stages = [f"blocks_{stage}" for stage in range(1, len(bounds) + 1)]
+    return BlackboxTabular(
+        pandas.DataFrame([hierarchy.blocks for hierarchy in feasible], columns=stages),
+        configuration_space={s: randint(*bound) for s, bound in zip(stages, bounds, strict=True)},
+        fidelity_space={step_name: randint(1, landscape.num_steps)},
+        objectives_evaluations=np.array(
+            [[[measured(h, s, t) for t in steps] for s in landscape.accuracies] for h in feasible]
+        ),
+        objectives_names=[ACCURACY, COST],
+    )
