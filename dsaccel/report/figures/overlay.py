@@ -17,6 +17,7 @@ from dsaccel.report.figures.style import (
     VERMILION,
     blank_figure,
     label,
+    whole_numbers,
 )
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import Row, best_row, read_rows
@@ -35,10 +36,11 @@ class Overlay(Figure):
     """Networks that the reader can choose from, the best first; the references come beside them."""
 
     def draw(self, study: StudyRecord) -> go.Figure:
+        rows = read_rows(study)
         figure = blank_figure(study.step_name, "validation accuracy", height=480)
         figure.update_yaxes(**PERCENT)
+        figure.update_xaxes(**whole_numbers(max((row.step or 0 for row in rows), default=0)))
         figure.update_layout(legend={"maxheight": 0.4, "font": {"size": 12}})
-        rows = read_rows(study)
         curves = _curves(study, rows)
         best = best_row(rows)
         first = [row.hierarchy for row in rows if row is best or row.kind == "reference"]
