@@ -292,7 +292,7 @@ def test_weights_that_cannot_be_written_are_refused_before_training(monkeypatch)
 
     # full only when the network is trained: the accuracy is told all the same
     fill_disk("x.safetensors")
-    monkeypatch.setattr("dsaccel.files.check_writable", lambda *_: None)
+    monkeypatch.setattr("dsaccel.cli.train.check_writable", lambda *_: None)
     late = run(*args)
     assert late.exit_code == 4
     assert "validation accuracy" in late.stdout
