@@ -43,7 +43,9 @@ def test_a_hierarchy_that_the_space_forbids_is_pruned():
 @pytest.mark.filterwarnings("ignore")  # of its own
 def test_a_blackbox_of_syne_tune_tells_what_was_measured():
     pytest.importorskip("syne_tune")
-    from syne_tune.blackbox_repository import UserBlackboxBackend
+    from syne_tune.blackbox_repository import (  # pyright: ignore[reportMissingImports]
+        UserBlackboxBackend,
+    )
 
     from dsaccel.adapters.syne_tune import ACCURACY, COST, blackbox
 

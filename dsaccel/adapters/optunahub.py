@@ -29,7 +29,8 @@ class LandscapeProblem(BaseProblem):
             exit: where networks are read; None: where the study reads them.
         """
         self.landscape = read_landscape(path)
-        self.seed, self.exit = seed, exit
+        self.seed = seed
+        self.exit: Exit | None = exit
         self.epoch = epoch or self.landscape.num_steps
 
     @property

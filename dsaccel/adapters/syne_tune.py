@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import pandas
-from syne_tune.blackbox_repository.blackbox_tabular import BlackboxTabular
-from syne_tune.config_space import randint
+import pandas  # pyright: ignore[reportMissingImports]
+from syne_tune.blackbox_repository.blackbox_tabular import (  # pyright: ignore[reportMissingImports]
+    BlackboxTabular,
+)
+from syne_tune.config_space import randint  # pyright: ignore[reportMissingImports]
 
 from dsaccel.analysis.landscape_files import read_landscape
 from dsaccel.spec.hierarchy import Hierarchy

@@ -93,14 +93,15 @@ def carry(source: DataSource, path: Path, at_most: int | None = None) -> Path | 
     """Write all images of a source to one file; None: they are more than so many bytes."""
     found = {split: source.read(split) for split in get_args(Split)}
     splits = {split: images for split, images in found.items() if images is not None}
-    arrays = {f"{split}.images": images.images for split, images in splits.items()}
+    arrays: dict[str, Any] = {f"{split}.images": images.images for split, images in splits.items()}
     if at_most is not None and sum(array.nbytes for array in arrays.values()) > at_most:
         return None
     arrays |= {f"{split}.labels": images.labels for split, images in splits.items()}
     classes = {split: images.class_names for split, images in splits.items()}
     about = {"name": source.name, "flip": source.default_flip, "classes": classes}
+    arrays["about"] = np.array(json.dumps(about))
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, about=np.array(json.dumps(about)), **arrays)
+        np.savez(file, **arrays)
     return path
 
 
