@@ -19,6 +19,7 @@ import shutil
 import signal
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -284,11 +285,20 @@ def search(args: argparse.Namespace, *, killed: bool = False) -> dict[str, Any]:
             one = study(args.data, folder, num, args)
             _ = one.engine
             started = time.perf_counter()
-            for number, _ in enumerate(one.search()):
-                if "killed" in name and number < len(workers) and (pid := workers[number].pid):
-                    os.kill(pid, signal.SIGKILL)
+            search = one.search()
+            if "killed" in name:
+                for number, after_s in enumerate(args.kill_after):
+                    threading.Timer(after_s, lambda n=number: kill(workers[n])).start()
+            for _ in search:
+                pass
             seconds.setdefault(name, []).append(time.perf_counter() - started)
     return _ratio(seconds)
+
+
+def kill(worker: ProcessWorker) -> None:
+    """End a worker in the middle of what it does."""
+    if worker.pid:
+        os.kill(worker.pid, signal.SIGKILL)
 
 
 def confirm(args: argparse.Namespace) -> dict[str, Any]:
@@ -325,6 +335,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--blocks", type=int, default=3, help="at most, a stage")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--kill-after",
+        type=float,
+        nargs=2,
+        default=(40.0, 110.0),
+        help="seconds after which the first and the second worker are killed",
+    )
     parser.add_argument("--svg", type=Path)
     args = parser.parse_args()
     if args.what == "model":
