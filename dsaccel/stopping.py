@@ -1,17 +1,20 @@
 """A wish to stop, which waits for a place where nothing is lost: so long, and no longer.
 
-Whoever trains says where such places are; whoever handles signals says that it is wished for.
+Whoever trains says where such places are; whoever handles signals says that it is wished for. What
+a worker does for a driver ends likewise where the driver waits for it no more.
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 WAIT_S = 4
 """A safe place that is farther away is not waited for."""
 
 _waits = False
 _wished: BaseException | None = None
+_is_wanted: ContextVar[Callable[[], bool]] = ContextVar("_is_wanted", default=lambda: True)
 
 
 def stop(error: BaseException) -> None:
@@ -37,23 +40,42 @@ def waiting() -> Iterator[None]:
         yield
     finally:
         _waits = before
-    leave()
+    _raise_wished()
+
+
+@contextmanager
+def while_wanted(is_wanted: Callable[[], bool]) -> Iterator[None]:
+    """Leave this block at its next safe place when nobody waits for it any more.
+
+    Args:
+        is_wanted: whether somebody does.
+    """
+    token = _is_wanted.set(is_wanted)
+    try:
+        yield
+    finally:
+        _is_wanted.reset(token)
 
 
 def is_wished() -> bool:
     """Whether to save at once, and then to `leave`."""
-    return _wished is not None
+    return _wished is not None or not _is_wanted.get()()
 
 
 def leave() -> None:
-    """Raise what is waiting to be raised, if anything."""
-    if _wished is not None:
-        signal.alarm(0)
-        _raise_wished()
+    """Raise what is waiting to be raised, if anything.
+
+    Raises:
+        LookupError: if nobody waits for this any more.
+    """
+    _raise_wished()
+    if not _is_wanted.get()():
+        raise LookupError("nobody waits for this job any more")
 
 
 def _raise_wished() -> None:
     global _wished
     error, _wished = _wished, None
     if error is not None:
+        signal.alarm(0)
         raise error

@@ -18,6 +18,7 @@ from dsaccel.training.checkpoint import Checkpoints, remove_checkpoint
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.station import Station
+from dsaccel.training.team import Team
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Job:
         """Names its files."""
         names = sha256(repr(self.names).encode()).hexdigest()[:8]
         return f"{self.seed}-{self.mode}-{names}"
+
+    def checkpoint(self, folder: Path) -> Path:
+        """To be removed when what it reached is recorded."""
+        return folder / f"checkpoint-{self.key}.pt"
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ class ConfirmProgress:
 
 
 Training = Generator[Step | Trained]
+Tried = tuple[Entry, GlobalSettings, int, Path]
+"""A network, settings of back-propagation, the seed of the split, the folder of checkpoints."""
 
 
 def train_job(station: Station, task: Task) -> list[Trained]:
@@ -92,31 +99,39 @@ def train_job(station: Station, task: Task) -> list[Trained]:
     for step in training(entrants_of(station), task):
         if isinstance(step, Trained):
             reached.append(step)
-        station.leave_if_unwanted()
     return reached
 
 
-def try_settings(station: Station, tried: tuple[Entry, GlobalSettings, int, Path]) -> float:
-    """The validation accuracy that back-propagation reaches with some settings, on a seed's split.
+def try_all(team: Team, tried: Sequence[Tried]) -> Iterator[float]:
+    """The validation accuracy that back-propagation reaches with each of some settings.
 
     Raises:
         NoMemoryError: if the network needs more than there is.
     """
-    entry, own, seed, folder = tried
+    for one, value in zip(tried, team.map(_try_settings, tried), strict=True):
+        yield value
+        remove_checkpoint(_checkpoint_of(one))  # it is recorded
+
+
+def _try_settings(station: Station, tried: Tried) -> float:
+    entry, own, seed, _ = tried
     entrants = entrants_of(station)
     data = entrants.load_data(seed)
     asked = ([entry], "global", data, own)
     memory = entrants.memory_limit(*asked)
-    checkpoint = folder / f"checkpoint-{sha256(repr(own).encode()).hexdigest()[:8]}.pt"
 
     def train() -> Iterator[Rung]:
         cohort = entrants.cohort(*asked, memory)
-        _keep(cohort, checkpoint, entrants, data)
+        _keep(cohort, _checkpoint_of(tried), entrants, data)
         yield from cohort.rungs()
 
     *_, last = memory.retry(train)
-    remove_checkpoint(checkpoint)
     return last.objective(entry.key)
+
+
+def _checkpoint_of(tried: Tried) -> Path:
+    _, own, _, folder = tried
+    return folder / f"checkpoint-{sha256(repr(own).encode()).hexdigest()[:8]}.pt"
 
 
 def _keep(cohort: Cohort, checkpoint: Path, entrants: Entrants, data: Data) -> None:
@@ -163,8 +178,7 @@ def _together(
     started = time.perf_counter()
     job = Job(task.job.seed, task.job.mode, tuple(entries))
     cohort = entrants.cohort(entries, job.mode, data, task.own, memory)
-    checkpoint = task.folder / f"checkpoint-{job.key}.pt"
-    _keep(cohort, checkpoint, entrants, data)
+    _keep(cohort, job.checkpoint(task.folder), entrants, data)
     for rung in cohort.rungs():
         if rung.step == cohort.num_steps:
             file = f"{job.key}.pt" if entrants.has_test else None
@@ -172,5 +186,4 @@ def _together(
                 save_networks(task.folder / file, cohort)
             values = tuple(rung.objective(entry.key) for entry in entries)
             yield Trained(job, values, file, time.perf_counter() - started)
-            remove_checkpoint(checkpoint)
         yield Step(rung.step, cohort.num_steps, job.names)

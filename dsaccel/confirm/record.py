@@ -1,5 +1,6 @@
 """What a confirmation has come to, kept in its study's attributes: one that was cut off goes on."""
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from dsaccel.confirm.jobs import Trained
 from dsaccel.confirm.result import Confirmation, Entry, confirmation_of, entry_record
 from dsaccel.errors import ConfigError
 from dsaccel.families import Mode
+from dsaccel.files import make_folder
 from dsaccel.nn.sealed import is_whole
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.writing import add_readings, write_confirmation
 from dsaccel.text import utc_now
+from dsaccel.training.checkpoint import remove_checkpoint
 
 
 class ConfirmationRecord:
@@ -92,9 +95,17 @@ class ConfirmationRecord:
         self.values["tuning"] = {**found._asdict(), **facts}
         self._save()
 
-    def add_trained(self, trained: Trained) -> None:
-        """Record what networks have reached."""
+    def add_trained(self, trained: Trained, folder: Path) -> None:
+        """Record what networks have reached, and keep their weights for the test split.
+
+        Args:
+            trained: what they have reached.
+            folder: where they were trained.
+        """
         job = trained.job
+        if trained.file is not None and folder != self.folder:
+            make_folder(self.folder)
+            shutil.move(folder / trained.file, self.folder / trained.file)
         known = {"mode": job.mode, "seed": job.seed}
         if trained.file is not None:
             unread = {"file": trained.file, **known, "names": list(job.names)}
@@ -105,6 +116,7 @@ class ConfirmationRecord:
         ]
         self.values["time_s"] += trained.time_s
         self._save()
+        remove_checkpoint(job.checkpoint(folder))
 
     def decide(self) -> None:
         """Record the best finalist by mean validation accuracy, unless that is done."""

@@ -11,7 +11,6 @@ network that was trained, and changes nothing. All that is known is in the study
 confirmation that was cut off goes on where it stood.
 """
 
-import shutil
 from collections.abc import Generator, Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
@@ -30,7 +29,7 @@ from dsaccel.confirm.jobs import (
     Trained,
     train_job,
     training,
-    try_settings,
+    try_all,
 )
 from dsaccel.confirm.record import ConfirmationRecord
 from dsaccel.confirm.result import Entry, plan_text
@@ -41,7 +40,6 @@ from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.executors import Executor
 from dsaccel.families import MODES
-from dsaccel.files import make_folder
 from dsaccel.parts import part_of
 from dsaccel.seeds import derive
 from dsaccel.study.folder import StudyDir
@@ -51,6 +49,7 @@ from dsaccel.study.storage import driving, open_tuning, storage_errors
 from dsaccel.text import utc_now
 from dsaccel.training.descent import evaluate
 from dsaccel.training.device import running
+from dsaccel.training.learner_files import remove_learners
 from dsaccel.training.team import Team
 from dsaccel.training.workbench import Bench
 
@@ -153,6 +152,8 @@ class Confirm:
                 )
             self.record.decide()  # before any test image is read
             yield from self._read_test()
+            for each in (folder, self.record.folder):
+                remove_learners(each)
 
     def jobs(self) -> list[Job]:
         """The jobs that are left, seed by seed.
@@ -220,7 +221,7 @@ class Confirm:
             seed = self.config.seed
 
             def train(tried: Sequence[GlobalSettings]) -> Iterator[float]:
-                return team.map(try_settings, [(winner, own, seed, folder) for own in tried])
+                return try_all(team, [(winner, own, seed, folder) for own in tried])
 
             at_once = 1 if team.is_here else n_trials
             for done in tune(study, train, self._untuned, n_trials, seed=seed, at_once=at_once):
@@ -240,22 +241,15 @@ class Confirm:
         if not team.is_here:
             for number, reached in enumerate(team.map(train_job, tasks)):
                 for trained in reached:
-                    self._keep(trained, tasks[number].folder)
+                    self.record.add_trained(trained, tasks[number].folder)
                 yield number, Step(1, 1, tasks[number].job.names)
             return
         for number, task in enumerate(tasks):
             for step in training(self.entrants, task):
                 if isinstance(step, Trained):
-                    self._keep(step, task.folder)
+                    self.record.add_trained(step, task.folder)
                 else:
                     yield number, step
-
-    def _keep(self, trained: Trained, folder: Path) -> None:
-        """Record what networks have reached, and keep their weights for the test split."""
-        if trained.file is not None and folder != (own := self.record.folder):
-            make_folder(own)
-            shutil.move(folder / trained.file, own / trained.file)
-        self.record.add_trained(trained)
 
     # ------------------------------------------------------------------ the test split
 
@@ -277,9 +271,6 @@ class Confirm:
             self.record.add_readings(networks, new, len(test.labels))
             path.unlink()
             yield ConfirmProgress("test", number, len(unread), 1, 1, tuple(names))
-        folder = self.record.folder
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
 
     def _load_test(self, data: Data) -> EvalSplit:
         """The test images, which are the same at every reading; the first one that records their

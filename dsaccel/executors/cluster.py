@@ -213,9 +213,11 @@ class ClusterWorker:
             time.sleep(LOOK_S / 4)
         return False
 
-    def stop(self) -> None:
+    def leave(self) -> None:
         if self._inner is not None:
             self._inner.cancel()
+
+    stop = leave
 
     def _ask(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         executor = self._crowd.client.get_executor(workers=[self.name], pure=False, retries=0)
@@ -236,7 +238,7 @@ class ClusterWorker:
 
 
 def _at_station(id_: str, function: Callable[..., R], argument: Any) -> R:
-    """Do a job in a worker, which leaves it when the driver is gone."""
+    """Do a job in a worker, which saves it and leaves it when the driver is gone."""
     from distributed import get_worker
 
     from dsaccel.training.opening import at_station

@@ -58,7 +58,7 @@ class Local(Executor):
 class ProcessWorker:
     """A process that trains on one device."""
 
-    lost = (BrokenExecutor,)
+    lost = (BrokenExecutor, LookupError)
 
     def __init__(self, name: str, opening: "Opening") -> None:
         self.name = name
@@ -83,13 +83,11 @@ class ProcessWorker:
         return opened
 
     def submit(self, function: "Callable[[Station, A], R]", argument: A) -> "Future[R]":
-        from dsaccel.training.opening import at_station
-
         if self._executor is None:
             self.open()
         assert self._executor is not None
         try:
-            return self._executor.submit(at_station, self._opening.id, function, argument)
+            return self._executor.submit(_at_station, self._opening.id, function, argument)
         except BrokenExecutor as error:  # it died while it had nothing to do
             failed: Future[R] = Future()
             failed.set_exception(error)
@@ -103,6 +101,10 @@ class ProcessWorker:
         self.open()
         return True
 
+    def leave(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+
     def stop(self) -> None:
         """End the process at once: what it writes is whole or not there."""
         executor, self._executor = self._executor, None
@@ -114,10 +116,32 @@ class ProcessWorker:
         self._process = None
 
 
+_left = threading.Event()
+"""Set in a worker that is to leave what it does."""
+
+
+def _at_station(id_: str, function: Callable[..., R], argument: Any) -> R:
+    """Do a job in a worker."""
+    from dsaccel.training.opening import at_station
+
+    _left.clear()
+    return at_station(id_, function, argument, lambda: not _left.is_set())
+
+
 def _begin_worker() -> None:
     """The terminal's Ctrl-C is the driver's business, and without a driver there is none here."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGTERM", "SIGHUP"):  # the driver's wish, or a system's that ends all of us
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _leave)
     threading.Thread(target=_end_with_driver, daemon=True).start()
+
+
+def _leave(number: int, _frame: object) -> None:
+    """Leave a job at its next safe place, at the second time at once."""
+    if _left.is_set():
+        os._exit(128 + number)
+    _left.set()
 
 
 def _end_with_driver() -> None:

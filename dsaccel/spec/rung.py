@@ -1,6 +1,6 @@
 """A rung: what a schedule has read when every living network has come equally far."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -82,6 +82,24 @@ class Rung:
     """How far (Optuna's `step`, 1-based): epochs if `simultaneous`, stages if `sequential`."""
     read: dict[Hierarchy, Read]
     """What was read of each living network; one without a trained head is left out."""
+
+    @classmethod
+    def of(cls, step: int, texts: Mapping[str, Any], known: Iterable[Hierarchy]) -> "Rung":
+        """A rung of plain values, as `values` gives them.
+
+        Args:
+            step: of the rung.
+            texts: what was read, by a hierarchy's text.
+            known: all hierarchies.
+        """
+        return cls(step, {h: Read.of(*texts[str(h)]) for h in known if str(h) in texts})
+
+    def values(self) -> tuple[int, dict[str, Any]]:
+        """Plain."""
+        return self.step, {
+            str(h): (read.heads, read.exits, read.objective, tuple(map(astuple, read.points)))
+            for h, read in self.read.items()
+        }
 
     @property
     def accuracies(self) -> dict[Hierarchy, tuple[float, ...]]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import dsaccel
+from dsaccel import stopping
 from dsaccel.config.study import RuntimeConfig
 from dsaccel.data.source import whole_paths
 from dsaccel.data.sources.arrays import Carried, carry
@@ -169,7 +170,7 @@ def at_station(
     id_: str,
     function: Callable[[Station, A], R],
     argument: A,
-    is_wanted: Callable[[], bool] = lambda: True,
+    is_wanted: Callable[[], bool],
 ) -> R:
     """Do a job in a worker that has opened a bench.
 
@@ -177,14 +178,15 @@ def at_station(
         id_: of the opening.
         function: the job.
         argument: its argument.
-        is_wanted: whether somebody still waits for it.
+        is_wanted: whether somebody still waits for it: where nobody does, it is saved and left.
 
     Raises:
-        LookupError: if it has not, as one that was started again.
+        LookupError: if it was left, or if the worker has opened nothing, as one that was started
+            again.
     """
     station = _stations.get(id_)
     if station is None or station.bench is None:
         raise LookupError(f"no station {id_}")
     start_runtime(station.bench.config.runtime)  # threads are those of the thread that asks
-    station.is_wanted = is_wanted
-    return function(station, argument)
+    with stopping.while_wanted(is_wanted):
+        return function(station, argument)

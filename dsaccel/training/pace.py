@@ -1,7 +1,7 @@
 """How long parts of a cohort take: by FLOPs at first, then by the seconds that were measured."""
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dsaccel.spec.trie import Node, Trie
 
@@ -38,6 +38,17 @@ class Pace:
         if self._slowest is not None and self._slowest[0] == start:
             pace_s = max(pace_s, self._slowest[1])
         self._slowest = start, pace_s
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured, as plain numbers."""
+        rates = {node.number: rate for node, rate in self._rates.items()}
+        return {"rates": rates, "slowest": self._slowest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what was measured of the same cohort."""
+        rates = state["rates"]
+        self._rates = {n: rates[n.number] for n in self._trie.nodes() if n.number in rates}
+        self._slowest = state["slowest"] and tuple(state["slowest"])
 
     def costs(self, start: int, stop: int) -> dict[Node, float]:
         """Of training each living node on: the seconds, as far as they were measured."""

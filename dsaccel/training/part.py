@@ -2,7 +2,7 @@
 
 Whoever trains it, and however often, comes to the same. A station keeps the learners of the part
 that it trained last: where it goes on with that, it reads no file. A part that takes long is saved
-on its way: whoever does the task again goes on from there.
+on its way, and its result at its end: whoever does the task again goes on from there.
 """
 
 import time
@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dsaccel.config.study import TrainingConfig
+from dsaccel.files import atomic_write
+from dsaccel.nn.sealed import DamagedError, read_state, write_state
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.spec.rung import Rung
@@ -55,6 +57,16 @@ class PartTask:
     """Where those of `stop` are written."""
     is_kept: bool
     """Whether the station keeps them too."""
+
+    @property
+    def way(self) -> str:
+        """Of what is saved: equal for tasks that come to the same."""
+        return repr((self.key, self.start, self.stop, sorted(self.files.items())))
+
+    def file(self, name: str) -> Path:
+        """Where something is saved, beside the learners."""
+        numbers = sha256(repr(self.numbers).encode()).hexdigest()[:16]
+        return self.path.with_name(f"{name}-{numbers}.pt")
 
 
 @dataclass(frozen=True)
@@ -99,9 +111,7 @@ class Part(Cohort):
         if task.start:
             self._arrive(Rung(task.start, {}), 0.0)
         if task.key is not None:
-            way = repr((task.key, task.start, task.stop, sorted(task.files.items())))
-            name = sha256(repr(task.numbers).encode()).hexdigest()[:16]
-            Checkpoints(task.path.with_name(f"within-{name}.pt"), way, self)
+            Checkpoints(task.file("within"), task.way, self)
 
     def _make_learner(self, node: Node) -> Learner:
         number = self.numbers[node]
@@ -118,7 +128,7 @@ class Part(Cohort):
 def train_part(station: Station, task: PartTask) -> PartResult | None:
     """Train a part; None: the device ran out of memory."""
     try:
-        return _train(station, task)
+        return _known(task) or _train(station, task)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error, station.device):
             raise
@@ -133,7 +143,6 @@ def _train(station: Station, task: PartTask) -> PartResult:
     with closing(part.rungs()) as reached:
         for rung in reached:
             rungs.append(rung)
-            station.leave_if_unwanted()
             if rung.step >= task.stop:
                 break
     step = rungs[-1].step if rungs else task.stop
@@ -145,7 +154,30 @@ def _train(station: Station, task: PartTask) -> PartResult:
     finite = {number: all_finite(state["units"]) for number, state in states.items()}
     seconds = time.perf_counter() - started
     files = dict.fromkeys(states, file)
-    return PartResult(tuple(rungs), part.blocks, seconds, step, files, finite)
+    result = PartResult(tuple(rungs), part.blocks, seconds, step, files, finite)
+    if task.key is not None:
+        plain = {"rungs": [rung.values() for rung in rungs], "blocks": str(part.blocks)}
+        with atomic_write(task.file("done")) as temporary:
+            write_state(temporary, {"way": task.way, "result": vars(result) | plain})
+    return result
+
+
+def _known(task: PartTask) -> PartResult | None:
+    """What a task has come to that was done before, as when its driver ended meanwhile."""
+    path = task.file("done")
+    if task.key is None or not path.is_file():
+        return None
+    try:
+        state = read_state(path)
+        if state["way"] != task.way:
+            return None
+        known: dict[str, Any] = state["result"]
+        LearnerFiles(known["files"]).check()
+    except DamagedError:
+        return None  # it is trained again
+    read = (*task.plans, *task.harvest)
+    rungs = tuple(Rung.of(*values, read) for values in known["rungs"])
+    return PartResult(**known | {"rungs": rungs, "blocks": Fraction(known["blocks"])})
 
 
 def _held(station: Station, task: PartTask) -> dict[int, Learner]:

@@ -16,12 +16,11 @@ from uuid import uuid4
 
 import torch
 
-from dsaccel import stopping
 from dsaccel.config.study import TrainingConfig
 from dsaccel.files import make_folder, remove_file
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Rung, Safe
+from dsaccel.spec.rung import Rung
 from dsaccel.spec.trie import Node
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.crew import Crew
@@ -98,7 +97,7 @@ class SplitCohort(Cohort):
         self._at_most = len(plans)
         """Networks that are trained together: less when so many have run out of memory."""
         self._cut: Cut = []
-        """The last one."""
+        """The last one that was trained."""
         self._known_finite: dict[int, tuple[bool, ...]] = {}
         """By node number: told by the workers, so that nobody has to read all learners again."""
         self._pace = Pace(self.trie, self.schedule)
@@ -143,36 +142,49 @@ class SplitCohort(Cohort):
         files = self._filed().files
         self._committed.append(set(files.values()))
         history = super(Cohort, self).state_dict()
-        return history | {"files": files, "blocks": str(self.blocks)}
+        plan = {
+            "cut": [list(map(str, part)) for part in self._cut],
+            "pace": self._pace.state_dict(),
+        }
+        return history | plan | {"files": files, "blocks": str(self.blocks)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a cohort of the same networks, split or not, was saved."""
         super().load_state_dict(state)
         self._blocks_of_parts = Fraction(state["blocks"])
+        if "cut" in state:  # parts go on within a stretch if they are cut as they were
+            of_text = {str(h): h for h in self.trie.living}
+            self._cut = [tuple(of_text[text] for text in part) for part in state["cut"]]
+            self._pace.load_state_dict(state["pace"])
         self._committed.append(set(self._filed().files.values()))
 
-    def _train(self) -> Iterator[Rung | Safe]:
+    def _train(self) -> Iterator[Rung]:
         while not self.is_over:
             yield from self._advance()
 
-    def _advance(self) -> Iterator[Rung | Safe]:
+    def _advance(self) -> Iterator[Rung]:
         """Train all parts to the same rung."""
-        stretch = Stretch(self._next_stop())
-        self._cut = self.parts()
-        self._crew.twice = self._share_twice()
-        queue = deque(self._jobs(self._cut, self.step, stretch.stop, self._filed().files))
-        with self._crew.working():
-            for done in self._team.run(queue):
-                if done is None:
-                    if stopping.is_wished():
-                        yield Safe()
-                elif done.result is None:
-                    queue += self._in_halves(done.job.argument)
-                else:
-                    self._note(done.job.argument, done.worker, done.result)
-                    for task, result in stretch.behind_after(done.job.argument, done.result):
-                        names = [tuple(task.plans)]
-                        queue += self._jobs(names, task.stop, stretch.stop, result.files)
+        stretch, cut = Stretch(self._next_stop()), self.parts()
+        self._crew.twice = self._share_twice(cut)
+        queue = deque(self._jobs(cut, self.step, stretch.stop, self._filed().files))
+        measured: list[tuple[PartTask, PartResult]] = []
+        try:
+            with self._crew.working():
+                for done in self._team.run(queue):
+                    task, result = done.job.argument, done.result
+                    if result is None:
+                        queue += self._in_halves(task)
+                        continue
+                    measured.append((task, result))
+                    self._crew.note(done.worker, tuple(task.plans), result.seconds)
+                    for behind, its in stretch.behind_after(task, result):
+                        names = [tuple(behind.plans)]
+                        queue += self._jobs(names, behind.stop, stretch.stop, its.files)
+        except KeyboardInterrupt:
+            self.save(now=True)  # as it was when the parts were cut, so that they go on
+            raise
+        self._cut = cut
+        self._measure(measured)
         self._states, self._known_finite = LearnerFiles(stretch.files()), stretch.finite()
         self._forget_files()
         self._trained_step = stretch.stop
@@ -229,12 +241,12 @@ class SplitCohort(Cohort):
         halves = [hierarchies[:half], hierarchies[half:]]
         return self._jobs(halves, task.start, task.stop, task.files)
 
-    def _note(self, task: PartTask, worker: int, result: PartResult) -> None:
-        """What it took to train a part."""
-        self._crew.note(worker, tuple(task.plans), result.seconds)
-        self._blocks_of_parts += result.blocks
-        nodes = {node for h in task.plans for node in self.trie.path(h)}
-        self._pace.note(nodes, task.start, result.step, result.seconds)
+    def _measure(self, trained: Sequence[tuple[PartTask, PartResult]]) -> None:
+        """Note what it took to train parts."""
+        for task, result in trained:
+            self._blocks_of_parts += result.blocks
+            nodes = {node for h in task.plans for node in self.trie.path(h)}
+            self._pace.note(nodes, task.start, result.step, result.seconds)
 
     def _fitting(self, cut: Cut) -> Cut:
         """A cut whose parts fit into memory."""
@@ -247,9 +259,9 @@ class SplitCohort(Cohort):
     def _finite(self, node: Node) -> Sequence[bool]:
         return self._known_finite.get(node.number) or super()._finite(node)
 
-    def _share_twice(self) -> float:
+    def _share_twice(self, cut: Cut) -> float:
         paths = {h: self.trie.path(h) for h in self.trie.asked}
-        in_parts = [{node for h in part for node in paths[h]} for part in self._cut]
+        in_parts = [{node for h in part for node in paths[h]} for part in cut]
         blocks = sum(node.num_blocks for nodes in in_parts for node in nodes)
         once = sum(node.num_blocks for node in set().union(*in_parts))
         return blocks / once - 1 if once else 0.0

@@ -181,7 +181,7 @@ class Run(ABC):
         """The state from which a run of the same networks goes on, as plain numbers."""
         return {
             "history": [
-                (rung.step, {str(h): _values(read) for h, read in rung.read.items()}, seconds)
+                (*rung.values(), seconds)
                 for rung, seconds in zip(self.history, self._seconds, strict=True)
             ],
             "lost": {str(h): astuple(divergence) for h, divergence in self._lost.items()},
@@ -191,8 +191,7 @@ class Run(ABC):
         """Go on where a run of the same networks was saved, before any rung."""
         of_text = {str(h): h for h in self.trie.living}
         for step, texts, seconds in state["history"]:
-            read = {of_text[text]: Read.of(*values) for text, values in texts.items()}
-            self._saved.append((Rung(step, read), seconds))
+            self._saved.append((Rung.of(step, texts, self.trie.living), seconds))
         self._trained_step = self._saved[-1][0].step if self._saved else 0
         self._lost = {of_text[text]: Divergence(*lost) for text, lost in state["lost"].items()}
 
@@ -236,7 +235,3 @@ class Run(ABC):
         for node, share in flops.items():
             for h in node.asked:
                 self.time_s[h] += seconds * share / total / len(node.asked)
-
-
-def _values(read: Read) -> tuple[Any, ...]:
-    return read.heads, read.exits, read.objective, tuple(astuple(point) for point in read.points)

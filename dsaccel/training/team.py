@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from dsaccel import stopping
 from dsaccel.errors import WorkerError
 from dsaccel.training.station import Station
 
@@ -48,8 +49,12 @@ class Worker(Protocol):
         """Take another one's place when it is lost; False: there is none."""
         ...
 
+    def leave(self) -> None:
+        """Save what it is doing at the next safe place, and leave it off."""
+        ...
+
     def stop(self) -> None:
-        """Leave off what it is doing."""
+        """Leave off what it is doing at once."""
         ...
 
 
@@ -73,8 +78,10 @@ class Here:
     def renew(self) -> bool:
         return False
 
-    def stop(self) -> None:
+    def leave(self) -> None:
         pass
+
+    stop = leave
 
 
 @dataclass(eq=False)
@@ -121,14 +128,14 @@ class Team:
         results: dict[Job, Any] = {}
         queue = deque(jobs)
         for done in self.run(queue):
-            if done is not None:
-                results[done.job] = done.result
+            results[done.job] = done.result
             while jobs and jobs[0] in results:
                 yield results.pop(jobs.pop(0))
 
-    def run(self, queue: "deque[Job]") -> Iterator[Done | None]:
-        """Do jobs, and those that are appended meanwhile; yields each that is done, and now and
-        then None.
+    def run(self, queue: "deque[Job]") -> Iterator[Done]:
+        """Do jobs, and those that are appended meanwhile; yields each that is done.
+
+        Workers have a few seconds to save what they are doing if it ends before.
 
         Raises:
             WorkerError: if a job's workers are lost again and again, or none is left.
@@ -142,8 +149,8 @@ class Team:
                         future = self.workers[index].submit(job.function, job.argument)
                         running[future] = index, job
                 finished, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
+                stopping.leave()
                 if not finished:
-                    yield None
                     for future, (index, job) in list(running.items()):
                         if not self.workers[index].is_alive():
                             del running[future]
@@ -159,8 +166,14 @@ class Team:
                     else:
                         yield Done(job, result, index)
         finally:
-            for index, _ in running.values():
-                self.workers[index].stop()
+            self._leave(running)
+
+    def _leave(self, running: "dict[Future[Any], tuple[int, Job]]") -> None:
+        for index, _ in running.values():
+            self.workers[index].leave()
+        _, busy = wait(running, timeout=stopping.WAIT_S)
+        for future in busy:
+            self.workers[running[future][0]].stop()
 
     def _lose(self, index: int, job: Job) -> None:
         worker = self.workers[index]
