@@ -38,8 +38,10 @@ class Seat:
             done.set_result(result)
         return done
 
-    def stop(self) -> None:
+    def leave(self) -> None:
         pass
+
+    stop = leave
 
 
 class Seats(Executor):

@@ -94,6 +94,23 @@ def test_the_study_goes_on_without_a_network_that_fails(failing, caplog, epoch, 
     assert all(row.state.startswith("failed: ") for row in failed)
 
 
+def test_a_network_that_failed_is_trained_when_it_is_enqueued_again(failing, caplog):
+    expected = states(searched("whole", **STUDY))
+    failing(2, ZeroDivisionError("mended after that"), times=4)  # two of each cohort, twice
+    search = searched("failing", **STUDY)
+    assert {name for name, (state, *_) in states(search).items() if state == "FAIL"} == FAILS
+    assert "mend the cause, enqueue it, and it is trained again" in caplog.text
+    again = searching("failing", **STUDY)
+    assert again.is_finished
+    again.study.enqueue_trial({f"num_blocks_s{stage}": 2 for stage in (1, 2, 3)})
+    assert not again.is_finished
+    for _ in again.run():
+        pass
+    assert states(again)["2-2-2"] == expected["2-2-2"]
+    assert again.is_finished
+    assert read_rows(again.ledger.record())
+
+
 @pytest.mark.parametrize(("stop", "in_parts"), [(1, False), (5, False), (3, True)])
 def test_a_search_in_which_a_network_fails_goes_on_to_the_same(
     failing, monkeypatch, stop, in_parts

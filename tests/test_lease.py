@@ -121,6 +121,16 @@ def test_what_is_enqueued_while_a_cohort_is_trained_is_not_taken_for_one_of_it()
     assert not again.is_finished, "what a user asks for is beside the budget"
 
 
+def test_what_was_read_beside_others_is_trained_if_a_user_enqueues_it():
+    search = searched("asked", **SHORT)
+    harvested = [t.hierarchy for t in search.ledger.record().finished if t.is_harvested]
+    assert harvested
+    search.study.enqueue_trial(search.space.to_params(harvested[0]))
+    again = searched("asked", **SHORT)
+    assert harvested[0] in [t.hierarchy for t in again.ledger.record().trained]
+    assert again.is_finished
+
+
 @pytest.mark.long
 def test_a_study_named_as_the_tuning_of_another_is_left_alone(shared):
     other = searched("one-global", storage=shared, **SHORT)

@@ -9,6 +9,7 @@ import torch
 from helpers import CPU, TRAINING, Batches, H, plans
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from dsaccel import stopping
 from dsaccel.config.study import RunConfig
 from dsaccel.errors import NoMemoryError
 from dsaccel.spec.trie import Trie
@@ -176,6 +177,33 @@ def test_a_part_that_was_cut_off_within_a_stage_goes_on_from_its_last_unit(tmp_p
     assert run("whole") == expected
     assert (again - next(left)) - (cut - again) >= 3  # units that were not trained twice
     assert not list(tmp_path.rglob("within-*"))
+
+
+@pytest.mark.parametrize("training", [TRAINING, SEQUENTIAL], ids=["simultaneous", "sequential"])
+def test_a_cohort_in_parts_that_is_stopped_trains_nothing_twice(tmp_path, monkeypatch, training):
+    monkeypatch.setattr("dsaccel.training.parts.WORTH_MOVING", 1e9)  # cut as before
+    expected, begun, start = list(whole(training).rungs()), [], Learner.start_epoch
+
+    def run(name, stop_at=0):
+        def counted(self, epoch):
+            begun.append(epoch)
+            start(self, epoch)
+            if len(begun) == stop_at:
+                stopping.stop(KeyboardInterrupt())
+
+        monkeypatch.setattr(Learner, "start_epoch", counted)
+        cohort = split(tmp_path / name, training)
+        Checkpoints(tmp_path / f"{name}.pt", "", cohort)
+        return list(cohort.rungs())
+
+    assert run("whole") == expected
+    num = len(begun)
+    begun.clear()
+    with pytest.raises(KeyboardInterrupt):  # in the last part, and not in the last epoch of it
+        run("stopped", num - num // 4)
+    assert len(begun) < num
+    assert run("stopped") == expected
+    assert len(begun) == num
 
 
 def test_a_split_cohort_rests_only_where_all_that_was_trained_is_told(tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -20,15 +21,20 @@ import torch
 from helpers import CPU, TRAINING, Batches, H, plans
 from PIL import Image
 
-from dsaccel import imports
+from dsaccel import imports, stopping
 from dsaccel.analysis.calibration import Calibration
 from dsaccel.config.study import ConfirmConfig, RuntimeConfig, StudyConfig
 from dsaccel.config.toml import parse_config
+from dsaccel.confirm import jobs as confirm_jobs
+from dsaccel.confirm.entrants import GlobalSettings
+from dsaccel.confirm.jobs import Task
+from dsaccel.confirm.result import Entry
 from dsaccel.confirm.run import Confirm
 from dsaccel.data.load import load_test
 from dsaccel.data.sources.arrays import ArraySource
 from dsaccel.errors import ConfigError, WorkerError
 from dsaccel.executors.local import ProcessWorker
+from dsaccel.nn.sealed import read_state
 from dsaccel.parts import part_of
 from dsaccel.report.study_page import write_report
 from dsaccel.report.study_table import headline
@@ -439,7 +445,7 @@ def test_a_worker_that_does_not_see_the_folder_opens_nothing(tmp_path):
     with pytest.raises(WorkerError, match=r"must see the folder of the driver.*--scratch"):
         found.check("worker", Facts.of(bench), tmp_path)
     with pytest.raises(LookupError):
-        at_station(opening.id, _squared, 2)
+        at_station(opening.id, _squared, 2, lambda: True)
 
 
 # ---------------------------------------------------------------------- processes
@@ -480,6 +486,47 @@ def test_workers_end_with_their_driver(tmp_path):
     while any(map(_lives, children)) and time.monotonic() < until:
         time.sleep(0.2)
     assert not any(map(_lives, children))
+
+
+def test_workers_save_what_they_do_when_their_driver_is_terminated():
+    study = tiny_study.tables(
+        runtime={"workers": 2}, training={"epochs": 5000}, pruning={"kind": "none"}
+    )
+    Path("long.toml").write_text(tomli_w.dumps(study))
+    code = (
+        "from dsaccel import stopping; stopping.WAIT_S = 60  # a busy machine takes its time\n"
+        "from dsaccel.cli.app import main\n"
+        "if __name__ == '__main__': main()"
+    )
+    Path("patient.py").write_text(code)
+    command = [sys.executable, "patient.py", "search", "long.toml"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as driver:
+        assert driver.stderr is not None
+        for line in driver.stderr:
+            if line.startswith("search epoch"):
+                break
+        driver.terminate()
+        _, told = driver.communicate()
+    assert driver.returncode == 143, told
+    folder = StudyDir("long")
+    saved = [*folder.parts.glob("within-*.pt"), folder.checkpoint]
+    assert len(saved) == 3
+    assert all(read_state(path)["cohort"]["history"] for path in saved)
+
+
+def test_a_job_of_a_confirmation_is_saved_when_its_driver_ends(monkeypatch):
+    monkeypatch.setattr(stopping, "WAIT_S", 60)  # a busy machine takes its time
+    config = tiny_study.config(training={"epochs": 5000}, runtime={"workers": 1})
+    bench, folder = Bench.load(config), Path("confirmation")
+    entry = Entry("1-1-1", "1-1-1", {}, ("finalist",), 1, 1, 1)
+    task = Task(confirm_jobs.Job(7, "local", (entry,)), GlobalSettings(0.01, 0.0), folder)
+    with part_of(config.runtime, "executor", "local").team(bench, folder) as team:
+        threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            list(team.map(confirm_jobs.train_job, [task]))
+        assert team.workers[0].pid is not None
+    saved = read_state(task.job.checkpoint(folder))
+    assert saved["cohort"]["history"]
 
 
 def _children(pid):

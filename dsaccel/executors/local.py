@@ -124,8 +124,10 @@ def _at_station(id_: str, function: Callable[..., R], argument: Any) -> R:
     """Do a job in a worker."""
     from dsaccel.training.opening import at_station
 
-    _left.clear()
-    return at_station(id_, function, argument, lambda: not _left.is_set())
+    try:
+        return at_station(id_, function, argument, lambda: not _left.is_set())
+    finally:  # not at the beginning, which the wish may have overtaken
+        _left.clear()
 
 
 def _begin_worker() -> None:

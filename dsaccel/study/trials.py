@@ -98,13 +98,14 @@ class Ledger:
     def _enqueued(self) -> tuple[dict[Hierarchy, FrozenTrial], list[tuple[FrozenTrial, str]]]:
         if not waiting(self.study):
             return {}, []
-        trained = {self._space.identity(t.hierarchy) for t in self.record().trained}
+        # who failed may be asked for again: the cause may be mended
+        trained = {self._space.identity(t.hierarchy) for t in self.record().trained if not t.why}
         return enqueued(self.study, self._space, trained)
 
     def begin(self, cohort: CohortRecord) -> None:
         """Name a cohort, and store a RUNNING trial for each of its hierarchies that is not told."""
         write_cohort(self.study, cohort)
-        told = {trial.hierarchy for trial in self.record().finished}
+        told = {t.hierarchy for t in self.record().finished if t.cohort == cohort.number}
         asked_by_user, _ = self._enqueued()
         for place, hierarchy in enumerate(cohort.asked):
             if hierarchy not in told:
@@ -163,7 +164,10 @@ class Ledger:
         unheard = [h for h in error.hierarchies if h in self._open]
         if not unheard:
             raise error
-        log.warning("%s: the study goes on without", error)
+        log.warning(
+            "%s; the study goes on without it; mend the cause, enqueue it, and it is trained again",
+            error,
+        )
         for hierarchy in unheard:
             trial, _ = self._open.pop(hierarchy)
             close = partial(self._close, trial, {"why": error.why}, TrialState.FAIL, None)
