@@ -8,6 +8,7 @@ from dsaccel.confirm.entrants import Entrants, GlobalSettings, load_networks
 from dsaccel.confirm.jobs import Job, entrants_of
 from dsaccel.data.load import load_test
 from dsaccel.errors import MismatchError
+from dsaccel.spec.rung import Rung
 from dsaccel.training.descent import evaluate
 from dsaccel.training.station import Station
 
@@ -66,8 +67,8 @@ def reading(entrants: Entrants, unread: Unread) -> Reading:
     cohort = entrants.cohort(job.entries, job.mode, data, unread.own)
     load_networks(unread.weights, cohort)
     test = load_test(data)
-    reads = evaluate(cohort.trie, cohort.learners, test.batches())
-    accuracies = tuple(reads[entry.key].objective for entry in job.entries)
+    read = Rung(cohort.num_steps, evaluate(cohort.trie, cohort.learners, test.batches()))
+    accuracies = tuple(read.objective(entry.key) for entry in job.entries)
     return Reading(accuracies, TestImages(len(test.labels), test.fingerprint))
 
 
