@@ -151,7 +151,9 @@ class Fit:
         if training is None:
             shutil.copyfile(self.study.folder / "best.safetensors", self.weights)
         else:
-            save_weights(self.weights, training.units, run, training.facts)
+            runtime, exit_heads = self.study.config.runtime, training.plan.exit_heads
+            num_heads = None if runtime.all_heads else len(exit_heads)
+            save_weights(self.weights, training.units, run, training.facts, num_heads)
         told = {"sentence": self.sentence(), "outcomes": [asdict(o) for o in self.outcomes]}
         write_json(self.study.folder / "fit.json", told)
 

@@ -158,10 +158,12 @@ def test_time_left_counts_what_follows_and_is_never_nothing_while_there_is_work(
     now = iter(range(0, 1000, 10))
     monkeypatch.setattr("dsaccel.ticks.time.perf_counter", lambda: next(now))
     ledger = searched("tiny", budget={"n_trials": 2}).ledger
-    standing = progress.Standing(ledger, 2, lambda record: 1.5)
+    standing = progress.Standing(ledger, 2, lambda record: {"search": 1.5, "baseline": 2})
     standing._read_study()
     rungs = [standing._time_left("search", done, 2) for done in (0.5, 1, 2)]
     assert rungs == [None, pytest.approx(20 * 2.5), pytest.approx(20 / 1.5 * 1.5)]
+    assert [standing._time_left("baseline", done, 3) for done in (1, 2, 3)] == [None, 70, 60]
+    standing._later = {"search": 0.0, "baseline": 0.0}
     assert [standing._time_left("baseline", done, 3) for done in (1, 2, 3)] == [None, 10, None]
 
 

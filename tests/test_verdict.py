@@ -1,6 +1,7 @@
 """What is said of a confirmation: leads, ties, controls, and the page."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -292,6 +293,10 @@ def test_a_terminal_shows_what_a_confirmation_is_doing():
     shown = " ".join(console.file.getvalue().split())
     assert shown == "confirm: global 7 of 12 step 5 of 6 networks 1-1-1"
     assert progress_line(progress) == "confirm global 7/12  step 5/6  1-1-1"
+    later = replace(progress, time_left_s=90.0)
+    assert progress_line(later) == "confirm global 7/12  step 5/6  1-1-1  left 1 min 30 s"
+    console.print(progress_panel(later))
+    assert "time left  about 1 min 30 s" in console.file.getvalue()
 
 
 MARGIN = {"points": 1.0, "pilot": [], "std": 0.002, "seeds": 5}

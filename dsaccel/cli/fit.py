@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @takes(
     *("space.family", "runtime.device", "runtime.threads", "network.width", "training.epochs"),
-    *("budget.n_trials", "--set", "--download", "--json", "--quiet"),
+    *("budget.n_trials", "runtime.all_heads", "--set", "--download", "--json", "--quiet"),
 )
 def fit(
     *,

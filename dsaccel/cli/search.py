@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     *("training.learning_rate", "training.schedule", "network.granularity", "network.loss"),
     "network.output",
     *("network.width", "network.dropout", "runtime.device", "training.precision"),
-    *("runtime.threads", "runtime.curves", "runtime.keep", "seed", "storage", "confirm.enabled"),
+    *("runtime.threads", "runtime.curves", "runtime.keep", "runtime.all_heads", "seed"),
+    *("storage", "confirm.enabled"),
     *WORKERS,
     *("--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )

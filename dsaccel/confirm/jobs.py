@@ -81,6 +81,8 @@ class ConfirmProgress:
     num_steps: int
     names: tuple[str, ...]
     """What is being trained or read."""
+    time_left_s: float | None = None
+    """None: not known yet, or nothing is left to train."""
 
 
 Training = Generator[Step | Trained]

@@ -100,6 +100,24 @@ class OutputLayer(nn.Module):
         return exact(self.logits(x))
 
 
+class AbsentHead(LocalHead):
+    """The place of a head that a file of weights does not hold."""
+
+    def __init__(self, head: Head, name: str) -> None:
+        nn.Module.__init__(self)  # without the layers of a head
+        self.spec, self.name = head, name
+
+    def logits(self, h: Tensor) -> Tensor:
+        """
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            f"weights must hold the head {self.name} for this, but hold those alone that the "
+            f"network's exit reads; dsaccel search --all-heads and dsaccel train write all heads"
+        )
+
+
 class Unit(nn.Module):
     """What one loss trains: a run of layers and the head at its end."""
 

@@ -11,6 +11,7 @@ from dsaccel.confirm.result import entry_record
 from dsaccel.confirm.run import Confirm
 from dsaccel.files import make_folder, write_csv, write_json
 from dsaccel.report.verdict import VAL_IMAGES, sentences
+from dsaccel.text import about
 
 JUDGED = ("p_holm", "is_tie", "is_judged", "detectable")
 """What the JSON says of a comparison beside the difference."""
@@ -101,7 +102,8 @@ def progress_line(progress: ConfirmProgress) -> str:
     step = "" if progress.num_steps == 1 else f"  step {progress.step}/{progress.num_steps}"
     names = " ".join(progress.names)
     phase = PHASES[progress.phase]
-    return f"confirm {phase} {progress.job}/{progress.num_jobs}{step}  {names}"
+    left = "" if progress.time_left_s is None else f"  left {about(progress.time_left_s)}"
+    return f"confirm {phase} {progress.job}/{progress.num_jobs}{step}  {names}{left}"
 
 
 def progress_panel(progress: ConfirmProgress) -> Table:
@@ -112,4 +114,6 @@ def progress_panel(progress: ConfirmProgress) -> Table:
     if progress.num_steps > 1:
         table.add_row("step", f"{progress.step} of {progress.num_steps}")
     table.add_row("networks", "  ".join(progress.names))
+    if progress.time_left_s is not None:
+        table.add_row("time left", f"about {about(progress.time_left_s)}")
     return table

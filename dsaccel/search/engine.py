@@ -14,7 +14,7 @@ from dsaccel.executors import Executor
 from dsaccel.parts import part_of
 from dsaccel.search.baselines import Baselines
 from dsaccel.search.loop import Loop
-from dsaccel.search.progress import Progress, Standing
+from dsaccel.search.progress import Later, Progress, Standing
 from dsaccel.search.trainer import TeamTrainer
 from dsaccel.search.workload import Workload
 from dsaccel.spec.costs import COSTS
@@ -191,8 +191,8 @@ class Search:
         for run in training:
             yield self._standing.after("baseline", run, run.step, run.num_steps)
 
-    def _later(self, record: StudyRecord) -> float:
-        """The work after the search, as so many hierarchies of it."""
+    def _later(self, record: StudyRecord) -> Later:
+        """The work after the search, and after the baseline."""
         return Workload.of(self.bench, record).later
 
     def _measured_costs(self, run: Run, hierarchy: Hierarchy) -> dict[str, float]:
