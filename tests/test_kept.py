@@ -89,6 +89,8 @@ def test_kept_weights_hold_the_heads_that_their_exit_reads_or_all(exit, all_head
     assert shown["head_accuracies"] == [None] * first + of_heads[first:]
     assert shown["exits"][exit] == shown["accuracy"] == again.result().val_accuracy
     assert set(shown["exits"]) == set(again.result().exits) if all_heads else {exit}
+    table = run("evaluate", path, "--split", "val").stdout
+    assert (f"the {read} of {num_units} kept" in table) is not all_heads
     if all_heads:
         assert len(kept.heads(images)) == num_units
         return

@@ -296,7 +296,7 @@ def test_a_terminal_shows_what_a_confirmation_is_doing():
     later = replace(progress, time_left_s=90.0)
     assert progress_line(later) == "confirm global 7/12  step 5/6  1-1-1  left 1 min 30 s"
     console.print(progress_panel(later))
-    assert "time left  about 1 min 30 s" in console.file.getvalue()
+    assert "time left        about 1 min 30 s" in console.file.getvalue()
 
 
 MARGIN = {"points": 1.0, "pilot": [], "std": 0.002, "seeds": 5}

@@ -67,6 +67,8 @@ def _begin(
     made = design_study(name, data, given, given.output(), None, f"{seconds:.3f}s", memory)
     made.tables["budget"]["baseline"] = False  # it is one of the contenders
     made.write()
+    if made.remark is not None:
+        given.output().say(made.remark)
     settings = {"budget.timeout_s": seconds}
     study = Study.open(made.path, settings=settings, download=given.download)
     if study.folder.exists():

@@ -235,7 +235,7 @@ def _figures(comparison: Comparison) -> str:
     if comparison.p_holm is not None:
         text += f", p = {comparison.p_holm:.2g} after Holm"
     if d.ahead is not None:
-        text += f", ahead at {d.ahead:.0%} of seeds"
+        text += f", ahead at {100 * d.ahead:.0f} % of seeds"
     return text + ")"
 
 

@@ -17,7 +17,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import StudyRecord
 from dsaccel.text import about
-from dsaccel.ticks import unheard
+from dsaccel.ticks import counted, unheard
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.device import running, worker_devices
 from dsaccel.training.memory import estimate_plans
@@ -128,11 +128,12 @@ def forecast(
 def seconds_per_flop(bench: Workbench, hierarchy: Hierarchy) -> float:
     """The seconds of a training step by the FLOPs of a forward pass of one image."""
     plan, config = bench.plan(hierarchy), bench.config
-    with running(config.runtime), unheard():
+    with running(config.runtime):
         cohort = Cohort(
             {hierarchy: plan}, config.training, bench.data, seed=config.seed, device=bench.device
         )
-        times = sorted(islice(_timed_steps(cohort), 1, 1 + NUM_TIMED))  # the first warms up
+        steps, num = _timed_steps(cohort), NUM_TIMED + 1  # the first warms up
+        times = sorted(list(counted(islice(steps, num), "steps timed", num))[1:])
     median = times[len(times) // 2] if times else 0.0
     return median / sum(segment.flops for segment in plan.segments)
 
@@ -143,7 +144,9 @@ def _timed_steps(cohort: Cohort) -> Iterator[float]:
         learner.start_epoch(1)
     nodes = list(cohort.trie.nodes())
     for epoch in range(1, 2 + NUM_TIMED):
-        for x, y in cohort.data.train_batches(epoch):
+        with unheard():
+            batches = list(islice(cohort.data.train_batches(epoch), NUM_TIMED + 1))
+        for x, y in batches:
             started = time.perf_counter()
             for node in nodes:
                 x = cohort.learners[node].step(x, y)
