@@ -151,6 +151,7 @@ def test_a_dry_run_tells_the_cohort_that_is_trained_first_and_writes_nothing():
         pass
     told = json.loads(run("search", "tiny", "--dry-run", "--json").stdout)
     assert (told["num_left"], told["next_cohort"], told["baseline_s"]) == (0, [], 0)
+    assert run("search", "tiny", "--dry-run").stdout.endswith("nothing is left to train\n")
 
 
 def test_what_is_pruned_counts_as_far_as_it_is_trained():

@@ -20,6 +20,8 @@ LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
 }
+FOLDED = 12
+"""The least width of a column of names, which a terminal may break anywhere."""
 TERMINAL_STYLES: dict[RowStyle, str] = {"": "", "best": "bold green", "unfinished": "dim"}
 
 
@@ -84,7 +86,9 @@ class Table:
     ) -> Iterator[RenderableType]:
         """What rich prints: rows below one another where a terminal is too narrow for a table."""
         table = self._in_columns()
-        if table.__rich_measure__(console, options).minimum <= options.max_width:
+        names = (word for row in (self.headings, *self.rows) for word in row[0].split())
+        folded = max(0, max(map(len, names), default=0) - FOLDED)
+        if table.__rich_measure__(console, options).minimum - folded <= options.max_width:
             yield table
             return
         if self.title:

@@ -86,6 +86,8 @@ class Forecast:
 
     def sentence(self) -> str:
         """One line, before it trains."""
+        if not self.total_s:
+            return "nothing is left to train"
         parts = {"baseline": self.baseline_s, "confirmation": self.confirmation_s}
         more = "".join(f" + {name} {about(s)}" for name, s in parts.items() if s)
         return (
