@@ -41,8 +41,9 @@ def test_a_hierarchy_that_the_space_forbids_is_pruned():
 
 
 @pytest.mark.filterwarnings("ignore")  # of its own
-def test_a_blackbox_of_syne_tune_tells_what_was_measured():
+def test_a_blackbox_of_syne_tune_tells_what_was_measured_and_a_tuner_ends(tmp_path, monkeypatch):
     pytest.importorskip("syne_tune")
+    monkeypatch.setenv("SYNETUNE_FOLDER", str(tmp_path))
     from syne_tune import StoppingCriterion, Tuner  # pyright: ignore[reportMissingImports]
     from syne_tune.backend.simulator_backend.simulator_callback import (  # pyright: ignore[reportMissingImports]
         SimulatorCallback,
