@@ -11,7 +11,7 @@ from dsaccel.spec.trie import Trie
 from dsaccel.training import segment_memory
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.descent import train_batch
-from dsaccel.training.memory import count_nodes, estimate_plans, split_to_fit
+from dsaccel.training.memory import checkpointed, count_nodes, estimate_plans, split_to_fit
 from dsaccel.training.meter import Machine, peak_bytes
 
 HERE, GPU = Machine.of(CPU), Machine("cuda")
@@ -99,16 +99,28 @@ def test_the_estimate_of_back_propagation_is_within_3_percent(family):
 
 
 @pytest.mark.parametrize("mode", ["local", "global"])
-def test_what_is_computed_again_is_not_held(mode):
+@pytest.mark.parametrize(("kind", "share"), [("block", 0.6), ("stage", 0.95), ("nested", 0.6)])
+def test_what_is_computed_again_is_not_held(mode, kind, share):
     network = NETWORK.model_copy(update={"granularity": "stage"})
     networks = {H("3-2-2"): plan("3-2-2", network=network, side=16, mode=mode)}
-    peak, _ = measured(networks, training(recompute=True))
+    peak, _ = measured(networks, training(recompute=kind))
     counted, whole = (
         estimate_plans(networks, training(recompute=recompute)).activations_bytes
-        for recompute in (True, False)
+        for recompute in (kind, False)
     )
     assert counted == pytest.approx(peak, rel=0.03)
-    assert counted < 0.6 * whole
+    assert counted < share * whole
+
+
+def test_the_best_checkpointing_of_a_deep_network_is_nested_and_of_a_shallow_one_is_not():
+    for name, kind in (("6-6-6", "nested"), ("1-1-1", "block")):
+        network = plan(name, network=NETWORK, side=16, mode="global")
+        again = checkpointed(network, training())
+        assert again.recompute == kind
+        others = [estimate_plans({H(name): network}, training(recompute=k)) for k in (False, True)]
+        assert all(
+            estimate_plans({H(name): network}, again).total_bytes <= o.total_bytes for o in others
+        )
 
 
 @pytest.mark.parametrize("family", ["resnet18", "resnet50", "vgg8b"])
@@ -291,6 +303,8 @@ def test_a_list_is_cut_into_the_fewest_runs_that_fit():
         # the gradient below the average over a map is another than in the middle of the run
         ("resnet18", "2-2-2-7", "global", 1, {}),
         ("resnet18", "2-2-2-7", "global", 1, {"recompute": True}),
+        ("resnet18", "2-7-7", "global", 1 / 16, {"batch_size": 16, "recompute": "stage"}),
+        ("resnet18", "6-2-7", "global", 1 / 16, {"batch_size": 16, "recompute": "nested"}),
     ],
 )
 def test_equal_blocks_are_counted_as_if_each_were_there(

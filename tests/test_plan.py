@@ -14,7 +14,9 @@ from dsaccel.config.study import NetworkConfig
 from dsaccel.families import find_family
 from dsaccel.heads.linear import pool_kernel
 from dsaccel.nn.units import LocalHead, Unit, build_units
+from dsaccel.spec.beginnings import beginnings
 from dsaccel.spec.plan import Plan
+from dsaccel.spec.unit_names import head_names
 
 SMALL = NetworkConfig(width=1 / 32)
 HIERARCHIES = {
@@ -156,6 +158,25 @@ def test_planned_flops_are_those_that_torch_counts(side, update, heads):
             forward(built, x, heads=heads)
         with_heads = sum(segment.flops for segment in network.segments)
         assert (with_heads if heads else network.flops) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("granularity", ["conv", "block", "stage"])
+@pytest.mark.parametrize(("family", "name"), [("resnet18", "1-2-1"), ("vgg", "1-2-1")])
+def test_each_beginning_of_a_network_is_counted_as_the_modules_below_its_head(
+    family, name, granularity
+):
+    changes = {"granularity": granularity, "output": "head"}
+    network = plan(name, family, SMALL.model_copy(update=changes))
+    built = units(network)
+    found = beginnings(network)
+    assert [each.head for each in found] == list(head_names(network))
+    for number, (each, unit) in enumerate(zip(found, built, strict=True), 1):
+        assert isinstance(unit.head, LocalHead)
+        below = sum(num_trained(layers) for layers in (u.layers for u in built[:number]))
+        assert each.num_parameters == below + unit.head.spec.classifier.num_parameters
+    # read at its last head it is the whole network
+    assert (found[-1].num_parameters, found[-1].flops) == (network.num_parameters, network.flops)
+    assert [each.flops for each in found] == sorted(each.flops for each in found)
 
 
 def test_shallow_scale_is_the_mean_side_over_the_first_convolutions_of_the_family():

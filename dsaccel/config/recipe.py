@@ -13,6 +13,7 @@ MAX_CUDA_LANES = 32
 
 
 Cut = Literal["conv", "block", "stage", "none"]
+Recompute = Literal["block", "stage", "nested"]
 
 
 class NetworkConfig(Section):
@@ -108,10 +109,11 @@ class TrainingConfig(Section):
     """`adam` and `adamw`: epsilon."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16`: autocast of convolutions and linear layers; losses and statistics stay fp32."""
-    recompute: bool = False
-    """Keep of a unit that learns only the inputs of its blocks, and compute the rest again for the
-    gradient: less memory where units are of several blocks, for up to a third more time. Changes no
-    result."""
+    recompute: bool | Recompute = False
+    """Keep of a unit that learns only the inputs of its blocks (yes, or `block`), of its stages
+    (`stage`), or of its stages and then of the blocks of one stage (`nested`), and compute the rest
+    again for the gradient: less memory where units are of several blocks, for up to a third more
+    time, `nested` up to two thirds. Changes no result."""
     feature_cache_mib: int = Field(default=1024, ge=0)
     """`sequential`: memory of the device, in MiB, for features of frozen units that would be
     computed again otherwise. Changes no result."""

@@ -16,6 +16,7 @@ from dsaccel.config.section import Section
 from dsaccel.config.space import SpaceConfig
 from dsaccel.imports import is_foreign
 from dsaccel.parts import BUILTIN, NamesPart, load_class
+from dsaccel.spec.costs import Cost, find_costs
 from dsaccel.spec.hierarchy import SETTINGS, Hierarchy
 from dsaccel.spec.rung import Exit, RankedBy
 
@@ -59,17 +60,30 @@ class BudgetConfig(Section):
     n_trials / 4. At most n_trials / 4 for the strategies that learn."""
     beam_width: int = Field(default=4, ge=1)
     """`beam`: beginnings that are built on after each stage, and the best of each block count."""
-    against: Literal["parameters", "flops", "losses", "shallow_scale", "memory", "gap"] | None = (
-        None
-    )
-    """A cost that `nsga2` weighs against accuracy, for a Pareto front: of the network
-    (`shallow_scale` is what the paper's eq. 8 minimises), or the measured peak memory of training
-    it, or its gap to global back-propagation, by which each hierarchy is then trained, too."""
+    against: tuple[str, ...] | None = None
+    """Costs that `nsga2` weighs against accuracy, for a Pareto front, one or several: `parameters`,
+    `flops`, `losses` and `shallow_scale` (what the paper's eq. 8 minimises) of the network, the
+    measured peak `memory` of training it, the measured `time` of a training step, or its `gap` to
+    global back-propagation, by which each hierarchy is then trained, too."""
     timeout_s: float | None = Field(default=None, gt=0)
     """Start no further epoch (stage, if `sequential`) after this many seconds; the study can be
     continued."""
     baseline: bool = True
     """Train the winner by global back-propagation at the end, with the same settings."""
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """What is weighed against accuracy."""
+        return find_costs(self.against or ())
+
+    @field_validator("against", mode="before")
+    @classmethod
+    def _costs_that_there_are(cls, against: Any) -> Any:
+        names = against.split(",") if isinstance(against, str) else against
+        if not isinstance(names, list | tuple):
+            return names
+        find_costs(map(str, names))
+        return tuple(names) or None
 
 
 class PruningConfig(Section):

@@ -15,6 +15,7 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.confirm.result import Entry, Role
 from dsaccel.errors import NoResultError
 from dsaccel.families import find_family
+from dsaccel.spec.beginnings import beginnings
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.rows import Row
@@ -88,6 +89,7 @@ class _Entries:
             num_parameters=made.num_parameters,
             flops=made.flops,
             num_local_losses=made.num_local_losses,
+            beginnings=beginnings(made),
         )
 
     def width_of(self, hierarchy: str) -> float:

@@ -42,7 +42,7 @@ def suggest(told: Told, make: Callable[[int], BaseSampler]) -> Iterator[Hierarch
     # numpy takes seeds of 32 bits
     sampler = make(derive(told.seed, "ask", len(told.values)) % 2**32)
     if isinstance(sampler, GPSampler | NSGAIISampler):
-        study = _replay(told.space, told.finished, sampler, told.cost)
+        study = _replay(told.space, told.finished, sampler, told.costs)
         return _nearest_suggestions(study, told)
     study = _rebuild(told.space, told.finished, sampler, derive(told.seed, "rejected"))
     return _suggestions(study, told)
@@ -128,15 +128,15 @@ def _replay(
     space: SearchSpace,
     finished: Sequence[FrozenTrial],
     sampler: BaseSampler,
-    cost: Cost | None = None,
+    costs: Sequence[Cost] = (),
 ) -> optuna.Study:
     """A study in memory for samplers that read COMPLETE trials only.
 
     A pruned trial is told with the last accuracy that was read of it. NSGA-II counts only trials
     that it has noted a generation on, so there each is asked for again: generations are by order.
-    Given a cost the study has two objectives; the stored one never has, or nothing could be pruned.
+    Each cost is an objective more; the stored study has one, or nothing could be pruned.
     """
-    directions = ["maximize"] if cost is None else ["maximize", "minimize"]
+    directions = ["maximize", *["minimize" for _ in costs]]
     study = study_in_memory(directions=directions, sampler=sampler)
     distributions = space.distributions()
     for trial in finished:
@@ -144,7 +144,7 @@ def _replay(
         value = read.get(max(read, default=0))
         if trial.state == TrialState.COMPLETE:
             value = trial.value
-        known = [value] if cost is None else [value, TrialRecord(trial).figure(cost.attribute)]
+        known = [value, *(TrialRecord(trial).figure(cost.attribute) for cost in costs)]
         values = [float(v) for v in known if v is not None]
         if len(values) < len(known):
             continue

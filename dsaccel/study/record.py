@@ -220,6 +220,13 @@ class StudyRecord:
         path = global_path(self.folder, hierarchy)
         return points_of(read_heads(path, stored.get("points_sha256")))
 
+    def global_costs(self, hierarchy: Hierarchy) -> Mapping[str, Mapping[str, float]]:
+        """The costs of back-propagation through a hierarchy, as it is and with checkpointing, by
+        their attributes; empty if the study weighs none.
+        """
+        stored = self._global(hierarchy).get("costs")
+        return stored if isinstance(stored, Mapping) else {}
+
     def _global(self, hierarchy: Hierarchy) -> Mapping[str, Any]:
         stored = self._table("global").get(str(hierarchy))
         return stored if isinstance(stored, Mapping) else {}

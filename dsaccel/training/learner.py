@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.nn.labels import Labels
-from dsaccel.nn.units import Features, build_units, positions
+from dsaccel.nn.units import RUNS, Features, build_units, positions
 from dsaccel.parts import part_of
 from dsaccel.seeds import derive
 from dsaccel.spec.plan import Segment
@@ -64,7 +64,7 @@ class Learner:
         self.device = device
         self.units = build_units(segment, seed)
         for unit in self.units:
-            unit.recomputes = training.recompute
+            unit.recomputes = RUNS[training.recompute]
             _place(unit, device, dtype)
         optimizer: Optimizer = part_of(training, "optimizer")
         # on CUDA a tensor: a step that is recorded once must find each epoch's there

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import torch
 
+from dsaccel.config.recipe import Recompute
 from dsaccel.config.study import TrainingConfig
 from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy
@@ -95,6 +96,15 @@ def estimate_plans(
 ) -> Estimate:
     """The peak of training some networks as one trie."""
     return estimate(Trie(plans), training, num_images=num_images, machine=machine)
+
+
+def checkpointed(plan: Plan, training: TrainingConfig) -> TrainingConfig:
+    """The same training with the kind of recomputing that takes least memory by the estimate; of
+    equals the one that takes less time.
+    """
+    kinds: tuple[Recompute, ...] = ("block", "stage", "nested")
+    ways = [training.model_copy(update={"recompute": kind}) for kind in kinds]
+    return min(ways, key=lambda way: training_bytes(way)(plan))
 
 
 def training_bytes(training: TrainingConfig) -> Callable[[Plan], int]:

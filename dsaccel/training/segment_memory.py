@@ -71,7 +71,8 @@ def count_segment(
     alike = training.deciding.model_copy(update=same)
     reads_images = any("image" in head.loss.reads for head in segment.heads)
     seen = images if reads_images else None
-    return _count(_nameless(segment), maps, seen, alike, machine)  # pyright: ignore[reportArgumentType]
+    nameless = _nameless(segment, stages=training.recompute in ("stage", "nested"))
+    return _count(nameless, maps, seen, alike, machine)  # pyright: ignore[reportArgumentType]
 
 
 @lru_cache(maxsize=4096)
@@ -119,14 +120,17 @@ def _make_averages(learner: Learner, index: int, times: Times) -> tuple[int, int
     return sum(num * weights[id(p)] for p, num in kept.items()), sum(kept.values())
 
 
-def _nameless(segment: Segment) -> Segment:
-    """Equal for segments that take the same memory, wherever they stand and however they learn."""
+def _nameless(segment: Segment, *, stages: bool) -> Segment:
+    """Equal for segments that take the same memory, wherever they stand and however they learn;
+    `stages`: whether it matters where one begins.
+    """
 
     def layer(given: Layer) -> Layer:
         return replace(given, dropout=0.5 if given.dropout else 0.0)
 
     def block(given: Block, index: int) -> Block:
-        return replace(given, stage=1, index=index, layers=tuple(map(layer, given.layers)))
+        stage = given.stage if stages else 1
+        return replace(given, stage=stage, index=index, layers=tuple(map(layer, given.layers)))
 
     blocks = tuple(block(given, index) for index, given in enumerate(segment.blocks))
     return replace(segment, blocks=blocks, learning_rate=None)
