@@ -13,6 +13,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from dsaccel.errors import NoResultError
+from dsaccel.search.suggestions import study_in_memory
 from dsaccel.spec.costs import COSTS, Cost
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import Row, read_rows
@@ -115,7 +116,7 @@ def _cost(study: StudyRecord, row: Row, cost: Cost) -> float | None:
 def _plane(points: Sequence[Point]) -> optuna.Study:
     """A study of Optuna's that maximizes accuracy and minimizes costs."""
     minimized = ["minimize" for _ in points[0].costs]
-    study = optuna.create_study(directions=["maximize", *minimized])
+    study = study_in_memory(directions=["maximize", *minimized])
     study.add_trials(
         [
             create_trial(state=TrialState.COMPLETE, values=[point.accuracy, *point.costs])
