@@ -73,6 +73,7 @@ def test_the_meter_sees_what_the_profiler_sees(precision):
     [
         ("resnet18", [H("1-2-1")], {}),
         ("resnet18", [H("1-2-1")], {"loss": "pred", "dropout": 0.0}),
+        ("resnet18", [H("1-2-1")], {"cuts": False}),
         ("resnet18", [H("1-1-1"), H("1-2-1"), H("2-1-1")], {}),
         ("resnet18", [H("2-1-2")], {"granularity": "stage"}),
         ("resnet18", [H("2-1-2")], {"granularity": "block", "loss": "sim"}),

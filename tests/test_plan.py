@@ -305,6 +305,26 @@ def test_without_any_cut_a_network_is_that_of_back_propagation():
         assert plan(name, family, config).segments == whole.segments
 
 
+@pytest.mark.parametrize("exit", ["layer", "head", "ensemble"])
+@pytest.mark.parametrize("granularity", ["conv", "block", ("none", "stage", "none")])
+def test_without_cuts_a_network_has_the_same_parts_in_one_segment(granularity, exit):
+    if exit == "head" and granularity not in ("conv", "block"):
+        return
+    changes = {"granularity": granularity, "output": exit}
+    cut, whole = (
+        plan("1-2-1", network=SMALL.model_copy(update={**changes, "cuts": cuts}))
+        for cuts in (True, False)
+    )
+    assert len(cut.segments) > len(whole.segments) == whole.num_units == 1
+    assert whole.segments[0].is_joined
+    assert not any(segment.is_joined for segment in cut.segments)
+    for name in ("blocks", "exit_heads", "head_stages", "num_parameters", "flops", "step_flops"):
+        assert getattr(whole, name) == getattr(cut, name)
+    assert whole.segments[0].num_read == sum(segment.num_read for segment in cut.segments)
+    # from the last head down to the stem
+    assert whole.gradient_path >= 1 > cut.gradient_path
+
+
 def test_the_longest_gradient_path_counts_the_heads():
     def path(granularity, **settings):
         update = {"granularity": granularity, "loss": "pred", **settings}

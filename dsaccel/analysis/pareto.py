@@ -96,8 +96,10 @@ def _rivals(study: StudyRecord, costs: Sequence[Cost]) -> Iterator[Point]:
         return
     for hierarchy in study.all_trained_globally:
         reached = study.trained_globally(hierarchy)
-        for way, figures in study.global_costs(hierarchy).items():
-            if reached is not None and all(cost.attribute in figures for cost in costs):
+        if reached is None:
+            continue
+        for way, figures in reached.costs.items():
+            if all(cost.attribute in figures for cost in costs):
                 values = tuple(float(figures[cost.attribute]) for cost in costs)
                 yield Point(f"{hierarchy} {way}", reached.accuracy, values)
 

@@ -23,6 +23,9 @@ class NetworkConfig(Section):
     """Where gradients are cut: after every conv, block or stage, or not before the next stage
     (`none`); a list: stage by stage, or the stem and each stage. A last `none`: the output layer
     trains what no local loss does, all of the network if there is no other word."""
+    cuts: bool = True
+    """No: gradients pass where they would be cut, and each unit learns from its own loss and from
+    those of all units above (deep supervision). Nothing is shared between hierarchies then."""
     first_loss: int = Field(default=1, ge=1)
     """The first unit (1-based) that carries a local loss; the units below learn from it."""
     loss: Annotated[str, NamesPart("loss")] = "predsim"

@@ -218,6 +218,11 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _cuts_for_the_schedule(self) -> Self:
+        _check_cuts(self.network, self.training, is_searched="cuts" in self.space.settings.names)
+        return self
+
+    @model_validator(mode="after")
     def _settings_that_matter(self) -> Self:
         searched = self.space.settings
         losses, heads = self._searched_or_own("loss"), self._searched_or_own("head")
@@ -239,6 +244,15 @@ class StudyConfig(Section):
     def _searched_or_own(self, name: Literal["loss", "head"]) -> tuple[str, ...]:
         searched = self.space.settings.of(name)
         return searched.ends if searched else (getattr(self.network, name),)
+
+
+def _check_cuts(network: NetworkConfig, training: TrainingConfig, *, is_searched: bool) -> None:
+    """Refuse units that learn one after another and from each other."""
+    if training.schedule == "sequential" and (is_searched or not network.cuts):
+        raise ValueError(
+            "training.schedule must be simultaneous where gradients are not cut (network.cuts = "
+            "false), but got sequential"
+        )
 
 
 def _matters(name: str, loss: str, heads: Iterable[str]) -> bool:
@@ -270,3 +284,8 @@ class RunConfig(Section):
     result: dict[str, Any] | None = None
     """Where the network comes from and what it reached. Not read for training, but for `init`: who
     began with trained weights is not trained again without any."""
+
+    @model_validator(mode="after")
+    def _cuts_for_the_schedule(self) -> Self:
+        _check_cuts(self.network, self.training, is_searched=False)
+        return self

@@ -53,7 +53,10 @@ def choose_entries(
     Raises:
         NoResultError: if no trial may be called the best.
     """
-    ranked = list(dict.fromkeys(row.hierarchy for row in rows if row.may_be_best))
+    named = list(dict.fromkeys(row.hierarchy for row in rows if row.may_be_best))
+    # where cuts are searched, back-propagation of all losses is a rival and no finalist
+    uncut = [h for h in named if dict(Hierarchy.parse(h).settings).get("cuts") is False]
+    ranked = [hierarchy for hierarchy in named if hierarchy not in uncut]
     if not ranked:
         raise NoResultError("a confirmation needs a finished hierarchy within the constraint")
     entries = _Entries(config, plan)
@@ -64,6 +67,7 @@ def choose_entries(
         others = [hierarchy for hierarchy in ranked if hierarchy not in references]
         chosen += entries.smaller(others, references[0])
         chosen += entries.widened(references[0], chosen[0])
+        chosen += [entries.make(hierarchy, "deep supervision") for hierarchy in uncut[:1]]
     return merge_entries(chosen)
 
 

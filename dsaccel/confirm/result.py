@@ -37,6 +37,7 @@ Role = Literal[
     "fewer losses",
     "widened to parameters",
     "widened to FLOPs",
+    "deep supervision",
 ]
 
 

@@ -20,7 +20,7 @@ from dsaccel.parts import load_class, load_part, part_of
 from dsaccel.spec.blocks import Block, Layer, Output, Pool
 from dsaccel.spec.hierarchy import Blocks, Hierarchy
 from dsaccel.spec.local import Head, LossPlan, UnitShape
-from dsaccel.spec.plan import Plan, split
+from dsaccel.spec.plan import Plan, joined, split
 from dsaccel.spec.rung import Exit
 
 if TYPE_CHECKING:
@@ -155,7 +155,8 @@ def build_plan(
     smallest = _blocks(family, (1,) * hierarchy.num_stages, channels, side)
     num_convs = sum(len(block.layers) for block in smallest)
     segments = split(tuple(blocks), output, learning_rate_of(hierarchy), exit=exit)
-    return Plan(name, hierarchy, side, num_convs, segments, exit)
+    plan = Plan(name, hierarchy, side, num_convs, segments, exit)
+    return plan if network.cuts or mode == "global" else joined(plan)
 
 
 def _output_loss(training: TrainingConfig, unit: UnitShape) -> LossPlan:

@@ -16,6 +16,7 @@ ROLES: dict[Role, str] = {
     "fewer losses": "best with at most the reference's local losses",
     "widened to parameters": "reference widened to the winner's parameters",
     "widened to FLOPs": "reference widened to the winner's FLOPs",
+    "deep supervision": "best whose gradients are not cut (deep supervision)",
 }
 VAL_IMAGES = {
     False: "each seed's own validation images",
@@ -118,7 +119,7 @@ def _against_reference(
                 continue
             name = f"The {ROLES[role]}, {result.entry.name} "
             name += f"({amount(result.entry.num_parameters)} parameters),"
-            if role.startswith("widened"):
+            if role.startswith("widened") or role == "deep supervision":
                 yield from _told(result, "best", name, "the best finalist")
             else:
                 yield from _told(result, "reference", name, "the reference")

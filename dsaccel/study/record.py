@@ -73,6 +73,8 @@ class Baseline:
     accuracy: float
     num_parameters: float | None
     time_s: float | None
+    costs: Mapping[str, Mapping[str, float]]
+    """As it is and with checkpointing, by their attributes; empty if the study weighs none."""
 
 
 @dataclass(frozen=True)
@@ -220,13 +222,6 @@ class StudyRecord:
         path = global_path(self.folder, hierarchy)
         return points_of(read_heads(path, stored.get("points_sha256")))
 
-    def global_costs(self, hierarchy: Hierarchy) -> Mapping[str, Mapping[str, float]]:
-        """The costs of back-propagation through a hierarchy, as it is and with checkpointing, by
-        their attributes; empty if the study weighs none.
-        """
-        stored = self._global(hierarchy).get("costs")
-        return stored if isinstance(stored, Mapping) else {}
-
     def _global(self, hierarchy: Hierarchy) -> Mapping[str, Any]:
         stored = self._table("global").get(str(hierarchy))
         return stored if isinstance(stored, Mapping) else {}
@@ -290,7 +285,7 @@ def _baseline(stored: Mapping[str, Any], hierarchy: Any) -> Baseline | None:
     if accuracy is None:
         return None
     sizes = (number(stored.get(name)) for name in ("num_parameters", "time_s"))
-    return Baseline(str(hierarchy), accuracy, *sizes)
+    return Baseline(str(hierarchy), accuracy, *sizes, stored.get("costs") or {})
 
 
 def _finite(value: Any) -> float:

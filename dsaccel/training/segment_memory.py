@@ -89,6 +89,8 @@ def _count(
         held = [_make_averages(learner, index, times) for index in range(len(learner.units))]
         learner.start_epoch(1)
         start = counter.level
+        if learner.is_joined:
+            return _count_joined(learner, counter, features.x, labels, held)
         units = []
         for unit, (optimizer, kept) in zip(learner.units, held, strict=True):
             above, watch = counter.level - start, Watch(unit, counter, times)
@@ -103,6 +105,18 @@ def _count(
             learner.freeze()
             start -= kept
         return SegmentMemory(tuple(units), Maps(tuple(features.x.shape), features.x.dtype))
+
+
+def _count_joined(
+    learner: Learner, counter: Counter, x: Tensor, labels: Labels, held: list[tuple[int, int]]
+) -> SegmentMemory:
+    """All units as one, for they learn at once."""
+    start = counter.restart()
+    passed_on = learner.step(x, labels)
+    tensors = (t for unit in learner.units for t in (*unit.parameters(), *unit.buffers()))
+    optimizer, peak = sum(size for size, _ in held), counter.peak - start
+    unit = UnitMemory(sum(t.nbytes for t in tensors), optimizer, peak, passed_on.nbytes, 0)
+    return SegmentMemory((unit,), Maps(tuple(passed_on.shape), passed_on.dtype))
 
 
 def _make_averages(learner: Learner, index: int, times: Times) -> tuple[int, int]:
