@@ -58,9 +58,10 @@ def next_cohort(
     cohort += new[: cohort_size - len(cohort)]
     if len(cohort) < room:
         num = room - len(cohort)
-        # who proposes everything, or nothing yet knowingly, is not asked for more
+        # who proposes everything, or nothing yet knowingly, or is slow, is not asked for more
         strategy = _strategy(strategy)
-        pool = 1 if strategy.takes_all or not trained or num == 1 else POOL
+        is_asked_once = strategy.takes_all or strategy.one_by_one or not trained or num == 1
+        pool = 1 if is_asked_once else POOL
         more = propose(
             space, trials, pool * num, seed=seed, exclude=cohort, strategy=strategy, costs=costs
         )
