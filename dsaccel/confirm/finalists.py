@@ -63,11 +63,11 @@ def choose_entries(
     references = reference_hierarchies(config)
     chosen = [entries.make(hierarchy, "finalist") for hierarchy in ranked[:top]]
     chosen += [entries.make(hierarchy, "reference") for hierarchy in references]
+    chosen += [entries.make(hierarchy, "deep supervision") for hierarchy in uncut[:1]]
     if controls:
         others = [hierarchy for hierarchy in ranked if hierarchy not in references]
         chosen += entries.smaller(others, references[0])
         chosen += entries.widened(references[0], chosen[0])
-        chosen += [entries.make(hierarchy, "deep supervision") for hierarchy in uncut[:1]]
     return merge_entries(chosen)
 
 
