@@ -61,11 +61,9 @@ def next_cohort(
         # who proposes everything, or nothing yet knowingly, or is slow, is not asked for more
         strategy = _strategy(strategy)
         is_asked_once = strategy.takes_all or strategy.one_by_one or not trained or num == 1
-        pool = 1 if is_asked_once else POOL
-        more = propose(
-            space, trials, pool * num, seed=seed, exclude=cohort, strategy=strategy, costs=costs
-        )
-        cohort += _sharing(more, num, cohort)
+        asked = num if is_asked_once else POOL * num
+        how = {"seed": seed, "exclude": cohort, "strategy": strategy, "costs": costs}
+        cohort += _sharing(propose(space, trials, asked, **how), num, cohort)
     return cohort
 
 
