@@ -49,7 +49,7 @@ def test_each_arm_of_the_parity_study_has_the_same_twelve_settings(images):
         own = dict(hierarchy.settings)
         arm = own.pop("granularity"), own.pop("cuts")
         arms.setdefault(arm, set()).add(tuple(own.items()))
-        num_units = {True: 7 if arm[0] == "block" else 2, False: 1}[arm[1]]
+        num_units = (7 if arm[0] == "block" else 2) if arm[1] else 1
         assert bench.plan(hierarchy).num_units == num_units
     assert [len(settings) for settings in arms.values()] == [12] * 4
     assert len(set(map(frozenset, arms.values()))) == 1

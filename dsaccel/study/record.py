@@ -284,8 +284,8 @@ def _baseline(stored: Mapping[str, Any], hierarchy: Any) -> Baseline | None:
     accuracy = number(stored.get("val_accuracy"))
     if accuracy is None:
         return None
-    sizes = (number(stored.get(name)) for name in ("num_parameters", "time_s"))
-    return Baseline(str(hierarchy), accuracy, *sizes, stored.get("costs") or {})
+    num, time_s = (number(stored.get(name)) for name in ("num_parameters", "time_s"))
+    return Baseline(str(hierarchy), accuracy, num, time_s, stored.get("costs") or {})
 
 
 def _finite(value: Any) -> float:

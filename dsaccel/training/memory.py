@@ -27,6 +27,9 @@ A_CPU = Machine()
 WORKSPACE_BYTES = 64 * 2**20
 """cuBLAS takes 32 MiB a stream for the forward and 32 for the backward pass."""
 
+MAX_COUNTED = 64
+"""Blocks of a network of which each kind of checkpointing is counted."""
+
 T = TypeVar("T")
 
 
@@ -100,9 +103,11 @@ def estimate_plans(
 
 def checkpointed(plan: Plan, training: TrainingConfig) -> TrainingConfig:
     """The same training with the kind of recomputing that takes least memory by the estimate; of
-    equals the one that takes less time.
+    equals the one that takes less time. Of deep networks `block` is taken, for the others take
+    long to count.
     """
     kinds: tuple[Recompute, ...] = ("block", "stage", "nested")
+    kinds = kinds[:1] if len(plan.blocks) > MAX_COUNTED else kinds
     ways = [training.model_copy(update={"recompute": kind}) for kind in kinds]
     return min(ways, key=lambda way: training_bytes(way)(plan))
 

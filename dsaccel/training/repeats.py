@@ -29,7 +29,7 @@ def shorten(segment: Segment) -> tuple[Segment, Times]:
     """A segment without the equal blocks that others stand for; blocks are numbered through."""
     blocks: list[Block] = []
     times: dict[int, int] = {}
-    for block, run in groupby(segment.blocks, lambda block: replace(block, index=0)):
+    for block, run in groupby(segment.blocks, lambda block: replace(block, stage=1, index=0)):
         num = len(list(run))
         kept = num if any(layer.head for layer in block.layers) else min(num, KEPT)
         if kept < num:

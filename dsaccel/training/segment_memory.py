@@ -80,7 +80,9 @@ def _count(
     segment: Segment, maps: Maps, images: Maps | None, training: TrainingConfig, machine: Machine
 ) -> SegmentMemory:
     counter = Counter(machine)
-    segment, times = shorten(segment)
+    # where stages are computed again, a block more costs more the later it stands
+    by_stage = training.recompute in ("stage", "nested")
+    segment, times = (segment, {}) if by_stage else shorten(segment)
     with HollowMeter(counter), as_on_gpu(machine.device == "cuda"):
         features = Features(maps.empty(), None)
         y_B = torch.zeros(maps.shape[0], dtype=torch.long)
