@@ -209,6 +209,8 @@ def test_each_accuracy_is_that_of_training_alone_with_that_seed(confirmed, mode)
         seed = confirm.seeds[1]
         training = trained_alone(config, entry.hierarchy, mode, seed, width=width)
         assert measured(confirm)[entry.name, mode, seed] == training.result().val_accuracy
+        heads = confirm.record.result.heads[entry.name, mode][seed]
+        assert list(heads) == training.result().head_accuracies[-1]
         test = load_test(training.data)
         last = evaluate(training.cohort.trie, training.cohort.learners, test.batches())
         assert read(confirm)[entry.name, mode, seed] == last[training.hierarchy].objective

@@ -33,7 +33,7 @@ from dsaccel.confirm.jobs import (
     try_settings,
 )
 from dsaccel.confirm.record import ConfirmationRecord
-from dsaccel.confirm.result import Entry, plan_text
+from dsaccel.confirm.result import Entry
 from dsaccel.confirm.tuning import layerwise_settings, tune
 from dsaccel.data.batches import Data, EvalSplit
 from dsaccel.data.load import load_test
@@ -116,8 +116,8 @@ class Confirm:
         elif not self.entrants.has_test:
             fresh = ", and no image is fresh" if self.entrants.val_is_given else ""
             yield f"no test split: the confirmation is on validation alone{fresh}"
-        if plan := self.record.values.get("margin"):
-            yield plan_text(plan)
+        if plan := self.record.plan:
+            yield plan
 
     def run(self) -> Generator[ConfirmProgress]:
         """Tune, train what is missing, decide, and read the test split of what was trained.

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dsaccel.confirm.jobs import ConfirmProgress
-from dsaccel.confirm.result import entry_record
+from dsaccel.confirm.result import Confirmation, Result, entry_record
 from dsaccel.confirm.run import Confirm
 from dsaccel.files import make_folder, write_csv, write_json
 from dsaccel.report.verdict import VAL_IMAGES, sentences
@@ -44,6 +44,7 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
                     | {name: getattr(comparison, name) for name in JUDGED}
                     for (split, against), comparison in result.comparisons.items()
                 },
+                "depth": _depth(confirmation, result),
             }
             for result in confirmation.results()
         ],
@@ -53,6 +54,12 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
         "test_readings": confirming.record.readings,
         "time_s": confirming.record.values["time_s"],
     }
+
+
+def _depth(confirmation: Confirmation, result: Result) -> dict[str, Any] | None:
+    """A network at its exit against its best earlier head, if it has one."""
+    depth = confirmation.depth(result.entry.name, result.mode)
+    return depth and asdict(depth) | {"helps": depth.helps}
 
 
 def write_confirmation(confirming: Confirm, resolution: float) -> dict[str, str]:
