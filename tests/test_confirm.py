@@ -19,6 +19,7 @@ from tiny_study import searched, write_study
 
 from dsaccel.config.study import ConfirmConfig, RunConfig, StudyConfig
 from dsaccel.confirm.entrants import Entrants, GlobalSettings
+from dsaccel.confirm.progress import Work, with_time_left
 from dsaccel.confirm.result import Entry
 from dsaccel.confirm.run import Confirm, fresh_seeds
 from dsaccel.data.load import load_test
@@ -208,6 +209,8 @@ def test_each_accuracy_is_that_of_training_alone_with_that_seed(confirmed, mode)
         seed = confirm.seeds[1]
         training = trained_alone(config, entry.hierarchy, mode, seed, width=width)
         assert measured(confirm)[entry.name, mode, seed] == training.result().val_accuracy
+        heads = confirm.record.result.heads[entry.name, mode][seed]
+        assert list(heads) == training.result().head_accuracies[-1]
         test = load_test(training.data)
         last = evaluate(training.cohort.trie, training.cohort.learners, test.batches())
         assert read(confirm)[entry.name, mode, seed] == last[training.hierarchy].objective
@@ -393,6 +396,28 @@ def test_a_confirmation_in_little_memory_measures_what_it_does_in_much(confirmed
     assert measured(little).items() <= measured(whole).items()
     assert read(little).items() <= read(whole).items()
     assert len(little.record.readings) == len(measured(little))
+
+
+def test_the_time_left_is_that_of_all_work_tuning_and_parts_counted(study, monkeypatch):
+    in_parts(monkeypatch, 2)
+    confirm = confirming(ConfirmConfig(top=2, num_seeds=1, tuning_trials=2))
+    work, done, shown = Work(confirm), [], []
+    for step in with_time_left(confirm):
+        shown.append(step.time_left_s)
+        if step.phase != "test":
+            done.append(work.done(step))
+    assert done == sorted(set(done))
+    assert done[-1] == pytest.approx(work.total)
+    # the global networks share nothing: each is all its FLOPs, in both epochs, and so is a trial
+    own, entries = GlobalSettings(2e-2, 0.1), confirm.record.result.entries
+    alone = [confirm.entrants._plan(entry, "global", own).flops for entry in entries]
+    by_mode = {e.name: e.modes for e in entries}
+    trained = [f for e, f in zip(entries, alone, strict=True) if "global" in by_mode[e.name]]
+    least = 2 * (sum(trained) + 2 * alone[0])
+    assert least < work.total < 4 * least
+    assert None not in shown[1 : len(done) - 1]
+    assert set(shown[len(done) :]) == {None}
+    assert Work(confirm).total == 0
 
 
 def test_a_confirmation_that_runs_out_of_memory_goes_on_in_parts(confirmed, monkeypatch):

@@ -34,7 +34,7 @@ from dsaccel.confirm.jobs import (
 )
 from dsaccel.confirm.readings import TestImages, Unread, read_networks, reading, test_images
 from dsaccel.confirm.record import ConfirmationRecord
-from dsaccel.confirm.result import Entry, plan_text
+from dsaccel.confirm.result import Entry
 from dsaccel.confirm.tuning import layerwise_settings, tune
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, MismatchError
@@ -114,8 +114,8 @@ class Confirm:
         elif not self.entrants.has_test:
             fresh = ", and no image is fresh" if self.entrants.val_is_given else ""
             yield f"no test split: the confirmation is on validation alone{fresh}"
-        if plan := self.record.values.get("margin"):
-            yield plan_text(plan)
+        if plan := self.record.plan:
+            yield plan
 
     def run(self) -> Generator[ConfirmProgress]:
         """Tune, train what is missing, decide, and read the test split of what was trained.
