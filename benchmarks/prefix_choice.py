@@ -18,7 +18,7 @@ from dsaccel.analysis.landscape_files import read_landscape
 from dsaccel.analysis.replay import Oracle, Policy, Replay
 from dsaccel.config.study import PruningConfig
 from dsaccel.search import proposals
-from dsaccel.statistics import Interval, resampled
+from dsaccel.statistics import Interval, interval
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of the blocks of the whole space in one trie: where the regrets are compared."""
@@ -82,7 +82,7 @@ def main() -> None:
                 pool=pool,
             )
             found = zip(*executor.map(run, range(1, options.seeds + 1)), strict=True)
-            cells = " | ".join(_text(resampled(column)) for column in found)
+            cells = " | ".join(_text(interval(column)) for column in found)
             print(f"| {strategy} | {size} | {pool} | {cells} |", flush=True)
 
 

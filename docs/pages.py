@@ -93,9 +93,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "must be given"
     value: Any = field.get_default(call_default_factory=True)
-    if value is None:
-        return "chosen, or none"
-    if isinstance(value, BaseModel):
+    if value is None or isinstance(value, BaseModel):
         return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

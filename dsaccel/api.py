@@ -14,6 +14,7 @@ from optuna import Study as OptunaStudy
 from dsaccel.config.study import StudyConfig
 from dsaccel.config.toml import parse_config, set_value
 from dsaccel.confirm.jobs import ConfirmProgress
+from dsaccel.confirm.progress import with_time_left
 from dsaccel.confirm.run import Confirm
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, UserError
@@ -235,7 +236,7 @@ class Study(StoredStudy):
         for line in confirmer.remarks():
             log.info(line)
         with _written(lambda: write_confirmation(confirmer, resolution)):
-            yield from _told(confirmer.run(), callbacks)
+            yield from _told(with_time_left(confirmer), callbacks)
         write_confirmation(confirmer, resolution)
         self.report()
 

@@ -17,6 +17,7 @@ from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import write_toml
 from dsaccel.errors import NoMemoryError, NoResultError
 from dsaccel.files import write_json
+from dsaccel.nn.units import RUNS
 from dsaccel.nn.weights import save_weights
 from dsaccel.planner import Planner
 from dsaccel.search.new_study import NewStudy
@@ -24,6 +25,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.rows import standard_error
 from dsaccel.text import about, percent
+from dsaccel.training.memory import checkpointed
 from dsaccel.training.train import Training
 
 SEARCH_SHARE = 0.5
@@ -138,7 +140,7 @@ class Fit:
     def _seconds(self, training: Training) -> float:
         flops = sum(segment.flops for segment in training.plan.segments)
         steps = training.data.num_steps * training.run.training.epochs
-        again = 4 / 3 if training.run.training.recompute else 1
+        again = 1 + len(RUNS[training.run.training.recompute]) / 3
         return self.made.forecast.pace * flops * steps * again
 
     def _write(self) -> None:
@@ -151,7 +153,9 @@ class Fit:
         if training is None:
             shutil.copyfile(self.study.folder / "best.safetensors", self.weights)
         else:
-            save_weights(self.weights, training.units, run, training.facts)
+            runtime, exit_heads = self.study.config.runtime, training.plan.exit_heads
+            num_heads = None if runtime.all_heads else len(exit_heads)
+            save_weights(self.weights, training.units, run, training.facts, num_heads)
         told = {"sentence": self.sentence(), "outcomes": [asdict(o) for o in self.outcomes]}
         write_json(self.study.folder / "fit.json", told)
 
@@ -182,7 +186,7 @@ def _global(run: RunConfig, hierarchy: Hierarchy, made: NewStudy) -> Iterator[Co
     if _fits(plan, run, made):
         yield Contender(f"back-propagation through {hierarchy}", whole)
         return
-    training = run.training.model_copy(update={"recompute": True})
+    training = checkpointed(plan, run.training)
     name = f"checkpointed back-propagation through {hierarchy}"
     yield Contender(name, whole.model_copy(update={"training": training}))
 

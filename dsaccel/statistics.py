@@ -8,7 +8,6 @@ nothing of the noise: they have no interval and no p-value, as a single one has 
 """
 
 import functools
-import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -16,25 +15,19 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import optimize, stats
-
-from dsaccel.seeds import derive
 
 ALPHA = 0.05
 POWER = 0.8
 MAX_SEEDS = 10_000
 NUM_QUANTILES = 4000
-MAX_ENUMERATED = 6
-"""Up to so many values all resamples are enumerated (462 distinct ones), of more some drawn."""
-NUM_RESAMPLES = 2000
 ROUNDING = 1e-9
 """A standard deviation below this is one of rounding: the values do not vary."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, and where 95 % of it lies: of the means over resampled seeds, or of a share."""
+    """A mean or a share, and where it lies with a confidence of 95 %."""
 
     mean: float
     low: float
@@ -89,33 +82,24 @@ def paired(values: Mapping[int, float], others: Mapping[int, float]) -> Paired |
     return Paired(mean, std, n, low, high, float(test.pvalue), ahead)
 
 
-def resampled(values: Sequence[float]) -> Interval:
-    """The mean, and its 95 % percentile bootstrap interval; the same each time.
+def interval(
+    values: Sequence[float], lowest: float = -math.inf, highest: float = math.inf
+) -> Interval:
+    """The mean of independent values, and its 95 % t interval; of one value that value alone.
 
-    Up to six values all resamples are enumerated, because a few hundred distinct ones are too few
-    to be drawn at random as `scipy.stats.bootstrap` does.
+    Of 3 to 6 values it covers the truth in 95 % of cases if they are normal, and in 88 to 96 % of
+    skewed and of coarse ones; bootstrap percentiles do in 75 to 86 %.
+
+    Args:
+        values: at least one.
+        lowest: what no such mean can be below, at which the interval ends.
+        highest: likewise above.
     """
-    draws, weights = _resamples(len(values))
-    means = np.asarray(values, dtype=float)[draws].mean(axis=1)
-    order = np.argsort(means)
-    share = np.cumsum(weights[order]) / weights.sum()
-    low, high = (means[order][np.searchsorted(share, q)] for q in (ALPHA / 2, 1 - ALPHA / 2))
-    return Interval(float(np.mean(values)), float(low), float(high))
-
-
-@functools.cache
-def _resamples(num: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Draws of `num` out of `num` with replacement, and how often each turns up."""
-    if num > MAX_ENUMERATED:
-        rng = np.random.default_rng(derive(0, "resample", num))
-        draws = np.sort(rng.integers(num, size=(NUM_RESAMPLES, num)), axis=1)
-        return draws, np.ones(NUM_RESAMPLES)
-    multisets = list(itertools.combinations_with_replacement(range(num), num))
-    weights = [
-        math.factorial(num) / math.prod(math.factorial(draw.count(s)) for s in set(draw))
-        for draw in multisets
-    ]
-    return np.array(multisets), np.array(weights)
+    summary = summarise(values)
+    error = (summary.std or 0.0) / math.sqrt(summary.n)
+    half = float(stats.t.ppf(1 - ALPHA / 2, summary.n - 1)) * error if error else 0.0
+    low, high = np.clip([summary.mean - half, summary.mean + half], lowest, highest)
+    return Interval(summary.mean, float(low), float(high))
 
 
 def wilson(num_hits: int, num: int) -> Interval:

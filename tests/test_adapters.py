@@ -41,10 +41,18 @@ def test_a_hierarchy_that_the_space_forbids_is_pruned():
 
 
 @pytest.mark.filterwarnings("ignore")  # of its own
-def test_a_blackbox_of_syne_tune_tells_what_was_measured():
+def test_a_blackbox_of_syne_tune_tells_what_was_measured_and_a_tuner_ends(tmp_path, monkeypatch):
     pytest.importorskip("syne_tune")
+    monkeypatch.setenv("SYNETUNE_FOLDER", str(tmp_path))
+    from syne_tune import StoppingCriterion, Tuner  # pyright: ignore[reportMissingImports]
+    from syne_tune.backend.simulator_backend.simulator_callback import (  # pyright: ignore[reportMissingImports]
+        SimulatorCallback,
+    )
     from syne_tune.blackbox_repository import (  # pyright: ignore[reportMissingImports]
         UserBlackboxBackend,
+    )
+    from syne_tune.optimizer.baselines import (  # pyright: ignore[reportMissingImports]
+        RandomSearch,
     )
 
     from dsaccel.adapters.syne_tune import ACCURACY, COST, blackbox
@@ -54,9 +62,24 @@ def test_a_blackbox_of_syne_tune_tells_what_was_measured():
     for seed, epoch in ((1, 1), (3, 12)):
         told = shown.objective_function(asked, {"epoch": epoch}, seed=seed - 1)
         assert told[ACCURACY] == landscape.query(named(asked), seed=seed, epoch=epoch)
-        assert told[COST] == epoch * landscape.networks[Hierarchy((1, 1, 1, 3))].flops
+        flops = {h: network.flops for h, network in landscape.networks.items()}
+        cost = epoch * flops[Hierarchy((1, 1, 1, 3))] / flops[Hierarchy((1, 1, 1, 1))]
+        assert told[COST] == pytest.approx(cost)
     assert len(shown.hyperparameters) == 81
-    assert UserBlackboxBackend(shown, elapsed_time_attr=COST).blackbox is shown
+    backend = UserBlackboxBackend(shown, elapsed_time_attr=COST, max_resource_attr="epochs")
+    space = shown.configuration_space | {"epochs": 12}
+    tuner = Tuner(
+        trial_backend=backend,
+        scheduler=RandomSearch(space, metrics=[ACCURACY], do_minimize=False, random_seed=1),
+        stop_criterion=StoppingCriterion(max_num_trials_finished=6),
+        n_workers=2,
+        sleep_time=0,
+        callbacks=[SimulatorCallback()],
+        save_tuner=False,
+    )
+    tuner.run()
+    _, found = tuner.best_config()
+    assert named(found) in map(str, landscape.networks)
 
 
 def named(blocks: Mapping[str, Any]) -> str:

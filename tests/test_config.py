@@ -229,6 +229,17 @@ def test_an_override_is_a_key_and_a_toml_value_or_a_bare_word(text, key, value):
     assert parse_override(text) == (key, value)
 
 
+@pytest.mark.parametrize("searched", [False, True])
+def test_units_that_learn_one_after_another_must_be_cut(searched):
+    own = {"space": {"family": "resnet18", "num_blocks": [[1, 2]] * 3}}
+    if searched:
+        own["space"]["settings"] = {"cuts": {"choices": [True, False]}}
+    else:
+        own["network"] = {"cuts": False}
+    with pytest.raises(ConfigError, match="must be simultaneous where gradients are not cut"):
+        parse_config(StudyConfig, {**own, "training": {"schedule": "sequential"}}, "a test")
+
+
 @pytest.mark.parametrize("text", ["epochs", "=10", " =10", ""])
 def test_an_override_without_key_or_value_is_refused(text):
     with pytest.raises(ConfigError, match="--set must be KEY=VALUE, for example") as error:

@@ -19,6 +19,7 @@ from tiny_study import searched, write_study
 
 from dsaccel.config.study import ConfirmConfig, RunConfig, StudyConfig
 from dsaccel.confirm.entrants import Entrants, GlobalSettings
+from dsaccel.confirm.progress import Work, with_time_left
 from dsaccel.confirm.result import Entry
 from dsaccel.confirm.run import Confirm, fresh_seeds
 from dsaccel.data.load import load_test
@@ -208,6 +209,8 @@ def test_each_accuracy_is_that_of_training_alone_with_that_seed(confirmed, mode)
         seed = confirm.seeds[1]
         training = trained_alone(config, entry.hierarchy, mode, seed, width=width)
         assert measured(confirm)[entry.name, mode, seed] == training.result().val_accuracy
+        heads = confirm.record.result.heads[entry.name, mode][seed]
+        assert list(heads) == training.result().head_accuracies[-1]
         test = load_test(training.data)
         last = evaluate(training.cohort.trie, training.cohort.learners, test.batches())
         assert read(confirm)[entry.name, mode, seed] == last[training.hierarchy].objective
@@ -232,7 +235,7 @@ def test_the_test_split_is_read_after_the_decision_and_once_for_each_network(stu
         seen.append(data.seed)
         return load_test(data, **kwargs)
 
-    monkeypatch.setattr("dsaccel.confirm.run.load_test", spying)
+    monkeypatch.setattr("dsaccel.confirm.readings.load_test", spying)
     confirm = confirming(FEW)
     decided = None
     for progress in confirm.run():
@@ -264,7 +267,7 @@ def test_the_networks_that_are_read_are_those_that_were_trained(confirmed, monke
             seen[f"{name} {mode}"] = [unit.state_dict() for unit in units]
         return evaluate(trie, learners, batches)
 
-    monkeypatch.setattr("dsaccel.confirm.run.evaluate", spying)
+    monkeypatch.setattr("dsaccel.confirm.readings.evaluate", spying)
     confirm = run(confirming(FEW))
     config = confirm.config
     for mode in ("local", "global"):
@@ -293,7 +296,9 @@ def test_the_decision_is_the_best_mean_on_validation_whatever_the_test_says(conf
 def test_a_second_confirmation_trains_nothing_and_reads_nothing(confirmed, monkeypatch):
     before = confirming()
     monkeypatch.setattr(Entrants, "cohort", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr("dsaccel.confirm.run.load_test", lambda *_, **__: pytest.fail("read again"))
+    monkeypatch.setattr(
+        "dsaccel.confirm.readings.load_test", lambda *_, **__: pytest.fail("read again")
+    )
     after = run(confirming())
     assert after.is_finished
     assert after.record.readings == before.record.readings
@@ -393,6 +398,28 @@ def test_a_confirmation_in_little_memory_measures_what_it_does_in_much(confirmed
     assert len(little.record.readings) == len(measured(little))
 
 
+def test_the_time_left_is_that_of_all_work_tuning_and_parts_counted(study, monkeypatch):
+    in_parts(monkeypatch, 2)
+    confirm = confirming(ConfirmConfig(top=2, num_seeds=1, tuning_trials=2))
+    work, done, shown = Work(confirm), [], []
+    for step in with_time_left(confirm):
+        shown.append(step.time_left_s)
+        if step.phase != "test":
+            done.append(work.done(step))
+    assert done == sorted(set(done))
+    assert done[-1] == pytest.approx(work.total)
+    # the global networks share nothing: each is all its FLOPs, in both epochs, and so is a trial
+    own, entries = GlobalSettings(2e-2, 0.1), confirm.record.result.entries
+    alone = [confirm.entrants._plan(entry, "global", own).flops for entry in entries]
+    by_mode = {e.name: e.modes for e in entries}
+    trained = [f for e, f in zip(entries, alone, strict=True) if "global" in by_mode[e.name]]
+    least = 2 * (sum(trained) + 2 * alone[0])
+    assert least < work.total < 4 * least
+    assert None not in shown[1 : len(done) - 1]
+    assert set(shown[len(done) :]) == {None}
+    assert Work(confirm).total == 0
+
+
 def test_a_confirmation_that_runs_out_of_memory_goes_on_in_parts(confirmed, monkeypatch):
     whole = forget()
     make = Cohort.learners.fget
@@ -433,7 +460,7 @@ def test_networks_whose_weights_are_gone_are_trained_again_to_the_same(confirmed
 
 def test_without_a_test_split_validation_alone_is_confirmed(study, monkeypatch):
     monkeypatch.setattr("dsaccel.data.sources.digits.Digits.has", lambda *_: False)
-    monkeypatch.setattr("dsaccel.confirm.run.load_test", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr("dsaccel.confirm.readings.load_test", lambda *_, **__: pytest.fail("read"))
     confirm = run(confirming(ConfirmConfig(top=1, num_seeds=1, controls=False)))
     assert confirm.is_finished
     assert confirm.record.readings == []

@@ -62,6 +62,21 @@ def roles(entries):
     return {name: entry.roles for name, entry in entries.items()}
 
 
+def test_deep_supervision_is_a_control_and_no_finalist():
+    study = config(
+        space=settings(cuts={"choices": [True, False]}), network={"granularity": "block"}
+    )
+    rows = [
+        row("1-1-2 cuts=false", 0.99),
+        row("1-1-1 cuts=false", 0.98),
+        row("1-1-1 cuts=true", 0.9),
+    ]
+    found = roles(chosen(rows=rows, study=study, plan=plan_of(study)))
+    assert "finalist" in found["1-1-1 cuts=true"]
+    assert found["1-1-2 cuts=false"] == ("deep supervision",)
+    assert "1-1-1 cuts=false" not in found
+
+
 def test_finalists_are_the_best_that_completed_within_the_constraint():
     entries = chosen(top=3, controls=False)
     assert roles(entries) == {

@@ -22,7 +22,7 @@ from dsaccel.paper.layers import LayersOfRow, shallow_effect
 from dsaccel.paper.rows import WAYS, rows_of
 from dsaccel.paper.scale import SCALES, Scale
 from dsaccel.paper.separability import Measured
-from dsaccel.paper.supervised import SupervisedLearner, joined
+from dsaccel.spec.plan import joined
 from dsaccel.spec.unit_names import head_names
 from dsaccel.training.learner import Learner
 
@@ -74,9 +74,7 @@ def test_under_deep_supervision_each_unit_learns_from_all_losses_above():
     whole = joined(plan("1-1-1", network=NETWORK.model_copy(update={"dropout": 0.0})))
     (segment,) = whole.segments
     training = TRAINING.model_copy(update={"batch_size": 8})
-    ours, theirs = (
-        kind(segment, training, seed=1, device=CPU) for kind in (SupervisedLearner, Learner)
-    )
+    ours, theirs = (Learner(segment, training, seed=1, device=CPU) for _ in range(2))
     parameters = [p for unit in theirs.units for p in unit.parameters()]
     adam = torch.optim.Adam(parameters, lr=training.learning_rate)
     for learner in (ours, theirs):

@@ -4,27 +4,33 @@ import json
 import shutil
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from commands import run
+from safetensors import safe_open
+from safetensors.torch import load_file
 from tiny_study import searched, searching
 
 from dsaccel import Study, load_network
-from dsaccel.errors import NoResultError
+from dsaccel.errors import ConfigError, NoResultError
+from dsaccel.nn.sealed import sealed_weights
+from dsaccel.nn.weights import read_config, save_weights
 from dsaccel.report.results import write_results
 from dsaccel.study import provenance
 from dsaccel.study.rows import read_rows
+from dsaccel.training.train import Training
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
 FEW = {"n_trials": 4, "cohort_size": 2}
 
 
-def evaluated(path: str) -> float:
+def evaluated(path: str) -> dict[str, Any]:
     result = run("evaluate", path, "--split", "val", "--json")
     assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)["accuracy"]
+    return json.loads(result.stdout)
 
 
 def test_the_winner_and_its_baseline_are_used_without_training_anything_again():
@@ -32,9 +38,9 @@ def test_the_winner_and_its_baseline_are_used_without_training_anything_again():
     write_results(search)
     record = search.ledger.record()
     best = next(row for row in read_rows(record) if row.may_be_best)
-    assert evaluated("studies/tiny/best.toml") == best.accuracy
+    assert evaluated("studies/tiny/best.toml")["accuracy"] == best.accuracy
     assert record.baseline is not None
-    assert evaluated("studies/tiny/baseline.safetensors") == record.baseline.accuracy
+    assert evaluated("studies/tiny/baseline.safetensors")["accuracy"] == record.baseline.accuracy
     study = Study.load("tiny")
     images = torch.rand(2, 1, 8, 8)
     told = load_network("studies/tiny/best.safetensors")(images)
@@ -50,7 +56,66 @@ def test_the_best_of_all_cohorts_are_kept_and_no_others():
     kept = {path.stem for path in Path("studies/tiny/weights").iterdir()}
     assert kept == {row.hierarchy for row in rows[:2]}
     for row in rows[:2]:
-        assert evaluated(f"studies/tiny/weights/{row.hierarchy}.safetensors") == row.accuracy
+        of_row = evaluated(f"studies/tiny/weights/{row.hierarchy}.safetensors")
+        assert of_row["accuracy"] == row.accuracy
+
+
+@pytest.mark.parametrize("exit", ["layer", "head", "ensemble"])
+@pytest.mark.parametrize("all_heads", [False, True])
+def test_kept_weights_hold_the_heads_that_their_exit_reads_or_all(exit, all_heads):
+    runtime = {"all_heads": all_heads}
+    network = {"output": exit, "loss": "predsim"}
+    search = searched(budget={"n_trials": 1, "baseline": False}, network=network, runtime=runtime)
+    write_results(search)
+    path = Path("studies/tiny/best.safetensors")
+    run_config, num_units = read_config(path), len(load_network(path).units)
+    read = {"layer": 1, "head": 1, "ensemble": -(-num_units // 2)}[exit]
+    held = {name.rpartition(".")[0] for name in load_file(path) if "classifier" in name}
+    num_heads = num_units - (exit == "layer")
+    assert len(held) == (num_heads if all_heads else read - (exit == "layer"))
+
+    again = Training(run_config)
+    for _ in again.rungs():
+        pass
+    images = torch.rand(3, 1, 8, 8)
+    save_weights(Path("all.safetensors"), again.units, run_config, again.facts)
+    whole, kept = load_network("all.safetensors"), load_network(path)
+    assert torch.equal(kept(images), whole(images))
+    features = zip(kept.features(images), whole.features(images), strict=True)
+    assert all(torch.equal(mine, theirs) for mine, theirs in features)
+    shown = evaluated(str(path))
+    of_heads = again.result().head_accuracies[-1]
+    first = 0 if all_heads else num_units - read
+    assert shown["head_accuracies"] == [None] * first + of_heads[first:]
+    assert shown["exits"][exit] == shown["accuracy"] == again.result().val_accuracy
+    assert set(shown["exits"]) == set(again.result().exits) if all_heads else {exit}
+    table = run("evaluate", path, "--split", "val").stdout
+    assert (f"the {read} of {num_units} kept" in table) is not all_heads
+    if all_heads:
+        assert len(kept.heads(images)) == num_units
+        return
+    with pytest.raises(ConfigError, match=r"must hold the head stem .* --all-heads"):
+        kept.heads(images)
+
+
+def test_what_is_done_with_kept_weights_needs_no_more_heads_than_their_exit():
+    write_results(searched(budget={"n_trials": 1, "baseline": False}))
+    path = "studies/tiny/best.safetensors"
+    result = run("export", "tiny", "--torch", "tiny.pt2")
+    assert result.exit_code == 0, result.output
+    assert load_network(path).feature_info
+    begun = run("train", "studies/tiny/best.toml", "--init", path, "--epochs", "1")
+    assert begun.exit_code == 0, begun.output
+    assert "local classifiers 0 of" in begun.stderr
+    assert "output layer 1 of 1" in begun.stderr
+    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    without = {name: t for name, t in tensors.items() if not name.startswith("fc.")}
+    Path("bare.safetensors").write_bytes(sealed_weights(without, metadata))
+    refused = run("evaluate", "bare.safetensors", "--split", "val")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "only one of file and network has fc.bias, fc.weight" in refused.stderr
 
 
 def test_a_study_that_keeps_nothing_writes_no_weights_and_shows_no_earlier_ones():

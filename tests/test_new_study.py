@@ -1,5 +1,6 @@
 """The way of who comes with images of their own: `dsaccel new`, and a search without a study."""
 
+import io
 import json
 import tomllib
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from commands import run
 from helpers import write_images
+from rich.console import Console
 from tiny_study import searched, searching, write_study
 from typer.testing import CliRunner
 
@@ -17,7 +19,8 @@ from dsaccel.cli.app import app, in_full
 from dsaccel.cli.examples import EXAMPLES
 from dsaccel.errors import ConfigError
 from dsaccel.report.live import LiveView
-from dsaccel.search import progress
+from dsaccel.search import forecast, progress
+from dsaccel.search.new_study import Wish, design
 from dsaccel.search.workload import Workload
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.text import about, read_mebibytes, read_seconds
@@ -80,6 +83,28 @@ def test_a_study_file_of_own_images_says_what_fits_and_what_to_run_next(monkeypa
     assert longer or more["network"]["width"] > written["network"]["width"]
     refused = run("new", "mine", *options)
     assert (refused.exit_code, "exists already" in refused.stderr) == (2, True)
+    short = run("new", "short", *options[:2], "--budget", "0.01s", *options[4:])
+    few = tomllib.loads(Path("studies/short.toml").read_text())["training"]["epochs"]
+    assert few < 8
+    assert f"the budget of less than a second leaves {few} epoch" in short.stderr
+    assert "learns little: 8 need about" in short.stderr
+    assert "learns little" not in result.stderr
+
+
+def test_three_steps_are_timed_once_for_each_width_and_are_heard_of(monkeypatch):
+    timed, heard = [], []
+    real = forecast.seconds_per_flop
+
+    def spy(bench, hierarchy):
+        timed.append(bench.config.network.width)
+        return real(bench, hierarchy)
+
+    monkeypatch.setattr(forecast, "seconds_per_flop", spy)
+    write_images(Path("photos"))
+    with listening(lambda *told: heard.append(told)):
+        design("mine", Wish("photos", budget_s=1e-3, settings={"runtime.threads": 1}))
+    assert timed == [1.0, 0.5, 0.25, 0.125]
+    assert heard.count(("steps timed", 4, 4)) == 4
 
 
 @pytest.mark.parametrize(
@@ -126,6 +151,7 @@ def test_a_dry_run_tells_the_cohort_that_is_trained_first_and_writes_nothing():
         pass
     told = json.loads(run("search", "tiny", "--dry-run", "--json").stdout)
     assert (told["num_left"], told["next_cohort"], told["baseline_s"]) == (0, [], 0)
+    assert run("search", "tiny", "--dry-run").stdout.endswith("nothing is left to train\n")
 
 
 def test_what_is_pruned_counts_as_far_as_it_is_trained():
@@ -158,10 +184,12 @@ def test_time_left_counts_what_follows_and_is_never_nothing_while_there_is_work(
     now = iter(range(0, 1000, 10))
     monkeypatch.setattr("dsaccel.ticks.time.perf_counter", lambda: next(now))
     ledger = searched("tiny", budget={"n_trials": 2}).ledger
-    standing = progress.Standing(ledger, 2, lambda record: 1.5)
+    standing = progress.Standing(ledger, 2, lambda record: {"search": 1.5, "baseline": 2})
     standing._read_study()
     rungs = [standing._time_left("search", done, 2) for done in (0.5, 1, 2)]
     assert rungs == [None, pytest.approx(20 * 2.5), pytest.approx(20 / 1.5 * 1.5)]
+    assert [standing._time_left("baseline", done, 3) for done in (1, 2, 3)] == [None, 70, 60]
+    standing._later = {"search": 0.0, "baseline": 0.0}
     assert [standing._time_left("baseline", done, 3) for done in (1, 2, 3)] == [None, 10, None]
 
 
@@ -175,8 +203,6 @@ def test_never_more_hierarchies_are_trained_than_there_are_to_be():
 
 
 def test_a_long_loop_says_how_far_it_is_and_a_pipe_gets_a_line_now_and_then(capsys, monkeypatch):
-    from rich.console import Console
-
     heard: list[tuple[str, int, int]] = []
     with listening(lambda *told: heard.append(told)):
         assert list(counted("ab", "letters", 2)) == ["a", "b"]
@@ -188,6 +214,21 @@ def test_a_long_loop_says_how_far_it_is_and_a_pipe_gets_a_line_now_and_then(caps
         for done in (1, 2, 3):
             view.tick("images decoded", done, 10)
     assert capsys.readouterr().out == "images decoded 2 of 10\n"
+
+
+def test_a_terminal_shows_no_long_loop_that_is_over():
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    with LiveView(Console(width=80, file=Terminal(), force_terminal=True)) as view:
+        view._ticked = 0
+        assert view._live is not None
+        for done, text in ((0, "images decoded"), (2, "")):
+            view.tick("images decoded", done, 2)
+            with Console(width=80, file=io.StringIO()).capture() as captured:
+                captured._console.print(view._live.renderable)
+            assert (text in captured.get(), bool(captured.get().strip())) == (True, bool(text))
 
 
 def test_names_of_studies_are_completed():

@@ -6,9 +6,12 @@ block below `<!-- not run: WHY -->` is not run, and the text beside it says so. 
 the benchmarks it is checked that there is such a target, extra or script.
 """
 
+import argparse
 import re
+import runpy
 import shlex
 import shutil
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,6 +236,37 @@ def test_commands_within_a_sentence_are_taken(page):
         if args:
             with in_full(name).make_context(name, args) as context:
                 assert context.params, line
+
+
+def of_benchmarks() -> list[str]:
+    """What benchmarks/README.md tells to run: a script of that folder with its arguments."""
+    text = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
+    lines = re.findall(r"(?:^ {4}|`)(?:python benchmarks/)?(\w+\.py[^`\n#]*)", text, re.MULTILINE)
+    return sorted({line.strip() for line in lines})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("line", of_benchmarks())
+def test_what_the_benchmarks_page_tells_to_run_is_taken_by_its_script(line, monkeypatch):
+    script, *words = line.replace("WHAT", "model").split()
+    path = ROOT / "benchmarks" / script
+    assert path.is_file()
+    if "ArgumentParser(" not in path.read_text("utf-8"):
+        assert not words
+        return
+    taken: list[argparse.Namespace] = []
+
+    def parse(parser: argparse.ArgumentParser, *_: object) -> None:
+        taken.append(parser.parse_known_args(words)[0])
+        assert parser.parse_known_args(words)[1] == []
+        sys.exit()
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    monkeypatch.setattr(sys, "argv", [script])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name="__main__")
+    assert len(taken) == 1, f"{line}: {ended.value}"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -11,16 +11,14 @@ from optuna.trial import TrialState, create_trial
 from rich.console import Console
 from tiny_study import searched, searching, write_study
 
-from dsaccel.analysis.pareto import pareto_points
+from dsaccel.analysis.pareto import Front, read_front
 from dsaccel.errors import ConfigError, NoResultError
-from dsaccel.report.figures.pareto import pareto_figure
-from dsaccel.report.pareto import front_table, write_front
-from dsaccel.spec.costs import COSTS
+from dsaccel.report.figures.pareto import growth_figure, pareto_figure
+from dsaccel.report.pareto import front_summary, front_table, write_front
+from dsaccel.spec.costs import COSTS, find_costs
 from dsaccel.study.record import StudyRecord
 
 pytestmark = pytest.mark.long
-
-PARAMETERS = COSTS["parameters"]
 
 
 def study_of(*pairs: tuple[float, int], **attributes: object) -> Study:
@@ -31,10 +29,12 @@ def study_of(*pairs: tuple[float, int], **attributes: object) -> Study:
     return study
 
 
+def front_of(study: Study, *names: str) -> Front:
+    return read_front(StudyRecord.read(study), find_costs(names or ("parameters",)))
+
+
 def front(study: Study) -> set[str]:
-    return {
-        p.row.hierarchy for p in pareto_points(StudyRecord.read(study), PARAMETERS) if p.is_on_front
-    }
+    return {point.name for point in front_of(study).best}
 
 
 def test_the_front_is_what_nothing_beats_in_accuracy_and_cost() -> None:
@@ -65,7 +65,7 @@ def test_a_front_has_no_pruned_and_no_infeasible_trials() -> None:
 
 def test_a_cost_that_is_not_recorded_says_how_a_study_gets_it() -> None:
     with pytest.raises(NoResultError, match="--against memory"):
-        pareto_points(StudyRecord.read(study_of((0.5, 10))), COSTS["memory"])
+        front_of(study_of((0.5, 10)), "memory")
 
 
 def test_a_harvested_network_that_is_trained_globally_is_on_the_front_of_gaps() -> None:
@@ -75,33 +75,29 @@ def test_a_harvested_network_that_is_trained_globally_is_on_the_front_of_gaps() 
         study.add_trial(create_trial(value=value, user_attrs=attributes))
     reached = {"val_accuracy": 0.8, "num_parameters": 5, "time_s": 1.0}
     study.set_user_attr("global", {"2-2": reached})
-    points = pareto_points(StudyRecord.read(study), COSTS["gap"])
+    found = front_of(study, "gap")
     # 3-3 is not trained by back-propagation: its gap is unknown
-    assert [(p.row.hierarchy, p.is_on_front) for p in points] == [("2-2", True), ("1-1", False)]
-    assert points[0].cost == pytest.approx(0.05)
+    assert [(p.name, p.is_on_front) for p in found.points] == [("2-2", True), ("1-1", False)]
+    assert found.points[0].costs == pytest.approx((0.05,))
+    assert not found.rivals  # it has no gap to itself
 
 
 def test_the_table_has_the_front_alone_and_the_figure_all() -> None:
-    points = pareto_points(StudyRecord.read(study_of((0.5, 10), (0.4, 20), (0.7, 30))), PARAMETERS)
+    found = front_of(study_of((0.5, 10), (0.4, 20), (0.7, 30)))
     console = Console(width=120)
     with console.capture() as captured:
-        console.print(front_table(points, PARAMETERS))
+        console.print(front_table(found))
     table = captured.get()
     assert "1-1" in table
     assert "1-2" not in table
     assert "2 of 3 complete trials" in table
-    drawn = pareto_figure(points, PARAMETERS)
+    drawn = pareto_figure(found)
     assert [len(trace.x) for trace in drawn.data] == [1, 2, 2]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_the_page_escapes_names_and_needs_no_network(tmp_path) -> None:
     study = study_of((0.5, 10), hierarchy="<b>1</b>")
-    write_front(
-        pareto_points(StudyRecord.read(study), PARAMETERS),
-        PARAMETERS,
-        "<i>s</i>",
-        tmp_path / "p.html",
-    )
+    write_front(front_of(study), "<i>s</i>", tmp_path / "p.html")
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "<b>1</b>" not in page
     assert "<i>s</i>" not in page
@@ -126,15 +122,63 @@ def test_an_unknown_cost_is_refused(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = run("pareto", "tiny", "--against", "beauty")
     assert result.exit_code == 2
-    assert "must be one of parameters, flops, losses, shallow_scale, memory, gap" in result.stderr
+    assert (
+        "must be one of parameters, flops, losses, shallow_scale, memory, time, gap"
+        in result.stderr
+    )
+    (tmp_path / "s.toml").write_text('space = "digits"\n[budget]\nagainst = ["flops", "flops"]\n')
+    result = run("search", "s.toml")
+    assert (result.exit_code, "each once, but got 'flops,flops'" in result.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("against", ["memory", "gap"])
-def test_a_search_records_the_cost_that_it_weighs(tmp_path, monkeypatch, against) -> None:
+RIVALS = {
+    "back-propagation": {"num_parameters": 10, "flops": 5},
+    "checkpointed (nested)": {"num_parameters": 10, "flops": 9},
+}
+
+
+def test_back_propagation_stands_beside_a_front_of_several_costs() -> None:
+    study = optuna.create_study(direction="maximize", study_name="s")
+    for name, accuracy, num, flops in (
+        ("1-1", 0.5, 10, 9),  # both rivals are more accurate at no more cost
+        ("1-2", 0.6, 11, 4),
+        ("2-1", 0.8, 10, 10),  # none is as accurate
+        ("2-2", 0.6, 12, 4),  # 1-2 is smaller
+    ):
+        attrs = {"hierarchy": name, "num_parameters": num, "flops": flops}
+        study.add_trial(create_trial(value=accuracy, user_attrs=attrs))
+    reached = {"val_accuracy": 0.7, "num_parameters": 10, "time_s": 1.0, "costs": RIVALS}
+    study.set_user_attr("global", {"2-1": reached})
+    found = front_of(study, "parameters", "flops")
+    beaten_by = {point.name: point.beaten_by for point in found.best}
+    both = ("2-1 back-propagation", "2-1 checkpointed (nested)")
+    assert beaten_by == {"1-1": both, "1-2": (), "2-1": ()}
+    summary = front_summary(found, "s")
+    assert summary["against"] == "parameters,flops"
+    assert summary["rivals"][1] == {
+        "hierarchy": both[1],
+        "val_accuracy": 0.7,
+        "parameters": 10,
+        "flops": 9,
+    }
+    assert "1 of the 3 networks on the front are beaten" in front_table(found).caption
+    # a trial that is on the front for one cost lies below others in the plane of the other
+    assert [list(pareto_figure(found, i).data[2].x) for i in (0, 1)] == [[10, 10], [5, 9]]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_hypervolume_of_a_front_grows_by_what_a_trial_adds() -> None:
+    found = front_of(study_of((0.5, 10), (0.4, 30), (0.7, 20)))
+    # above 0.4 and left of 30: 0.1 x 20, and then 0.2 x 10 more
+    volumes = list(growth_figure(found).data[0].y)  # pyright: ignore[reportAttributeAccessIssue]
+    assert volumes == pytest.approx([2.0, 2.0, 4.0])
+
+
+@pytest.mark.parametrize("against", ["memory", "gap", "memory,time"])
+def test_a_search_records_the_costs_that_it_weighs(tmp_path, monkeypatch, against) -> None:
     monkeypatch.chdir(tmp_path)
     budget = {"n_trials": 4, "cohort_size": 2, "strategy": "random", "against": against}
     search = searched(budget=budget, training={"epochs": 1})
-    cost = COSTS[against].attribute
+    cost = COSTS[against.partition(",")[0]].attribute
     asked = [t for t in search.study.trials if not t.user_attrs.get("harvested")]
     for trial in asked:
         assert cost in trial.user_attrs
@@ -142,7 +186,17 @@ def test_a_search_records_the_cost_that_it_weighs(tmp_path, monkeypatch, against
             name = trial.user_attrs["hierarchy"]
             reached = search.study.user_attrs["global"][name]["val_accuracy"]
             assert trial.user_attrs[cost] == reached - trial.value
-    if against == "memory":
+    if "time" in against:
+        assert all(trial.user_attrs["step_s"] > 0 for trial in asked)
+        found = front_of(search.study, "memory", "time")
+        whole, again = found.rivals
+        assert (whole.name.split()[1], again.name.split()[1]) == (
+            "back-propagation",
+            "checkpointed",
+        )
+        assert again.accuracy == whole.accuracy
+        assert again.costs[0] < whole.costs[0]
+    if "memory" in against:
         by_blocks = sorted(asked, key=lambda t: t.user_attrs["num_parameters"])
         smallest, largest = by_blocks[0].user_attrs, by_blocks[-1].user_attrs
         # weights and Adam's averages of the network at least, three numbers of 4 bytes each

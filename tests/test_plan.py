@@ -14,7 +14,9 @@ from dsaccel.config.study import NetworkConfig
 from dsaccel.families import find_family
 from dsaccel.heads.linear import pool_kernel
 from dsaccel.nn.units import LocalHead, Unit, build_units
+from dsaccel.spec.beginnings import beginnings
 from dsaccel.spec.plan import Plan
+from dsaccel.spec.unit_names import head_names
 
 SMALL = NetworkConfig(width=1 / 32)
 HIERARCHIES = {
@@ -158,6 +160,25 @@ def test_planned_flops_are_those_that_torch_counts(side, update, heads):
         assert (with_heads if heads else network.flops) == counter.get_total_flops()
 
 
+@pytest.mark.parametrize("granularity", ["conv", "block", "stage"])
+@pytest.mark.parametrize(("family", "name"), [("resnet18", "1-2-1"), ("vgg", "1-2-1")])
+def test_each_beginning_of_a_network_is_counted_as_the_modules_below_its_head(
+    family, name, granularity
+):
+    changes = {"granularity": granularity, "output": "head"}
+    network = plan(name, family, SMALL.model_copy(update=changes))
+    built = units(network)
+    found = beginnings(network)
+    assert [each.head for each in found] == list(head_names(network))
+    for number, (each, unit) in enumerate(zip(found, built, strict=True), 1):
+        assert isinstance(unit.head, LocalHead)
+        below = sum(num_trained(layers) for layers in (u.layers for u in built[:number]))
+        assert each.num_parameters == below + unit.head.spec.classifier.num_parameters
+    # read at its last head it is the whole network
+    assert (found[-1].num_parameters, found[-1].flops) == (network.num_parameters, network.flops)
+    assert [each.flops for each in found] == sorted(each.flops for each in found)
+
+
 def test_shallow_scale_is_the_mean_side_over_the_first_convolutions_of_the_family():
     for (family, name), side in product(NETWORKS, (9, 32)):
         network = plan(name, family, NETWORK, side=side)
@@ -282,6 +303,26 @@ def test_without_any_cut_a_network_is_that_of_back_propagation():
         words = ("none",) * (local.hierarchy.num_stages + 1)
         config = NETWORK.model_copy(update={"granularity": words})
         assert plan(name, family, config).segments == whole.segments
+
+
+@pytest.mark.parametrize("exit", ["layer", "head", "ensemble"])
+@pytest.mark.parametrize("granularity", ["conv", "block", ("none", "stage", "none")])
+def test_without_cuts_a_network_has_the_same_parts_in_one_segment(granularity, exit):
+    if exit == "head" and granularity not in ("conv", "block"):
+        return
+    changes = {"granularity": granularity, "output": exit}
+    cut, whole = (
+        plan("1-2-1", network=SMALL.model_copy(update={**changes, "cuts": cuts}))
+        for cuts in (True, False)
+    )
+    assert len(cut.segments) > len(whole.segments) == whole.num_units == 1
+    assert whole.segments[0].is_joined
+    assert not any(segment.is_joined for segment in cut.segments)
+    for name in ("blocks", "exit_heads", "head_stages", "num_parameters", "flops", "step_flops"):
+        assert getattr(whole, name) == getattr(cut, name)
+    assert whole.segments[0].num_read == sum(segment.num_read for segment in cut.segments)
+    # from the last head down to the stem
+    assert whole.gradient_path >= 1 > cut.gradient_path
 
 
 def test_the_longest_gradient_path_counts_the_heads():

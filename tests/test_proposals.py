@@ -17,6 +17,7 @@ from dsaccel.search.proposals import next_cohort, propose, shared_blocks
 from dsaccel.search.strategies import Told
 from dsaccel.search.strategies.gp import Gp
 from dsaccel.search.strategies.tpe import Tpe
+from dsaccel.search.suggestions import MAX_FITTED, _telling
 from dsaccel.space.bounds import Measures
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.costs import COSTS
@@ -324,24 +325,46 @@ def test_nsga2_with_a_cost_follows_the_front_and_without_the_accuracy_alone():
     """Accuracy grows with every block, and so does what is paid: all on the diagonal is optimal."""
     space = make_space(((1, 6),) * 4, constraint="none")
 
-    def evaluated(cost):
+    def evaluated(*costs):
         trials = []
         while len(trials) < 120:
-            for hierarchy in propose(space, trials, 10, seed=1, strategy="nsga2", cost=cost):
+            for hierarchy in propose(space, trials, 10, seed=1, strategy="nsga2", costs=costs):
                 trial = create_trial(
                     params=space.to_params(hierarchy),
                     distributions=space.distributions(),
                     value=hierarchy.num_blocks,
-                    user_attrs={"num_parameters": hierarchy.num_blocks},
+                    user_attrs={
+                        "num_parameters": hierarchy.num_blocks,
+                        "flops": 7 - hierarchy.blocks[3],
+                    },
                 )
                 trial.number = len(trials)
                 trials.append(trial)
         return [h.num_blocks for h in hierarchies(space, trials[60:])]
 
-    alone, weighed = evaluated(None), evaluated(COSTS["parameters"])
+    alone, weighed = evaluated(), evaluated(COSTS["parameters"])
     # alone it goes where accuracy is; where small is as good as accurate it stays spread
     assert statistics.mean(alone) > statistics.mean(weighed) + 2
     assert min(weighed) < 10
+    # a second cost, which falls with the blocks of the last stage alone, draws it there
+    both = evaluated(COSTS["parameters"], COSTS["flops"])
+    assert statistics.mean(both) < statistics.mean(alone) - 1
+
+
+def test_a_gaussian_process_is_fitted_to_the_best_and_the_last_of_many_trials():
+    values = [0.9 if number % 10 == 0 else 0.1 for number in range(400)]
+    trials = [create_trial(value=value) for value in values]
+    for number, trial in enumerate(trials):
+        trial.number = number
+    kept = [trial.number for trial in _telling(trials)]
+    assert len(kept) == MAX_FITTED
+    assert kept == sorted(kept)
+    # all 40 of the best, 10 of the others that tie behind them, and the last 50 of what is left
+    assert {number for number in range(400) if values[number] == 0.9} <= set(kept)
+    assert [number for number in kept if number > 344 and values[number] == 0.1] == [
+        number for number in range(345, 400) if values[number] == 0.1
+    ]
+    assert _telling(trials[:50]) == trials[:50]
 
 
 def test_shared_blocks_are_those_of_the_trie():

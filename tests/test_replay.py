@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -20,6 +21,7 @@ from dsaccel.report.figures.replay import replay_figure
 from dsaccel.report.replay import outcome_summary, write_replay
 from dsaccel.space.space import SearchSpace
 from dsaccel.spec.hierarchy import Hierarchy
+from dsaccel.statistics import interval
 
 pytestmark = pytest.mark.long
 
@@ -281,3 +283,20 @@ def test_a_table_with_holes_is_refused():
     del landscape.accuracies[1][Hierarchy((1, 2, 3))]
     with pytest.raises(ConfigError, match=r"seed 1 lacks 1 \(1-2-3\)"):
         Oracle(landscape)
+
+
+def test_random_search_is_read_where_it_has_trained_as_many_blocks():
+    landscape = synthetic(seeds=(1,))
+    oracle = Oracle(landscape)
+    asked = policy("tpe", 2, 12)
+    outcome = replay_policy(oracle, asked, 4)
+    chance = replace(asked, strategy="random", n_trials=len(landscape.networks))
+    regrets = []
+    for seed, course in enumerate(outcome.marks, 1):
+        marks = list(Replay(oracle, chance, seed).marks())
+        known = [mark for mark in marks if mark.blocks <= course[-1].blocks]
+        assert known
+        assert len(known) < len(marks)
+        regrets.append(known[-1].regret)
+    assert outcome.random == interval(regrets, 0)
+    assert replay_policy(oracle, chance, 2).random is None

@@ -1,3 +1,4 @@
+import io
 import math
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +20,7 @@ from dsaccel.report.figures.history import History
 from dsaccel.report.figures.parameters import Parameters
 from dsaccel.report.study_page import write_report
 from dsaccel.report.study_table import headline, trials_table
+from dsaccel.report.table import Table
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial
 
@@ -418,3 +420,19 @@ def test_the_headline_tells_best_baseline_and_blocks(study):
     assert depth.startswith("depth     ")
     assert "112 trained instead of 341 (3.0 times fewer)" in blocks
     assert "2 min 13 s" in time
+
+
+def test_a_table_too_wide_for_a_terminal_is_written_row_by_row_and_cuts_no_word():
+    table = Table(("network", "role", "test"), [("1-1-2", "reference", "-"), ("2-2-2", "b", "9 %")])
+
+    def printed(width: int) -> str:
+        console = Console(width=width, file=io.StringIO())
+        console.print(table)
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    assert "┃ network ┃" in printed(30)
+    assert [line.rstrip() for line in printed(22).split("\n")[:7]] == [
+        *("network  1-1-2", "role     reference", ""),
+        *("network  2-2-2", "role     b", "test     9 %", ""),
+    ]

@@ -1,6 +1,7 @@
 """Figures and tables of a page as files, and what the page itself does: dark, sortable, printed."""
 
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -75,11 +76,57 @@ def test_a_picture_without_what_draws_it_is_one_line_that_says_what_to_install(s
     def fail(*_: object, **__: object) -> None:
         raise ValueError("no kaleido\nhere")
 
-    monkeypatch.setattr("plotly.graph_objects.Figure.write_image", fail)
+    monkeypatch.setattr("plotly.graph_objects.Figure.to_image", fail)
     refused = run("report", "tiny", "--format", "svg")
     assert refused.exit_code == 2
     assert "pip install 'dsaccel[images]' (no kaleido)" in refused.stderr
-    assert list(Path("studies/tiny/parts-svg").iterdir()) == []
+    assert not Path("studies/tiny/parts-svg").exists()
+
+
+def told_by(page: str, folder: Path) -> str:
+    """What a page has written into its element `told`, in a browser."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    options += ["--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
+    done = subprocess.run(
+        ["chromium", *options, "--virtual-time-budget=5000", page],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert "CONSOLE" not in done.stderr
+    told = re.search('<p id="told">(.*?)</p>', done.stdout)
+    assert told is not None
+    return told[1]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_on_a_phone_nothing_is_cut_off_or_lies_over_another(study, tmp_path):
+    run("report", "tiny", "-o", "page.html")
+    script = """
+      const boxes = (figure, what) =>
+        [...figure.querySelectorAll(what)].map((each) => each.getBoundingClientRect());
+      const looked = () => [...document.querySelectorAll(".js-plotly-plot")].map((figure) => {
+        const right = Math.max(...boxes(figure, "text").map((box) => box.right));
+        const labels = boxes(figure, ".ytick text").sort((a, b) => a.top - b.top);
+        const apart = labels.every((box, n) => !n || labels[n - 1].bottom <= box.top + 2);
+        const drawn = figure.querySelector(".main-svg").clientHeight;
+        return [right, apart, drawn <= figure.parentElement.clientHeight];
+      });
+      addEventListener("load", () => setTimeout(() => parent.postMessage(JSON.stringify(
+        [document.documentElement.scrollWidth, looked()]), "*"), 1000));"""
+    page = Path("page.html").read_text().replace("</body>", f"<script>{script}</script></body>")
+    Path("page.html").write_text(page)
+    Path("phone.html").write_text(
+        "<script>addEventListener('message', (e) => document.body.insertAdjacentHTML('beforeend', "
+        "`<p id=told>${e.data}</p>`));</script><iframe src=page.html width=390 height=900></iframe>"
+    )
+    width, figures = json.loads(told_by("phone.html", tmp_path))
+    assert width <= 390
+    assert len(figures) > 4
+    for right, is_apart, is_inside in figures:
+        assert right <= 390
+        assert is_apart
+        assert is_inside
 
 
 @pytest.mark.slow
@@ -95,15 +142,7 @@ def test_a_heading_sorts_its_column_by_its_figures_and_again_the_other_way(study
     )
     page = Path("page.html").read_text().replace("</body>", f"<script>{script}</script></body>")
     Path("sorted.html").write_text(page)
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    options += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-    done = subprocess.run(
-        ["chromium", *options, "sorted.html"], capture_output=True, text=True, timeout=200
-    )
-    assert "CONSOLE" not in done.stderr
-    told = re.search('<p id="told">(.*?)</p>', done.stdout)
-    assert told is not None
-    down, up = (column.split(";") for column in told[1].split("|"))
+    down, up = (column.split(";") for column in told_by("sorted.html", tmp_path).split("|"))
     numbers = [float(cell.split()[0]) for cell in down]
     assert numbers == sorted(numbers, reverse=True)
     assert up == down[::-1]

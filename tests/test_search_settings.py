@@ -1,14 +1,16 @@
 """Searches of settings beside the counts, end to end on a tiny study."""
 
 import csv
+import itertools
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tiny_study import heads, recorded, rows, searched, searching, write_study
+from tiny_study import config, heads, recorded, rows, searched, searching, write_study
 from typer.testing import CliRunner
 
 from dsaccel.analysis.recorded import record_landscape
@@ -23,6 +25,7 @@ from dsaccel.study.export import run_config
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial, find_trial
 from dsaccel.training.train import Training
+from dsaccel.training.workbench import Workbench
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder")]
 
@@ -83,6 +86,7 @@ SEARCHED: dict[str, dict[str, Any]] = {
     "loss": {"choices": ["predsim", "pred", "sim", "mse"]},
     "granularity": {"choices": ["conv", "block", "stage"]},
     "granularity_per_stage": {"choices": ["conv", "block", "stage"]},
+    "cuts": {"choices": [True, False]},
     "first_loss": {"low": 1, "high": 7},
     "beta": {"low": 0.5, "high": 0.99},
     "decoder_size": {"low": 512, "high": 4096, "log": True},
@@ -323,3 +327,22 @@ def test_a_network_that_ends_before_its_first_loss_is_not_harvested():
     assert names(search) == ["1-1-3"]
     with search.directory.harvest.open() as file:
         assert [row["hierarchy"] for row in csv.DictReader(file)] == ["1-1-2"]
+
+
+def test_a_decoder_size_is_looked_up_between_two_that_give_one_network(monkeypatch):
+    settings = {"decoder_size": {"low": 16, "high": 8192}}
+    bench = Workbench.open(config(space=space(settings), **SMALL))
+    plan, built = type(bench.planner).__call__, []
+
+    def counted(planner, hierarchy, *rest):
+        built.append(hierarchy)
+        return plan(planner, hierarchy, *rest)
+
+    monkeypatch.setattr(type(bench.planner), "__call__", counted)
+    rng = random.Random(1)
+    drawn = [bench.space.draw(rng) for _ in range(600)]
+    told = {hierarchy: bench.space.identity(hierarchy) for hierarchy in drawn}
+    assert len(built) < len(told) / 2
+    by_plan = {h: plan(bench.planner, h).fingerprint for h in list(told)[:100]}
+    for a, b in itertools.combinations(by_plan, 2):
+        assert (told[a] == told[b]) is (by_plan[a] == by_plan[b])

@@ -11,11 +11,12 @@ import optuna
 import pytest
 from tiny_study import TABLES, searched
 
-from dsaccel.analysis.pareto import find_cost, pareto_points
+from dsaccel.analysis.pareto import read_front
 from dsaccel.api import Study
 from dsaccel.errors import UserError
 from dsaccel.report.study_table import headline, trials_table
 from dsaccel.search.outcome import before_training
+from dsaccel.spec.costs import find_costs
 
 pytestmark = pytest.mark.long
 
@@ -52,7 +53,7 @@ def use(study: Study) -> None:
         assert headline(study.record)
         assert trials_table(study.record)
         assert repr(study)
-        pareto_points(study.record, find_cost("parameters"))
+        read_front(study.record, find_costs(["parameters"]))
     with suppress(UserError):
         study.export("best.toml", force=True)
     with suppress(UserError):

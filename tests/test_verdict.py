@@ -1,6 +1,7 @@
 """What is said of a confirmation: leads, ties, controls, and the page."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -292,6 +293,61 @@ def test_a_terminal_shows_what_a_confirmation_is_doing():
     shown = " ".join(console.file.getvalue().split())
     assert shown == "confirm: global 7 of 12 step 5 of 6 networks 1-1-1"
     assert progress_line(progress) == "confirm global 7/12  step 5/6  1-1-1"
+    later = replace(progress, time_left_s=90.0)
+    assert progress_line(later) == "confirm global 7/12  step 5/6  1-1-1  left 1 min 30 s"
+    console.print(progress_panel(later))
+    assert "time left        about 1 min 30 s" in console.file.getvalue()
+
+
+WITHIN = [
+    {"head": "stem", "num_parameters": 100, "flops": 3},
+    {"head": "s1.1 conv 2", "num_parameters": 300, "flops": 6},
+    {"head": "s2.1 conv 2", "num_parameters": 600, "flops": 9},
+]
+
+
+def of_depth(leads: list[float]):
+    """A confirmation in which the winner's exit leads its second head by so much at each seed."""
+    made, readings = record(MEANS)
+    made["entries"][0]["beginnings"] = WITHIN
+    for result in made["results"]:
+        if (result["name"], result["mode"]) == ("1-1-3", "local"):
+            exit = result["val_accuracy"]
+            # the last head is as deep as the exit and the best of all: it is no earlier one
+            result["heads"] = [exit - 0.1, exit - leads[result["seed"]], 0.99, exit][:4]
+            result["heads"][2] = exit - 0.05
+    return confirmation_of(made, readings)
+
+
+def test_depth_helps_only_where_the_exit_is_above_the_best_earlier_head():
+    made = of_depth([0.02, 0.021, 0.019, 0.02, 0.022])
+    depth = made.depth("1-1-3")
+    assert depth is not None
+    assert depth.helps
+    assert depth.beginning.head == "s1.1 conv 2"
+    assert depth.paired == paired(
+        made.series("val", "1-1-3", "local"),
+        {seed: read[1] for seed, read in made.heads["1-1-3", "local"].items()},
+    )
+    assert "Depth helps 1-1-3: its exit is +2.04 points from its best earlier head, s1.1" in said(
+        made
+    )
+
+
+@pytest.mark.parametrize(
+    "leads", [[0.02, -0.02, 0.01, -0.01, 0.001], [-0.02, -0.021, -0.019, -0.02, -0.02]]
+)
+def test_where_depth_is_not_shown_to_help_the_network_below_is_what_counts(leads):
+    text = said(of_depth(leads))
+    assert "That depth helps 1-1-3 is not shown: its exit is" in text
+    assert (
+        "What counts is the network up to that head: 300 parameters and 6 FLOPs, not 1.00 k and 10."
+    ) in text
+
+
+def test_of_an_earlier_version_nothing_is_said_of_depth():
+    assert confirmation().depth("1-1-3") is None
+    assert "epth" not in said(confirmation())
 
 
 MARGIN = {"points": 1.0, "pilot": [], "std": 0.002, "seeds": 5}

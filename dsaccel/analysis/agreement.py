@@ -3,7 +3,7 @@
 Works on a landscape of several training seeds. Two questions are kept apart. Pruning asks whether a
 rung foretells the end of *its own run*; a user asks whether it foretells what a hierarchy is worth
 *in another run*. Siblings share prefixes bit for bit, so hierarchies are no independent sample:
-intervals come from resampling whole seeds.
+intervals are over whole seeds.
 """
 
 import math
@@ -20,7 +20,7 @@ from dsaccel.analysis.landscape import Landscape
 from dsaccel.errors import ConfigError
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.rung import EXIT_OF, RankedBy
-from dsaccel.statistics import Interval, resampled, tau_b
+from dsaccel.statistics import Interval, interval, tau_b
 
 # S seeds, N hierarchies
 
@@ -119,19 +119,19 @@ class RankAgreement:
 
     def ceiling(self) -> Interval:
         """Tau-b between the final accuracies of a run and of other seeds: the most to expect."""
-        return resampled(self._taus_other(self.final))
+        return interval(self._taus_other(self.final), -1, 1)
 
     def between_seeds(self) -> float:
         """The mean tau-b between the final accuracies of two seeds, below the ceiling; or NaN."""
         taus = [tau_b(x, y) or 0.0 for x, y in combinations(self.final, 2)]
         return float(np.mean(taus)) if taus else math.nan
 
-    def own_tau(self, step: int, by: RankedBy) -> Interval | None:
-        """`Agreement.own` at a rung; None: see `at`."""
+    def own_taus(self, step: int, by: RankedBy) -> list[float]:
+        """Each seed's tau-b between a rung and the end of its own run; none: see `at`."""
         values = self.at(step, by)
         if values is None:
-            return None
-        return resampled([tau_b(x, y) or 0.0 for x, y in zip(values, self.final, strict=True)])
+            return []
+        return [tau_b(x, y) or 0.0 for x, y in zip(values, self.final, strict=True)]
 
     def rungs(self) -> Iterator[RungAgreement]:
         """The agreement at each rung, by deepest head and by output layer once it is trained."""
@@ -166,9 +166,9 @@ class RankAgreement:
                 shares = [_correlation_ratio(column, y) for y in self.final]
                 yield Importance(
                     i + 1,
-                    share=resampled(shares),
+                    share=interval(shares, 0, 1),
                     chance=(levels - 1) / (len(self.hierarchies) - 1),
-                    slope=resampled(slopes[i]),
+                    slope=interval(slopes[i]),
                 )
 
     def at(self, step: int, by: RankedBy) -> Vector | None:
@@ -189,11 +189,11 @@ class RankAgreement:
         kept = [share_of_best(x, y, half, num) for x, y in zip(values, final, strict=True)]
         loss = [_loss(x, y, half) for x, y in zip(values, final, strict=True)]
         return Agreement(
-            own=resampled(own),
-            other=resampled(self._taus_other(values)),
-            recall=resampled(recall),
-            kept=resampled(kept),
-            loss=resampled(loss),
+            own=interval(own, -1, 1),
+            other=interval(self._taus_other(values), -1, 1),
+            recall=interval(recall, 0, 1),
+            kept=interval(kept, 0, 1),
+            loss=interval(loss, 0),
         )
 
     def _taus_other(self, values: Vector) -> list[float]:

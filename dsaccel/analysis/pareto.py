@@ -2,14 +2,18 @@
 
 The stored study keeps accuracy as its one objective, because Optuna prunes no trial that has
 several. The front is read off its complete trials, by Optuna's own rule of dominance.
+Back-propagation, where it was trained beside the search, stands beside the front: as it is, and
+with the checkpointing that takes least memory.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
-from dsaccel.errors import ConfigError, NoResultError
+from dsaccel.errors import NoResultError
+from dsaccel.search.suggestions import study_in_memory
 from dsaccel.spec.costs import COSTS, Cost
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import Row, read_rows
@@ -17,48 +21,87 @@ from dsaccel.study.rows import Row, read_rows
 
 @dataclass(frozen=True)
 class Point:
-    """A complete trial in the plane of accuracy and cost."""
+    """A network in the space of accuracy and costs."""
 
-    row: Row
+    name: str
+    """The hierarchy, and how it was trained, if not layer-wise."""
     accuracy: float
-    cost: float
-    is_on_front: bool
+    costs: tuple[float, ...]
+    is_on_front: bool = False
+    """Whether no other trial beats it."""
+    beaten_by: tuple[str, ...] = ()
+    """The rivals that beat it."""
+
+    def beats(self, other: "Point") -> bool:
+        """Whether it is as accurate, costs no more, and is better in one of these."""
+        own, others = (-self.accuracy, *self.costs), (-other.accuracy, *other.costs)
+        return own != others and all(a <= b for a, b in zip(own, others, strict=True))
 
 
-def find_cost(name: str) -> Cost:
-    """A cost by its name.
+@dataclass(frozen=True)
+class Front:
+    """The feasible complete trials of a study, by accuracy and some costs."""
+
+    costs: tuple[Cost, ...]
+    points: tuple[Point, ...]
+    """The cheapest first, then the most accurate."""
+    rivals: tuple[Point, ...]
+    """Back-propagation, as far as it was trained and its costs are known."""
+    plane: optuna.Study
+    """The same trials in their order, with an objective for the accuracy and for each cost."""
+
+    @property
+    def best(self) -> list[Point]:
+        """The front itself."""
+        return [point for point in self.points if point.is_on_front]
+
+
+def read_front(study: StudyRecord, costs: Sequence[Cost]) -> Front:
+    """The front of a study.
 
     Raises:
-        ConfigError: if there is none of that name.
+        NoResultError: if no complete trial has recorded the costs.
     """
-    if name not in COSTS:
-        raise ConfigError(f"--against must be one of {', '.join(COSTS)}, but got {name!r}")
-    return COSTS[name]
-
-
-def pareto_points(study: StudyRecord, cost: Cost) -> list[Point]:
-    """All feasible complete trials with their cost, the cheapest first, then the most accurate.
-
-    Raises:
-        NoResultError: if no complete trial has recorded the cost.
-    """
-    points: list[tuple[float, float, Row]] = []
+    found: list[tuple[Row, Point]] = []
     for row in read_rows(study):
-        value = _cost(study, row, cost)
-        if row.may_be_best and row.accuracy is not None and value is not None:
-            points.append((value, -row.accuracy, row))
-    if not points:
+        values = [_cost(study, row, cost) for cost in costs]
+        known = tuple(value for value in values if value is not None)
+        if row.may_be_best and row.accuracy is not None and len(known) == len(costs):
+            found.append((row, Point(row.hierarchy, row.accuracy, known)))
+    if not found:
+        names = " and ".join(cost.title for cost in costs)
+        needs = ", and ".join(dict.fromkeys(cost.needs for cost in costs))
         raise NoResultError(
-            f"study {study.name} must have complete trials with their {cost.title}, but none "
-            f"has; {cost.needs}"
+            f"study {study.name} must have complete trials with their {names}, but none has; "
+            f"{needs}"
         )
-    points.sort(key=lambda point: point[:2])
-    plane = _plane([(-negative, value) for value, negative, _ in points])
-    front = {trial.number for trial in plane}
-    return [
-        Point(row, -negative, value, number in front)
-        for number, (value, negative, row) in enumerate(points)
+    points = [point for _, point in sorted(found, key=lambda pair: pair[0].number)]
+    plane = _plane(points)
+    on_front = {trial.number for trial in plane.best_trials}
+    rivals = tuple(_rivals(study, costs))
+    judged = [
+        Point(
+            *(point.name, point.accuracy, point.costs, number in on_front),
+            tuple(rival.name for rival in rivals if rival.beats(point)),
+        )
+        for number, point in enumerate(points)
     ]
+    judged.sort(key=lambda point: (*point.costs, -point.accuracy))
+    return Front(tuple(costs), tuple(judged), rivals, plane)
+
+
+def _rivals(study: StudyRecord, costs: Sequence[Cost]) -> Iterator[Point]:
+    """Back-propagation; there is no gap between it and itself to be weighed."""
+    if COSTS["gap"] in costs:
+        return
+    for hierarchy in study.all_trained_globally:
+        reached = study.trained_globally(hierarchy)
+        if reached is None:
+            continue
+        for way, figures in reached.costs.items():
+            if all(cost.attribute in figures for cost in costs):
+                values = tuple(float(figures[cost.attribute]) for cost in costs)
+                yield Point(f"{hierarchy} {way}", reached.accuracy, values)
 
 
 def _cost(study: StudyRecord, row: Row, cost: Cost) -> float | None:
@@ -72,8 +115,14 @@ def _cost(study: StudyRecord, row: Row, cost: Cost) -> float | None:
     return value
 
 
-def _plane(values: list[tuple[float, float]]) -> list[FrozenTrial]:
-    """Optuna's best trials of accuracies (to maximize) and costs (to minimize)."""
-    study = optuna.create_study(directions=["maximize", "minimize"])
-    study.add_trials([create_trial(state=TrialState.COMPLETE, values=pair) for pair in values])
-    return study.best_trials
+def _plane(points: Sequence[Point]) -> optuna.Study:
+    """A study of Optuna's that maximizes accuracy and minimizes costs."""
+    minimized = ["minimize" for _ in points[0].costs]
+    study = study_in_memory(directions=["maximize", *minimized])
+    study.add_trials(
+        [
+            create_trial(state=TrialState.COMPLETE, values=[point.accuracy, *point.costs])
+            for point in points
+        ]
+    )
+    return study

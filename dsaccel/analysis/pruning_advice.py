@@ -1,6 +1,6 @@
 """Simulate pruning on a landscape, and find the settings that can be trusted.
 
-The rule. Settings are trusted if they, and those with any later first rung, in the worst resample
+The rule. Settings are trusted if they, and those with any later first rung, at the worst
 of the seeds
 
 - rank better than chance: tau-b with the final ranking of the same run is above 0 at each rung,
@@ -28,7 +28,7 @@ from dsaccel.analysis.agreement import (
 from dsaccel.config.study import PruningConfig
 from dsaccel.search.pruners import Pruner, find_pruner, prefixes_at, rung_steps
 from dsaccel.spec.rung import RankedBy
-from dsaccel.statistics import Interval, resampled
+from dsaccel.statistics import Interval, interval
 
 FACTORS = (1.5, 2.0, 3.0, 4.0)
 """Reduction factors that are tried."""
@@ -41,8 +41,12 @@ class SimulatedPruning:
     pruning: PruningConfig
     loss: Interval
     """Final accuracy (0..1) by which the best that goes on to the end trails the best of all."""
+    most_lost: float
+    """The same at the worst seed."""
     kept: Interval
     """Share of the finally best tenth that go on to the end."""
+    least_kept: float
+    """The same at the worst seed."""
     going_on: float
     """Share of all hierarchies that do: the chance of each."""
     work: float
@@ -129,7 +133,7 @@ def is_trusted(setting: SimulatedPruning, noise: float) -> bool:
         setting: simulated on all seeds.
         noise: standard deviation of a hierarchy's final accuracy over seeds.
     """
-    return setting.loss.high <= noise and setting.kept.low >= (1 + setting.going_on) / 2
+    return setting.most_lost <= noise and setting.least_kept >= (1 + setting.going_on) / 2
 
 
 def simulate(ranks: RankAgreement, pruning: PruningConfig) -> SimulatedPruning:
@@ -155,8 +159,10 @@ def simulate(ranks: RankAgreement, pruning: PruningConfig) -> SimulatedPruning:
         kept.append(share_of_best(living * 1.0, final, int(living.sum()), ranks.num_top))
     return SimulatedPruning(
         pruning,
-        loss=resampled(loss),
-        kept=resampled(kept),
+        loss=interval(loss, 0),
+        most_lost=max(loss),
+        kept=interval(kept, 0, 1),
+        least_kept=min(kept),
         going_on=float(np.mean(going_on)),
         work=float(np.mean(work)),
     )
@@ -176,8 +182,8 @@ def _prune(
 
 
 def _foretells(ranks: RankAgreement, step: int, by: RankedBy) -> bool:
-    tau = ranks.own_tau(step, by)
-    return tau is not None and tau.low > 0
+    taus = ranks.own_taus(step, by)
+    return bool(taus) and min(taus) > 0
 
 
 def _rankings(ranks: RankAgreement) -> tuple[RankedBy, ...]:

@@ -17,7 +17,7 @@ from dsaccel.config.study import PruningConfig
 from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError, NoMemoryError
 from dsaccel.parts import load_class
-from dsaccel.statistics import Interval, resampled, wilson
+from dsaccel.statistics import Interval, interval, wilson
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class Outcome:
     blocks: Interval
     blocks_share: Interval
     """Blocks trained over those of all feasible hierarchies in one trie."""
+    random: Interval | None
+    """The regret of random search that has trained as many blocks, in cohorts of the same size and
+    with the same pruning; None: of random search itself."""
     marks: tuple[tuple[Mark, ...], ...]
     """The course of each seed's search."""
 
@@ -90,24 +93,33 @@ def replay_policy(
 ) -> Outcome:
     """Replay a policy with search seeds 1..num_seeds, by `run_all(replay_seed, seeds)`.
 
-    Means have a percentile bootstrap interval over the seeds, the share of seeds Wilson's. A
-    strategy without chance is replayed once on each training seed.
+    Means have a t interval over the seeds, the share of seeds Wilson's. A strategy without chance
+    is replayed once on each training seed.
     """
     if load_class("strategy", policy.strategy).takes_all:
         num_seeds = min(num_seeds, len(oracle.seeds))
-    run = (
-        partial(_replay_here, oracle, policy) if run_all is map else partial(_replay_there, policy)
-    )
-    marks = tuple(run_all(run, range(1, num_seeds + 1)))
+    run = partial(_replay_here, oracle) if run_all is map else _replay_there
+    seeds = range(1, num_seeds + 1)
+    marks = tuple(run_all(partial(run, policy), seeds))
     ends = [course[-1] for course in marks]
+    as_random = None
+    if policy.strategy != "random":
+        whole = len(oracle.landscape.networks)
+        chance = replace(policy, strategy="random", n_trials=whole, beam_width=None)
+        if load_class("strategy", policy.strategy).takes_all:
+            chance = replace(chance, cohort_size=1)
+        courses = run_all(partial(run, chance), seeds)
+        pairs = zip(courses, ends, strict=True)
+        as_random = interval([_at(course, end.blocks).regret for course, end in pairs], 0)
     blocks = [mark.blocks for mark in ends]
     return Outcome(
         policy,
         num_seeds,
-        regret=resampled([mark.regret for mark in ends]),
+        regret=interval([mark.regret for mark in ends], 0),
         found=wilson(sum(mark.regret <= 0 for mark in ends), num_seeds),
-        blocks=resampled(blocks),
-        blocks_share=resampled([num / oracle.num_blocks for num in blocks]),
+        blocks=interval(blocks, 0),
+        blocks_share=interval([num / oracle.num_blocks for num in blocks], 0),
+        random=as_random,
         marks=marks,
     )
 
@@ -154,12 +166,14 @@ def mean_course(outcome: Outcome, num_points: int = 60) -> list[tuple[float, Int
     grid = [first + (last - first) * i / (num_points - 1) for i in range(num_points)]
     points = []
     for blocks in dict.fromkeys(grid):
-        regrets = [
-            [mark.regret for mark in course if mark.blocks <= blocks][-1]
-            for course in outcome.marks
-        ]
-        points.append((blocks, resampled(regrets)))
+        regrets = [_at(course, blocks).regret for course in outcome.marks]
+        points.append((blocks, interval(regrets, 0)))
     return points
+
+
+def _at(course: Sequence[Mark], blocks: float) -> Mark:
+    """Where a search stood when it had trained so many blocks, or after its first cohort."""
+    return next((mark for mark in reversed(course) if mark.blocks <= blocks), course[0])
 
 
 def _replay_here(oracle: Oracle, policy: Policy, seed: int) -> tuple[Mark, ...]:

@@ -5,7 +5,10 @@ from dsaccel.cli.output import Output
 
 
 def clean(study: StudyName) -> None:
-    """Remove the files of a study that are not needed to go on, to confirm or to report."""
+    """Remove the files of a study that are no longer needed.
+
+    What it takes to go on, to confirm and to report stays.
+    """
     from dsaccel.api import Study
 
     removed = Study.load(study).clean()

@@ -19,7 +19,10 @@ def compare(
     *,
     given: Given,
 ) -> None:
-    """Show two studies side by side: outcome, settings that differ, hierarchies in both."""
+    """Show two studies side by side.
+
+    Outcome, settings that differ, and the hierarchies that both have trained.
+    """
     from dsaccel.api import Study
     from dsaccel.report.comparison import caveats, comparison_summary, comparison_tables
 

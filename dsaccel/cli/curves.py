@@ -17,7 +17,7 @@ def curves(
         typer.Option("--output", "-o", help="CSV, or .json. Default: studies/NAME/curves.csv."),
     ] = None,
 ) -> None:
-    """Write what each head of each network has reached after each epoch.
+    """Write what each head has reached after each epoch.
 
     References and global baselines have training accuracy, losses and learning rate; with
     runtime.curves in a search all networks have them.

@@ -14,10 +14,10 @@ def dashboard(
     study: StudyName,
     port: Annotated[int, typer.Option(help="Of this machine; 0: any.", min=0, max=65535)] = 8080,
 ) -> None:
-    """Show a study in optuna-dashboard, on this machine alone; it follows a running search.
+    """Show a study in optuna-dashboard, on this machine alone.
 
-    Every trial has its name and a note, the study its figures. What is written in the dashboard is
-    not kept: it shows a copy. Ctrl+C ends it.
+    It follows a running search. Every trial has its name and a note, the study its figures. What is
+    written in the dashboard is not kept: it shows a copy. Ctrl+C ends it.
     """
     from dsaccel.api import Study
     from dsaccel.report.dashboard import serve

@@ -37,9 +37,10 @@ def export(
     ] = None,
     force: Annotated[bool, typer.Option(help="Write over an existing file.")] = False,
 ) -> None:
-    """Write the best hierarchy as a config for `dsaccel train`, or its trained network.
+    """Write the best hierarchy as a config, or its trained network.
 
-    The trained network of a study is the one whose weights the search has kept.
+    The config is for `dsaccel train`. The trained network of a study is the one whose weights the
+    search has kept.
     """
     is_weights = target.endswith(".safetensors")
     if is_weights and (output or hierarchy or not (onnx or torch)):

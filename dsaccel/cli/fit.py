@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @takes(
     *("space.family", "runtime.device", "runtime.threads", "network.width", "training.epochs"),
-    *("budget.n_trials", "--set", "--download", "--json", "--quiet"),
+    *("budget.n_trials", "runtime.all_heads", "--set", "--download", "--json", "--quiet"),
 )
 def fit(
     *,
@@ -67,6 +67,8 @@ def _begin(
     made = design_study(name, data, given, given.output(), None, f"{seconds:.3f}s", memory)
     made.tables["budget"]["baseline"] = False  # it is one of the contenders
     made.write()
+    if made.remark is not None:
+        given.output().say(made.remark)
     settings = {"budget.timeout_s": seconds}
     study = Study.open(made.path, settings=settings, download=given.download)
     if study.folder.exists():

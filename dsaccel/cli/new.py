@@ -33,7 +33,7 @@ def new(
     force: Annotated[bool, typer.Option(help="Write over an existing file.")] = False,
     given: Given,
 ) -> None:
-    """Write a study file that fits your images, your time and your memory.
+    """Write a study file that fits your images, time and memory.
 
     Reads the images, times three training steps, and says what to run next.
     """
@@ -43,9 +43,11 @@ def new(
     if given.as_json:
         output.show_json(
             {"file": made.path.as_posix(), "forecast": made.forecast.summary()}
-            | {"command": made.command}
+            | {"command": made.command, "remark": made.remark}
         )
         return
+    if made.remark is not None:
+        output.say(made.remark)
     output.show(*made.bench.notes, f"plan: {made.forecast.sentence()}")
     output.show(f"wrote {made.path.as_posix()}; next: {made.command}")
 
@@ -98,6 +100,8 @@ def study_of_images(
     path = STUDIES / f"{name}.toml"
     if not path.is_file():
         made = design_study(name, data, given, output, space)
+        if made.remark is not None:
+            output.say(made.remark)
         if dry_run:
             return name, made.tables
         output.say(

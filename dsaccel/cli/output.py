@@ -67,17 +67,18 @@ class Output:
     def say(self, text: str) -> None:
         """A line about what is going on, unless only the result is wanted."""
         if not self.quiet:
-            self.progress.print(text, highlight=False, soft_wrap=True)
+            self.progress.print(text, highlight=False)
 
     def show(self, *results: "RenderableType") -> None:
         """Tables, and sentences as they are."""
         for result in results:
-            self.result.print(result, highlight=False, soft_wrap=isinstance(result, str))
+            self.result.print(result, highlight=False)
 
     def show_files(self, files: Mapping[str, Any], *, width: int = 10) -> None:
         """A line a file, behind what it holds."""
         for label, path in files.items():
-            self.show(f"{label:>{width}}  {path}")
+            line = f"{label:>{width}}  {path}"
+            self.result.print(line, highlight=False, soft_wrap=True)  # to be copied whole
 
     def show_json(self, value: Any) -> None:
         """One JSON object on stdout."""

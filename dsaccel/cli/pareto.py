@@ -18,29 +18,30 @@ def pareto(
     *,
     given: Given,
 ) -> None:
-    """Show which hierarchies nothing beats in accuracy and cost.
+    """Show which hierarchies nothing beats in accuracy and costs.
 
-    Without --against: the cost that the study was searched against, else parameters.
+    Without --against: the costs that the study was searched against, else parameters.
     """
-    from dsaccel.analysis.pareto import find_cost, pareto_points
+    from dsaccel.analysis.pareto import read_front
     from dsaccel.api import Study
     from dsaccel.report.pareto import front_summary, front_table, write_front
+    from dsaccel.spec.costs import find_costs
 
     against = given.settings.get("budget.against")
-    if against is not None:
-        find_cost(against)  # a mistake in it is told before one in the study
+    if isinstance(against, str):
+        against = [against]
+    costs = find_costs(against or ())  # a mistake in it is told before one in the study
     if output is not None:
         check_target(output)
     searched = Study.load(study)
-    against = against or searched.config.budget.against or "parameters"
-    cost = find_cost(against)
-    points = pareto_points(searched.record, cost)
+    costs = costs or searched.config.budget.costs or find_costs(["parameters"])
+    front = read_front(searched.record, costs)
     if output is not None:
-        write_front(points, cost, searched.name, output)
+        write_front(front, searched.name, output)
     shown = given.output()
     if given.as_json:
-        shown.show_json(front_summary(points, searched.name, against))
+        shown.show_json(front_summary(front, searched.name))
         return
-    shown.show(front_table(points, cost))
+    shown.show(front_table(front))
     if output is not None:
         shown.show(str(output))

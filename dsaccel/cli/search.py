@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     *("training.learning_rate", "training.schedule", "network.granularity", "network.loss"),
     "network.output",
     *("network.width", "network.dropout", "runtime.device", "training.precision"),
-    *("runtime.threads", "runtime.curves", "runtime.keep", "seed", "storage", "confirm.enabled"),
+    *("runtime.threads", "runtime.curves", "runtime.keep", "runtime.all_heads", "seed"),
+    *("storage", "confirm.enabled"),
     *WORKERS,
     *("--set", "--trust-part", "--json", "--quiet", "--verbose"),
 )
@@ -78,7 +79,7 @@ def _show_forecast(study: "Study", output: Output) -> None:
 
 
 def _show_json(study: "Study", output: Output) -> None:
-    from dsaccel.analysis.pareto import find_cost, pareto_points
+    from dsaccel.analysis.pareto import read_front
     from dsaccel.report.confirmation import confirmation_summary
     from dsaccel.report.pareto import front_summary
     from dsaccel.report.results import search_summary
@@ -87,26 +88,24 @@ def _show_json(study: "Study", output: Output) -> None:
     summary: dict[str, Any] = search_summary(study.engine)
     if study.confirmer is not None:
         summary["confirmation"] = confirmation_summary(study.confirmer, RESOLUTION)
-    against = study.config.budget.against
-    if against is not None and study.best is not None:
-        points = pareto_points(study.record, find_cost(against))
-        front = front_summary(points, study.name, against)
-        summary |= {key: front[key] for key in ("against", "front")}
+    costs = study.config.budget.costs
+    if costs and study.best is not None:
+        front = front_summary(read_front(study.record, costs), study.name)
+        summary |= {key: front[key] for key in ("against", "front", "rivals")}
     output.show_json(summary)
 
 
 def _show(study: "Study", output: Output) -> None:
-    from dsaccel.analysis.pareto import find_cost, pareto_points
+    from dsaccel.analysis.pareto import read_front
     from dsaccel.report.pareto import front_table
     from dsaccel.report.results import result_files
     from dsaccel.report.study_table import headline, trials_table
     from dsaccel.report.verdict import RESOLUTION
 
     output.show(trials_table(study.record), headline(study.record))
-    against = study.config.budget.against
-    if against is not None and study.best is not None:
-        cost = find_cost(against)
-        output.show(front_table(pareto_points(study.record, cost), cost))
+    costs = study.config.budget.costs
+    if costs and study.best is not None:
+        output.show(front_table(read_front(study.record, costs)))
     files = result_files(study.engine.directory)
     output.show_files(files | {"dashboard": f"dsaccel dashboard {study.name}"})
     if study.confirmer is not None:

@@ -13,6 +13,7 @@ MAX_CUDA_LANES = 32
 
 
 Cut = Literal["conv", "block", "stage", "none"]
+Recompute = Literal["block", "stage", "nested"]
 
 
 class NetworkConfig(Section):
@@ -22,6 +23,9 @@ class NetworkConfig(Section):
     """Where gradients are cut: after every conv, block or stage, or not before the next stage
     (`none`); a list: stage by stage, or the stem and each stage. A last `none`: the output layer
     trains what no local loss does, all of the network if there is no other word."""
+    cuts: bool = True
+    """No: gradients pass where they would be cut, and each unit learns from its own loss and from
+    those of all units above (deep supervision). Nothing is shared between hierarchies then."""
     first_loss: int = Field(default=1, ge=1)
     """The first unit (1-based) that carries a local loss; the units below learn from it."""
     loss: Annotated[str, NamesPart("loss")] = "predsim"
@@ -108,10 +112,11 @@ class TrainingConfig(Section):
     """`adam` and `adamw`: epsilon."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16`: autocast of convolutions and linear layers; losses and statistics stay fp32."""
-    recompute: bool = False
-    """Keep of a unit that learns only the inputs of its blocks, and compute the rest again for the
-    gradient: less memory where units are of several blocks, for up to a third more time. Changes no
-    result."""
+    recompute: bool | Recompute = False
+    """Keep of a unit that learns only the inputs of its blocks (yes, or `block`), of its stages
+    (`stage`), or of its stages and then of the blocks of one stage (`nested`), and compute the rest
+    again for the gradient: less memory where units are of several blocks, for up to a third more
+    time, `nested` up to two thirds. Changes no result."""
     feature_cache_mib: int = Field(default=1024, ge=0)
     """`sequential`: memory of the device, in MiB, for features of frozen units that would be
     computed again otherwise. Changes no result."""

@@ -28,6 +28,9 @@ class RuntimeConfig(Section):
     keep: int = Field(default=1, ge=0)
     """Of how many of the best networks weights are kept, in `weights/` beside the study, the
     winner's also as `best.safetensors`, the baseline's as `baseline.safetensors`; 0: of none."""
+    all_heads: bool = False
+    """Keep all heads with these weights, not those alone that the network's exit reads. `dsaccel
+    train` writes all in any case."""
     curves: bool = False
     """Record after each epoch, of each unit, accuracy and loss on validation images and on as many
     training images: for `dsaccel curves`. Of references and global baselines they are recorded in

@@ -16,6 +16,7 @@ from dsaccel.config.section import Section
 from dsaccel.config.space import SpaceConfig
 from dsaccel.imports import is_foreign
 from dsaccel.parts import BUILTIN, NamesPart, load_class
+from dsaccel.spec.costs import Cost, find_costs
 from dsaccel.spec.hierarchy import SETTINGS, Hierarchy
 from dsaccel.spec.rung import Exit, RankedBy
 
@@ -59,17 +60,30 @@ class BudgetConfig(Section):
     n_trials / 4. At most n_trials / 4 for the strategies that learn."""
     beam_width: int = Field(default=4, ge=1)
     """`beam`: beginnings that are built on after each stage, and the best of each block count."""
-    against: Literal["parameters", "flops", "losses", "shallow_scale", "memory", "gap"] | None = (
-        None
-    )
-    """A cost that `nsga2` weighs against accuracy, for a Pareto front: of the network
-    (`shallow_scale` is what the paper's eq. 8 minimises), or the measured peak memory of training
-    it, or its gap to global back-propagation, by which each hierarchy is then trained, too."""
+    against: tuple[str, ...] | None = None
+    """Costs that `nsga2` weighs against accuracy, for a Pareto front, one or several: `parameters`,
+    `flops`, `losses` and `shallow_scale` (what the paper's eq. 8 minimises) of the network, the
+    measured peak `memory` of training it, the measured `time` of a training step, or its `gap` to
+    global back-propagation, by which each hierarchy is then trained, too."""
     timeout_s: float | None = Field(default=None, gt=0)
     """Start no further epoch (stage, if `sequential`) after this many seconds; the study can be
     continued."""
     baseline: bool = True
     """Train the winner by global back-propagation at the end, with the same settings."""
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """What is weighed against accuracy."""
+        return find_costs(self.against or ())
+
+    @field_validator("against", mode="before")
+    @classmethod
+    def _costs_that_there_are(cls, against: Any) -> Any:
+        names = against.split(",") if isinstance(against, str) else against
+        if not isinstance(names, list | tuple):
+            return names
+        find_costs(map(str, names))
+        return tuple(names) or None
 
 
 class PruningConfig(Section):
@@ -204,6 +218,11 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _cuts_for_the_schedule(self) -> Self:
+        _check_cuts(self.network, self.training, is_searched="cuts" in self.space.settings.names)
+        return self
+
+    @model_validator(mode="after")
     def _settings_that_matter(self) -> Self:
         searched = self.space.settings
         losses, heads = self._searched_or_own("loss"), self._searched_or_own("head")
@@ -225,6 +244,15 @@ class StudyConfig(Section):
     def _searched_or_own(self, name: Literal["loss", "head"]) -> tuple[str, ...]:
         searched = self.space.settings.of(name)
         return searched.ends if searched else (getattr(self.network, name),)
+
+
+def _check_cuts(network: NetworkConfig, training: TrainingConfig, *, is_searched: bool) -> None:
+    """Refuse units that learn one after another and from each other."""
+    if training.schedule == "sequential" and (is_searched or not network.cuts):
+        raise ValueError(
+            "training.schedule must be simultaneous where gradients are not cut (network.cuts = "
+            "false), but got sequential"
+        )
 
 
 def _matters(name: str, loss: str, heads: Iterable[str]) -> bool:
@@ -256,3 +284,8 @@ class RunConfig(Section):
     result: dict[str, Any] | None = None
     """Where the network comes from and what it reached. Not read for training, but for `init`: who
     began with trained weights is not trained again without any."""
+
+    @model_validator(mode="after")
+    def _cuts_for_the_schedule(self) -> Self:
+        _check_cuts(self.network, self.training, is_searched=False)
+        return self

@@ -14,6 +14,7 @@ from dsaccel.files import atomic_write
 from dsaccel.nn.sealed import read_state, write_state
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.spec.trie import Trie
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.workbench import Bench, read_data
@@ -98,6 +99,14 @@ class Entrants:
         return training.model_copy(
             update={"schedule": "simultaneous", "learning_rate": own.learning_rate}
         )
+
+    def flops(self, entries: Sequence[Entry], mode: Mode, own: GlobalSettings) -> float:
+        """Forward FLOPs of an image through networks, what they share counted once, in all epochs;
+        no setting of back-propagation changes them.
+        """
+        trie = Trie(self._plans(entries, mode, own))
+        epochs = self.training(entries[0], mode, own).epochs
+        return float(epochs * sum(node.segment.flops for node in trie.nodes()))
 
     def settings(self, entry: Entry) -> StudyConfig:
         """The study's settings with the entry's own."""

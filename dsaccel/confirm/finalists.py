@@ -15,6 +15,7 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.confirm.result import Entry, Role
 from dsaccel.errors import NoResultError
 from dsaccel.families import find_family
+from dsaccel.spec.beginnings import beginnings
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.rows import Row
@@ -52,13 +53,17 @@ def choose_entries(
     Raises:
         NoResultError: if no trial may be called the best.
     """
-    ranked = list(dict.fromkeys(row.hierarchy for row in rows if row.may_be_best))
+    named = list(dict.fromkeys(row.hierarchy for row in rows if row.may_be_best))
+    # where cuts are searched, back-propagation of all losses is a rival and no finalist
+    uncut = [h for h in named if dict(Hierarchy.parse(h).settings).get("cuts") is False]
+    ranked = [hierarchy for hierarchy in named if hierarchy not in uncut]
     if not ranked:
         raise NoResultError("a confirmation needs a finished hierarchy within the constraint")
     entries = _Entries(config, plan)
     references = reference_hierarchies(config)
     chosen = [entries.make(hierarchy, "finalist") for hierarchy in ranked[:top]]
     chosen += [entries.make(hierarchy, "reference") for hierarchy in references]
+    chosen += [entries.make(hierarchy, "deep supervision") for hierarchy in uncut[:1]]
     if controls:
         others = [hierarchy for hierarchy in ranked if hierarchy not in references]
         chosen += entries.smaller(others, references[0])
@@ -88,6 +93,7 @@ class _Entries:
             num_parameters=made.num_parameters,
             flops=made.flops,
             num_local_losses=made.num_local_losses,
+            beginnings=beginnings(made),
         )
 
     def width_of(self, hierarchy: str) -> float:

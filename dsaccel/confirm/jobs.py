@@ -60,6 +60,8 @@ class Trained:
 
     job: Job
     val_accuracies: tuple[float, ...]
+    heads: tuple[tuple[float, ...], ...]
+    """Of all heads of each, in order of depth."""
     file: str | None
     time_s: float
 
@@ -86,6 +88,8 @@ class ConfirmProgress:
     num_steps: int
     names: tuple[str, ...]
     """What is being trained or read."""
+    time_left_s: float | None = None
+    """None: not known yet, or nothing is left to train."""
 
 
 Training = Generator[Step | Trained]
@@ -185,5 +189,6 @@ def _together(
             if file is not None:
                 save_networks(task.folder / file, cohort)
             values = tuple(rung.objective(entry.key) for entry in entries)
-            yield Trained(job, values, file, time.perf_counter() - started)
+            heads = tuple(rung.accuracies[entry.key] for entry in entries)
+            yield Trained(job, values, heads, file, time.perf_counter() - started)
         yield Step(rung.step, cohort.num_steps, job.names)

@@ -10,6 +10,7 @@ import optuna
 from dsaccel.confirm.entrants import GlobalSettings
 from dsaccel.confirm.finalists import merge_entries
 from dsaccel.confirm.jobs import Trained
+from dsaccel.confirm.margin import plan_text
 from dsaccel.confirm.result import Confirmation, Entry, confirmation_of, entry_record
 from dsaccel.errors import ConfigError
 from dsaccel.families import Mode
@@ -44,6 +45,12 @@ class ConfirmationRecord:
     def result(self) -> Confirmation:
         """The confirmation as far as it has come."""
         return confirmation_of(self.values, self.readings)
+
+    @property
+    def plan(self) -> str | None:
+        """How many seeds are planned, if a margin is set."""
+        margin = self.values.get("margin")
+        return margin and plan_text(margin)
 
     @property
     def trained(self) -> set[tuple[str, Mode, int]]:
@@ -111,8 +118,10 @@ class ConfirmationRecord:
             unread = {"file": trained.file, **known, "names": list(job.names)}
             self.values["unread"].append(unread)
         self.values["results"] += [
-            {"name": name, **known, "val_accuracy": value}
-            for name, value in zip(job.names, trained.val_accuracies, strict=True)
+            {"name": name, **known, "val_accuracy": value, "heads": list(heads)}
+            for name, value, heads in zip(
+                job.names, trained.val_accuracies, trained.heads, strict=True
+            )
         ]
         self.values["time_s"] += trained.time_s
         self._save()

@@ -6,11 +6,13 @@ split says is shown beside them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from dsaccel.analysis.variance import Components, variance_components
+from dsaccel.confirm.depth import Depth, depth_of
 from dsaccel.families import MODES, Mode
+from dsaccel.spec.beginnings import Beginning
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.statistics import (
     ALPHA,
@@ -35,6 +37,7 @@ Role = Literal[
     "fewer losses",
     "widened to parameters",
     "widened to FLOPs",
+    "deep supervision",
 ]
 
 
@@ -52,6 +55,8 @@ class Entry:
     """Local heads not counted."""
     flops: int
     num_local_losses: int
+    beginnings: tuple[Beginning, ...] = ()
+    """The networks within it, each up to a head; none in what an earlier version recorded."""
 
     @property
     def key(self) -> Hierarchy:
@@ -129,6 +134,13 @@ class Confirmation:
     """Whether validation is on the images that the finalists were chosen by, at every seed."""
     margin: Mapping[str, Any] | None = None
     """What `planned` said when a margin was set; None: none is."""
+    heads: Mapping[tuple[str, Mode], Mapping[int, Sequence[float]]] = field(default_factory=dict)
+    """(entry, mode) -> seed -> validation accuracies of all heads in order of depth."""
+
+    def depth(self, name: str, mode: Mode = "local") -> Depth | None:
+        """An entry at its exit against its best earlier head; None: that is not recorded."""
+        heads = self.heads.get((name, mode), {})
+        return depth_of(self.entry(name).beginnings, heads, self.series("val", name, mode))
 
     def planned(self, margin: float) -> dict[str, Any]:
         """A test for non-inferiority by a margin (points), with what is measured as its pilot."""
@@ -234,20 +246,6 @@ class Confirmation:
         return paired(self.series(split, name, mode), self.series(split, *other))
 
 
-def plan_text(margin: Mapping[str, Any]) -> str:
-    """How many seeds a test for non-inferiority takes, told before they are trained."""
-    points, pilot, num = margin["points"], len(margin["pilot"]), margin["seeds"]
-    if num is None:
-        return (
-            f"margin of {points:g} points: no pilot tells how many seeds are needed; confirm with "
-            "a few seeds and without a margin first"
-        )
-    return (
-        f"margin of {points:g} points: {num} seeds beside the pilot's {pilot} find a network that "
-        f"is as good as back-propagation not inferior in 80 % of such tests (--seeds {pilot + num})"
-    )
-
-
 def read_confirmation(study: StudyRecord) -> Confirmation | None:
     """The confirmation of a study as far as it has come; None if there is none."""
     if study.confirmation is None:
@@ -260,18 +258,18 @@ def confirmation_of(
 ) -> Confirmation:
     """The confirmation that a study's attributes hold."""
     val: dict[tuple[str, Mode], dict[int, float]] = {}
+    heads: dict[tuple[str, Mode], dict[int, Sequence[float]]] = {}
     for result in record["results"]:
         key = (result["name"], result["mode"])
         val.setdefault(key, {})[result["seed"]] = result["val_accuracy"]
+        heads.setdefault(key, {})[result["seed"]] = result.get("heads", ())
     test: dict[tuple[str, Mode], dict[int, float]] = {}
     for reading in readings:
         key = (reading["name"], reading["mode"])
         test.setdefault(key, {})[reading["seed"]] = reading["accuracy"]
     decisions = record["decisions"]
     return Confirmation(
-        entries=tuple(
-            Entry(**{**entry, "roles": tuple(entry["roles"])}) for entry in record["entries"]
-        ),
+        entries=tuple(map(_entry, record["entries"])),
         accuracies={"val": val, "test": test},
         reference=record["reference"],
         best=decisions[-1]["best"] if decisions else None,
@@ -279,7 +277,13 @@ def confirmation_of(
         num_images=record["num_images"],
         val_is_given=record.get("val_is_given", False),  # recorded since images can be given
         margin=record.get("margin"),
+        heads=heads,
     )
+
+
+def _entry(stored: Mapping[str, Any]) -> Entry:
+    within = tuple(Beginning(**each) for each in stored.get("beginnings", ()))
+    return Entry(**{**stored, "roles": tuple(stored["roles"]), "beginnings": within})
 
 
 def entry_record(entry: Entry) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from dsaccel.data.images import CONVERSION_VERSION, cache_dir, to_square
 from dsaccel.errors import ConfigError
@@ -144,8 +144,10 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # decoders raise whatever they stumble over
+        unknown = isinstance(error, UnidentifiedImageError)
+        why = f"its content is none of {', '.join(FORMATS)}" if unknown else error
         raise ConfigError(
-            f"{path} must be an image, but cannot be read ({error}): replace or remove it"
+            f"{path} must be an image, but cannot be read ({why}): replace or remove it"
         ) from None
 
 

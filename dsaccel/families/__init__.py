@@ -20,7 +20,7 @@ from dsaccel.parts import load_class, load_part, part_of
 from dsaccel.spec.blocks import Block, Layer, Output, Pool
 from dsaccel.spec.hierarchy import Blocks, Hierarchy
 from dsaccel.spec.local import Head, LossPlan, UnitShape
-from dsaccel.spec.plan import Plan, split
+from dsaccel.spec.plan import Plan, joined, split
 from dsaccel.spec.rung import Exit
 
 if TYPE_CHECKING:
@@ -152,10 +152,14 @@ def build_plan(
     exit: Exit = network.output if mode == "local" else "layer"
     if mode == "local":
         blocks = _with_heads(blocks, family, hierarchy.num_stages, network, unit)
-    smallest = _blocks(family, (1,) * hierarchy.num_stages, channels, side)
-    num_convs = sum(len(block.layers) for block in smallest)
+    num_convs = _num_convs(_blocks(family, (1,) * hierarchy.num_stages, channels, side))
     segments = split(tuple(blocks), output, learning_rate_of(hierarchy), exit=exit)
-    return Plan(name, hierarchy, side, num_convs, segments, exit)
+    plan = Plan(name, hierarchy, side, num_convs, segments, exit)
+    return plan if network.cuts or mode == "global" else joined(plan)
+
+
+def _num_convs(blocks: list[Block]) -> int:
+    return sum(len(block.layers) for block in blocks)
 
 
 def _output_loss(training: TrainingConfig, unit: UnitShape) -> LossPlan:

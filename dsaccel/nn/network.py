@@ -14,11 +14,12 @@ from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError
 from dsaccel.nn.layers import LayerModule
-from dsaccel.nn.units import Unit, build_units, layer_outputs, positions
+from dsaccel.nn.units import AbsentHead, LocalHead, Unit, build_units, layer_outputs, positions
 from dsaccel.nn.weights import ImageFacts, load_weights, read_config, read_facts
 from dsaccel.planner import Planner
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.spec.unit_names import head_names
 
 
 class Network(nn.Module):
@@ -53,7 +54,11 @@ class Network(nn.Module):
         return torch.stack(probabilities).mean(dim=0).log()
 
     def heads(self, images: Tensor) -> list[Tensor]:
-        """Images -> the logits (B, K) of each unit, in order of depth, an output layer's last."""
+        """Images -> the logits (B, K) of each unit, in order of depth, an output layer's last.
+
+        Raises:
+            ConfigError: if its weights were written without all heads.
+        """
         read = zip(self._units(), self.features(images), strict=True)
         return [unit.head.logits(h) for unit, h in read]
 
@@ -160,8 +165,8 @@ class FeaturesOnly(nn.Module):
 
 
 def load_network(path: str | Path) -> Network:
-    """The trained network of a file that `dsaccel train --output` wrote: on the CPU, in evaluation
-    mode.
+    """The trained network of a file that a search or `dsaccel train --output` wrote: on the CPU, in
+    evaluation mode.
 
     Raises:
         ConfigError: if the file cannot be read, or is none of those.
@@ -170,7 +175,10 @@ def load_network(path: str | Path) -> Network:
     run, facts = read_config(path), read_facts(path)
     plan = plan_of(run, len(facts.class_names), path)
     units = _units(plan, run.seed)
-    load_weights(path, units, run)
+    for index in load_weights(path, units, run, len(plan.exit_heads)):
+        head = units[index].head
+        assert isinstance(head, LocalHead)  # an output layer is always read
+        units[index].head = AbsentHead(head.spec, head_names(plan)[index])
     return _as_module(units, facts, plan)
 
 

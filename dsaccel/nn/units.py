@@ -6,7 +6,7 @@ B batch, C channels, H = W side, F features, K classes.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,16 @@ from dsaccel.nn.similarity import exact
 from dsaccel.spec.blocks import Output
 from dsaccel.spec.local import Head, Read
 from dsaccel.spec.plan import Segment
+
+Run = Literal["block", "stage"]
+RUNS: Mapping[bool | str, tuple[Run, ...]] = {
+    False: (),
+    True: ("block",),
+    "block": ("block",),
+    "stage": ("stage",),
+    "nested": ("stage", "block"),
+}
+"""The runs of layers that each kind of recomputing keeps the inputs of."""
 
 
 class Features(NamedTuple):
@@ -100,6 +110,24 @@ class OutputLayer(nn.Module):
         return exact(self.logits(x))
 
 
+class AbsentHead(LocalHead):
+    """The place of a head that a file of weights does not hold."""
+
+    def __init__(self, head: Head, name: str) -> None:
+        nn.Module.__init__(self)  # without the layers of a head
+        self.spec, self.name = head, name
+
+    def logits(self, h: Tensor) -> Tensor:
+        """
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            f"weights must hold the head {self.name} for this, but hold those alone that the "
+            f"network's exit reads; dsaccel search --all-heads and dsaccel train write all heads"
+        )
+
+
 class Unit(nn.Module):
     """What one loss trains: a run of layers and the head at its end."""
 
@@ -107,8 +135,9 @@ class Unit(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.head = head
-        self.recomputes = False
-        """Whether a gradient computes each block again, of which then only the input is kept."""
+        self.recomputes: tuple[Run, ...] = ()
+        """Runs of layers, the longest first, of which only the input is kept: a gradient computes
+        each again."""
         self.reads = head.spec.loss.reads if isinstance(head, LocalHead) else frozenset()
         for layer in layers:
             layer.keeps_residual = "residuals" in self.reads
@@ -124,19 +153,10 @@ class Unit(nn.Module):
         Channels are dropped where `generators` are given.
         """
         layers, h = cast("list[LayerModule]", [*self.layers]), x
-        if self.recomputes and torch.is_grad_enabled():
-            for block in _blocks(layers):
-                run = partial(_run, block, generators=generators, drawn={})
-                h, x, skip = checkpoint(
-                    run,
-                    x,
-                    skip,
-                    use_reentrant=False,
-                    preserve_rng_state=False,
-                    context_fn=lambda block=block: (nullcontext(), _statistics_kept(block)),
-                )  # pyright: ignore[reportGeneralTypeIssues]
-        elif layers:
-            h, x, skip = _run(layers, x, skip, generators)
+        recomputes = self.recomputes if torch.is_grad_enabled() else ()
+        if layers:
+            drawn = {} if recomputes else None
+            h, x, skip = _run_again(recomputes, layers, drawn, x, skip, generators)
         return (x if isinstance(self.head, OutputLayer) else h), x, skip
 
     def loss(self, h: Tensor, labels: Labels, x: Tensor) -> Tensor:
@@ -158,14 +178,40 @@ class Unit(nn.Module):
         return {name: there[name] for name in self.reads}
 
 
+def _run_again(
+    runs: Sequence[Run],
+    layers: Sequence[LayerModule],
+    drawn: dict[Position, Tensor] | None,
+    x: Tensor,
+    skip: Tensor | None,
+    generators: Mapping[Position, torch.Generator | None] | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Like `Unit.forward`, for some layers, of which runs are computed again for the gradient with
+    the masks that were `drawn` first.
+    """
+    if not runs:
+        return _run(layers, x, skip, generators, drawn)
+    h = x
+    for part in _parts(layers, runs[0]):
+        h, x, skip = checkpoint(
+            partial(_run_again, runs[1:], part, drawn, generators=generators),
+            x,
+            skip,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=lambda part=part: (nullcontext(), _statistics_kept(part)),
+        )  # pyright: ignore[reportGeneralTypeIssues]
+    return h, x, skip
+
+
 def _run(
     layers: Sequence[LayerModule],
     x: Tensor,
     skip: Tensor | None,
     generators: Mapping[Position, torch.Generator | None] | None,
-    drawn: dict[Position, Tensor] | None = None,
+    drawn: dict[Position, Tensor] | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Like `Unit.forward`, for some layers."""
+    """The same, computed once."""
     h = x
     for layer in layers:
         h, skip = layer(x, skip)
@@ -173,16 +219,22 @@ def _run(
     return h, x, skip
 
 
-def _blocks(layers: Sequence[LayerModule]) -> Iterator[list[LayerModule]]:
-    """The layers of a unit, block by block; the first block may have been opened below."""
-    block: list[LayerModule] = []
+def _parts(layers: Sequence[LayerModule], run: Run) -> Iterator[list[LayerModule]]:
+    """The layers of a unit, block by block or stage by stage; the first block may have been opened
+    below.
+    """
+    part: list[LayerModule] = []
     for layer in layers:
-        if layer.opens_block and block:
-            yield block
-            block = []
-        block.append(layer)
-    if block:
-        yield block
+        if part and _starts(layer, part[-1], run):
+            yield part
+            part = []
+        part.append(layer)
+    if part:
+        yield part
+
+
+def _starts(layer: LayerModule, before: LayerModule, run: Run) -> bool:
+    return layer.opens_block and (run == "block" or layer.position.stage != before.position.stage)
 
 
 @contextmanager

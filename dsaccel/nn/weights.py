@@ -45,10 +45,17 @@ class ImageFacts(NamedTuple):
     """Hash of the images trained and validated on; empty if there were none."""
 
 
-def save_weights(path: Path, units: Iterable[Unit], run: RunConfig, facts: ImageFacts) -> None:
+def save_weights(
+    path: Path,
+    units: Iterable[Unit],
+    run: RunConfig,
+    facts: ImageFacts,
+    num_heads: int | None = None,
+) -> None:
     """Write a network's weights and buffers, whole or not at all, with the settings beside them.
 
-    Where the data lay is left out: the file may be given away.
+    Where the data lay is left out: the file may be given away. The heads of the last `num_heads`
+    units are written; None: all heads.
 
     Raises:
         NoResultError: if they are not finite, for training has diverged.
@@ -64,7 +71,7 @@ def save_weights(path: Path, units: Iterable[Unit], run: RunConfig, facts: Image
     }
     tensors = {
         name: tensor.detach().cpu().contiguous()
-        for name, tensor in named_tensors(units, run).items()
+        for name, tensor in named_tensors(units, run, num_heads).items()
     }
     diverged = _not_finite(tensors)
     if diverged is not None:
@@ -126,13 +133,27 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_weights(path: Path, units: Iterable[Unit], run: RunConfig) -> None:
+def load_weights(
+    path: Path, units: Iterable[Unit], run: RunConfig, num_heads: int | None = None
+) -> frozenset[int]:
     """Put a file's weights into a network, bit for bit.
+
+    Args:
+        path: what `save_weights` wrote.
+        units: the network.
+        run: its settings.
+        num_heads: of how many of the last units the file must hold the heads; None: of all.
+
+    Returns:
+        the units whose heads are not in the file; those heads stay as they are.
 
     Raises:
         ConfigError: as `read_tensors`, or if names or shapes are not the network's.
     """
-    targets, tensors = named_tensors(units, run), read_tensors(path)
+    tensors, (body, heads) = read_tensors(path), _body_and_heads(units, run)
+    spare = heads[:-num_heads] if num_heads else []
+    absent = frozenset(n for n, head in enumerate(spare) if head.keys().isdisjoint(tensors))
+    targets = _merged(body, *(head for n, head in enumerate(heads) if n not in absent))
     unlike = sorted(set(tensors) ^ set(targets))
     if unlike:
         raise _not_ours(path, f"only one of file and network has {', '.join(unlike[:3])}")
@@ -142,27 +163,45 @@ def load_weights(path: Path, units: Iterable[Unit], run: RunConfig) -> None:
     with torch.no_grad():
         for name, target in targets.items():
             target.copy_(tensors[name])  # in place: memory format and device stay
+    return absent
 
 
-def named_tensors(units: Iterable[Unit], run: RunConfig) -> dict[str, Tensor]:
-    """All weights and buffers by their outside names; they are the network's own, not copies."""
+def named_tensors(
+    units: Iterable[Unit], run: RunConfig, num_heads: int | None = None
+) -> dict[str, Tensor]:
+    """All weights and buffers by their outside names; they are the network's own, not copies. Of
+    heads those of the last `num_heads` units; None: of all.
+    """
+    body, heads = _body_and_heads(units, run)
+    return _merged(body, *(heads if num_heads is None else heads[-num_heads:]))
+
+
+def _body_and_heads(
+    units: Iterable[Unit], run: RunConfig
+) -> tuple[dict[str, Tensor], list[Mapping[str, Tensor]]]:
+    """The named tensors of all layers, and those of each unit's head."""
     units = list(units)
     family = _family(run)
     layers = [layer for unit in units for layer in unit.layers if isinstance(layer, LayerModule)]
     blocks = [layer.block for layer in layers if layer.opens_block]
     names = dict(zip(layers, family.names(blocks), strict=True))
-    tensors: dict[str, Tensor] = {}
+    body: dict[str, Tensor] = {}
     for layer, name in names.items():
         for own, module in layer.named_children():
-            tensors |= _under(name(own), module)
+            body |= _under(name(own), module)
+    heads: list[Mapping[str, Tensor]] = []
     for unit in units:
         if isinstance(unit.head, LocalHead):
             last = unit.layers[-1]
             assert isinstance(last, LayerModule)
-            tensors |= _under(f"heads.{names[last]('weight')}", unit.head)
+            heads.append(_under(f"heads.{names[last]('weight')}", unit.head))
         else:
-            tensors |= _under(family.output_name(), unit.head.classifier)
-    return tensors
+            heads.append(_under(family.output_name(), unit.head.classifier))
+    return body, heads
+
+
+def _merged(*tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for each in tensors for name, tensor in each.items()}
 
 
 def output_name(run: RunConfig) -> str:

@@ -24,10 +24,9 @@ from dsaccel.paper.kept import Trained, file_name, hybrids_path, layers_path
 from dsaccel.paper.rows import NUM_CLASSES, WAYS, Row, Way
 from dsaccel.paper.scale import Held, Protocol, Scale
 from dsaccel.paper.separability import Measured, measure
-from dsaccel.paper.supervised import Supervised, joined
 from dsaccel.planner import Planner
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.plan import Plan
+from dsaccel.spec.plan import Plan, joined
 from dsaccel.spec.unit_names import head_names, layer_names
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.lease import folder_lock
@@ -209,8 +208,8 @@ class Reproduction:
         checkpoint = self.directory.checkpoint
         for part in memory.parts(left, training):
             plans = {h: left[h] for h in part}
-            make = Supervised if job.mode == "supervised" else memory.cohort
-            cohort = make(plans, training, data, seed=data.seed, device=bench.device, curves=part)
+            how = {"seed": data.seed, "device": bench.device, "curves": part}
+            cohort = memory.cohort(plans, training, data, **how)
             Checkpoints(checkpoint, self._images[job.dataset], cohort)
             for rung in cohort.rungs():
                 # at a rung that is yielded again the weights are later ones

@@ -25,8 +25,7 @@ def verdict(result: Calibrated) -> list[str]:
     if num_seeds < MIN_SEEDS:
         return [*words, f"Nothing is called trustworthy on fewer than {MIN_SEEDS} seeds."]
     words += [
-        f"Intervals come from resampling {num_seeds} seeds. With so few they are about the range "
-        f"of the single values, and miss the median of all seeds {_miss(num_seeds)} of the time.",
+        f"Intervals are 95 % t intervals over {num_seeds} seeds.",
         f"A seed moves a hierarchy's final accuracy by {100 * ranks.noise:.2f} points (standard "
         f"deviation). The final rankings of two seeds agree with tau-b "
         f"{ranks.between_seeds():.2f}; one seed's with the mean of the others with "
@@ -68,8 +67,3 @@ def _stage_words(row: StageAgreement) -> str:
     else:
         verb = "foretells the final ranking in part"
     return f"The last head of stage {row.stage} {verb} (tau-b {interval_text(own)})."
-
-
-def _miss(num_seeds: int) -> str:
-    """The chance that all of so many values lie on one side of the median."""
-    return f"{100 * 0.5 ** (num_seeds - 1):.0f} %"

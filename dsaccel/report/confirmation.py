@@ -7,10 +7,11 @@ from rich.table import Table
 from rich.text import Text
 
 from dsaccel.confirm.jobs import ConfirmProgress
-from dsaccel.confirm.result import entry_record
+from dsaccel.confirm.result import Confirmation, Result, entry_record
 from dsaccel.confirm.run import Confirm
 from dsaccel.files import make_folder, write_csv, write_json
 from dsaccel.report.verdict import VAL_IMAGES, sentences
+from dsaccel.text import about
 
 JUDGED = ("p_holm", "is_tie", "is_judged", "detectable")
 """What the JSON says of a comparison beside the difference."""
@@ -43,6 +44,7 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
                     | {name: getattr(comparison, name) for name in JUDGED}
                     for (split, against), comparison in result.comparisons.items()
                 },
+                "depth": _depth(confirmation, result),
             }
             for result in confirmation.results()
         ],
@@ -52,6 +54,12 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
         "test_readings": confirming.record.readings,
         "time_s": confirming.record.values["time_s"],
     }
+
+
+def _depth(confirmation: Confirmation, result: Result) -> dict[str, Any] | None:
+    """A network at its exit against its best earlier head, if it has one."""
+    depth = confirmation.depth(result.entry.name, result.mode)
+    return depth and asdict(depth) | {"helps": depth.helps}
 
 
 def write_confirmation(confirming: Confirm, resolution: float) -> dict[str, str]:
@@ -101,7 +109,8 @@ def progress_line(progress: ConfirmProgress) -> str:
     step = "" if progress.num_steps == 1 else f"  step {progress.step}/{progress.num_steps}"
     names = " ".join(progress.names)
     phase = PHASES[progress.phase]
-    return f"confirm {phase} {progress.job}/{progress.num_jobs}{step}  {names}"
+    left = "" if progress.time_left_s is None else f"  left {about(progress.time_left_s)}"
+    return f"confirm {phase} {progress.job}/{progress.num_jobs}{step}  {names}{left}"
 
 
 def progress_panel(progress: ConfirmProgress) -> Table:
@@ -112,4 +121,6 @@ def progress_panel(progress: ConfirmProgress) -> Table:
     if progress.num_steps > 1:
         table.add_row("step", f"{progress.step} of {progress.num_steps}")
     table.add_row("networks", "  ".join(progress.names))
+    if progress.time_left_s is not None:
+        table.add_row("time left", f"about {about(progress.time_left_s)}")
     return table

@@ -13,7 +13,7 @@ from dsaccel.parts import part_of
 from dsaccel.spec.blocks import Block
 from dsaccel.spec.plan import Plan
 from dsaccel.text import amount
-from dsaccel.training.memory import Estimate, estimate_plans
+from dsaccel.training.memory import Estimate, checkpointed, estimate_plans
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
@@ -99,12 +99,14 @@ def _rows(plan: Plan) -> Iterator[tuple[str, ...]]:
 
 
 def training_memory(local: Plan, whole: Plan, training: TrainingConfig) -> dict[str, Estimate]:
-    """The memory of training a network on a CPU (estimates), layer-wise and in two other ways."""
-    plain, again = (training.model_copy(update={"recompute": r}) for r in (False, True))
+    """The memory of training a network on a CPU (estimates): layer-wise, by back-propagation, and
+    by the checkpointing of that which takes least.
+    """
+    plain = training.model_copy(update={"recompute": False})
     return {
         "local": estimate_plans({local.hierarchy: local}, training),
         "global": estimate_plans({whole.hierarchy: whole}, plain),
-        "checkpointed": estimate_plans({whole.hierarchy: whole}, again),
+        "checkpointed": estimate_plans({whole.hierarchy: whole}, checkpointed(whole, training)),
     }
 
 

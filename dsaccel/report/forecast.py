@@ -16,7 +16,7 @@ def forecast_table(forecast: Forecast) -> Table:
     more = f" and {len(asked) - NUM_SHOWN} more" if len(asked) > NUM_SHOWN else ""
     names = "  ".join(map(str, asked[:NUM_SHOWN])) + more
     table = Table.grid(padding=(0, 2))
-    table.add_row("space", f"{size} hierarchies, of which {forecast.workload.num_left} are trained")
+    table.add_row("space", f"{size} hierarchies, {forecast.workload.num_left} to be trained")
     table.add_row("strategy", forecast.strategy)
     table.add_row("first cohort", Text(names or "none: the study is finished"))
     table.add_row("time", f"{about(forecast.total_s)} in all")

@@ -46,6 +46,8 @@ class LiveView(ExitStack):
     def tick(self, what: str, done: int, total: int) -> None:
         """Show how far a long loop is, now and then."""
         now = time.monotonic()
+        if done == total and self._live is not None:
+            self._live.update(self._panel)
         if (
             self._quiet
             or done == total

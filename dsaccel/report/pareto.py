@@ -3,41 +3,88 @@
 from pathlib import Path
 from typing import Any
 
-from dsaccel.analysis.pareto import Point
-from dsaccel.report.figures.pareto import cost_text, pareto_figure
+from dsaccel.analysis.pareto import Front, Point
+from dsaccel.report.figures.pareto import cost_text, growth_figure, pareto_figure
 from dsaccel.report.page import Section, write_page
 from dsaccel.report.table import Table
-from dsaccel.spec.costs import Cost
-from dsaccel.text import percent
+from dsaccel.spec.costs import COSTS
+from dsaccel.text import counted, percent
 
 
-def front_table(points: list[Point], cost: Cost) -> Table:
-    """The front, the cheapest first."""
-    front = [point for point in points if point.is_on_front]
+def front_table(front: Front) -> Table:
+    """The front, the cheapest first, and back-propagation below it."""
+    rows = [_cells(front, point) for point in front.best]
+    headings = ["hierarchy", "val accuracy", *(cost.title for cost in front.costs)]
+    if front.rivals:
+        rows = [(*cells, ", ".join(p.beaten_by)) for cells, p in zip(rows, front.best, strict=True)]
+        rows += [(*_cells(front, rival), "") for rival in front.rivals]
+        headings.append("beaten by")
     return Table(
-        ("hierarchy", "val accuracy", cost.title),
-        [(p.row.hierarchy, percent(p.accuracy), cost_text(cost, p.cost)) for p in front],
-        caption=f"{len(front)} of {len(points)} complete trials",
+        tuple(headings),
+        rows,
+        caption=" ".join([_counts(front), *sentences(front)]),
+        words=(0, len(headings) - 1) if front.rivals else (0,),
+        breaks=(len(front.best),) if front.rivals else (),
     )
 
 
-def front_summary(points: list[Point], study: str, against: str) -> dict[str, Any]:
-    """What `dsaccel pareto --json` prints."""
-    front = [
-        {"hierarchy": p.row.hierarchy, "val_accuracy": p.accuracy, against: p.cost}
-        for p in points
-        if p.is_on_front
+def sentences(front: Front) -> list[str]:
+    """What back-propagation says of the front, if it was trained."""
+    if not front.rivals:
+        return []
+    beaten = [point for point in front.best if point.beaten_by]
+    return [
+        f"{len(beaten)} of the {counted(len(front.best), 'network')} on the front are beaten by "
+        "back-propagation: it is as accurate at no more cost, and better in one of these."
     ]
-    return {"study": study, "against": against, "num_trials": len(points), "front": front}
 
 
-def write_front(points: list[Point], cost: Cost, study: str, path: Path) -> None:
+def front_summary(front: Front, study: str) -> dict[str, Any]:
+    """What `dsaccel pareto --json` prints."""
+    names = [name for name, cost in COSTS.items() if cost in front.costs]
+    names.sort(key=lambda name: front.costs.index(COSTS[name]))
+
+    def record(point: Point) -> dict[str, Any]:
+        costs = dict(zip(names, point.costs, strict=True))
+        return {"hierarchy": point.name, "val_accuracy": point.accuracy} | costs
+
+    return {
+        "study": study,
+        "against": ",".join(names),
+        "num_trials": len(front.points),
+        "front": [record(p) | {"beaten_by": list(p.beaten_by)} for p in front.best],
+        "rivals": list(map(record, front.rivals)),
+    }
+
+
+def write_front(front: Front, study: str, path: Path) -> None:
     """Write the front's page, whole or not at all."""
-    table = front_table(points, cost)
+    titles = " and ".join(cost.title for cost in front.costs)
     about = (
-        f"Study {study}: validation accuracy against {cost.title}. The front holds the complete "
+        f"Study {study}: validation accuracy against {titles}. The front holds the complete "
         "trials that are beaten by none that is as accurate and costs less, or costs as much and "
         "is more accurate. One seed: neighbours within the noise may change places."
     )
-    sections = [Section(figure=pareto_figure(points, cost), name="pareto"), Section(table=table)]
-    write_page(path, f"Accuracy against {cost.title}", sections, about=about)
+    sections = [
+        Section(figure=pareto_figure(front, index), name=f"pareto-{index + 1}")
+        for index in range(len(front.costs))
+    ]
+    sections.append(Section(table=front_table(front)))
+    if len(front.points) > 1:
+        caption = (
+            "The hypervolume that the front holds, above the lowest accuracy and below the highest "
+            "costs, after each trial."
+        )
+        figure = growth_figure(front)
+        sections.append(Section("How the front grew", caption, figure=figure, name="growth"))
+    write_page(path, f"Accuracy against {titles}", sections, about=about)
+
+
+def _cells(front: Front, point: Point) -> tuple[str, ...]:
+    costs = zip(front.costs, point.costs, strict=True)
+    shown = [cost_text(cost, value) for cost, value in costs]
+    return (point.name, percent(point.accuracy), *shown)
+
+
+def _counts(front: Front) -> str:
+    return f"{len(front.best)} of {len(front.points)} complete trials"

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import plotly.graph_objects as go
 
 from dsaccel.errors import ConfigError
-from dsaccel.files import atomic_write, make_folder, write_text
+from dsaccel.files import atomic_write, make_folder
 from dsaccel.report.figures import figure_sections
 from dsaccel.report.study_page import trials_section
 from dsaccel.study.record import StudyRecord
@@ -31,32 +31,35 @@ def write_parts(
     """
     if format not in FORMATS:
         raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, but got {format!r}")
-    make_folder(folder)
     sections = (*figure_sections(study, figures), trials_section(study))
     written: list[Path] = []
     for section in sections:
         path = folder / f"{section.name}{SUFFIXES[format]}"
         if section.figure is not None and format in ("png", "svg"):
-            _draw(section.figure, path, format)
+            content = _drawn(section.figure, format)
         elif section.figure is not None and format == "csv":
-            write_text(path, _csv(section.figure))
+            content = _csv(section.figure).encode()
         elif section.table is not None and format in ("csv", "latex"):
-            write_text(path, section.table.csv() if format == "csv" else section.table.latex())
+            table = section.table
+            content = (table.csv() if format == "csv" else table.latex()).encode()
         else:
             continue
+        make_folder(folder)
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
         written.append(path)
     return written
 
 
-def _draw(figure: go.Figure, path: Path, format: str) -> None:
-    with atomic_write(path) as temporary:
-        try:
-            figure.write_image(temporary, format=format, width=900, scale=2)
-        except (ValueError, RuntimeError, ImportError) as error:
-            raise ConfigError(
-                f"--format {format} needs kaleido and a Chrome or Chromium: pip install "
-                f"'dsaccel[images]' ({str(error).strip().partition(chr(10))[0]})"
-            ) from None
+def _drawn(figure: go.Figure, format: str) -> bytes:
+    try:
+        return figure.to_image(format=format, width=900, scale=2)
+    except (ValueError, RuntimeError, ImportError) as error:
+        why = str(error).strip().partition("\n")[0].rstrip(",")
+        raise ConfigError(
+            f"--format {format} needs kaleido and a Chrome or Chromium: pip install "
+            f"'dsaccel[images]' ({why})"
+        ) from None
 
 
 def _csv(figure: go.Figure) -> str:

@@ -10,11 +10,19 @@ from dsaccel.report.figures.replay import replay_figure
 from dsaccel.report.page import Section, write_page
 from dsaccel.report.table import Table, interval_text
 
-HEADINGS = ("strategy", "cohort", "regret, points", "found, %", "blocks", "of all")
+HEADINGS = (
+    "strategy",
+    "cohort",
+    "regret, points",
+    "random, points",
+    "found, %",
+    "blocks",
+    "of all",
+)
 NOTE = (
-    "Means over seeds with 95 % intervals in brackets: percentile bootstrap over the seeds, "
-    "Wilson's for the share of seeds that found the optimum. Last column: blocks trained over "
-    "those of the whole space in one trie."
+    "Means over seeds with 95 % intervals in brackets: t intervals, Wilson's for the share of "
+    "seeds that found the optimum. Random: the regret of random search that has trained as many "
+    "blocks. Last column: blocks trained over those of the whole space in one trie."
 )
 
 
@@ -35,6 +43,7 @@ def outcome_summary(outcome: Outcome) -> dict[str, Any]:
         "beam_width": policy.beam_width,
         "num_seeds": outcome.num_seeds,
         **{name: asdict(getattr(outcome, name)) for name in estimates},
+        "random_regret": outcome.random and asdict(outcome.random),
     }
 
 
@@ -59,6 +68,7 @@ def _cells(outcome: Outcome) -> tuple[str, ...]:
         " ".join(map(str, filter(None, (outcome.policy.strategy, outcome.policy.beam_width)))),
         str(outcome.policy.cohort_size),
         interval_text(outcome.regret, 100, 2),
+        "-" if outcome.random is None else interval_text(outcome.random, 100, 2),
         interval_text(outcome.found, 100, 0),
         interval_text(outcome.blocks, 1, 1),
         f"{100 * outcome.blocks_share.mean:.0f} %",

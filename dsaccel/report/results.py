@@ -115,7 +115,10 @@ def reading_table(reading: Reading) -> Table:
     table.add_row("hierarchy", reading.hierarchy)
     table.add_row("mode", reading.mode)
     table.add_row(f"{split} accuracy", percent(reading.accuracy))
-    table.add_row("by head, last one last", "  ".join(map(percent, reading.head_accuracies)))
+    heads = reading.head_accuracies
+    held = [accuracy for accuracy in heads if accuracy is not None]
+    which = "last one last" if len(held) == len(heads) else f"the {len(held)} of {len(heads)} kept"
+    table.add_row(f"by head, {which}", "  ".join(map(percent, held)))
     table.add_row("by exit", exits_text(reading.exits))
     table.add_row("images", f"{reading.num_images:,}")
     return table

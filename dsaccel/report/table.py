@@ -2,11 +2,12 @@
 
 import csv
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -19,6 +20,8 @@ LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
 }
+FOLDED = 12
+"""The least width of a column of names, which a terminal may break anywhere."""
 TERMINAL_STYLES: dict[RowStyle, str] = {"": "", "best": "bold green", "unfinished": "dim"}
 
 
@@ -78,8 +81,29 @@ class Table:
             ]
         )
 
-    def __rich__(self) -> RichTable:
-        """What rich prints."""
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        """What rich prints: rows below one another where a terminal is too narrow for a table."""
+        table = self._in_columns()
+        names = (word for row in (self.headings, *self.rows) for word in row[0].split())
+        folded = max(0, max(map(len, names), default=0) - FOLDED)
+        if table.__rich_measure__(console, options).minimum - folded <= options.max_width:
+            yield table
+            return
+        if self.title:
+            yield Text(self.title)
+        for style, row in self.styled_rows:
+            lines = RichTable.grid(padding=(0, 2))
+            for heading, cell in zip(self.headings, row, strict=True):
+                if cell not in ("", "-"):
+                    lines.add_row(heading, Text(cell, style=TERMINAL_STYLES[style]))
+            yield lines
+            yield ""
+        if self.caption:
+            yield Text(self.caption)
+
+    def _in_columns(self) -> RichTable:
         table = RichTable(
             title=self.title or None,
             caption=self.caption or None,

@@ -16,6 +16,7 @@ ROLES: dict[Role, str] = {
     "fewer losses": "best with at most the reference's local losses",
     "widened to parameters": "reference widened to the winner's parameters",
     "widened to FLOPs": "reference widened to the winner's FLOPs",
+    "deep supervision": "best whose gradients are not cut (deep supervision)",
 }
 VAL_IMAGES = {
     False: "each seed's own validation images",
@@ -41,6 +42,7 @@ def sentences(confirmation: Confirmation, resolution: float) -> list[str]:
         *_against_finalists(best, rows),
         *_against_reference(confirmation, best, rows),
         *_against_global(best),
+        *_depth(confirmation, best),
         *_not_inferior(confirmation, best),
         *_unjudged(confirmation),
         *_how_fine(best, rows, resolution),
@@ -117,7 +119,7 @@ def _against_reference(
                 continue
             name = f"The {ROLES[role]}, {result.entry.name} "
             name += f"({amount(result.entry.num_parameters)} parameters),"
-            if role.startswith("widened"):
+            if role.startswith("widened") or role == "deep supervision":
                 yield from _told(result, "best", name, "the best finalist")
             else:
                 yield from _told(result, "reference", name, "the reference")
@@ -126,6 +128,26 @@ def _against_reference(
 def _against_global(best: Result) -> Iterator[str]:
     network = "global back-propagation on the same network"
     yield from _told(best, "global", f"Layer-wise, {best.entry.name}", network)
+
+
+def _depth(confirmation: Confirmation, best: Result) -> Iterator[str]:
+    """Whether the winner's exit is above its own earlier heads; else which network counts."""
+    depth = confirmation.depth(best.entry.name)
+    if depth is None:
+        return
+    d, cut = depth.paired, depth.beginning
+    interval = ""
+    if d.low is not None and d.high is not None:
+        interval = f", 95 % interval {_points(d.low)} to {_points(d.high)}"
+    found = f"its exit is {_points(d.mean)} points from its best earlier head, {cut.head}{interval}"
+    if depth.helps:
+        yield f"Depth helps {best.entry.name}: {found}."
+        return
+    yield (
+        f"That depth helps {best.entry.name} is not shown: {found}. What counts is the network up "
+        f"to that head: {amount(cut.num_parameters)} parameters and {amount(cut.flops)} FLOPs, "
+        f"not {amount(best.entry.num_parameters)} and {amount(best.entry.flops)}."
+    )
 
 
 def _not_inferior(confirmation: Confirmation, best: Result) -> Iterator[str]:
@@ -235,7 +257,7 @@ def _figures(comparison: Comparison) -> str:
     if comparison.p_holm is not None:
         text += f", p = {comparison.p_holm:.2g} after Holm"
     if d.ahead is not None:
-        text += f", ahead at {d.ahead:.0%} of seeds"
+        text += f", ahead at {100 * d.ahead:.0f} % of seeds"
     return text + ")"
 
 

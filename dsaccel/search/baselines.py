@@ -6,6 +6,7 @@ from pathlib import Path
 from optuna import Study
 
 from dsaccel.errors import NoMemoryError
+from dsaccel.search.measuring import rival_costs
 from dsaccel.search.trainer import TeamTrainer
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
@@ -90,6 +91,8 @@ class Baselines:
             "time_s": run.time_s[hierarchy],
             **write_global(self._folder, hierarchy, points),
         }
+        if names := self._bench.config.budget.against:
+            reached["costs"] = rival_costs(names, plan, self._bench)
         if hierarchy == self.due():
             self._kept.add_baseline(run, hierarchy, reached["val_accuracy"])
         write_baseline(self._study, hierarchy, reached)

@@ -14,7 +14,8 @@ from dsaccel.executors import Executor
 from dsaccel.parts import part_of
 from dsaccel.search.baselines import Baselines
 from dsaccel.search.loop import Loop
-from dsaccel.search.progress import Progress, Standing
+from dsaccel.search.measuring import measured_costs
+from dsaccel.search.progress import Later, Progress, Standing
 from dsaccel.search.trainer import TeamTrainer
 from dsaccel.search.workload import Workload
 from dsaccel.spec.costs import COSTS
@@ -29,7 +30,6 @@ from dsaccel.training.blame import TrainingError, blaming
 from dsaccel.training.checkpoint import remove_checkpoint
 from dsaccel.training.device import running
 from dsaccel.training.learner_files import remove_learners
-from dsaccel.training.measured import training_peak_bytes
 from dsaccel.training.run import Run
 from dsaccel.training.workbench import Workbench
 
@@ -159,7 +159,7 @@ class Search:
         done_before = sum(not trial.is_harvested for trial in self.ledger.told)
         for run in self.loop.train(asked, trainer):
             if run.is_over:
-                if self.config.budget.against == "gap":
+                if "gap" in (self.config.budget.against or ()):
                     for together in self._at_once(run.trie.asked):
                         training = self.baselines.train(together, self._trainer())
                         yield from self._show(training)
@@ -191,21 +191,18 @@ class Search:
         for run in training:
             yield self._standing.after("baseline", run, run.step, run.num_steps)
 
-    def _later(self, record: StudyRecord) -> float:
-        """The work after the search, as so many hierarchies of it."""
+    def _later(self, record: StudyRecord) -> Later:
+        """The work after the search, and after the baseline."""
         return Workload.of(self.bench, record).later
 
     def _measured_costs(self, run: Run, hierarchy: Hierarchy) -> dict[str, float]:
-        """The measured cost of a trial, where the study weighs one."""
-        against = self.config.budget.against
-        if against == "memory":
-            plan = self.plan(hierarchy)
-            peak = training_peak_bytes(plan, self.config.training, self.data, device=self.device)
-            return {COSTS[against].attribute: peak}
-        if against == "gap" and (reached := self.baselines.reached(hierarchy)):
+        """The measured costs of a trial, where the study weighs some."""
+        names = self.config.budget.against or ()
+        costs = measured_costs(names, self.plan(hierarchy), self.config.training, self.bench)
+        if "gap" in names and (reached := self.baselines.reached(hierarchy)):
             gap = reached.accuracy - run.history[-1].objective(hierarchy)
-            return {COSTS[against].attribute: gap}
-        return {}
+            costs[COSTS["gap"].attribute] = gap
+        return costs
 
     def _time_is_up(self) -> bool:
         timeout_s = self.config.budget.timeout_s

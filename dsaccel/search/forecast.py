@@ -1,13 +1,9 @@
 """Forecast a study's time and memory: three steps are timed, and the rest is counted."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Any
-
-import torch
 
 from dsaccel.config.study import StudyConfig
 from dsaccel.data.source import DataSource
@@ -17,13 +13,11 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import StudyRecord
 from dsaccel.text import about
-from dsaccel.ticks import unheard
-from dsaccel.training.cohort import Cohort
 from dsaccel.training.device import running, worker_devices
+from dsaccel.training.measured import NUM_TIMED, step_seconds
 from dsaccel.training.memory import estimate_plans
 from dsaccel.training.workbench import Workbench
 
-NUM_TIMED = 3
 VALIDATION = 1 / 3
 """The time to look at images, as a share of training on as many."""
 
@@ -86,6 +80,8 @@ class Forecast:
 
     def sentence(self) -> str:
         """One line, before it trains."""
+        if not self.total_s:
+            return "nothing is left to train"
         parts = {"baseline": self.baseline_s, "confirmation": self.confirmation_s}
         more = "".join(f" + {name} {about(s)}" for name, s in parts.items() if s)
         return (
@@ -128,28 +124,9 @@ def forecast(
 def seconds_per_flop(bench: Workbench, hierarchy: Hierarchy) -> float:
     """The seconds of a training step by the FLOPs of a forward pass of one image."""
     plan, config = bench.plan(hierarchy), bench.config
-    with running(config.runtime), unheard():
-        cohort = Cohort(
-            {hierarchy: plan}, config.training, bench.data, seed=config.seed, device=bench.device
-        )
-        times = sorted(islice(_timed_steps(cohort), 1, 1 + NUM_TIMED))  # the first warms up
-    median = times[len(times) // 2] if times else 0.0
-    return median / sum(segment.flops for segment in plan.segments)
-
-
-def _timed_steps(cohort: Cohort) -> Iterator[float]:
-    """The seconds of each step; the batches come again where they are few."""
-    for learner in cohort.learners.values():
-        learner.start_epoch(1)
-    nodes = list(cohort.trie.nodes())
-    for epoch in range(1, 2 + NUM_TIMED):
-        for x, y in cohort.data.train_batches(epoch):
-            started = time.perf_counter()
-            for node in nodes:
-                x = cohort.learners[node].step(x, y)
-            if cohort.device.type == "cuda":
-                torch.cuda.synchronize(cohort.device)
-            yield time.perf_counter() - started
+    with running(config.runtime):
+        seconds = step_seconds(plan, config.training, bench.data, device=bench.device)
+    return seconds / sum(segment.flops for segment in plan.segments)
 
 
 def _any(bench: Workbench) -> Iterator[Hierarchy]:

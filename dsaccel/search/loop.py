@@ -16,7 +16,6 @@ from dsaccel.search.proposals import next_cohort
 from dsaccel.search.pruners import Judge, Race, find_pruner, rung_steps
 from dsaccel.search.strategies import Strategy
 from dsaccel.space.space import SearchSpace
-from dsaccel.spec.costs import COSTS
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.record import CohortRecord
@@ -94,7 +93,7 @@ class Agenda:
             n_trials=budget.n_trials,
             seed=self._config.seed,
             strategy=self._strategy,
-            cost=COSTS[budget.against] if budget.against else None,
+            costs=budget.costs,
             wanted=self._known.wanted,
         )
         return last.next(asked)

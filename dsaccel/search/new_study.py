@@ -19,7 +19,7 @@ from dsaccel.search.forecast import Forecast
 from dsaccel.search.setup import resolve
 from dsaccel.study.folder import STUDIES, StudyDir, find_space, has_space
 from dsaccel.study.record import StudyRecord
-from dsaccel.text import about, printable
+from dsaccel.text import about, counted, printable
 from dsaccel.training.device import device_words
 from dsaccel.training.workbench import Bench, Workbench
 
@@ -66,6 +66,19 @@ class NewStudy:
     @property
     def path(self) -> Path:
         return STUDIES / f"{self.name}.toml"
+
+    @property
+    def remark(self) -> str | None:
+        """A warning where the budget leaves few epochs."""
+        epochs = self.config.training.epochs
+        if "training.epochs" in self.wish.settings or epochs >= FEWEST_EPOCHS:
+            return None
+        enough = FEWEST_EPOCHS * self.forecast.total_s / epochs / MARGIN
+        left = f"{about(self.wish.budget_s)} leaves {counted(epochs, 'epoch')}"
+        return (
+            f"the budget of {left}, in which a network learns little: {FEWEST_EPOCHS} need about "
+            f"{about(enough)}"
+        )
 
     def write(self, *, force: bool = False) -> Path:
         """Write the study file.
@@ -198,6 +211,7 @@ def _in_time(name: str, wish: Wish, tables: dict[str, Any], bench: Bench[StudyCo
     fixed = wish.settings
     widths = (fixed["network.width"],) if "network.width" in fixed else WIDTHS
     found, epochs = None, 1
+    paces: dict[float, float] = {}
     nums = () if "budget.n_trials" in fixed else (16, 8, 4)
     for width, num in [*((w, MOST_TRIALS) for w in widths), *((widths[-1], n) for n in nums)]:
         together = _TOGETHER if num <= _TOGETHER["cohort_size"] else {}
@@ -205,7 +219,8 @@ def _in_time(name: str, wish: Wish, tables: dict[str, Any], bench: Bench[StudyCo
         tables["budget"] = {"n_trials": num} | together
         _fix(tables, fixed)
         try:
-            found = _forecast(name, tables, bench)
+            found = _forecast(name, tables, bench, paces.get(width))
+            paces[width] = found.pace
         except ConfigError:  # no network fits into the memory
             if width == widths[-1]:
                 raise

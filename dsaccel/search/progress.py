@@ -13,6 +13,8 @@ from dsaccel.ticks import Pace
 from dsaccel.training.run import Run
 
 Phase = Literal["search", "baseline"]
+Later = Mapping[Phase, float]
+"""What follows a phase: as so many hierarchies of the search, as so many baselines."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,18 @@ class Standing:
     """Where one run of a search stands."""
 
     def __init__(
-        self, ledger: Ledger, n_trials: int, later: Callable[[StudyRecord], float]
+        self, ledger: Ledger, n_trials: int, later: Callable[[StudyRecord], Later]
     ) -> None:
         """
         Args:
             ledger: of the study.
             n_trials: hierarchies to train, over all runs.
-            later: what comes after the search of a study, as so many hierarchies.
+            later: what follows the phases of a study.
         """
         self._ledger = ledger
         self._n_trials = n_trials
         self._count_later = later
-        self._later: float | None = None
+        self._later: Later | None = None
         self._paces: dict[Phase, Pace] = {"search": Pace(), "baseline": Pace()}
         self._read: tuple[int, int, tuple[Hierarchy, float] | None] | None = None
 
@@ -107,7 +109,7 @@ class Standing:
         """From the pace of this phase since its first rung; None at that rung, where training has
         begun again, and when nothing is left.
 
-        A search includes what follows it: the baseline, and the confirmation that is asked for.
+        What follows is counted: the baseline, and the confirmation that is asked for.
         """
-        later = (self._later or 0.0) if phase == "search" else 0.0
+        later = (self._later or {}).get(phase, 0.0) * (total if phase == "baseline" else 1)
         return self._paces[phase].left_s(done, total + later)

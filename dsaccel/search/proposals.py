@@ -34,7 +34,7 @@ def next_cohort(
     n_trials: int,
     seed: int,
     strategy: Strategy | str = "tpe",
-    cost: Cost | None = None,
+    costs: Sequence[Cost] = (),
     wanted: Sequence[Hierarchy] = (),
 ) -> list[Hierarchy]:
     """The hierarchies to train next: references that are due, what a user wants, then proposals.
@@ -46,7 +46,7 @@ def next_cohort(
         n_trials: distinct networks to train in all; harvested ones do not count.
         seed: the study's.
         strategy: who proposes; or the name of a strategy without options.
-        cost: as in `propose`.
+        costs: as in `propose`.
         wanted: hierarchies that are trained whatever `n_trials` is.
     """
     asked = (t.trial for t in finished_in_order(trials) if not t.is_harvested)
@@ -58,13 +58,12 @@ def next_cohort(
     cohort += new[: cohort_size - len(cohort)]
     if len(cohort) < room:
         num = room - len(cohort)
-        # who proposes everything, or nothing yet knowingly, is not asked for more
+        # who proposes everything, or nothing yet knowingly, or is slow, is not asked for more
         strategy = _strategy(strategy)
-        pool = 1 if strategy.takes_all or not trained or num == 1 else POOL
-        more = propose(
-            space, trials, pool * num, seed=seed, exclude=cohort, strategy=strategy, cost=cost
-        )
-        cohort += _sharing(more, num, cohort)
+        is_asked_once = strategy.takes_all or strategy.one_by_one or not trained or num == 1
+        asked = num if is_asked_once else POOL * num
+        how = {"seed": seed, "exclude": cohort, "strategy": strategy, "costs": costs}
+        cohort += _sharing(propose(space, trials, asked, **how), num, cohort)
     return cohort
 
 
@@ -99,13 +98,13 @@ def propose(
     seed: int,
     exclude: Collection[Hierarchy] = (),
     strategy: Strategy | str = "tpe",
-    cost: Cost | None = None,
+    costs: Sequence[Cost] = (),
 ) -> list[Hierarchy]:
     """Propose up to `num` distinct feasible hierarchies whose network no finished trial has.
 
     When no more than `num` are left these are returned, in lexicographic order; possibly none. Of
     the stored trials, those that were trained to their end or pruned are read. Hierarchies to
-    `exclude` are not proposed either. A cost is what the strategy weighs against accuracy.
+    `exclude` are not proposed either. Costs are what the strategy weighs against accuracy.
 
     Raises:
         ConfigError: if the strategy is unknown, or takes all of a space too large to list.
@@ -123,7 +122,7 @@ def propose(
             "this one has a setting without steps or too many hierarchies; narrow it or choose "
             "another strategy"
         )
-    told = Told(space, finished, values, taken, seed, cost)
+    told = Told(space, finished, values, taken, seed, costs)
     cohort: list[Hierarchy] = []
     for hierarchy in itertools.islice(_suggested(told, strategy), num):
         cohort.append(hierarchy)

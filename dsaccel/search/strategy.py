@@ -25,7 +25,7 @@ def check_strategy(budget: BudgetConfig, space: SearchSpace) -> None:
     """Refuse a new study whose strategy is named and cannot do what its name says.
 
     Raises:
-        ConfigError: too few trials for all, too large a cohort, or a cost that it cannot weigh.
+        ConfigError: too few trials for all, too large a cohort, or costs that it cannot weigh.
     """
     if budget.strategy is None:
         return
@@ -50,7 +50,7 @@ def check_strategy(budget: BudgetConfig, space: SearchSpace) -> None:
     if budget.against is not None and not part.weighs_costs:
         raise ConfigError(
             f"strategy {budget.strategy} looks for accuracy alone, but got --against "
-            f"{budget.against}; choose --strategy nsga2"
+            f"{','.join(budget.against)}; choose --strategy nsga2"
         )
     quarter = _quarter(budget)
     if part.learns and (budget.cohort_size or 1) > quarter:

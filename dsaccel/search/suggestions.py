@@ -28,6 +28,8 @@ MAX_REJECTIONS = 50
 """After this many rejected suggestions in a row one hierarchy is drawn uniformly."""
 MAX_DRAWS = 10_000
 """Hierarchies drawn to find one that is new and feasible, where they are not listed."""
+MAX_FITTED = 100
+"""Trials that a Gaussian process is fitted to."""
 REJECTIONS_PER_TRIAL = 2
 """Points drawn for each trained hierarchy to stand for the rejected suggestions before it."""
 
@@ -42,7 +44,9 @@ def suggest(told: Told, make: Callable[[int], BaseSampler]) -> Iterator[Hierarch
     # numpy takes seeds of 32 bits
     sampler = make(derive(told.seed, "ask", len(told.values)) % 2**32)
     if isinstance(sampler, GPSampler | NSGAIISampler):
-        study = _replay(told.space, told.finished, sampler, told.cost)
+        is_gp = isinstance(sampler, GPSampler)
+        finished = _telling(told.finished) if is_gp else told.finished
+        study = _replay(told.space, finished, sampler, told.costs)
         return _nearest_suggestions(study, told)
     study = _rebuild(told.space, told.finished, sampler, derive(told.seed, "rejected"))
     return _suggestions(study, told)
@@ -128,23 +132,19 @@ def _replay(
     space: SearchSpace,
     finished: Sequence[FrozenTrial],
     sampler: BaseSampler,
-    cost: Cost | None = None,
+    costs: Sequence[Cost] = (),
 ) -> optuna.Study:
     """A study in memory for samplers that read COMPLETE trials only.
 
     A pruned trial is told with the last accuracy that was read of it. NSGA-II counts only trials
     that it has noted a generation on, so there each is asked for again: generations are by order.
-    Given a cost the study has two objectives; the stored one never has, or nothing could be pruned.
+    Each cost is an objective more; the stored study has one, or nothing could be pruned.
     """
-    directions = ["maximize"] if cost is None else ["maximize", "minimize"]
+    directions = ["maximize", *["minimize" for _ in costs]]
     study = study_in_memory(directions=directions, sampler=sampler)
     distributions = space.distributions()
     for trial in finished:
-        read = trial.intermediate_values
-        value = read.get(max(read, default=0))
-        if trial.state == TrialState.COMPLETE:
-            value = trial.value
-        known = [value] if cost is None else [value, TrialRecord(trial).figure(cost.attribute)]
+        known = [_value(trial), *(TrialRecord(trial).figure(cost.attribute) for cost in costs)]
         values = [float(v) for v in known if v is not None]
         if len(values) < len(known):
             continue
@@ -157,6 +157,26 @@ def _replay(
         else:
             study.add_trial(create_trial(values=values, params=params, distributions=distributions))
     return study
+
+
+def _value(trial: FrozenTrial) -> float | None:
+    """A trial's accuracy; of a pruned one the last that was read."""
+    if trial.state == TrialState.COMPLETE:
+        return trial.value
+    read = trial.intermediate_values
+    return read.get(max(read, default=0))
+
+
+def _telling(finished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """At most `MAX_FITTED` trials in their order: the best, and as many of the last of the others.
+    The time of a fit grows with their cube.
+    """
+    if len(finished) <= MAX_FITTED:
+        return list(finished)
+    values = {i: value for i, t in enumerate(finished) if (value := _value(t)) is not None}
+    best = sorted(values, key=lambda i: -values[i])[: MAX_FITTED // 2]
+    others = sorted(values.keys() - set(best))
+    return [finished[i] for i in sorted((*best, *others[-(MAX_FITTED - len(best)) :]))]
 
 
 def study_in_memory(**options: Any) -> optuna.Study:

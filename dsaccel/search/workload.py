@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from dsaccel.config.study import StudyConfig
 from dsaccel.search.loop import Agenda
+from dsaccel.search.progress import Later
 from dsaccel.search.pruners import Pruner, find_pruner
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Trie
@@ -43,10 +44,13 @@ class Workload:
         return self.search + self.baseline + self.confirmation
 
     @property
-    def later(self) -> float:
-        """What comes after the search, as so many hierarchies of the search."""
-        per_hierarchy = self.search / max(1, self.num_left)
-        return (self.baseline + self.confirmation) / per_hierarchy if per_hierarchy else 0.0
+    def later(self) -> Later:
+        """What follows the search, and what follows the baseline."""
+        one = self.search / max(1, self.num_left)
+        return {
+            "search": (self.baseline + self.confirmation) / one if one else 0.0,
+            "baseline": self.confirmation / self.baseline if self.baseline else 0.0,
+        }
 
     @classmethod
     def of(cls, bench: Workbench, record: StudyRecord) -> "Workload":

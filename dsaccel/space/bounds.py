@@ -1,5 +1,6 @@
 """Bounds of what a hierarchy costs: parameters, FLOPs and shallow scale, which its plan tells."""
 
+import bisect
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -9,6 +10,10 @@ from dsaccel.config.study import SpaceConfig
 from dsaccel.errors import ConfigError
 from dsaccel.spec.hierarchy import Hierarchy, setting_of
 from dsaccel.spec.plan import Plan
+
+STEPPED = "decoder_size"
+"""A setting of which most values make no difference: what two of them have in common, all between
+them have, so that few of them need a plan."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class MeasuredBounds:
         self, config: SpaceConfig, measure: Callable[[Hierarchy], Measures], *, may_be_none: bool
     ) -> None:
         self._measure = functools.cache(measure)
+        self._known: dict[Hierarchy, list[tuple[int, Measures]]] = {}
+        """What values of `STEPPED` come to, in their order, by all else of a hierarchy."""
         self._may_be_none = may_be_none
         bounds = [
             ("num_parameters", config.min_parameters, config.max_parameters),
@@ -89,7 +96,19 @@ class MeasuredBounds:
     def of(self, hierarchy: Hierarchy) -> Measures:
         """Once for all settings that change nothing of it."""
         settings = {n: v for n, v in hierarchy.settings if told_by_plan(n)}
-        return self._measure(hierarchy.with_settings(settings))
+        told = hierarchy.with_settings(settings)
+        size = settings.pop(STEPPED, None)
+        if not isinstance(size, int):
+            return self._measure(told)
+        known = self._known.setdefault(hierarchy.with_settings(settings), [])
+        place = bisect.bisect_left(known, size, key=lambda pair: pair[0])
+        between = [measures for _, measures in known[max(0, place - 1) : place + 1]]
+        if len(between) == 2 and between[0] == between[1] and between[0].fingerprint is not None:
+            return between[0]
+        found = self._measure(told)
+        if known[place : place + 1] != [(size, found)]:
+            known.insert(place, (size, found))
+        return found
 
 
 def told_by_plan(name: str) -> bool:

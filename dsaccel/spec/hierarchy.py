@@ -46,6 +46,7 @@ SETTINGS = {
     "width": Setting(float, "shape"),
     "loss": Setting(str, "heads"),
     "granularity": Setting(_words, "shape"),
+    "cuts": Setting(_truth, "shape"),
     "first_loss": Setting(int, "shape"),
     "stem": Setting(str, "shape"),
     "downsampling": Setting(str, "shape"),

@@ -6,7 +6,8 @@ setting), and nothing looks ahead.
 """
 
 import hashlib
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from dsaccel.spec.blocks import Block, Layer, Output
@@ -38,20 +39,35 @@ class Segment:
         return len(self.heads) + (self.output is not None)
 
     @property
+    def is_joined(self) -> bool:
+        """Whether gradients pass the heads within it: each unit learns from those above, too."""
+        below = self.blocks if self.output is not None else self.blocks[:-1]
+        return any(block.has_head for block in below)
+
+    @property
     def gradient_paths(self) -> tuple[int, ...]:
         """The layers with weights that each unit's gradient passes, its classifier's counted."""
-        paths, num_layers = [], 0
-        for layer in self.layers:
-            num_layers += 1
-            if layer.head is not None:
-                paths.append(num_layers + layer.head.depth)
-                num_layers = 0
-        return (*paths, num_layers + 1) if num_layers else tuple(paths)
+        units = self._unit_layers
+        if not self.is_joined:
+            return tuple(map(sum, units))
+        below = itertools.accumulate(num_layers for num_layers, _ in units)
+        return (max(num + depth for num, (_, depth) in zip(below, units, strict=True)),)
 
     @property
     def num_read(self) -> int:
         """Heads of units that have layers; an output layer on detached features is none of them."""
-        return len(self.gradient_paths)
+        return len(self._unit_layers)
+
+    @property
+    def _unit_layers(self) -> list[tuple[int, int]]:
+        """The layers with weights of each unit that has some, and those of its classifier."""
+        found, num_layers = [], 0
+        for layer in self.layers:
+            num_layers += 1
+            if layer.head is not None:
+                found.append((num_layers, layer.head.depth))
+                num_layers = 0
+        return [*found, (num_layers, 1)] if num_layers else found
 
     @cached_property
     def flops(self) -> int:
@@ -182,3 +198,9 @@ def split(
     if exit != "layer" and not run:
         return tuple(segments)
     return (*segments, Segment(tuple(run), output, learning_rate))
+
+
+def joined(plan: Plan) -> Plan:
+    """A layer-wise network with all its losses and no cuts: one segment."""
+    rate = plan.segments[0].learning_rate
+    return replace(plan, segments=(Segment(plan.blocks, plan.output, rate),))

@@ -63,7 +63,8 @@ class Kept:
         for unit, state in zip(units, states, strict=True):
             unit.load_state_dict(state)
         make_folder(path.parent)
-        save_weights(path, units, settings, self._facts)
+        num_heads = None if self._config.runtime.all_heads else len(plan.exit_heads)
+        save_weights(path, units, settings, self._facts, num_heads)
 
 
 def kept_path(directory: StudyDir, trial: TrialRecord) -> Path:

@@ -73,6 +73,8 @@ class Baseline:
     accuracy: float
     num_parameters: float | None
     time_s: float | None
+    costs: Mapping[str, Mapping[str, float]]
+    """As it is and with checkpointing, by their attributes; empty if the study weighs none."""
 
 
 @dataclass(frozen=True)
@@ -282,8 +284,8 @@ def _baseline(stored: Mapping[str, Any], hierarchy: Any) -> Baseline | None:
     accuracy = number(stored.get("val_accuracy"))
     if accuracy is None:
         return None
-    sizes = (number(stored.get(name)) for name in ("num_parameters", "time_s"))
-    return Baseline(str(hierarchy), accuracy, *sizes)
+    num, time_s = (number(stored.get(name)) for name in ("num_parameters", "time_s"))
+    return Baseline(str(hierarchy), accuracy, num, time_s, stored.get("costs") or {})
 
 
 def _finite(value: Any) -> float:

@@ -44,10 +44,12 @@ class Reading:
     num_images: int
     accuracy: float
     """The accuracy of the network's exit, 0..1."""
-    head_accuracies: list[float]
-    """In order of depth, an output layer's last."""
+    head_accuracies: list[float | None]
+    """In order of depth, an output layer's last. None: the weights do not hold this head."""
     exits: Mapping[Exit, float]
-    """The accuracy of each exit; an earlier version recorded none."""
+    """The accuracy of each exit, of the network's alone where heads are missing; an earlier version
+    recorded none.
+    """
 
 
 def read_accuracy(
@@ -99,7 +101,7 @@ def _read(
         for node in trie.nodes()
     }
     units = [unit for learner in learners.values() for unit in learner.units]
-    load_weights(path, units, run)
+    absent = load_weights(path, units, run, len(plan.exit_heads))
     read = evaluate(trie, learners, images.batches())[plan.hierarchy]
     assert read.objective is not None
     return Reading(
@@ -113,8 +115,8 @@ def _read(
         split=split,
         num_images=len(images.labels),
         accuracy=read.objective,
-        head_accuracies=list(read.heads),
-        exits=dict(read.exits),
+        head_accuracies=[None if n in absent else a for n, a in enumerate(read.heads)],
+        exits={plan.exit: read.objective} if absent else dict(read.exits),
     )
 
 

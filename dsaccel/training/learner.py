@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.nn.labels import Labels
-from dsaccel.nn.units import Features, build_units, positions
+from dsaccel.nn.units import RUNS, Features, build_units, positions
 from dsaccel.parts import part_of
 from dsaccel.seeds import derive
 from dsaccel.spec.plan import Segment
@@ -64,7 +64,7 @@ class Learner:
         self.device = device
         self.units = build_units(segment, seed)
         for unit in self.units:
-            unit.recomputes = training.recompute
+            unit.recomputes = RUNS[training.recompute]
             _place(unit, device, dtype)
         optimizer: Optimizer = part_of(training, "optimizer")
         # on CUDA a tensor: a step that is recorded once must find each epoch's there
@@ -78,6 +78,7 @@ class Learner:
             for unit, rate in zip(self.units, self._rates, strict=True)
         ]
         self._cast = [cast_by_autocast(unit) for unit in self.units]
+        self.is_joined = segment.is_joined
         self.num_frozen = 0
         """The first units, which have finished learning."""
         self.generators = {position: torch.Generator(device) for position in positions(self.units)}
@@ -111,6 +112,8 @@ class Learner:
         """Learn from a batch; returns the detached features that the next segment gets."""
         labels = y_B if isinstance(y_B, Labels) else Labels(y_B, x)
         features = Features(x, None)
+        if self.is_joined:
+            return self._learn_together(features, labels)
         for index in range(len(self.units)):
             features = self._learn(index, features, labels, lanes)
         return features.x
@@ -207,6 +210,21 @@ class Learner:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return passed_on
+
+    def _learn_together(self, features: Features, labels: Labels) -> Tensor:
+        """Train all units at once: gradients pass from each to those below it."""
+        pairs: list[tuple[Tensor, Tensor | None]] = []
+        for unit in self.units:
+            with self._autocast():
+                h, passed_on, skip = unit(*features, self.generators)
+                pairs += unit.gradients(h, labels, features.x)
+            features = Features(passed_on, skip)
+        ends, gradients = zip(*pairs, strict=True)
+        torch.autograd.backward(ends, gradients)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return features.x.detach()
 
     def _set_frozen(self) -> None:
         for unit in self.units[: self.num_frozen]:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import torch
 
+from dsaccel.config.recipe import Recompute
 from dsaccel.config.study import TrainingConfig
 from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy
@@ -25,6 +26,9 @@ from dsaccel.training.segment_memory import Maps, SegmentMemory, count_segment
 A_CPU = Machine()
 WORKSPACE_BYTES = 64 * 2**20
 """cuBLAS takes 32 MiB a stream for the forward and 32 for the backward pass."""
+
+MAX_COUNTED = 64
+"""Blocks of a network of which each kind of checkpointing is counted."""
 
 T = TypeVar("T")
 
@@ -95,6 +99,17 @@ def estimate_plans(
 ) -> Estimate:
     """The peak of training some networks as one trie."""
     return estimate(Trie(plans), training, num_images=num_images, machine=machine)
+
+
+def checkpointed(plan: Plan, training: TrainingConfig) -> TrainingConfig:
+    """The same training with the kind of recomputing that takes least memory by the estimate; of
+    equals the one that takes less time. Of deep networks `block` is taken, for the others take
+    long to count.
+    """
+    kinds: tuple[Recompute, ...] = ("block", "stage", "nested")
+    kinds = kinds[:1] if len(plan.blocks) > MAX_COUNTED else kinds
+    ways = [training.model_copy(update={"recompute": kind}) for kind in kinds]
+    return min(ways, key=lambda way: training_bytes(way)(plan))
 
 
 def training_bytes(training: TrainingConfig) -> Callable[[Plan], int]:

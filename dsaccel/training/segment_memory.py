@@ -71,7 +71,8 @@ def count_segment(
     alike = training.deciding.model_copy(update=same)
     reads_images = any("image" in head.loss.reads for head in segment.heads)
     seen = images if reads_images else None
-    return _count(_nameless(segment), maps, seen, alike, machine)  # pyright: ignore[reportArgumentType]
+    nameless = _nameless(segment, stages=training.recompute in ("stage", "nested"))
+    return _count(nameless, maps, seen, alike, machine)  # pyright: ignore[reportArgumentType]
 
 
 @lru_cache(maxsize=4096)
@@ -79,7 +80,9 @@ def _count(
     segment: Segment, maps: Maps, images: Maps | None, training: TrainingConfig, machine: Machine
 ) -> SegmentMemory:
     counter = Counter(machine)
-    segment, times = shorten(segment)
+    # where stages are computed again, a block more costs more the later it stands
+    by_stage = training.recompute in ("stage", "nested")
+    segment, times = (segment, {}) if by_stage else shorten(segment)
     with HollowMeter(counter), as_on_gpu(machine.device == "cuda"):
         features = Features(maps.empty(), None)
         y_B = torch.zeros(maps.shape[0], dtype=torch.long)
@@ -88,6 +91,8 @@ def _count(
         held = [_make_averages(learner, index, times) for index in range(len(learner.units))]
         learner.start_epoch(1)
         start = counter.level
+        if learner.is_joined:
+            return _count_joined(learner, counter, features.x, labels, held)
         units = []
         for unit, (optimizer, kept) in zip(learner.units, held, strict=True):
             above, watch = counter.level - start, Watch(unit, counter, times)
@@ -102,6 +107,18 @@ def _count(
             learner.freeze()
             start -= kept
         return SegmentMemory(tuple(units), Maps(tuple(features.x.shape), features.x.dtype))
+
+
+def _count_joined(
+    learner: Learner, counter: Counter, x: Tensor, labels: Labels, held: list[tuple[int, int]]
+) -> SegmentMemory:
+    """All units as one, for they learn at once."""
+    start = counter.restart()
+    passed_on = learner.step(x, labels)
+    tensors = (t for unit in learner.units for t in (*unit.parameters(), *unit.buffers()))
+    optimizer, peak = sum(size for size, _ in held), counter.peak - start
+    unit = UnitMemory(sum(t.nbytes for t in tensors), optimizer, peak, passed_on.nbytes, 0)
+    return SegmentMemory((unit,), Maps(tuple(passed_on.shape), passed_on.dtype))
 
 
 def _make_averages(learner: Learner, index: int, times: Times) -> tuple[int, int]:
@@ -119,14 +136,17 @@ def _make_averages(learner: Learner, index: int, times: Times) -> tuple[int, int
     return sum(num * weights[id(p)] for p, num in kept.items()), sum(kept.values())
 
 
-def _nameless(segment: Segment) -> Segment:
-    """Equal for segments that take the same memory, wherever they stand and however they learn."""
+def _nameless(segment: Segment, *, stages: bool) -> Segment:
+    """Equal for segments that take the same memory, wherever they stand and however they learn;
+    `stages`: whether it matters where one begins.
+    """
 
     def layer(given: Layer) -> Layer:
         return replace(given, dropout=0.5 if given.dropout else 0.0)
 
     def block(given: Block, index: int) -> Block:
-        return replace(given, stage=1, index=index, layers=tuple(map(layer, given.layers)))
+        stage = given.stage if stages else 1
+        return replace(given, stage=stage, index=index, layers=tuple(map(layer, given.layers)))
 
     blocks = tuple(block(given, index) for index, given in enumerate(segment.blocks))
     return replace(segment, blocks=blocks, learning_rate=None)

@@ -111,7 +111,8 @@ class Training:
     def _fingerprint(self) -> str:
         """A hash of what decides the training beside the network."""
         run, begun = self.run, self._begun_with
-        runtime = run.runtime.model_copy(update={"memory_mib": None, "keep": 1, "curves": False})
+        unlike = {"memory_mib": None, "keep": 1, "all_heads": False, "curves": False}
+        runtime = run.runtime.model_copy(update=unlike)
         return repr((run.data, runtime, self.data.fingerprint, begun and begun.weights))
 
     @property

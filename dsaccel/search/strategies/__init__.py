@@ -34,7 +34,7 @@ class Told:
     """Networks that must not be suggested; it grows meanwhile by what was yielded."""
     seed: int
     """The study's."""
-    cost: Cost | None = None
+    costs: Sequence[Cost] = ()
     """What is to be weighed against accuracy."""
 
     def is_new(self, hierarchy: Hierarchy) -> bool:
@@ -58,7 +58,7 @@ class Strategy(Section, ABC):
     one_by_one: ClassVar[bool] = False
     """Whether a cohort is one hierarchy unless the user asks for more."""
     weighs_costs: ClassVar[bool] = True
-    """Whether it may be asked to weigh a cost against accuracy."""
+    """Whether it may be asked to weigh costs against accuracy."""
     decides: ClassVar[bool] = False
     """Whether it says itself who goes on, after each step but the last, in place of a pruner."""
 

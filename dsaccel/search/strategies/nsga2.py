@@ -1,4 +1,4 @@
-"""Optuna's genetic algorithm, which can weigh a cost against accuracy."""
+"""Optuna's genetic algorithm, which can weigh costs against accuracy."""
 
 from optuna.samplers import BaseSampler, NSGAIISampler
 
