@@ -122,11 +122,16 @@ def test_what_is_enqueued_while_a_cohort_is_trained_is_not_taken_for_one_of_it()
 
 
 def test_what_was_read_beside_others_is_trained_if_a_user_enqueues_it():
-    search = searched("asked", **SHORT)
+    study = SHORT | {
+        "references": ["1-1-2", "1-2-2", "2-1-2", "2-2-2"],
+        "budget": {"n_trials": 4, "cohort_size": 4, "baseline": False},
+        "pruning": {"kind": "none"},
+    }
+    search = searched("asked", **study)
     harvested = [t.hierarchy for t in search.ledger.record().finished if t.is_harvested]
     assert harvested
     search.study.enqueue_trial(search.space.to_params(harvested[0]))
-    again = searched("asked", **SHORT)
+    again = searched("asked", **study)
     assert harvested[0] in [t.hierarchy for t in again.ledger.record().trained]
     assert again.is_finished
 
