@@ -30,8 +30,6 @@ from typing import Any
 import torch
 
 import dsaccel
-from dsaccel.analysis.landscape_files import read_landscape
-from dsaccel.analysis.replay import Oracle, Policy, Replay
 from dsaccel.config.study import NetworkConfig, PruningConfig, TrainingConfig
 from dsaccel.executors.local import ProcessWorker
 from dsaccel.families import build_plan
@@ -124,6 +122,10 @@ def pruning() -> tuple[float, float]:
     """How many times fewer blocks pruning by halving trains, and the accuracy that it loses: means
     over the seeds of the shipped landscape of 81 hierarchies.
     """
+    # here: each worker process imports this file first
+    from dsaccel.analysis.landscape_files import read_landscape
+    from dsaccel.analysis.replay import Oracle, Policy, Replay
+
     oracle = Oracle(read_landscape(LANDSCAPE))
     everything = len(oracle.landscape.networks)
     policy = Policy("exhaustive", everything, everything, PruningConfig())

@@ -53,3 +53,11 @@ class Seats(Executor):
         team = Team([Seat(f"seat {n}", bench) for n in range(self.num)])
         self.teams.append(team)
         yield team
+
+
+class SeatsAway(Seats):
+    """Which see another folder than the study's, as those of a cluster."""
+
+    def folder(self, own):
+        own.with_name("scratch").mkdir(exist_ok=True)
+        return own.with_name("scratch")

@@ -235,7 +235,7 @@ def test_the_test_split_is_read_after_the_decision_and_once_for_each_network(stu
         seen.append(data.seed)
         return load_test(data, **kwargs)
 
-    monkeypatch.setattr("dsaccel.confirm.run.load_test", spying)
+    monkeypatch.setattr("dsaccel.confirm.readings.load_test", spying)
     confirm = confirming(FEW)
     decided = None
     for progress in confirm.run():
@@ -267,7 +267,7 @@ def test_the_networks_that_are_read_are_those_that_were_trained(confirmed, monke
             seen[f"{name} {mode}"] = [unit.state_dict() for unit in units]
         return evaluate(trie, learners, batches)
 
-    monkeypatch.setattr("dsaccel.confirm.run.evaluate", spying)
+    monkeypatch.setattr("dsaccel.confirm.readings.evaluate", spying)
     confirm = run(confirming(FEW))
     config = confirm.config
     for mode in ("local", "global"):
@@ -296,7 +296,9 @@ def test_the_decision_is_the_best_mean_on_validation_whatever_the_test_says(conf
 def test_a_second_confirmation_trains_nothing_and_reads_nothing(confirmed, monkeypatch):
     before = confirming()
     monkeypatch.setattr(Entrants, "cohort", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr("dsaccel.confirm.run.load_test", lambda *_, **__: pytest.fail("read again"))
+    monkeypatch.setattr(
+        "dsaccel.confirm.readings.load_test", lambda *_, **__: pytest.fail("read again")
+    )
     after = run(confirming())
     assert after.is_finished
     assert after.record.readings == before.record.readings
@@ -458,7 +460,7 @@ def test_networks_whose_weights_are_gone_are_trained_again_to_the_same(confirmed
 
 def test_without_a_test_split_validation_alone_is_confirmed(study, monkeypatch):
     monkeypatch.setattr("dsaccel.data.sources.digits.Digits.has", lambda *_: False)
-    monkeypatch.setattr("dsaccel.confirm.run.load_test", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr("dsaccel.confirm.readings.load_test", lambda *_, **__: pytest.fail("read"))
     confirm = run(confirming(ConfirmConfig(top=1, num_seeds=1, controls=False)))
     assert confirm.is_finished
     assert confirm.record.readings == []

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ STUDIES: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(imports, "_trusted", {"seats:Seats": tmp_path})
+    trusted = dict.fromkeys(("seats:Seats", "seats:SeatsAway"), tmp_path)
+    monkeypatch.setattr(imports, "_trusted", trusted)
     monkeypatch.setattr(seats, "LOSES", [])
     monkeypatch.setattr(seats.Seat, "num_jobs", 0)
     monkeypatch.setattr(seats.Seats, "teams", [])
@@ -166,13 +168,24 @@ def test_a_part_that_runs_out_of_memory_is_cut_in_two(expected, monkeypatch):
     assert max(sizes[4:]) == 1  # what was learnt is not forgotten
 
 
-def test_a_confirmation_by_workers_is_that_of_one_process():
+@pytest.mark.parametrize(
+    ("seating", "place"), [("seats:Seats", "confirmation"), ("seats:SeatsAway", "scratch")]
+)
+def test_a_confirmation_by_workers_is_that_of_one_process(seating, place):
     one_epoch = {"training": {"epochs": 1}, "pruning": {"kind": "none"}}
     budget = {"n_trials": 3, "cohort_size": 3, "baseline": False}
     searched = tiny_study.searched("here", **one_epoch, budget=budget)
     shutil.copytree("studies/here", "studies/there")
     asked = ConfirmConfig(top=1, num_seeds=1, controls=False, tuning_trials=3)
-    seats.LOSES.append(lambda number, argument: number in (2, 4))
+    done: list[str] = []
+
+    def loses(number, argument):
+        done.append(kind := type(argument).__name__)
+        if kind == "Unread":
+            assert argument.weights.parent.name == place
+        return done.count(kind) == 1
+
+    seats.LOSES.append(loses)
 
     def confirmed(name, **runtime):
         directory = StudyDir(name)
@@ -189,8 +202,13 @@ def test_a_confirmation_by_workers_is_that_of_one_process():
         return confirm.record.values["results"], confirm.record.values["tuning"], readings
 
     expected = confirmed("here")
-    assert confirmed("there", executor="seats:Seats") == expected
-    assert seats.Seat.num_jobs >= 7  # 3 settings, 2 networks or more, and 2 that were lost
+    assert confirmed("there", executor=seating) == expected
+    readings = expected[2]
+    num_networks = len({(mode, seed) for _, mode, seed, _ in readings})
+    num_jobs = {"tuple": 3, "Task": num_networks, "Unread": num_networks}
+    assert Counter(done) == {kind: num + 1 for kind, num in num_jobs.items()}
+    assert not StudyDir("there").confirmation.exists()
+    assert not list(StudyDir("there").path.rglob("*.pt"))
 
 
 # ---------------------------------------------------------------------- the workers' parts
@@ -378,13 +396,14 @@ def test_a_calibration_by_workers_is_that_of_one_process():
 # ---------------------------------------------------------------------- what a worker opens
 
 
+@contextmanager
 def opened(bench, folder, **options):
     """What a worker finds, and its bench."""
     opening = Opening.of(bench, folder, **{"share": 1.0} | options)
     try:
         facts = open_station(opening.on("cpu"))
         own: Any = _stations[opening.id].bench
-        return facts, own
+        yield facts, own
     finally:
         opening.close()
         assert not folder.exists()
@@ -417,18 +436,18 @@ def test_a_worker_finds_images_that_were_given_in_python_in_the_shared_folder(tm
     source = ArraySource(x, y, test=(x[:8], y[:8]), class_names="abcd", flip=False)
     data = {"train_images": None, "val_fraction": 0.2}
     bench = Bench.load(tiny_study.config(data=data), source=source)
-    facts, own = opened(bench, tmp_path / "parts")
-    facts.check("worker", Facts.of(bench), tmp_path)
-    assert own.data.class_names == ("a", "b", "c", "d")
-    assert own.data.resolved == bench.data.resolved
-    assert load_test(own.data).labels.tolist() == [0, 1, 2, 3] * 2
+    with opened(bench, tmp_path / "parts") as (facts, own):
+        facts.check("worker", Facts.of(bench), tmp_path)
+        assert own.data.class_names == ("a", "b", "c", "d")
+        assert own.data.resolved == bench.data.resolved
+        assert load_test(own.data).labels.tolist() == [0, 1, 2, 3] * 2
 
 
 def test_workers_of_one_machine_share_its_memory(monkeypatch, tmp_path):
     bench = Bench.load(tiny_study.config())
     monkeypatch.setattr("dsaccel.training.opening.free_memory_bytes", lambda device: 1000 * 2**20)
-    _, own = opened(bench, tmp_path / "parts", share=0.25)
-    assert own.config.runtime.memory_mib == 225  # of nine tenths
+    with opened(bench, tmp_path / "parts", share=0.25) as (_, own):
+        assert own.config.runtime.memory_mib == 225  # of nine tenths
 
 
 def test_a_worker_that_does_not_see_the_folder_opens_nothing(tmp_path):

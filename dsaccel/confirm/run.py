@@ -12,7 +12,7 @@ confirmation that was cut off goes on where it stood.
 """
 
 import shutil
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import optuna
 
 from dsaccel.config.study import ConfirmConfig, StudyConfig
-from dsaccel.confirm.entrants import Entrants, GlobalSettings, load_networks
+from dsaccel.confirm.entrants import Entrants, GlobalSettings
 from dsaccel.confirm.finalists import choose_entries, reference_hierarchies
 from dsaccel.confirm.jobs import (
     ConfirmProgress,
@@ -32,11 +32,10 @@ from dsaccel.confirm.jobs import (
     training,
     try_settings,
 )
+from dsaccel.confirm.readings import TestImages, Unread, read_networks, reading, test_images
 from dsaccel.confirm.record import ConfirmationRecord
 from dsaccel.confirm.result import Entry
 from dsaccel.confirm.tuning import layerwise_settings, tune
-from dsaccel.data.batches import Data, EvalSplit
-from dsaccel.data.load import load_test
 from dsaccel.data.source import DataSource
 from dsaccel.errors import ConfigError, MismatchError
 from dsaccel.executors import Executor
@@ -49,7 +48,6 @@ from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import read_rows
 from dsaccel.study.storage import driving, open_tuning, storage_errors
 from dsaccel.text import utc_now
-from dsaccel.training.descent import evaluate
 from dsaccel.training.device import running
 from dsaccel.training.team import Team
 from dsaccel.training.workbench import Bench
@@ -143,7 +141,7 @@ class Confirm:
                         "was read on some: put them back, or the new seeds would never be read on "
                         "them"
                     )
-                self._load_test(self.entrants.load_data(self.config.seed))
+                self._check_test(test_images(self.entrants))
             yield from self._tune(team, folder)
             jobs = self.jobs()
             tasks = [Task(job, self._global, folder) for job in jobs]
@@ -152,7 +150,7 @@ class Confirm:
                     jobs[number].mode, number + 1, len(jobs), step.step, step.num_steps, step.names
                 )
             self.record.decide()  # before any test image is read
-            yield from self._read_test()
+            yield from self._read_test(team, folder)
 
     def jobs(self) -> list[Job]:
         """The jobs that are left, seed by seed.
@@ -259,42 +257,40 @@ class Confirm:
 
     # ------------------------------------------------------------------ the test split
 
-    def _read_test(self) -> Iterator[ConfirmProgress]:
+    def _read_test(self, team: Team, folder: Path) -> Iterator[ConfirmProgress]:
         """Read the test accuracy of every network that was trained, once, and record it."""
+        own = self.record.folder
         unread = list(self.record.values["unread"])
-        for number, networks in enumerate(unread, 1):
-            names, mode, seed, file = (networks[k] for k in ("names", "mode", "seed", "file"))
-            path = self.record.folder / file
-            entries = [self.record.result.entry(name) for name in names]
-            data = self.entrants.load_data(seed)
-            load_networks(path, cohort := self.entrants.cohort(entries, mode, data, self._global))
-            test = self._load_test(data)
-            accuracies = evaluate(cohort.trie, cohort.learners, test.batches())
-            look = {"date": utc_now(), "command": self._command, "mode": mode, "seed": seed}
-            new = [
-                look | {"name": e.name, "accuracy": accuracies[e.key].objective} for e in entries
+        tasks = [self._unread(networks, folder) for networks in unread]
+        if team.is_here:
+            readings = (reading(self.entrants, task) for task in tasks)
+        else:
+            readings = team.map(read_networks, tasks)
+        for number, read in enumerate(readings):
+            networks, task = unread[number], tasks[number]
+            self._check_test(read.images)
+            job = task.job
+            look = {"date": utc_now(), "command": self._command, "mode": job.mode, "seed": job.seed}
+            looks = [
+                look | {"name": name, "accuracy": accuracy}
+                for name, accuracy in zip(job.names, read.accuracies, strict=True)
             ]
-            self.record.add_readings(networks, new, len(test.labels))
-            path.unlink()
-            yield ConfirmProgress("test", number, len(unread), 1, 1, tuple(names))
-        folder = self.record.folder
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+            self.record.add_readings(networks, looks, read.images.num_images)
+            for weights in {own / networks["file"], task.weights}:
+                weights.unlink()
+            yield ConfirmProgress("test", number + 1, len(unread), 1, 1, job.names)
+        if own.is_dir() and not any(own.iterdir()):
+            own.rmdir()
 
-    def _load_test(self, data: Data) -> EvalSplit:
-        """The test images, which are the same at every reading; the first one that records their
-        fingerprint says which.
+    def _unread(self, networks: Mapping[str, Any], folder: Path) -> Unread:
+        """A reading, its weights where every worker sees them."""
+        entries = tuple(self.record.result.entry(name) for name in networks["names"])
+        weights = self.record.folder / networks["file"]
+        if folder != self.record.folder:
+            weights = Path(shutil.copy(weights, folder))
+        return Unread(Job(networks["seed"], networks["mode"], entries), self._global, weights)
 
-        Raises:
-            MismatchError: if they are others.
-        """
-        test = load_test(data)
-        recorded = self.record.values.setdefault("test_fingerprint", test.fingerprint)
-        if recorded != test.fingerprint:
-            raise MismatchError(
-                f"data: the {len(test.labels):,} test images are not those that this confirmation "
-                f"was read on (fingerprint {recorded[:12]} in the study, {test.fingerprint[:12]} "
-                "now), and accuracies on others cannot be compared: put the earlier ones back; "
-                f"what is recorded is shown by: dsaccel report {self.directory.name}"
-            )
-        return test
+    def _check_test(self, images: TestImages) -> None:
+        """The first test images that are read are recorded, and later ones are the same."""
+        recorded = self.record.values.setdefault("test_fingerprint", images.fingerprint)
+        images.check(recorded, self.directory.name)

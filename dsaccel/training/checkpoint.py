@@ -15,8 +15,8 @@ from dsaccel.training.cohort import Cohort
 
 log = logging.getLogger("dsaccel")
 
-INTERVAL_S = 60.0
-DURATION_S = 0.6
+INTERVAL_S = 10.0
+DURATION_S = 0.1
 """A checkpoint that takes longer is made less often: in one part of a hundred of the time."""
 
 

@@ -67,8 +67,12 @@ class Opening:
         mark = folder / f"driver-{id_}"
         make_folder(folder)
         write_text(mark, id_)
-        at_most = CARRIED_BYTES if bench.given is None else None
-        carried = carry(bench.data.source, folder / f"images-{id_}.npz", at_most)
+        held = bench.data.train_pixels.nbytes + bench.data.val.pixels.nbytes
+        carried = None
+        if bench.given is not None:
+            carried = carry(bench.data.source, folder / f"images-{id_}.npz")
+        elif held <= CARRIED_BYTES:  # else there is no need to read them again
+            carried = carry(bench.data.source, folder / f"images-{id_}.npz", CARRIED_BYTES)
         data = whole_paths(bench.config.data)
         config = bench.config.model_copy(update={"data": data})
         return cls(config, carried, share, trusted(), mark, id_)

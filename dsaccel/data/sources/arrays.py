@@ -74,30 +74,41 @@ class ArraySource(DataSource):
 
 
 class Carried(DataSource):
-    """The images of another source, read from the file that `carry` has written."""
+    """The images of another source, each split read when it is asked for, from the file that
+    `carry` has written.
+    """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         with np.load(path, allow_pickle=False) as arrays:
             about = json.loads(str(arrays["about"]))
-            self.name, self.default_flip = about["name"], about["flip"]
-            self._images: dict[Split, Images] = {
-                split: Images(arrays[f"{split}.images"], arrays[f"{split}.labels"], tuple(names))
-                for split, names in about["classes"].items()
-            }
+        self.name, self.default_flip = about["name"], about["flip"]
+        self._classes: dict[Split, list[str]] = about["classes"]
+
+    def has(self, split: Split) -> bool:
+        return split in self._classes
 
     def read(self, split: Split) -> Images | None:
-        return self._images.get(split)
+        if not self.has(split):
+            return None
+        with np.load(self._path, allow_pickle=False) as arrays:
+            images, labels = arrays[f"{split}.images"], arrays[f"{split}.labels"]
+        return Images(images, labels, tuple(self._classes[split]))
 
 
 def carry(source: DataSource, path: Path, at_most: int | None = None) -> Path | None:
     """Write all images of a source to one file; None: they are more than so many bytes."""
-    found = {split: source.read(split) for split in get_args(Split)}
-    splits = {split: images for split, images in found.items() if images is not None}
-    arrays: dict[str, Any] = {f"{split}.images": images.images for split, images in splits.items()}
-    if at_most is not None and sum(array.nbytes for array in arrays.values()) > at_most:
-        return None
-    arrays |= {f"{split}.labels": images.labels for split, images in splits.items()}
-    classes = {split: images.class_names for split, images in splits.items()}
+    arrays: dict[str, Any] = {}
+    classes: dict[Split, Sequence[str]] = {}
+    num_bytes = 0
+    for split in get_args(Split):
+        if (found := source.read(split)) is None:
+            continue
+        num_bytes += found.images.nbytes
+        if at_most is not None and num_bytes > at_most:
+            return None
+        arrays |= {f"{split}.images": found.images, f"{split}.labels": found.labels}
+        classes[split] = found.class_names
     about = {"name": source.name, "flip": source.default_flip, "classes": classes}
     arrays["about"] = np.array(json.dumps(about))
     with atomic_write(path) as temporary, temporary.open("wb") as file:
