@@ -3,6 +3,7 @@
 On several processes if asked for; that changes no result.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -172,8 +173,11 @@ def mean_course(outcome: Outcome, num_points: int = 60) -> list[tuple[float, Int
 
 
 def _at(course: Sequence[Mark], blocks: float) -> Mark:
-    """Where a search stood when it had trained so many blocks, or after its first cohort."""
-    return next((mark for mark in reversed(course) if mark.blocks <= blocks), course[0])
+    """Where a search stood when it had trained so many blocks, or when it first had a network that
+    the space allows: before, it has no regret.
+    """
+    known = [mark for mark in course if not math.isnan(mark.regret)]
+    return next((mark for mark in reversed(known) if mark.blocks <= blocks), (known or course)[0])
 
 
 def _replay_here(oracle: Oracle, policy: Policy, seed: int) -> tuple[Mark, ...]:

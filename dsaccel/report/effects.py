@@ -16,7 +16,8 @@ CAPTION = "mean over seeds, paired, of a block where a block is meant; each inte
 
 def effects_table(effects: Sequence[Effect]) -> Table:
     """A row for each effect."""
-    return Table(HEADINGS, [_cells(effect) for effect in effects], words=(0, 4), caption=CAPTION)
+    rows = [_cells(effect) for effect in effects]
+    return Table(HEADINGS, rows, words=(0, 4), wide=(0, 4), caption=CAPTION)
 
 
 def reasons(effects: Sequence[Effect]) -> list[str]:
