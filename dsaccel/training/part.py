@@ -176,7 +176,7 @@ def _known(task: PartTask) -> PartResult | None:
     except DamagedError:
         return None  # it is trained again
     read = (*task.plans, *task.harvest)
-    rungs = tuple(Rung.of(*values, read) for values in known["rungs"])
+    rungs = tuple(Rung.of(step, texts, read) for step, texts in known["rungs"])
     return PartResult(**known | {"rungs": rungs, "blocks": Fraction(known["blocks"])})
 
 
