@@ -12,6 +12,11 @@ from contextvars import ContextVar
 WAIT_S = 4
 """A safe place that is farther away is not waited for."""
 
+
+class LostJobError(Exception):
+    """A worker does not do a job to its end, because nobody waits for it or it was started anew."""
+
+
 _waits = False
 _wished: BaseException | None = None
 _is_wanted: ContextVar[Callable[[], bool]] = ContextVar("_is_wanted", default=lambda: True)
@@ -66,11 +71,11 @@ def leave() -> None:
     """Raise what is waiting to be raised, if anything.
 
     Raises:
-        LookupError: if nobody waits for this any more.
+        LostJobError: if nobody waits for this any more.
     """
     _raise_wished()
     if not _is_wanted.get()():
-        raise LookupError("nobody waits for this job any more")
+        raise LostJobError("nobody waits for this job any more")
 
 
 def _raise_wished() -> None:

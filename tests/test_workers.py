@@ -41,6 +41,7 @@ from dsaccel.report.study_page import write_report
 from dsaccel.report.study_table import headline
 from dsaccel.search.setup import open_search
 from dsaccel.spec.trie import Trie
+from dsaccel.stopping import LostJobError
 from dsaccel.study.folder import StudyDir
 from dsaccel.training import part as part_module
 from dsaccel.training.cut import balanced, costliest
@@ -463,11 +464,16 @@ def test_a_worker_that_does_not_see_the_folder_opens_nothing(tmp_path):
     found = open_station(opening.on("cpu"))
     with pytest.raises(WorkerError, match=r"must see the folder of the driver.*--scratch"):
         found.check("worker", Facts.of(bench), tmp_path)
-    with pytest.raises(LookupError):
+    with pytest.raises(LostJobError):
         at_station(opening.id, _squared, 2, lambda: True)
 
 
 # ---------------------------------------------------------------------- processes
+
+
+def test_a_mistake_in_a_job_is_no_loss_of_its_worker():
+    assert issubclass(LostJobError, ProcessWorker.lost)
+    assert not issubclass(KeyError, ProcessWorker.lost)
 
 
 def test_worker_processes_find_what_one_process_finds(expected, monkeypatch):

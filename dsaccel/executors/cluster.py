@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from dsaccel.errors import ConfigError, UserError, WorkerError
 from dsaccel.executors import Executor
+from dsaccel.stopping import LostJobError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -165,7 +166,7 @@ class ClusterWorker:
         from distributed.scheduler import KilledWorker
 
         self.name = address
-        self.lost = (CancelledError, KilledWorker, OSError, LookupError)
+        self.lost = (CancelledError, KilledWorker, OSError, LostJobError)
         self._crowd = crowd
         self._inner: Future[Any] | None = None
         crowd.taken.add(address)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import Field
 
 from dsaccel.executors import Executor
+from dsaccel.stopping import LostJobError
 
 if TYPE_CHECKING:
     from dsaccel.training.opening import Facts, Opening
@@ -58,7 +59,7 @@ class Local(Executor):
 class ProcessWorker:
     """A process that trains on one device."""
 
-    lost = (BrokenExecutor, LookupError)
+    lost = (BrokenExecutor, LostJobError)
 
     def __init__(self, name: str, opening: "Opening") -> None:
         self.name = name

@@ -185,12 +185,12 @@ def at_station(
         is_wanted: whether somebody still waits for it: where nobody does, it is saved and left.
 
     Raises:
-        LookupError: if it was left, or if the worker has opened nothing, as one that was started
+        LostJobError: if it was left, or if the worker has opened nothing, as one that was started
             again.
     """
     station = _stations.get(id_)
     if station is None or station.bench is None:
-        raise LookupError(f"no station {id_}")
+        raise stopping.LostJobError(f"no station {id_}")
     start_runtime(station.bench.config.runtime)  # threads are those of the thread that asks
     with stopping.while_wanted(is_wanted):
         return function(station, argument)
