@@ -28,7 +28,7 @@ OPTIONS = {
     + WORKERS
     + "--space --n-trials --strategy --cohort-size --pruning "
     "--against --timeout --storage --confirm --no-confirm --study-name --dry-run "
-    "--keep --log",
+    "--keep --all-heads --no-all-heads --log",
     "list": "--json",
     "predict": "--top --trust-part --json",
     "reproduce": "--scale --rows --seeds --hybrids --no-train --protocol --data --data-dir "
@@ -47,8 +47,8 @@ OPTIONS = {
     "curves": "--output",
     "dashboard": "--port",
     "compare": "--json",
-    "fit": "--budget --data --device --download --epochs --family --json --memory --n-trials "
-    "--name --quiet --set --threads --width",
+    "fit": "--all-heads --no-all-heads --budget --data --device --download --epochs --family "
+    "--json --memory --n-trials --name --quiet --set --threads --width",
     "pareto": "--against --output --json",
     "calibrate": TRAINED + WORKERS + "--seeds --n-trials --output",
     "variance": "--prefix-stages --resolution --trust-part --json",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dsaccel.config.own_settings import with_own_settings
 from dsaccel.config.study import SpaceConfig, StudyConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.errors import ConfigError
@@ -222,7 +223,8 @@ def test_the_paper_s_resnet50_rows_are_within_the_bounds():
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_study_is_usable(path):
     config = parse_study(read_toml(path), path.name)
-    references = [Hierarchy.parse(text) for text in config.references]
+    parsed = [Hierarchy.parse(text) for text in config.references]
+    references = [with_own_settings(reference, config) for reference in parsed]
     assert references
     assert SearchSpace(config.space, measure, references).size
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter, deque
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -513,23 +514,35 @@ def test_workers_end_with_their_driver(tmp_path):
     assert not any(map(_lives, children))
 
 
+PATIENT = """
+import sys
+from dsaccel import stopping
+from dsaccel.cli.app import main
+from dsaccel.executors.local import ProcessWorker
+
+stopping.WAIT_S = 60  # a busy machine takes its time
+begin = ProcessWorker.submit
+def submit(self, *job):
+    done = begin(self, *job)
+    print("at work", file=sys.stderr, flush=True)
+    return done
+ProcessWorker.submit = submit
+if __name__ == "__main__":
+    main()
+"""
+
+
 def test_workers_save_what_they_do_when_their_driver_is_terminated():
     study = tiny_study.tables(
         runtime={"workers": 2}, training={"epochs": 5000}, pruning={"kind": "none"}
     )
     Path("long.toml").write_text(tomli_w.dumps(study))
-    code = (
-        "from dsaccel import stopping; stopping.WAIT_S = 60  # a busy machine takes its time\n"
-        "from dsaccel.cli.app import main\n"
-        "if __name__ == '__main__': main()"
-    )
-    Path("patient.py").write_text(code)
+    Path("patient.py").write_text(PATIENT)
     command = [sys.executable, "patient.py", "search", "long.toml"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as driver:
         assert driver.stderr is not None
-        for line in driver.stderr:
-            if line.startswith("search epoch"):
-                break
+        at_work = (line for line in driver.stderr if line.startswith("at work"))
+        assert len(list(islice(at_work, 4))) == 4  # both, for the second time
         driver.terminate()
         _, told = driver.communicate()
     assert driver.returncode == 143, told
@@ -546,9 +559,14 @@ def test_a_job_of_a_confirmation_is_saved_when_its_driver_ends(monkeypatch):
     entry = Entry("1-1-1", "1-1-1", {}, ("finalist",), 1, 1, 1)
     task = Task(confirm_jobs.Job(7, "local", (entry,)), GlobalSettings(0.01, 0.0), folder)
     with part_of(config.runtime, "executor", "local").team(bench, folder) as team:
+        # a runner of tests in several processes has it ignored
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT)).start()
-        with pytest.raises(KeyboardInterrupt):
-            list(team.map(confirm_jobs.train_job, [task]))
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                list(team.map(confirm_jobs.train_job, [task]))
+        finally:
+            signal.signal(signal.SIGINT, before)
         assert team.workers[0].pid is not None
     saved = read_state(task.job.checkpoint(folder))
     assert saved["cohort"]["history"]
