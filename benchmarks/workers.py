@@ -209,8 +209,10 @@ class Stub:
     def renew(self) -> bool:
         return False
 
-    def stop(self) -> None:
+    def leave(self) -> None:
         pass
+
+    stop = leave
 
 
 def overhead(num_workers: int = 8, epochs: int = 20) -> dict[str, float]:

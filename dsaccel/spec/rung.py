@@ -97,7 +97,12 @@ class Rung:
     def values(self) -> tuple[int, dict[str, Any]]:
         """Plain."""
         return self.step, {
-            str(h): (read.heads, read.exits, read.objective, tuple(map(astuple, read.points)))
+            str(h): (
+                read.heads,
+                read.exits,
+                read.objective,
+                tuple(point.values() for point in read.points),
+            )
             for h, read in self.read.items()
         }
 
