@@ -201,7 +201,7 @@ class RankAgreement:
         if len(self.seeds) == 1:
             return [math.nan]
         others = [np.delete(self.final, s, axis=0).mean(axis=0) for s in range(len(self.seeds))]
-        return [tau_b(x, y) or 0.0 for x, y in zip(values, others, strict=True)]
+        return [tau_b(x, y.tolist()) or 0.0 for x, y in zip(values, others, strict=True)]
 
     def _heads(self, seed: int, hierarchy: Hierarchy, step: int) -> tuple[float, ...]:
         return self.landscape.accuracies[seed][hierarchy][step]
