@@ -1,8 +1,10 @@
 """A checkpoint is taken up by the cohort that it was saved of, and by no other."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from helpers import NETWORK, TRAINING, H, cohort, plans
+from helpers import NETWORK, TRAINING, H, cohort, differing, plans, tensors
 from profiled import profiled_peak_bytes
 
 from dsaccel.errors import StorageError
@@ -76,7 +78,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_then_to_the_beginn
 ):
     begin, epochs = Learner.start_epoch, []
     monkeypatch.setattr(
-        Learner, "start_epoch", lambda self, epoch: (epochs.append(epoch), begin(self, epoch))[1]
+        Learner,
+        "start_epoch",
+        lambda self, epoch, **way: (epochs.append(epoch), begin(self, epoch, **way))[1],
     )
     path, saved = tmp_path / "checkpoint.pt", cohort(plans(*NAMES))
     mine = checkpoint_key("study", saved)
@@ -112,7 +116,7 @@ def test_a_cohort_is_saved_when_it_is_time(tmp_path, monkeypatch):
     often = cohort(plans(*NAMES))
     Checkpoints(path, "study", often)
     saved = [path.exists() for _ in often.rungs()]
-    assert saved == [False, True, True]
+    assert saved == [True, True, True]  # within the first epoch, too
 
 
 def test_going_on_makes_no_learner_of_what_was_retired_and_yields_the_rungs_again(tmp_path):
@@ -180,3 +184,45 @@ def test_a_state_that_is_not_as_it_was_written_is_not_read(tmp_path, changed):
     path.write_bytes(content[changed] if isinstance(changed, slice) else content[:-64] + changed)
     with pytest.raises(StorageError, match="is damaged or gone"):
         read_state(path)
+
+
+class EndedError(Exception):
+    """A process ends in the middle of its work."""
+
+
+@pytest.mark.parametrize("schedule", ["simultaneous", "sequential"])
+@pytest.mark.parametrize("num_saves", [1, 4, 5, 7])
+def test_a_cohort_that_was_ended_after_any_batch_goes_on_from_there(
+    tmp_path, monkeypatch, schedule, num_saves
+):
+    """Three batches an epoch. Dropout draws in each; both runs together learn what one does."""
+    network = NETWORK.model_copy(update={"dropout": 0.3})
+    training = TRAINING.model_copy(update={"schedule": schedule, "epochs": 2})
+    networks, path = plans(*NAMES, network=network), tmp_path / "checkpoint.pt"
+    whole, saved, resumed = (cohort(networks, training) for _ in range(3))
+    learn, learned = Learner._learn, []
+    monkeypatch.setattr(
+        Learner, "_learn", lambda self, *args: (learned.append(1), learn(self, *args))[1]
+    )
+    expected = list(whole.rungs())
+    num_learned = len(learned)
+    learned.clear()
+
+    def save(*, now):
+        nonlocal num_saves
+        num_saves -= 1
+        if not num_saves:
+            save_checkpoint(path, "key", saved)
+            raise EndedError
+
+    saved.keeper = SimpleNamespace(save=save)
+    with pytest.raises(EndedError):
+        list(saved.rungs())
+    assert 0 < len(learned) <= num_learned
+    assert load_checkpoint(path, "key", resumed)
+    assert list(resumed.rungs()) == expected
+    assert len(learned) == num_learned
+    for name in NAMES:
+        assert not differing(tensors(resumed, name), tensors(whole, name))
+        assert resumed.time_s[name] > 0
+    assert resumed.blocks == whole.blocks

@@ -175,10 +175,12 @@ class Mine(DataSource):
     "schedule": (
         """
 from dsaccel.schedules.simultaneous import Simultaneous
+from dsaccel.spec.rung import Rung
 
 class Mine(Simultaneous):
-    def rungs(self, trie, learners, data, *, start):
-        yield from [*super().rungs(trie, learners, data, start=start)][1:]
+    def rungs(self, trie, learners, data, **at):
+        steps = [*super().rungs(trie, learners, data, **at)]
+        yield from [step for step in steps if isinstance(step, Rung)][1:]
 """,
         "there must be a rung at each of",
     ),

@@ -48,9 +48,9 @@ def failing(monkeypatch):
             if epoch == 0 and self.device.type == "cpu" and fails(self):
                 raise error
 
-        def started(self: Learner, now: int) -> None:
+        def started(self: Learner, now: int, **way: Any) -> None:
             at[self] = now
-            start(self, now)
+            start(self, now, **way)
 
         def learned(self: Learner, *args: Any) -> Any:
             if at[self] == epoch and fails(self) and (raised := next(errors, None)):

@@ -210,5 +210,5 @@ def test_what_is_made_of_labels_is_there_before_the_lanes(outside, monkeypatch):
     monkeypatch.setattr(SimilarLabels, "__call__", seen)
     whole, data = cohort(plans("1-1-2", "1-2-1")), Batches(num_images=64)
     lanes = CudaLanes(CPU, NUM_LANES)
-    next(simultaneous(whole.trie, whole.learners, data, 1, lanes=lanes))
+    list(simultaneous(whole.trie, whole.learners, data, 1, lanes=lanes))
     assert made == [outside.number] * sum(1 for _ in data.train_batches(1))

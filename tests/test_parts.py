@@ -99,7 +99,9 @@ def test_no_part_is_trained_beyond_a_stop_before_all_have_arrived(tmp_path, monk
     epochs = []
     start = Learner.start_epoch
     monkeypatch.setattr(
-        Learner, "start_epoch", lambda self, epoch: (epochs.append(epoch), start(self, epoch))[1]
+        Learner,
+        "start_epoch",
+        lambda self, epoch, **way: (epochs.append(epoch), start(self, epoch, **way))[1],
     )
     trained = [max(epochs) for _ in split(tmp_path, stops=(2,)).rungs()]
     assert trained == [1, 2, 3]
@@ -144,7 +146,9 @@ def test_damaged_learners_of_parts_give_way_to_those_of_the_checkpoint_before(
     starts = []
     start = Learner.start_epoch
     monkeypatch.setattr(
-        Learner, "start_epoch", lambda self, epoch: (starts.append(epoch), start(self, epoch))[1]
+        Learner,
+        "start_epoch",
+        lambda self, epoch, **way: (starts.append(epoch), start(self, epoch, **way))[1],
     )
     resumed = split(tmp_path / "parts")
     assert load_checkpoint(path, key, resumed)
@@ -185,9 +189,9 @@ def test_a_cohort_in_parts_that_is_stopped_trains_nothing_twice(tmp_path, monkey
     expected, begun, start = list(whole(training).rungs()), [], Learner.start_epoch
 
     def run(name, stop_at=0):
-        def counted(self, epoch):
+        def counted(self, epoch, **way):
             begun.append(epoch)
-            start(self, epoch)
+            start(self, epoch, **way)
             if len(begun) == stop_at:
                 stopping.stop(KeyboardInterrupt())
 
@@ -280,9 +284,9 @@ def fail(monkeypatch, error, *, at_epoch=None):
     epochs = []
     start = Learner.start_epoch
 
-    def start_epoch(self, epoch):
+    def start_epoch(self, epoch, **way):
         if _get_current_dispatch_mode() is not None:  # its memory is counted: nothing is trained
-            start(self, epoch)
+            start(self, epoch, **way)
             return
         is_first = epoch not in epochs
         epochs.append(epoch)
@@ -290,7 +294,7 @@ def fail(monkeypatch, error, *, at_epoch=None):
             if at_epoch is not None:
                 epochs.append(-1)
             raise error
-        start(self, epoch)
+        start(self, epoch, **way)
 
     monkeypatch.setattr(Learner, "start_epoch", start_epoch)
     return epochs

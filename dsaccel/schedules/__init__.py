@@ -69,7 +69,13 @@ class Schedule(Section, ABC):
 
     @abstractmethod
     def rungs(
-        self, trie: Trie, learners: "MutableMapping[Node, Learner]", data: "Batches", *, start: int
+        self,
+        trie: Trie,
+        learners: "MutableMapping[Node, Learner]",
+        data: "Batches",
+        *,
+        start: int,
+        within: Safe,
     ) -> Iterator[Rung | Safe | Epoch]:
         """Train the networks of a trie, and yield a rung after each step, while one of them lives;
         between two rungs, `Safe` where learners may be saved, and `Epoch` where curves may be
@@ -80,6 +86,7 @@ class Schedule(Section, ABC):
             learners: one a node; those of retired nodes are dropped, which frees their memory.
             data: batches of images and labels on the learners' device.
             start: steps that the learners have behind them.
+            within: what they have behind them since then: the last `Safe` that was yielded.
         """
 
     def has_output(self, step: int, num_stages: int) -> bool:

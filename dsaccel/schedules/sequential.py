@@ -14,13 +14,14 @@ rungs decide nothing.
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 from dsaccel.config.study import PruningConfig, TrainingConfig
 from dsaccel.errors import ConfigError
 from dsaccel.schedules import Asked, Schedule
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import Epoch, Rung, Safe
+from dsaccel.spec.rung import BEGINNING, Epoch, Rung, Safe
 from dsaccel.spec.trie import Node, Trie
 
 if TYPE_CHECKING:
@@ -73,7 +74,13 @@ class Sequential(Schedule):
         return () if asked == "never" else tuple(range(1, num_stages))
 
     def rungs(
-        self, trie: Trie, learners: "MutableMapping[Node, Learner]", data: "Batches", *, start: int
+        self,
+        trie: Trie,
+        learners: "MutableMapping[Node, Learner]",
+        data: "Batches",
+        *,
+        start: int,
+        within: Safe,
     ) -> Iterator[Rung | Safe | Epoch]:
         from dsaccel.training.feature_cache import FeatureCache
 
@@ -89,6 +96,7 @@ class Sequential(Schedule):
             self.epochs,
             cache=cache,
             start=start,
+            within=within,
             looks_ahead=self.looks_ahead,
         )
 
@@ -108,6 +116,7 @@ def sequential(
     *,
     cache: "FeatureCache",
     start: int = 0,
+    within: Safe = BEGINNING,
     looks_ahead: bool = False,
 ) -> Iterator[Rung | Safe | Epoch]:
     """Every unit learns alone, from the bottom up; a rung after each stage, as long as a network
@@ -129,11 +138,12 @@ def sequential(
         if not learners:
             return
         while wave := set(_ready(trie.roots, learners, stage)):
-            yield from _train_wave(wave, trie, learners, data, epochs, cache)
-            yield Safe()
+            yield from _train_wave(wave, trie, learners, data, epochs, cache, within)
+            yield (within := BEGINNING)
         if looks_ahead and stage < num_stages:
             wave = set(_ready(trie.roots, learners, stage + 1))
-            yield from _train_wave(wave, trie, learners, data, epochs, cache)
+            yield from _train_wave(wave, trie, learners, data, epochs, cache, within)
+            within = BEGINNING
         trained = {node: learners[node].num_frozen for node in trie.nodes()}
         if trained := {node: num for node, num in trained.items() if num}:
             yield Rung(stage, evaluate(trie, learners, data.val_batches(), trained))
@@ -146,18 +156,21 @@ def _train_wave(
     data: "Batches",
     epochs: int,
     cache: "FeatureCache",
-) -> Iterator[Epoch]:
-    """Train the next unit of each of these nodes, and freeze it; yields after each epoch."""
+    within: Safe,
+) -> Iterator[Safe | Epoch]:
+    """Train the next unit of each of these nodes, and freeze it."""
     from dsaccel.nn.labels import Labels
 
     open_nodes = _open(trie, learners)
     cache.retain(open_nodes)
-    for epoch in range(1, epochs + 1):
+    for epoch in range(within.epoch, epochs + 1):
+        behind = within.behind(epoch)
         for node in wave:
-            learners[node].start_epoch(epoch)
-        for batch, (x, y) in enumerate(data.train_batches(epoch)):
+            learners[node].start_epoch(epoch, goes_on=behind > 0)
+        for batch, (x, y) in islice(enumerate(data.train_batches(epoch)), behind, None):
             ascent = _Ascent(learners, cache, wave, open_nodes, epoch, batch, Labels(y, x))
             ascent.start(trie.roots, x)
+            yield Safe(epoch, batch + 1)
         yield Epoch(epoch, {node: (learners[node].num_frozen,) for node in wave})
     for node in wave:
         learners[node].freeze()

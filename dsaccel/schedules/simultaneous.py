@@ -10,7 +10,7 @@ from dsaccel.errors import ConfigError
 from dsaccel.parts import part_of
 from dsaccel.schedules import Asked, Schedule
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.rung import Rung
+from dsaccel.spec.rung import BEGINNING, Rung, Safe
 from dsaccel.spec.trie import Node, Trie
 
 if TYPE_CHECKING:
@@ -70,11 +70,24 @@ class Simultaneous(Schedule):
         return tuple(dict.fromkeys(rungs))
 
     def rungs(
-        self, trie: Trie, learners: "MutableMapping[Node, Learner]", data: "Batches", *, start: int
-    ) -> Iterator[Rung]:
+        self,
+        trie: Trie,
+        learners: "MutableMapping[Node, Learner]",
+        data: "Batches",
+        *,
+        start: int,
+        within: Safe,
+    ) -> Iterator[Rung | Safe]:
         recorder, lanes = self._recording(trie, learners, data)
         return simultaneous(
-            trie, learners, data, self.epochs, start=start, recorder=recorder, lanes=lanes
+            trie,
+            learners,
+            data,
+            self.epochs,
+            start=start,
+            within=within,
+            recorder=recorder,
+            lanes=lanes,
         )
 
     def _recording(
@@ -106,9 +119,10 @@ def simultaneous(
     epochs: int,
     *,
     start: int = 0,
+    within: Safe = BEGINNING,
     recorder: "Recorder | None" = None,
     lanes: "Lanes | None" = None,
-) -> Iterator[Rung]:
+) -> Iterator[Rung | Safe]:
     """Train to the last epoch (1-based); a rung after each, as long as a network lives.
 
     Arguments are those of `Schedule.rungs`, a recorder of the step of all networks, which is
@@ -130,8 +144,10 @@ def simultaneous(
             step = learning(trie.roots, learners, lanes or ONE_LANE)
             if recorder is not None:
                 step = RecordedStep(step, generators, recorder)
+        behind = within.behind(epoch)
         for learner in learners.values():
-            learner.start_epoch(epoch)
-        for x, y in data.train_batches(epoch):
+            learner.start_epoch(epoch, goes_on=behind > 0)
+        for batch, (x, y) in islice(enumerate(data.train_batches(epoch), 1), behind, None):
             step(x, y)
+            yield Safe(epoch, batch)
         yield Rung(epoch, evaluate(trie, learners, data.val_batches()))

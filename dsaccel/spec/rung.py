@@ -140,3 +140,16 @@ class Epoch:
 @dataclass(frozen=True)
 class Safe:
     """A place between two rungs at which learners can be saved, to go on from there."""
+
+    epoch: int = 1
+    """The epoch of the units that learn, 1-based."""
+    batches: int = 0
+    """The batches of this epoch that they have learned from."""
+
+    def behind(self, epoch: int) -> int:
+        """The batches of an epoch that have been learned from."""
+        return self.batches if epoch == self.epoch else 0
+
+
+BEGINNING = Safe()
+"""Of what is trained on the way to a rung."""

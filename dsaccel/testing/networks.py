@@ -22,7 +22,7 @@ from dsaccel.parts import Kind, part_of
 from dsaccel.schedules import Schedule
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Rung
+from dsaccel.spec.rung import Rung, Safe
 from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.descent import train_batch
 from dsaccel.training.learner import Learner
@@ -240,5 +240,5 @@ def _scheduled(
     run: RunConfig, plans: Mapping[Hierarchy, Plan], schedule: Schedule
 ) -> tuple[Trie, list[Rung]]:
     trie, learners = _learners(run, plans)
-    steps = schedule.rungs(trie, learners, _Batches(), start=0)
+    steps = schedule.rungs(trie, learners, _Batches(), start=0, within=Safe())
     return trie, [step for step in steps if isinstance(step, Rung)]

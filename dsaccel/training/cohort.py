@@ -4,6 +4,7 @@ A cohort can be saved at any rung and goes on from there bit for bit.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from dsaccel.config.study import TrainingConfig
 from dsaccel.parts import part_of
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Divergence, Epoch, Rung, Safe
+from dsaccel.spec.rung import BEGINNING, Divergence, Epoch, Rung, Safe
 from dsaccel.spec.trie import Node
 from dsaccel.training.blame import blaming
 from dsaccel.training.curves import Recorder
@@ -57,6 +58,8 @@ class Cohort(Run):
         self.curves = curves
         recorded = {h: plan for h, plan in {**(harvest or {}), **plans}.items() if h in curves}
         self._recorder = Recorder(self.trie, recorded, data) if recorded else None
+        self._within = BEGINNING
+        """What the learners have behind them since the last rung."""
         self._learners: dict[Node, Learner] | None = None
         self._states: Mapping[int, Any] = {}
         """Learners' states by node number, in files that are mapped into memory."""
@@ -90,7 +93,7 @@ class Cohort(Run):
         states = {node.number: self._state(node) for node in self.trie.nodes()}
         points = {} if self._recorder is None else self._recorder.state_dict()
         own = {"learners": states, "blocks": str(self.blocks), "points": points}
-        return super().state_dict() | own
+        return super().state_dict() | own | {"within": astuple(self._within)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if "files" in state:  # a cohort in parts was saved
@@ -102,6 +105,7 @@ class Cohort(Run):
         if self._recorder is not None:
             self._recorder.load_state_dict(state.get("points", {}))
         self._states, self._learners = states, None
+        self._within = Safe(*state.get("within", ()))
 
     def _train(self) -> Iterator[Rung | Safe]:
         if self.is_over:
@@ -111,7 +115,12 @@ class Cohort(Run):
 
     def _reached(self) -> Iterator[Rung | Safe]:
         recorder, learners = self._recorder, self.learners
-        for reached in self.schedule.rungs(self.trie, learners, self.data, start=self.step):
+        steps = self.schedule.rungs(
+            self.trie, learners, self.data, start=self.step, within=self._within
+        )
+        for reached in steps:
+            if not isinstance(reached, Epoch):
+                self._within = reached if isinstance(reached, Safe) else BEGINNING
             if recorder is None:
                 if not isinstance(reached, Epoch):
                     yield reached
@@ -132,7 +141,7 @@ class Cohort(Run):
         return next((node.asked for node, own in learners.items() if own is learner), ())
 
     def _state(self, node: Node) -> dict[str, Any]:
-        return self.learners[node].state_dict()
+        return self.learners[node].state_dict(within_epoch=self._within.batches > 0)
 
     def _make_learner(self, node: Node) -> Learner:
         with blaming(lambda _: node.asked, self.device):

@@ -88,8 +88,13 @@ class Learner:
         """Whether no unit is left to learn."""
         return self.num_frozen == len(self.units)
 
-    def start_epoch(self, epoch: int) -> None:
-        """Set learning rate, random numbers and training mode for an epoch (1-based)."""
+    def start_epoch(self, epoch: int, *, goes_on: bool = False) -> None:
+        """Set learning rate, random numbers and training mode for an epoch (1-based).
+
+        Args:
+            epoch: which one.
+            goes_on: whether it was begun: random numbers are those of the state that was loaded.
+        """
         learning_rate = self.training.learning_rate_at(epoch, self.learning_rate)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -97,8 +102,9 @@ class Learner:
                     group["lr"].fill_(learning_rate)
                 else:
                     group["lr"] = learning_rate
-        for position, generator in self.generators.items():
-            generator.manual_seed(derive(self.seed, "dropout", *position, epoch))
+        if not goes_on:
+            for position, generator in self.generators.items():
+                generator.manual_seed(derive(self.seed, "dropout", *position, epoch))
         for unit in self.units[self.num_frozen :]:
             unit.train()
 
@@ -169,12 +175,18 @@ class Learner:
             x = passed_on
         return x, read
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that training goes on from after a rung; random numbers restart by epoch."""
+    def state_dict(self, *, within_epoch: bool = False) -> dict[str, Any]:
+        """Everything that training goes on from, plain.
+
+        Args:
+            within_epoch: whether an epoch is begun; otherwise its random numbers start with it.
+        """
+        drawing = self.generators.values() if within_epoch else ()
         return {
             "num_frozen": self.num_frozen,
             "units": [unit.state_dict() for unit in self.units],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "generators": [generator.get_state() for generator in drawing],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -183,6 +195,10 @@ class Learner:
         self._set_frozen()
         for unit, values in zip(self.units, state["units"], strict=True):
             unit.load_state_dict(values)
+        # none, unless an epoch was begun
+        drawing = zip(self.generators.values(), state.get("generators", ()), strict=False)
+        for generator, drawn in drawing:
+            generator.set_state(drawn)
         for optimizer, values, rate in zip(
             self.optimizers, state["optimizers"], self._rates, strict=True
         ):

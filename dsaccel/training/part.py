@@ -19,7 +19,7 @@ from dsaccel.files import atomic_write
 from dsaccel.nn.sealed import DamagedError, read_state, write_state
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Rung
+from dsaccel.spec.rung import Rung, Safe
 from dsaccel.spec.trie import Node
 from dsaccel.training.checkpoint import Checkpoints
 from dsaccel.training.cohort import Cohort, all_finite
@@ -50,6 +50,8 @@ class PartTask:
     """The networks whose curves are recorded."""
     seed: int
     start: int
+    within: Safe
+    """What the learners have behind them since then."""
     stop: int
     files: Mapping[int, PartFile]
     """Where the learners of `start` are, by node number; of none at the beginning."""
@@ -108,6 +110,7 @@ class Part(Cohort):
         self._held = {number: held[number] for number in held.keys() & own}
         self._files = LearnerFiles(task.files)
         self._start = task.start
+        self._within = task.within
         if task.start:
             self._arrive(Rung(task.start, {}), 0.0)
         if task.key is not None:

@@ -8,6 +8,7 @@ time: what two parts share is trained in both, and learners are written to files
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
@@ -20,7 +21,7 @@ from dsaccel.config.study import TrainingConfig
 from dsaccel.files import make_folder, remove_file
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
-from dsaccel.spec.rung import Rung
+from dsaccel.spec.rung import BEGINNING, Rung
 from dsaccel.spec.trie import Node
 from dsaccel.training.cohort import Cohort
 from dsaccel.training.crew import Crew
@@ -146,7 +147,8 @@ class SplitCohort(Cohort):
             "cut": [list(map(str, part)) for part in self._cut],
             "pace": self._pace.state_dict(),
         }
-        return history | plan | {"files": files, "blocks": str(self.blocks)}
+        within = {"within": astuple(self._within)}
+        return history | plan | within | {"files": files, "blocks": str(self.blocks)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a cohort of the same networks, split or not, was saved."""
@@ -183,7 +185,7 @@ class SplitCohort(Cohort):
         except KeyboardInterrupt:
             self.save(now=True)  # as it was when the parts were cut, so that they go on
             raise
-        self._cut = cut
+        self._cut, self._within = cut, BEGINNING
         self._measure(measured)
         self._states, self._known_finite = LearnerFiles(stretch.files()), stretch.finite()
         self._forget_files()
@@ -219,6 +221,7 @@ class SplitCohort(Cohort):
                 curves=tuple(h for h in (*hierarchies, *read) if h in self.curves),
                 seed=self.seed,
                 start=start,
+                within=self._within if start == self.step else BEGINNING,
                 stop=stop,
                 files={number: file for number, file in files.items() if number in needed},
                 path=self._folder / f"{self._id}-{stop}-{next(_count)}.pt",

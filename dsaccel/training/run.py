@@ -88,6 +88,10 @@ class Run(ABC):
         """The seconds of each rung."""
         self._saved: list[tuple[Rung, float]] = []
         """The rungs to yield again, with their seconds."""
+        self._spent_s = 0.0
+        """The time since the last rung, of a run that was cut off."""
+        self._since: float | None = None
+        """When the training since the last rung was begun."""
         self._start = 0
         """The rung at which this run took its networks over."""
         self._trained_step = 0
@@ -184,6 +188,7 @@ class Run(ABC):
                 (*rung.values(), seconds)
                 for rung, seconds in zip(self.history, self._seconds, strict=True)
             ],
+            "spent": self._rung_s,
             "lost": {str(h): astuple(divergence) for h, divergence in self._lost.items()},
         }
 
@@ -193,6 +198,7 @@ class Run(ABC):
         for step, texts, seconds in state["history"]:
             self._saved.append((Rung.of(step, texts, self.trie.living), seconds))
         self._trained_step = self._saved[-1][0].step if self._saved else 0
+        self._spent_s = state.get("spent", 0.0)
         self._lost = {of_text[text]: Divergence(*lost) for text, lost in state["lost"].items()}
 
     @abstractmethod
@@ -201,18 +207,24 @@ class Run(ABC):
 
     def _new_rungs(self) -> Iterator[Rung]:
         """Rungs as they are reached; saves now and then, and at once before it is stopped."""
-        started = time.perf_counter()
+        self._since = time.perf_counter()
         for reached in self._train():
             if isinstance(reached, Rung):
-                self._arrive(reached, time.perf_counter() - started)
+                self._arrive(reached, self._rung_s)
+                self._since, self._spent_s = None, 0.0
                 try:
                     yield reached
                 except GeneratorExit:  # whoever asks for rungs has had enough
                     self.save()
                     raise
-                started = time.perf_counter()
+                self._since = time.perf_counter()
             self.save(now=stopping.is_wished())
             stopping.leave()
+
+    @property
+    def _rung_s(self) -> float:
+        """The seconds since the last rung."""
+        return self._spent_s + (0.0 if self._since is None else time.perf_counter() - self._since)
 
     def _arrive(self, rung: Rung, seconds: float) -> None:
         self._share_time(seconds, rung.step)
