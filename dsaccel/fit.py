@@ -3,30 +3,34 @@
 A hierarchy is searched layer-wise; then the winner and the family's standard are trained by
 back-propagation, and the winner with fewer cuts, each with the same recipe on the same images, if
 it fits. Who has the highest validation accuracy is chosen: where back-propagation fits and is
-better, it wins.
+better, it wins. What has been trained is kept, and a fit that was stopped goes on.
 """
 
+import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dsaccel.api import Study
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import write_toml
-from dsaccel.errors import NoMemoryError, NoResultError
-from dsaccel.files import write_json
+from dsaccel.errors import ConfigError, NoMemoryError, NoResultError
+from dsaccel.files import make_folder, remove_file, write_json
 from dsaccel.nn.units import RUNS
 from dsaccel.nn.weights import save_weights
 from dsaccel.planner import Planner
-from dsaccel.search.new_study import NewStudy
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.study.folder import StudyDir
 from dsaccel.study.rows import standard_error
 from dsaccel.text import about, percent
+from dsaccel.training.checkpoint import remove_checkpoint
 from dsaccel.training.memory import checkpointed
 from dsaccel.training.train import Training
+from dsaccel.training.workbench import Workbench
 
 SEARCH_SHARE = 0.5
 """The search's share of the time; the rest goes to the networks it is compared with."""
@@ -51,21 +55,63 @@ class Outcome:
     why: str
     """Why it was not."""
     time_s: float | None = None
+    is_final: bool = True
+    """Whether it would come to the same with more time."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A fit that was begun: `fit.json` in the study's folder."""
+
+    path: Path
+    asked: Mapping[str, Any]
+    """What the user has asked for."""
+    pace: float
+    """Seconds of a training step by the FLOPs of one image."""
+    outcomes: tuple[Outcome, ...] = ()
+
+    @classmethod
+    def read(cls, directory: StudyDir, asked: Mapping[str, Any]) -> "Begun | None":
+        """The fit of a study, if one was begun there.
+
+        Raises:
+            ConfigError: if it is done, or was asked for something else.
+        """
+        path = directory.path / "fit.json"
+        if not path.is_file():
+            return None
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            outcomes = tuple(Outcome(**each) for each in told["outcomes"])
+            same = told["asked"] == json.loads(json.dumps(asked)) and "sentence" not in told
+            pace = float(told["pace"])
+        except (ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            raise ConfigError(
+                f"{path} is of a fit that is done, or that was asked for something else; choose "
+                "another --name, or ask for the same to go on with one that was stopped"
+            )
+        return cls(path, asked, pace, outcomes)
+
+    def write(self, **more: Any) -> None:
+        make_folder(self.path.parent)
+        told = {"asked": self.asked, "pace": self.pace}
+        write_json(self.path, told | {"outcomes": [asdict(o) for o in self.outcomes]} | more)
 
 
 class Fit:
-    """A new study, its search and its contenders."""
+    """A study, its search and its contenders."""
 
-    def __init__(self, made: NewStudy, study: Study, deadline: float) -> None:
+    def __init__(self, begun: Begun, study: Study, deadline: float) -> None:
         """
         Args:
-            made: the study, with the time that three steps took.
-            study: the same, to be searched.
+            begun: what was reached before.
+            study: to be searched.
             deadline: when all must be done, by `time.perf_counter`.
         """
-        self.made, self.study, self._deadline = made, study, deadline
+        self.study, self._begun, self._deadline = study, begun, deadline
         self.outcomes: list[Outcome] = []
-        self._best: tuple[Contender, Training | None] | None = None
 
     @property
     def weights(self) -> Path:
@@ -89,19 +135,20 @@ class Fit:
         Raises:
             NoResultError: if the search has no winner.
         """
-        first, *others = contenders(self.study, self.made)
+        first, *others = every = contenders(self.study)
         winner = self.study.best
         assert winner is not None
         self.outcomes = [Outcome(first.name, winner.accuracy, "", winner.time_s)]
-        self._best = first, None
-        for contender in others:
-            tell(f"{contender.name} ...")
-            outcome, training = self._train(contender)
-            tell(f"{outcome.name}: {outcome.why or percent(outcome.val_accuracy)}")
-            if (outcome.val_accuracy or 0) > (self.chosen.val_accuracy or 0):
-                self._best = contender, training
+        known = {each.name: each for each in self._begun.outcomes if each.is_final}
+        for number, contender in enumerate(others, start=1):
+            outcome = known.get(contender.name)
+            if outcome is None:
+                tell(f"{contender.name} ...")
+                outcome = self._train(contender, self._kept(number))
+                tell(f"{outcome.name}: {outcome.why or percent(outcome.val_accuracy)}")
             self.outcomes.append(outcome)
-        self._write()
+            replace(self._begun, outcomes=tuple(self.outcomes)).write()
+        self._write(every[self.outcomes.index(self.chosen)])
 
     @property
     def chosen(self) -> Outcome:
@@ -120,47 +167,55 @@ class Fit:
             f"{percent(chosen.val_accuracy)}{noise}: {compared or 'nothing else was trained'}"
         )
 
-    def _train(self, contender: Contender) -> tuple[Outcome, Training | None]:
-        name = contender.name
+    def _kept(self, number: int) -> Path:
+        """The weights of a contender that was trained."""
+        return self.study.folder / f"fit-{number}.safetensors"
+
+    def _train(self, contender: Contender, kept: Path) -> Outcome:
+        name, checkpoint = contender.name, self.study.folder / "fit.checkpoint.pt"
         try:
             training = Training(contender.run)
             needed, left = self._seconds(training), self._deadline - time.perf_counter()
             if needed > left:
                 missing = f"it takes about {about(needed)}, {about(max(left, 0))} is left"
-                return Outcome(name, None, f"not trained: {missing}"), None
-            for _ in training.rungs():
+                return Outcome(name, None, f"not trained: {missing}", is_final=False)
+            for _ in training.rungs(checkpoint):
                 pass
             result = training.result()
         except NoMemoryError as error:
-            return Outcome(name, None, f"not trained: {error}"), None
+            return Outcome(name, None, f"not trained: {error}", is_final=False)
         except NoResultError:
-            return Outcome(name, None, "diverged"), None
-        return Outcome(name, result.val_accuracy, "", result.time_s), training
+            return Outcome(name, None, "diverged")
+        keeps_all = self.study.config.runtime.all_heads
+        exit_heads = None if keeps_all else len(training.plan.exit_heads)
+        run = self._with_result(contender.run, {"val_accuracy": result.val_accuracy})
+        save_weights(kept, training.units, run, training.facts, exit_heads)
+        remove_checkpoint(checkpoint)
+        return Outcome(name, result.val_accuracy, "", result.time_s)
+
+    def _with_result(self, run: RunConfig, reached: dict[str, Any]) -> RunConfig:
+        return run.model_copy(update={"result": reached | self.study.record.environment})
 
     def _seconds(self, training: Training) -> float:
         flops = sum(segment.flops for segment in training.plan.segments)
         steps = training.data.num_steps * training.run.training.epochs
         again = 1 + len(RUNS[training.run.training.recompute]) / 3
-        return self.made.forecast.pace * flops * steps * again
+        return self._begun.pace * flops * steps * again
 
-    def _write(self) -> None:
-        assert self._best is not None
-        contender, training = self._best
-        reached = {"val_accuracy": self.chosen.val_accuracy, "chosen": self.sentence()}
-        result = reached | self.study.record.environment
-        run = contender.run.model_copy(update={"result": result})
-        write_toml(self.config, run)
-        if training is None:
-            shutil.copyfile(self.study.folder / "best.safetensors", self.weights)
-        else:
-            runtime, exit_heads = self.study.config.runtime, training.plan.exit_heads
-            num_heads = None if runtime.all_heads else len(exit_heads)
-            save_weights(self.weights, training.units, run, training.facts, num_heads)
-        told = {"sentence": self.sentence(), "outcomes": [asdict(o) for o in self.outcomes]}
-        write_json(self.study.folder / "fit.json", told)
+    def _write(self, chosen: Contender) -> None:
+        """Keep the best network alone."""
+        number = self.outcomes.index(self.chosen)
+        sentence = self.sentence()
+        reached = {"val_accuracy": self.chosen.val_accuracy, "chosen": sentence}
+        write_toml(self.config, self._with_result(chosen.run, reached))
+        trained = self._kept(number) if number else self.study.folder / "best.safetensors"
+        shutil.copyfile(trained, self.weights)
+        replace(self._begun, outcomes=tuple(self.outcomes)).write(sentence=sentence)
+        for other in range(1, len(self.outcomes)):
+            remove_file(self._kept(other))
 
 
-def contenders(study: Study, made: NewStudy) -> list[Contender]:
+def contenders(study: Study) -> list[Contender]:
     """The search's winner first; then what it is compared with.
 
     Raises:
@@ -171,7 +226,7 @@ def contenders(study: Study, made: NewStudy) -> list[Contender]:
     own = Hierarchy.parse(best.hierarchy)
     found = [Contender(f"layer-wise {own}", best)]
     for hierarchy in dict.fromkeys((own, *standards)):
-        found += _global(best, hierarchy, made)
+        found += _global(best, hierarchy, study.engine.bench)
     found += [
         Contender(f"{own} cut {words}", _cut(best, granularity))
         for words, granularity in _cuts(own.num_stages)
@@ -180,10 +235,10 @@ def contenders(study: Study, made: NewStudy) -> list[Contender]:
     return found
 
 
-def _global(run: RunConfig, hierarchy: Hierarchy, made: NewStudy) -> Iterator[Contender]:
+def _global(run: RunConfig, hierarchy: Hierarchy, bench: Workbench) -> Iterator[Contender]:
     whole = run.model_copy(update={"mode": "global", "hierarchy": str(hierarchy)})
-    plan = Planner.of(whole, made.bench.data.num_classes)(hierarchy, "global")
-    if _fits(plan, run, made):
+    plan = Planner.of(whole, bench.data.num_classes)(hierarchy, "global")
+    if _fits(plan, run, bench):
         yield Contender(f"back-propagation through {hierarchy}", whole)
         return
     training = checkpointed(plan, run.training)
@@ -191,9 +246,9 @@ def _global(run: RunConfig, hierarchy: Hierarchy, made: NewStudy) -> Iterator[Co
     yield Contender(name, whole.model_copy(update={"training": training}))
 
 
-def _fits(plan: Plan, run: RunConfig, made: NewStudy) -> bool:
+def _fits(plan: Plan, run: RunConfig, bench: Workbench) -> bool:
     try:
-        made.bench.memory_limit().check({plan.hierarchy: plan}, run.training)
+        bench.memory_limit().check({plan.hierarchy: plan}, run.training)
     except NoMemoryError:
         return False
     return True

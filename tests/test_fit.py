@@ -11,6 +11,7 @@ from dsaccel.cli.app import app
 from dsaccel.config.study import RunConfig
 from dsaccel.config.toml import parse_config, read_toml
 from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.train import Training
 
 pytestmark = pytest.mark.long
 
@@ -66,6 +67,39 @@ def test_what_does_not_fit_into_memory_or_time_is_told_and_not_trained(monkeypat
         assert outcome["val_accuracy"] is None
         assert outcome["why"].startswith("not trained: it takes about 277 h 46 min")
     assert first["name"].startswith("layer-wise")
+
+
+def test_a_fit_that_was_stopped_goes_on_to_the_same(monkeypatch):
+    expected = fit("--json", "--name", "whole")
+    learn, trained = Training.rungs, []
+
+    def until_the_second(self, checkpoint):
+        trained.append((self.run.mode, self.run.hierarchy, str(self.run.network.granularity)))
+        for rung in learn(self, checkpoint):
+            yield rung
+            if len(trained) == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "rungs", until_the_second)
+    stopped = fit("--json", "--name", "mine")
+    assert stopped.exit_code == 130
+    assert "stopped; continue with" in stopped.stderr
+    again = fit("--json", "--name", "mine")
+    assert again.exit_code == 0, again.output
+    told, others = json.loads(again.stdout), json.loads(expected.stdout)
+    assert [(o["name"], o["val_accuracy"]) for o in told["outcomes"]] == [
+        (o["name"], o["val_accuracy"]) for o in others["outcomes"]
+    ]
+    assert told["chosen"] == others["chosen"]
+    assert trained[0] not in trained[1:]
+    assert trained[1] == trained[2]
+    assert {path.name for path in Path("studies/mine").glob("fit*")} == {
+        *("fit.json", "fit.toml", "fit.safetensors")
+    }
+    done = fit("--json", "--name", "mine")
+    assert (done.exit_code, "of a fit that is done" in done.stderr) == (2, True)
+    changed = fit("--json", "--name", "mine", "--budget", "2h")
+    assert changed.exit_code == 2
 
 
 def test_a_fit_does_not_go_over_an_earlier_one():

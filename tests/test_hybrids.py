@@ -24,6 +24,7 @@ from dsaccel.paper.scale import SCALES, Scale
 from dsaccel.paper.separability import Measured
 from dsaccel.spec.plan import joined
 from dsaccel.spec.unit_names import head_names
+from dsaccel.training.checkpoint import Checkpoints
 from dsaccel.training.learner import Learner
 
 pytestmark = pytest.mark.long
@@ -33,6 +34,19 @@ MINUTE = Scale(width=1 / 64, image_size=8, train_images=60, epochs=2, batch_size
 
 def units_of(run, name: str):
     return [unit for node in run.trie.path(H(name)) for unit in run.learners[node].units]
+
+
+def hybrids(units, both, keep=None, num_steps=None):
+    """The steps of a training of hybrids, up to so many, and what it has come to."""
+    made = train_hybrids(units, both, TRAINING, Batches(), seed=1, device=CPU, keep=keep)
+    steps = []
+    while len(steps) != num_steps:
+        try:
+            steps.append(next(made))
+        except StopIteration as end:
+            return steps, end.value
+    made.close()
+    return steps, None
 
 
 @pytest.mark.parametrize("mode", ["local", "global"])
@@ -53,14 +67,7 @@ def test_hybrids_are_trained_above_each_stage_both_ways_and_leave_the_network_as
     units = units_of(run, "1-1-1")
     before = [value.clone() for unit in units for value in unit.state_dict().values()]
     both = {"local": plan("1-1-1"), "global": plan("1-1-1", mode="global")}
-    made = train_hybrids(units, both, TRAINING, Batches(), seed=1, device=CPU)  # type: ignore[arg-type]
-    steps = []
-    while True:
-        try:
-            steps.append(next(made))
-        except StopIteration as end:
-            found = end.value
-            break
+    steps, found = hybrids(units, both)
     assert [(hybrid.stage, hybrid.rest) for hybrid in found] == [
         (stage, rest) for stage in (1, 2) for rest in ("local", "global")
     ]
@@ -68,6 +75,25 @@ def test_hybrids_are_trained_above_each_stage_both_ways_and_leave_the_network_as
     assert any(hybrid.accuracy > 0.3 for hybrid in found)  # four classes
     after = [value for unit in units for value in unit.state_dict().values()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_hybrids_that_were_stopped_go_on_where_they_were(tmp_path, monkeypatch):
+    monkeypatch.setattr("dsaccel.training.checkpoint.INTERVAL_S", 0.0)
+    units = units_of(trained(plans("1-1-1")), "1-1-1")
+    both = {"local": plan("1-1-1"), "global": plan("1-1-1", mode="global")}
+    step, num_learned = Learner.step, []
+    monkeypatch.setattr(Learner, "step", lambda *args: (num_learned.append(1), step(*args))[1])
+    _, expected = hybrids(units, both)
+    whole = len(num_learned)
+    num_learned.clear()
+
+    def keep(cohort, name):
+        Checkpoints(tmp_path / f"{name}.pt", "study", cohort)
+
+    assert hybrids(units, both, keep, num_steps=5)[1] is None
+    _, found = hybrids(units, both, keep)
+    assert found == expected
+    assert len(num_learned) == whole
 
 
 def test_under_deep_supervision_each_unit_learns_from_all_losses_above():

@@ -1,6 +1,6 @@
 """`dsaccel fit`: the best network for some images, a memory and a time."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,7 +10,7 @@ from dsaccel.errors import ConfigError
 
 if TYPE_CHECKING:
     from dsaccel.api import Study
-    from dsaccel.search.new_study import NewStudy
+    from dsaccel.fit import Begun
 
 
 @takes(
@@ -33,7 +33,8 @@ def fit(
 
     Searches a hierarchy layer-wise, and trains it and the family's standard by back-propagation,
     with checkpointing where that needs too much memory, and the winner with fewer cuts. The highest
-    validation accuracy is chosen, whoever has it.
+    validation accuracy is chosen, whoever has it. Run again to continue what was stopped, with the
+    whole time anew.
     """
     import time
 
@@ -42,12 +43,12 @@ def fit(
 
     started, output = time.perf_counter(), given.output()
     seconds = read_seconds(budget)
-    made, study = _begin(
+    begun, study = _begin(
         name or f"{name_of(data)}-fit", data, given, SEARCH_SHARE * seconds, memory
     )
     output.run(study.search())
     study.check_winner()
-    fitted = Fit(made, study, started + seconds)
+    fitted = Fit(begun, study, started + seconds)
     with output.watching():
         fitted.contend(output.say)
     if given.as_json:
@@ -60,17 +61,35 @@ def fit(
 
 def _begin(
     name: str, data: str, given: Given, seconds: float, memory: str | None
-) -> "tuple[NewStudy, Study]":
-    """Write the study that is searched, and open it."""
+) -> "tuple[Begun, Study]":
+    """Write the study that is searched, unless it was before, and open it."""
     from dsaccel.api import Study
+    from dsaccel.fit import Begun
+    from dsaccel.study.folder import STUDIES, StudyDir
 
+    asked = {"data": data, "seconds": seconds, "memory": memory, "settings": given.values()}
+    begun = Begun.read(StudyDir(name), asked)
+    if begun is None:
+        begun = _new(name, data, given, seconds, memory, asked)
+    settings = {"budget.timeout_s": seconds}
+    path = STUDIES / f"{name}.toml"
+    return begun, Study.open(path, settings=settings, download=given.download)
+
+
+def _new(
+    name: str, data: str, given: Given, seconds: float, memory: str | None, asked: dict[str, Any]
+) -> "Begun":
+    from dsaccel.fit import Begun
+    from dsaccel.study.folder import StudyDir
+
+    folder = StudyDir(name).path
+    if folder.exists():
+        raise ConfigError(f"{folder} exists already; choose another --name")
     made = design_study(name, data, given, given.output(), None, f"{seconds:.3f}s", memory)
     made.tables["budget"]["baseline"] = False  # it is one of the contenders
     made.write()
     if made.remark is not None:
         given.output().say(made.remark)
-    settings = {"budget.timeout_s": seconds}
-    study = Study.open(made.path, settings=settings, download=given.download)
-    if study.folder.exists():
-        raise ConfigError(f"{study.folder} exists already; choose another --name")
-    return made, study
+    begun = Begun(folder / "fit.json", asked, made.forecast.pace)
+    begun.write()
+    return begun

@@ -5,7 +5,7 @@ above can make of its features, where a linear probe tells what can be read off 
 the rest layer-wise, behind a prefix of back-propagation, it tells whether the prefix is at fault.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -86,6 +86,7 @@ def train_hybrids(
     *,
     seed: int,
     device: torch.device,
+    keep: Callable[[Cohort, str], object] | None = None,
 ) -> Generator[tuple[int, tuple[Hierarchy, ...]], None, list[Hybrid]]:
     """Freeze a trained network after each stage but the last, and train what comes above anew, from
     its first weights and with the same settings, in both modes; yields each epoch and its name.
@@ -97,6 +98,7 @@ def train_hybrids(
         data: its images.
         seed: of all random numbers.
         device: that trains.
+        keep: has a cohort saved, under a name of its own, before it is trained.
     """
     hybrids: list[Hybrid] = []
     hierarchy = plans["local"].hierarchy
@@ -105,6 +107,8 @@ def train_hybrids(
         for mode in MODES:
             rest = {hierarchy: rest_of(plans[mode], stage)}
             cohort = Cohort(rest, training, above, seed=seed, device=device)
+            if keep is not None:
+                keep(cohort, f"{stage}-{mode}")
             for rung in cohort.rungs():
                 yield rung.step, (hierarchy,)
             hybrids.append(Hybrid(stage, mode, cohort.history[-1].objective(hierarchy)))

@@ -220,7 +220,7 @@ class Reproduction:
                 yield rung.step, part
             if self.has_hybrids:
                 for h in part:
-                    yield from self._train_hybrids(paths[h], bench, units_of(cohort, h), h)
+                    yield from self._train_hybrids(job, h, bench, units_of(cohort, h))
             for h, plan in plans.items():
                 accuracies, names = cohort.head_accuracies(h), list(head_names(plan))
                 points = [point.values() for read in cohort.reads(h) for point in read.points]
@@ -229,14 +229,23 @@ class Reproduction:
             remove_checkpoint(checkpoint)
 
     def _train_hybrids(
-        self, path: Path, bench: Bench[RunConfig], units: Sequence[Unit], hierarchy: Hierarchy
+        self, job: Job, hierarchy: Hierarchy, bench: Bench[RunConfig], units: Sequence[Unit]
     ) -> Iterator[tuple[int, Sequence[Hierarchy]]]:
+        path = hybrids_path(self._path(job.config, job.dataset, job.mode, hierarchy))
+        checkpoints: list[Path] = []
+
+        def keep(cohort: Cohort, name: str) -> None:
+            checkpoints.append(path.with_suffix(f".{name}.pt"))
+            Checkpoints(checkpoints[-1], f"{self._images[job.dataset]} {path.name}", cohort)
+
         plans: dict[Mode, Plan] = {mode: bench.plan(hierarchy, mode) for mode in MODES}
         training, data = bench.config.training, bench.data
         found = yield from train_hybrids(
-            units, plans, training, data, seed=data.seed, device=bench.device
+            units, plans, training, data, seed=data.seed, device=bench.device, keep=keep
         )
-        write_json(hybrids_path(path), [asdict(each) for each in found], None)
+        write_json(path, [asdict(each) for each in found], None)
+        for checkpoint in checkpoints:
+            remove_checkpoint(checkpoint)
 
     def _config(self, row: Row, seed: int) -> RunConfig:
         return self.scale.run_config(row, seed, self._sources[row.dataset].name, self._runtime)
