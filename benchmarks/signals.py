@@ -32,7 +32,19 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("search", "digits", *ONE, "--epochs", "20", "--n-trials", "2", "--train-images", "200"),
         ("confirm", "digits"),
     ),
-    "train": (("train", "2-2-2", "--data", "digits", *ONE, "--epochs", "500"),),
+    "train": (
+        (
+            "train",
+            "2-2-2",
+            "--data",
+            "digits",
+            *ONE,
+            "--epochs",
+            "500",
+            "--output",
+            "net.safetensors",
+        ),
+    ),
 }
 """Commands that are run to their end, and a last one that gets the signal."""
 WAITS_S = (25, 32, 41)

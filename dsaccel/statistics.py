@@ -102,6 +102,38 @@ def interval(
     return Interval(summary.mean, float(low), float(high))
 
 
+def crossed(differences_SN: np.ndarray) -> Interval | None:
+    """The mean of differences over seeds and images that are both drawn, and its 95 % interval.
+
+    Seeds and images are crossed random effects without replication: the variance of the mean is
+    (MS_seeds + MS_images - MS_rest) / SN, its degrees of freedom are Satterthwaite's. A component
+    that is estimated below 0 is taken as 0, so the interval is never shorter than that over seeds
+    alone or over images alone.
+
+    Args:
+        differences_SN: of S seeds and N images, at least 2 each.
+
+    Returns:
+        None if nothing varies, so that there is nothing to judge by.
+    """
+    S, N = differences_SN.shape
+    mean = float(differences_SN.mean())
+    of_seeds_S, of_images_N = differences_SN.mean(axis=1), differences_SN.mean(axis=0)
+    rest_SN = differences_SN - of_seeds_S[:, None] - of_images_N + mean
+    seeds = N * float(of_seeds_S.var(ddof=1)), S - 1
+    images = S * float(of_images_N.var(ddof=1)), N - 1
+    rest = float((rest_SN**2).sum()) / ((S - 1) * (N - 1)), (S - 1) * (N - 1)
+    used = [seeds, images, rest]
+    if rest[0] > min(seeds[0], images[0]):
+        used = [max(seeds, images)]
+    variance = seeds[0] + images[0] - rest[0] if len(used) > 1 else used[0][0]
+    if variance < ROUNDING**2:
+        return None
+    freedom = variance**2 / sum(square**2 / number for square, number in used)
+    half = float(stats.t.ppf(1 - ALPHA / 2, freedom)) * math.sqrt(variance / (S * N))
+    return Interval(mean, mean - half, mean + half)
+
+
 def wilson(num_hits: int, num: int) -> Interval:
     """A share with its 95 % Wilson interval, which is not empty at 0 and 1."""
     ends = stats.binomtest(num_hits, num).proportion_ci(1 - ALPHA, method="wilson")

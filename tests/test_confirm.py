@@ -20,15 +20,18 @@ from tiny_study import searched, write_study
 from dsaccel.config.study import ConfirmConfig, RunConfig, StudyConfig
 from dsaccel.confirm.entrants import Entrants, GlobalSettings
 from dsaccel.confirm.progress import Work, with_time_left
-from dsaccel.confirm.result import Entry
+from dsaccel.confirm.result import Entry, read_confirmation
 from dsaccel.confirm.run import Confirm, fresh_seeds
 from dsaccel.data.load import load_test
 from dsaccel.errors import ConfigError, MismatchError, NoMemoryError, NoResultError
+from dsaccel.study.cleaning import unneeded
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.heads import read_right, right_path
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import best_trial
 from dsaccel.study.storage import open_study, open_tuning
 from dsaccel.training.cohort import Cohort
-from dsaccel.training.descent import evaluate
+from dsaccel.training.descent import evaluate, right_images
 from dsaccel.training.memory_limit import MemoryLimit
 from dsaccel.training.train import Training
 from dsaccel.training.workbench import Bench
@@ -265,9 +268,9 @@ def test_the_networks_that_are_read_are_those_that_were_trained(confirmed, monke
             mode = "local" if len(trie.path(name)) > 1 else "global"
             units = [unit for node in trie.path(name) for unit in learners[node].units]
             seen[f"{name} {mode}"] = [unit.state_dict() for unit in units]
-        return evaluate(trie, learners, batches)
+        return right_images(trie, learners, batches)
 
-    monkeypatch.setattr("dsaccel.confirm.readings.evaluate", spying)
+    monkeypatch.setattr("dsaccel.confirm.readings.right_images", spying)
     confirm = run(confirming(FEW))
     config = confirm.config
     for mode in ("local", "global"):
@@ -291,6 +294,25 @@ def test_the_decision_is_the_best_mean_on_validation_whatever_the_test_says(conf
     confirm.study.set_user_attr("confirmation", record)
     assert confirming().record.result.best == best
     assert confirming().record.result.best_finalist() == best
+
+
+def test_which_test_images_are_right_is_kept_with_each_look(confirmed):
+    confirm, heads = confirming(), StudyDir("tiny").heads
+    for look in confirm.record.readings:
+        right = read_right(heads, look)
+        assert right is not None
+        assert len(right) == confirm.record.values["num_images"]["test"]
+        assert right.mean() == look["accuracy"]
+    study = StudyRecord.read(confirm.study, StudyDir("tiny"))
+    assert not {right_path(heads, look) for look in confirm.record.readings} & {
+        *unneeded(StudyDir("tiny"), study)
+    }
+    confirmation = read_confirmation(study)
+    assert confirmation is not None
+    assert (confirmation.looks, confirmation.folder) == (confirm.record.readings, heads)
+    look = confirm.record.readings[0]
+    right_path(heads, look).write_text("{}")
+    assert read_right(heads, look) is None
 
 
 def test_a_second_confirmation_trains_nothing_and_reads_nothing(confirmed, monkeypatch):

@@ -10,6 +10,7 @@ from dsaccel.nn.network import Network
 from dsaccel.nn.units import build_units
 from dsaccel.nn.weights import ImageFacts
 from dsaccel.spec.blocks import Output
+from dsaccel.training.descent import right_images
 
 EXITS = ("layer", "head", "ensemble")
 CUTS = ("conv", "none,none,stage,none", "stage,stage,none,none", "none")
@@ -52,6 +53,8 @@ def test_every_exit_is_read_in_one_descent(exit, cuts, schedule):
         read = made.history[-1].read[name]
         assert read.exits == pytest.approx(by_hand(made, name))
         assert read.objective == read.exits[exit]
+        right = right_images(made.trie, made.learners, made.data.val_batches())[name]
+        assert int(right.sum()) / len(right) == read.objective
         # an output layer that trains nothing below it is there only if it is read
         assert ("layer" in read.exits) == (exit == "layer" or cuts.endswith("none"))
         assert len(read.heads) == sum(segment.num_units for segment in network.segments)

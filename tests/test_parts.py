@@ -186,28 +186,28 @@ def test_a_part_that_was_cut_off_within_a_stage_goes_on_from_its_last_unit(tmp_p
 @pytest.mark.parametrize("training", [TRAINING, SEQUENTIAL], ids=["simultaneous", "sequential"])
 def test_a_cohort_in_parts_that_is_stopped_trains_nothing_twice(tmp_path, monkeypatch, training):
     monkeypatch.setattr("dsaccel.training.parts.WORTH_MOVING", 1e9)  # cut as before
-    expected, begun, start = list(whole(training).rungs()), [], Learner.start_epoch
+    expected, learned, learn = list(whole(training).rungs()), [], Learner._learn
 
     def run(name, stop_at=0):
-        def counted(self, epoch, **way):
-            begun.append(epoch)
-            start(self, epoch, **way)
-            if len(begun) == stop_at:
+        def counted(self, *args):
+            learned.append(1)
+            if len(learned) == stop_at:
                 stopping.stop(KeyboardInterrupt())
+            return learn(self, *args)
 
-        monkeypatch.setattr(Learner, "start_epoch", counted)
+        monkeypatch.setattr(Learner, "_learn", counted)
         cohort = split(tmp_path / name, training)
         Checkpoints(tmp_path / f"{name}.pt", "", cohort)
         return list(cohort.rungs())
 
     assert run("whole") == expected
-    num = len(begun)
-    begun.clear()
-    with pytest.raises(KeyboardInterrupt):  # in the last part, and not in the last epoch of it
+    num = len(learned)
+    learned.clear()
+    with pytest.raises(KeyboardInterrupt):  # in the last part
         run("stopped", num - num // 4)
-    assert len(begun) < num
+    assert len(learned) < num
     assert run("stopped") == expected
-    assert len(begun) == num
+    assert len(learned) == num
 
 
 def test_a_split_cohort_rests_only_where_all_that_was_trained_is_told(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from dsaccel.confirm.jobs import ConfirmProgress
+from dsaccel.confirm.margin import against_global, over_images, planned
 from dsaccel.confirm.result import confirmation_of, read_confirmation
 from dsaccel.report.confirmation import progress_line, progress_panel
 from dsaccel.report.confirmation_table import confirmation_table
@@ -17,6 +18,7 @@ from dsaccel.report.figures.confirmation import confirmation_figure
 from dsaccel.report.study_page import write_report
 from dsaccel.report.verdict import sentences
 from dsaccel.statistics import paired, seeds_needed
+from dsaccel.study.heads import write_right
 from dsaccel.study.record import StudyRecord
 
 TUNING = {
@@ -359,7 +361,7 @@ MARGIN = {"points": 1.0, "pilot": [], "std": 0.002, "seeds": 5}
 def test_not_inferior_is_said_of_the_lower_limit_alone(local, points, is_shown):
     means = MEANS | {"1-1-3": (["finalist"], local, 0.940)}
     made = confirmation(means, margin=MARGIN | {"points": points})
-    difference = made.against_global("test")
+    difference = against_global(made, "test")
     assert difference is not None
     assert difference.low is not None
     assert (100 * difference.low > -points) is is_shown
@@ -370,14 +372,37 @@ def test_not_inferior_is_said_of_the_lower_limit_alone(local, points, is_shown):
     assert ("does not say that it is inferior" in text) is not is_shown
 
 
+def test_where_each_image_is_known_the_limit_is_over_seeds_and_images(tmp_path):
+    """Two networks that are equal at every seed up to one image, and differ on a tenth of them."""
+    means = MEANS | {"1-1-3": (["finalist"], 0.940, 0.940)}
+    made, readings = record(means, margin=MARGIN | {"points": 0.3})
+    for look in readings:
+        right_N = np.ones(1000, bool)
+        wrong = slice(50, 100 + look["seed"] % 2) if look["mode"] == "local" else slice(50)
+        right_N[wrong] = False
+        look |= write_right(tmp_path, look, right_N)
+        look["accuracy"] = right_N.mean()
+    over = over_images(confirmation_of(made, readings, tmp_path))
+    lead = against_global(confirmation_of(made, readings), "test")
+    assert over is not None
+    assert lead is not None
+    assert lead.low is not None
+    assert over.mean == pytest.approx(lead.mean)
+    assert over.low < lead.low - 0.005
+    assert "not inferior by a margin of 0.3 points (" in said(confirmation_of(made, readings))
+    text = said(confirmation_of(made, readings, tmp_path))
+    limit = f"lower 95 % limit {100 * over.low:+.2f} points at 5 seeds that were no pilot"
+    assert f"is not shown ({limit}, over seeds and 1,000 images)" in text
+
+
 def test_the_seeds_of_a_pilot_are_no_part_of_the_test_that_they_planned():
     means = MEANS | {"1-1-3": (["finalist"], 0.936, 0.940)}
     pilot = confirmation(means)
-    plan = pilot.planned(1.0)
+    plan = planned(pilot, 1.0)
     assert plan["pilot"] == [0, 1, 2, 3, 4]
     assert plan["seeds"] == seeds_needed(plan["std"], 0.01)
     after = confirmation(means, margin=plan | {"pilot": [0, 1]})
-    difference = after.against_global("val")
+    difference = against_global(after, "val")
     assert difference is not None
     assert difference.n == 3
     assert "3 seeds that were no pilot, of 4 planned" in said(

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from dsaccel.confirm.entrants import Entrants, GlobalSettings, load_networks
 from dsaccel.confirm.jobs import Job, entrants_of
 from dsaccel.data.load import load_test
 from dsaccel.errors import MismatchError
-from dsaccel.spec.rung import Rung
-from dsaccel.training.descent import evaluate
+from dsaccel.training.descent import right_images
 from dsaccel.training.station import Station
 
 
@@ -45,10 +46,15 @@ class TestImages:
 
 @dataclass(frozen=True)
 class Reading:
-    """The test accuracies of networks, in the order of their job."""
+    """What networks have read of the test images, in the order of their job."""
 
-    accuracies: Sequence[float]
+    right: Sequence[np.ndarray]
+    """Which images each gets right, (N,) bool."""
     images: TestImages
+
+    @property
+    def accuracies(self) -> list[float]:
+        return [int(right_N.sum()) / len(right_N) for right_N in self.right]
 
 
 def read_networks(station: Station, unread: Unread) -> Reading:
@@ -57,7 +63,7 @@ def read_networks(station: Station, unread: Unread) -> Reading:
 
 
 def reading(entrants: Entrants, unread: Unread) -> Reading:
-    """Read the test accuracy of each network of a job.
+    """Read the test images with each network of a job.
 
     Raises:
         ConfigError: if the test images cannot be read.
@@ -67,9 +73,11 @@ def reading(entrants: Entrants, unread: Unread) -> Reading:
     cohort = entrants.cohort(job.entries, job.mode, data, unread.own)
     load_networks(unread.weights, cohort)
     test = load_test(data)
-    read = Rung(cohort.num_steps, evaluate(cohort.trie, cohort.learners, test.batches()))
-    accuracies = tuple(read.objective(entry.key) for entry in job.entries)
-    return Reading(accuracies, TestImages(len(test.labels), test.fingerprint))
+    right = right_images(cohort.trie, cohort.learners, test.batches())
+    return Reading(
+        [right[entry.key].numpy() for entry in job.entries],
+        TestImages(len(test.labels), test.fingerprint),
+    )
 
 
 def test_images(entrants: Entrants) -> TestImages:

@@ -10,12 +10,13 @@ import optuna
 from dsaccel.confirm.entrants import GlobalSettings
 from dsaccel.confirm.finalists import merge_entries
 from dsaccel.confirm.jobs import Trained
-from dsaccel.confirm.margin import plan_text
+from dsaccel.confirm.margin import plan_text, planned
 from dsaccel.confirm.result import Confirmation, Entry, confirmation_of, entry_record
 from dsaccel.errors import ConfigError
 from dsaccel.families import Mode
 from dsaccel.files import make_folder
 from dsaccel.nn.sealed import is_whole
+from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.writing import add_readings, write_confirmation
 from dsaccel.text import utc_now
@@ -25,16 +26,21 @@ from dsaccel.training.checkpoint import remove_checkpoint
 class ConfirmationRecord:
     """Entries, what they have reached, decisions, and weights whose test split is not read yet."""
 
-    def __init__(self, study: optuna.Study, folder: Path, begun: dict[str, Any]) -> None:
+    def __init__(self, study: optuna.Study, directory: StudyDir, begun: dict[str, Any]) -> None:
         """
         Args:
             study: keeps the record.
-            folder: holds the weights.
+            directory: of its files.
             begun: what a new confirmation begins with.
         """
-        self._study, self.folder = study, folder
+        self._study, self._directory = study, directory
         empty = {"entries": [], "results": [], "decisions": [], "unread": [], "tuning": None}
         self.values: dict[str, Any] = StudyRecord.read(study).confirmation or empty | begun
+
+    @property
+    def folder(self) -> Path:
+        """Of the weights whose test split is not read yet."""
+        return self._directory.confirmation
 
     @property
     def readings(self) -> list[dict[str, Any]]:
@@ -44,7 +50,7 @@ class ConfirmationRecord:
     @property
     def result(self) -> Confirmation:
         """The confirmation as far as it has come."""
-        return confirmation_of(self.values, self.readings)
+        return confirmation_of(self.values, self.readings, self._directory.heads)
 
     @property
     def plan(self) -> str | None:
@@ -78,7 +84,7 @@ class ConfirmationRecord:
         entries = merge_entries([*self.result.entries, *chosen])
         self.values["entries"] = [entry_record(entry) for entry in entries]
         if margin is not None:
-            known = self.values.setdefault("margin", self.result.planned(margin))
+            known = self.values.setdefault("margin", planned(self.result, margin))
             if known["points"] != margin:
                 raise ConfigError(
                     f"margin must stay {known['points']:g} points, which this confirmation was "

@@ -7,6 +7,7 @@ split says is shown beside them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from dsaccel.analysis.variance import Components, variance_components
@@ -20,7 +21,6 @@ from dsaccel.statistics import (
     Summary,
     holm,
     paired,
-    seeds_needed,
     smallest_detectable,
     summarise,
 )
@@ -136,33 +136,15 @@ class Confirmation:
     """What `planned` said when a margin was set; None: none is."""
     heads: Mapping[tuple[str, Mode], Mapping[int, Sequence[float]]] = field(default_factory=dict)
     """(entry, mode) -> seed -> validation accuracies of all heads in order of depth."""
+    looks: Sequence[Mapping[str, Any]] = ()
+    """Every look at the test split."""
+    folder: Path | None = None
+    """Of what was read of each test image; None: it is not known."""
 
     def depth(self, name: str, mode: Mode = "local") -> Depth | None:
         """An entry at its exit against its best earlier head; None: that is not recorded."""
         heads = self.heads.get((name, mode), {})
         return depth_of(self.entry(name).beginnings, heads, self.series("val", name, mode))
-
-    def planned(self, margin: float) -> dict[str, Any]:
-        """A test for non-inferiority by a margin (points), with what is measured as its pilot."""
-        name = self.best or self.best_finalist()
-        local, whole = (self.series("val", name, mode) for mode in MODES)
-        pilot = paired(local, whole)
-        std = pilot and pilot.std
-        num = std and seeds_needed(std, margin / 100)
-        return {"points": margin, "pilot": sorted({*local} | {*whole}), "std": std, "seeds": num}
-
-    def against_global(self, split: Split) -> Paired | None:
-        """How far the best finalist leads back-propagation, at seeds that were no pilot."""
-        pilot = () if self.margin is None else self.margin["pilot"]
-        local, whole = (
-            {
-                seed: a
-                for seed, a in self.series(split, self.best, mode).items()
-                if seed not in pilot
-            }
-            for mode in MODES
-        )
-        return paired(local, whole)
 
     def series(self, split: Split, name: str | None, mode: Mode) -> Mapping[int, float]:
         """Seed -> accuracy; empty if nothing is measured."""
@@ -250,13 +232,13 @@ def read_confirmation(study: StudyRecord) -> Confirmation | None:
     """The confirmation of a study as far as it has come; None if there is none."""
     if study.confirmation is None:
         return None
-    return confirmation_of(study.confirmation, study.test_readings)
+    return confirmation_of(study.confirmation, study.test_readings, study.folder)
 
 
 def confirmation_of(
-    record: Mapping[str, Any], readings: Sequence[Mapping[str, Any]]
+    record: Mapping[str, Any], readings: Sequence[Mapping[str, Any]], folder: Path | None = None
 ) -> Confirmation:
-    """The confirmation that a study's attributes hold."""
+    """The confirmation that a study's attributes hold, and its folder of what was read."""
     val: dict[tuple[str, Mode], dict[int, float]] = {}
     heads: dict[tuple[str, Mode], dict[int, Sequence[float]]] = {}
     for result in record["results"]:
@@ -278,6 +260,8 @@ def confirmation_of(
         val_is_given=record.get("val_is_given", False),  # recorded since images can be given
         margin=record.get("margin"),
         heads=heads,
+        looks=readings,
+        folder=folder,
     )
 
 

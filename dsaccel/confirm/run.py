@@ -43,6 +43,7 @@ from dsaccel.families import MODES
 from dsaccel.parts import part_of
 from dsaccel.seeds import derive
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.heads import write_right
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import read_rows
 from dsaccel.study.storage import driving, open_tuning, storage_errors
@@ -180,7 +181,7 @@ class Confirm:
             "num_images": {"val": self.entrants.num_val},
             "time_s": 0.0,
         }
-        record = ConfirmationRecord(self.study, self.directory.confirmation, begun)
+        record = ConfirmationRecord(self.study, self.directory, begun)
         tuning, wanted = record.values["tuning"], self.confirm.tuning_trials
         if tuning and wanted not in (None, tuning["num_trials"]):
             raise ConfigError(
@@ -270,6 +271,8 @@ class Confirm:
                 look | {"name": name, "accuracy": accuracy}
                 for name, accuracy in zip(job.names, read.accuracies, strict=True)
             ]
+            for each, right_N in zip(looks, read.right, strict=True):
+                each |= write_right(self.directory.heads, each, right_N)
             self.record.add_readings(networks, looks, read.images.num_images)
             for weights in {own / networks["file"], task.weights}:
                 weights.unlink()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from dsaccel.confirm.margin import against_global, over_images
 from dsaccel.confirm.result import Against, Comparison, Confirmation, Result, Role, Split
 from dsaccel.statistics import Summary, seeds_needed
 from dsaccel.text import amount, counted
@@ -156,16 +157,20 @@ def _not_inferior(confirmation: Confirmation, best: Result) -> Iterator[str]:
         return
     points, planned = confirmation.margin["points"], confirmation.margin["seeds"]
     split: Split = "test" if "test" in best.accuracies else "val"
-    d = confirmation.against_global(split)
+    d = against_global(confirmation, split)
+    over = over_images(confirmation) if split == "test" else None
     name = f"{best.entry.name} against global back-propagation, {SPLIT_NAMES[split]}"
     if d is None or d.low is None:
         yield f"{name}: nothing can be said of a margin of {points:g} points yet."
         return
     too_few = planned is not None and d.n < planned
-    found = f"lower 95 % limit {_points(d.low)} points at {d.n} seeds that were no pilot"
+    low = d.low if over is None else over.low
+    found = f"lower 95 % limit {_points(low)} points at {d.n} seeds that were no pilot"
+    if over is not None:
+        found += f", over seeds and {confirmation.num_images['test']:,} images"
     if too_few:
         found += f", of {planned} planned"
-    if 100 * d.low > -points and not too_few:
+    if 100 * low > -points and not too_few:
         yield f"{name}: not inferior by a margin of {points:g} points ({found})."
     else:
         yield (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dsaccel.study.folder import StudyDir
-from dsaccel.study.heads import global_path, heads_path
+from dsaccel.study.heads import global_path, heads_path, right_path
 from dsaccel.study.record import StudyRecord
 from dsaccel.training.checkpoint import checkpoint_files
 
@@ -24,6 +24,7 @@ def _unneeded(directory: StudyDir, record: StudyRecord) -> Iterator[Path]:
         yield from (path for path in checkpoints if path.is_file())
     kept = {heads_path(directory.heads, trial.order) for trial in record.finished}
     kept |= {global_path(directory.heads, h) for h in record.all_trained_globally}
+    kept |= {right_path(directory.heads, look) for look in record.test_readings}
     yield from (path for path in directory.heads.glob("*.json") if path not in kept)
     unread = (record.confirmation or {}).get("unread", ())
     networks = {directory.confirmation / network["file"] for network in unread}

@@ -1,10 +1,15 @@
-"""What was read of each trial at each rung: a file a trial, whose hash the trial has."""
+"""What was read of each trial at each rung: a file a trial, whose hash the trial has. What was read
+of each test image in a confirmation is kept likewise.
+"""
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dsaccel.files import make_folder, write_text
 from dsaccel.spec.hierarchy import Hierarchy
@@ -26,6 +31,30 @@ def write_global(folder: Path, hierarchy: Hierarchy, points: Sequence[Point]) ->
     """Keep the curves of a network that back-propagation has trained, likewise."""
     values = {"points": [point.values() for point in points]}
     return {"points_sha256": _write(global_path(folder, hierarchy), values)}
+
+
+def write_right(folder: Path, look: Mapping[str, Any], right_N: np.ndarray) -> dict[str, Any]:
+    """Keep which test images a network of a confirmation gets right, likewise; returns what its
+    look at the test split has of it.
+    """
+    bits = base64.b64encode(np.packbits(right_N).tobytes()).decode()
+    values = {"num_images": len(right_N), "right": bits}
+    return {"right_sha256": _write(right_path(folder, look), values)}
+
+
+def read_right(folder: Path, look: Mapping[str, Any]) -> np.ndarray | None:
+    """Which test images it gets right, (N,) bool; None: it was not recorded, or is gone."""
+    stored: Any = read_heads(right_path(folder, look), look.get("right_sha256"))
+    if not stored:
+        return None
+    bits = np.frombuffer(base64.b64decode(stored["right"]), np.uint8)
+    return np.unpackbits(bits, count=stored["num_images"]).astype(bool)
+
+
+def right_path(folder: Path, look: Mapping[str, Any]) -> Path:
+    """The file of a look at the test split."""
+    name = repr((look["name"], look["mode"], look["seed"]))
+    return folder / f"test-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> str:

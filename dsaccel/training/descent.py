@@ -50,7 +50,9 @@ def evaluate(
     correct: dict[Node, Tensor] = {}
     num_images = 0
     for x, y in batches:
-        _count_correct(trie.roots, learners, trained, x, y, correct)
+        for node, right in _right(trie.roots, learners, trained, x, y):
+            counts = right.sum(dim=1)
+            correct[node] = correct[node] + counts if node in correct else counts
         num_images += len(y)
     counts = torch.cat(list(correct.values())).tolist()
     accuracies: dict[Node, list[float]] = {}
@@ -59,6 +61,23 @@ def evaluate(
         counts = counts[len(counted) :]
     read = {h: _read(trie, h, accuracies) for h in trie.living}
     return {h: found for h, found in read.items() if found is not None}
+
+
+def right_images(
+    trie: Trie, learners: Mapping[Node, Learner], batches: Iterator[tuple[Tensor, Tensor]]
+) -> dict[Hierarchy, Tensor]:
+    """Whether the exit of each living network gets each image right, (N,), on the CPU."""
+    ends = {h: trie.path(h)[-1] for h in trie.living}
+    trained = {node: node.segment.num_units for node in trie.nodes()}
+    for learner in learners.values():
+        learner.start_evaluation()
+    by_end: dict[Node, list[Tensor]] = {end: [] for end in ends.values()}
+    for x, y in batches:
+        for node, right in _right(trie.roots, learners, trained, x, y):
+            if node in by_end:
+                place = {"layer": -2, "head": node.segment.num_read - 1, "ensemble": -1}[trie.exit]
+                by_end[node].append(right[place].cpu())
+    return {h: torch.cat(by_end[end]) for h, end in ends.items()}
 
 
 def _read(
@@ -117,15 +136,16 @@ def is_right(logits_BK: Tensor, y_B: Tensor) -> Tensor:
     return (logits_BK.argmax(dim=1) == y_B) & logits_BK.isfinite().all(dim=1)
 
 
-def _count_correct(
+def _right(
     roots: list[Node],
     learners: Mapping[Node, Learner],
     trained: Mapping[Node, int],
     x: Tensor,
     y: Tensor,
-    correct: dict[Node, Tensor],
-) -> None:
-    """Add each head's right answers to `correct`, down the trie, and each ensemble's last."""
+) -> Iterator[tuple[Node, Tensor]]:
+    """Whether each head of a node, and at last the ensemble up to it, gets each image right
+    (heads + 1, B), down the trie.
+    """
     stack = [(node, x, ()) for node in reversed(roots) if node in trained]
     del x
     while stack:
@@ -135,6 +155,5 @@ def _count_correct(
         own = [exact(out).softmax(dim=1) for out in logits[: node.segment.num_read]]
         heads: tuple[Tensor, ...] = (*below, *own)
         ensemble = torch.stack(heads[-num_in_ensemble(len(heads)) :]).mean(dim=0)
-        right = torch.stack([is_right(out, y).sum() for out in (*logits, ensemble)])
-        correct[node] = correct[node] + right if node in correct else right
+        yield node, torch.stack([is_right(out, y) for out in (*logits, ensemble)])
         stack += [(child, features, heads) for child in reversed(node.children) if child in trained]
