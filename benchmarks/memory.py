@@ -76,7 +76,9 @@ class Row:
 class Measured:
     """A network ready to be stepped."""
 
-    def __init__(self, plan: Plan, training: TrainingConfig, device: torch.device) -> None:
+    def __init__(
+        self, plan: Plan, training: TrainingConfig, device: torch.device, side: int = SIDE
+    ) -> None:
         self.device = device
         self.trie = Trie({plan.hierarchy: plan})
         self.learners = {
@@ -86,7 +88,7 @@ class Measured:
         for learner in self.learners.values():
             learner.start_epoch(1)
         generator = torch.Generator().manual_seed(0)
-        shape = (training.batch_size, CHANNELS, SIDE, SIDE)
+        shape = (training.batch_size, CHANNELS, side, side)
         images = torch.randn(shape, generator=generator)
         self.x = images.to(device).contiguous(memory_format=torch.channels_last)
         self.y = torch.arange(training.batch_size, device=device) % NUM_CLASSES

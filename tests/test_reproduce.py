@@ -4,8 +4,10 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import seats
 from helpers import write_images
 from typer.testing import CliRunner
 
@@ -117,6 +119,37 @@ def test_what_was_cut_off_goes_on_and_ends_the_same():
     assert not reproduction(num_seeds=2).jobs()
 
 
+@pytest.mark.parametrize("seating", ["seats:Seats", "seats:SeatsAway"])
+def test_rows_that_workers_train_are_those_of_one_process(seating, monkeypatch):
+    """Layers that are measured and hybrids, too; a worker is lost with the second job."""
+
+    def trained(name: str, **runtime) -> dict[str, Any]:
+        rows = rows_of("table5", ("ResNet18_r1", "ResNet18_r4"))
+        made = Reproduction(
+            *(rows, MINUTE, open_sources(rows, MINUTE, data="digits")),
+            directory=StudyDir(name),
+            num_seeds=1,
+            runtime=CPU.model_copy(update=runtime),
+            measured_epochs=(2,),
+            hybrids=True,
+        )
+        assert [reached.number for reached in made.run()][-1] == 3
+        files = sorted((StudyDir(name).path / "networks").iterdir())
+        read = {path.name: json.loads(path.read_text()) for path in files}
+        timed = [each for each in read.values() if "time_s" in each]
+        assert all(each.pop("time_s") > 0 for each in timed)
+        return read
+
+    expected = trained("here")
+    assert {name.partition(".")[2] for name in expected} == {"json", "hybrids", "measured"}
+    assert len(expected) == 12
+    seats.Seat.num_jobs = 0
+    monkeypatch.setattr(seats, "LOSES", [lambda number, _: number == 2])
+    assert trained("there", executor=seating) == expected
+    assert seats.Seat.num_jobs == 4
+    assert not list(Path("studies").rglob("*.pt"))
+
+
 def test_tables_share_the_networks_that_they_share():
     reproduced("table3", ("ResNet18",))
     left = reproduction("table5", ("ResNet18", "ResNet18_r1")).jobs()
@@ -133,6 +166,7 @@ def test_a_network_keeps_the_name_of_its_file_when_settings_are_added():
     made = Reproduction.__new__(Reproduction)
     made.scale, made.directory, made._runtime = SCALES["small"], StudyDir("paper-small"), CPU
     made._sources, made._images = {"cifar10": Images()}, {"cifar10": "abc"}  # type: ignore[dict-item]
+    made.measured_epochs, made.has_hybrids = [], False
     known = "studies/paper-small/networks/resnet18-1-1-2-2-local-seed1-08073b563cfb.json"
     assert made._file(row, "local", 1).as_posix() == known
 

@@ -13,11 +13,12 @@ from dsaccel.cli.app import app
 from dsaccel.config.study import RuntimeConfig
 from dsaccel.nn.network import load_network
 from dsaccel.nn.units import layer_outputs
+from dsaccel.paper.jobs import units_of
 from dsaccel.paper.layers import LayersOfRow, layers_of
 from dsaccel.paper.rows import rows_of
 from dsaccel.paper.scale import SCALES, Scale, open_sources
 from dsaccel.paper.separability import Measured, effective_rank, measure, scatter_ratio
-from dsaccel.paper.train import Reproduction, units_of
+from dsaccel.paper.train import Reproduction
 from dsaccel.spec.unit_names import head_names, layer_names
 from dsaccel.study.folder import StudyDir
 from dsaccel.training.train import Training

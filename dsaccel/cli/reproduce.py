@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dsaccel.cli.options import Given, takes
+from dsaccel.cli.options import WORKERS, Given, takes
 from dsaccel.errors import ConfigError, NoResultError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ Experiment = Annotated[
 
 @takes(
     *("data.name", "data.dir", "--download", "runtime.device", "runtime.threads"),
-    *("runtime.memory_mib", "--json", "--quiet", "--verbose"),
+    *("runtime.memory_mib", *WORKERS, "--json", "--quiet", "--verbose"),
 )
 def reproduce(
     experiment: Experiment,

@@ -62,6 +62,8 @@ class Trained:
     val_accuracies: tuple[float, ...]
     heads: tuple[tuple[float, ...], ...]
     """Of all heads of each, in order of depth."""
+    times_s: tuple[float, ...]
+    """Each one's share of the training time, as a trial's."""
     file: str | None
     time_s: float
 
@@ -190,5 +192,6 @@ def _together(
                 save_networks(task.folder / file, cohort)
             values = tuple(rung.objective(entry.key) for entry in entries)
             heads = tuple(rung.accuracies[entry.key] for entry in entries)
-            yield Trained(job, values, heads, file, time.perf_counter() - started)
+            times = tuple(cohort.time_s[entry.key] for entry in entries)
+            yield Trained(job, values, heads, times, file, time.perf_counter() - started)
         yield Step(rung.step, cohort.num_steps, job.names)

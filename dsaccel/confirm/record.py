@@ -124,9 +124,9 @@ class ConfirmationRecord:
             unread = {"file": trained.file, **known, "names": list(job.names)}
             self.values["unread"].append(unread)
         self.values["results"] += [
-            {"name": name, **known, "val_accuracy": value, "heads": list(heads)}
-            for name, value, heads in zip(
-                job.names, trained.val_accuracies, trained.heads, strict=True
+            {"name": name, **known, "val_accuracy": value, "heads": list(heads), "time_s": time_s}
+            for name, value, heads, time_s in zip(
+                job.names, trained.val_accuracies, trained.heads, trained.times_s, strict=True
             )
         ]
         self.values["time_s"] += trained.time_s

@@ -136,6 +136,8 @@ class Confirmation:
     """What `planned` said when a margin was set; None: none is."""
     heads: Mapping[tuple[str, Mode], Mapping[int, Sequence[float]]] = field(default_factory=dict)
     """(entry, mode) -> seed -> validation accuracies of all heads in order of depth."""
+    times_s: Mapping[tuple[str, Mode], Mapping[int, float]] = field(default_factory=dict)
+    """(entry, mode) -> seed -> its share of the training time; of an earlier version, none."""
     looks: Sequence[Mapping[str, Any]] = ()
     """Every look at the test split."""
     folder: Path | None = None
@@ -241,10 +243,13 @@ def confirmation_of(
     """The confirmation that a study's attributes hold, and its folder of what was read."""
     val: dict[tuple[str, Mode], dict[int, float]] = {}
     heads: dict[tuple[str, Mode], dict[int, Sequence[float]]] = {}
+    times: dict[tuple[str, Mode], dict[int, float]] = {}
     for result in record["results"]:
         key = (result["name"], result["mode"])
         val.setdefault(key, {})[result["seed"]] = result["val_accuracy"]
         heads.setdefault(key, {})[result["seed"]] = result.get("heads", ())
+        if "time_s" in result:
+            times.setdefault(key, {})[result["seed"]] = result["time_s"]
     test: dict[tuple[str, Mode], dict[int, float]] = {}
     for reading in readings:
         key = (reading["name"], reading["mode"])
@@ -260,6 +265,7 @@ def confirmation_of(
         val_is_given=record.get("val_is_given", False),  # recorded since images can be given
         margin=record.get("margin"),
         heads=heads,
+        times_s=times,
         looks=readings,
         folder=folder,
     )

@@ -6,7 +6,7 @@ tables that share a network share its training, and what was cut off goes on whe
 
 import json
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -16,35 +16,22 @@ import torch
 from dsaccel.config.study import RunConfig, RuntimeConfig
 from dsaccel.data.images import fingerprint
 from dsaccel.data.source import DataSource
-from dsaccel.families import MODES, Mode
-from dsaccel.files import make_folder, write_json
-from dsaccel.nn.units import Unit
-from dsaccel.paper.hybrids import Hybrid, train_hybrids
-from dsaccel.paper.kept import Trained, file_name, hybrids_path, layers_path
+from dsaccel.executors import Executor
+from dsaccel.families import Mode
+from dsaccel.paper.hybrids import Hybrid
+from dsaccel.paper.jobs import Job, train_job, training
+from dsaccel.paper.kept import Trained, hybrids_path, layers_path
 from dsaccel.paper.rows import NUM_CLASSES, WAYS, Row, Way
 from dsaccel.paper.scale import Held, Protocol, Scale
-from dsaccel.paper.separability import Measured, measure
+from dsaccel.paper.separability import Measured
+from dsaccel.parts import part_of
 from dsaccel.planner import Planner
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.plan import Plan, joined
-from dsaccel.spec.unit_names import head_names, layer_names
+from dsaccel.spec.unit_names import layer_names
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.lease import folder_lock
-from dsaccel.training.checkpoint import Checkpoints, remove_checkpoint
-from dsaccel.training.cohort import Cohort
-from dsaccel.training.device import resolve_runtime, running
-from dsaccel.training.memory_limit import MemoryLimit
+from dsaccel.training.device import resolve_runtime
 from dsaccel.training.workbench import Bench, read_data
-
-
-@dataclass(frozen=True)
-class Job:
-    """Networks that are trained together: rows that differ in their hierarchies alone."""
-
-    config: RunConfig
-    dataset: str
-    mode: Way
-    hierarchies: tuple[Hierarchy, ...]
 
 
 @dataclass(frozen=True)
@@ -113,13 +100,10 @@ class Reproduction:
         for seed in self.seeds:
             for mode in WAYS:
                 rows = [row for row in self.rows if mode in row.ways]
-                left = [row for row in rows if not self._is_done(self._file(row, mode, seed))]
                 together = partial(_settings, alone=mode != "local")
-                for _, same in groupby(sorted(left, key=together), together):
-                    group = list(same)
-                    config, hierarchies = self._config(group[0], seed), (r.hierarchy for r in group)
-                    unique = tuple(dict.fromkeys(hierarchies))
-                    jobs.append(Job(config, group[0].dataset, mode, unique))
+                for _, same in groupby(sorted(rows, key=together), together):
+                    job = self._job(list(same), mode, seed)
+                    jobs += [replace(job, hierarchies=job.left)] if job.left else []
         return jobs
 
     @property
@@ -141,11 +125,36 @@ class Reproduction:
         """
         with folder_lock(self.directory):
             jobs = self.jobs()
-            for number, job in enumerate(jobs, 1):
-                for epoch, hierarchies in self._train(job):
-                    names = tuple(map(str, hierarchies))
-                    seed, num_epochs = job.config.seed, self.scale.epochs
-                    yield JobProgress(number, len(jobs), job.mode, seed, epoch, num_epochs, names)
+            for number, epoch, hierarchies in self._train(jobs):
+                mode, seed = jobs[number].mode, jobs[number].config.seed
+                names = tuple(map(str, hierarchies))
+                yield JobProgress(
+                    number + 1, len(jobs), mode, seed, epoch, self.scale.epochs, names
+                )
+
+    def _train(self, jobs: Sequence[Job]) -> Iterator[tuple[int, int, Sequence[Hierarchy]]]:
+        """Do jobs here, or by the workers of each data set; yields a job's number (0-based), the
+        epoch and who has come to it: of workers only the end of each job is known.
+        """
+        executor: Executor = part_of(self._runtime, "executor", self._runtime.chosen_executor)
+        folder = executor.folder(self.directory.path / "networks")
+        for dataset in dict.fromkeys(job.dataset for job in jobs):
+            of_set = {n: job for n, job in enumerate(jobs) if job.dataset == dataset}
+            first = next(iter(of_set.values()))
+            with executor.team(self._bench(first), folder) as team:
+                if team.is_here:
+                    for number, job in of_set.items():
+                        for reached in training(self._bench(job), job):
+                            yield number, *reached
+                    continue
+                there = [replace(job, folder=folder) for job in of_set.values()]
+                done = zip(of_set.items(), there, team.map(train_job, there), strict=True)
+                for (number, job), other, _ in done:
+                    job.take(other)
+                    yield number, self.scale.epochs, job.hierarchies
+
+    def _bench(self, job: Job) -> Bench[RunConfig]:
+        return Bench.load(job.config, source=self._sources[job.dataset])
 
     def trained(self, row: Row, mode: Way, seed: int) -> Trained | None:
         """The results of a row's network; None: it is not trained yet."""
@@ -180,92 +189,25 @@ class Reproduction:
         """Forward FLOPs an image of a row's network."""
         return self._planner(row)(row.hierarchy, "global").flops
 
-    def _is_done(self, path: Path) -> bool:
-        """Whether a network is trained, its layers are measured and its hybrids trained."""
-        files = [path, *(layers_path(path, epoch) for epoch in self.measured_epochs)]
-        files += [hybrids_path(path)] if self.has_hybrids else []
-        return all(file.is_file() for file in files)
-
     def _file(self, row: Row, mode: Way, seed: int) -> Path:
-        return self._path(self._config(row, seed), row.dataset, mode, row.hierarchy)
+        return self._job([row], mode, seed).path(row.hierarchy)
 
-    def _train(self, job: Job) -> Iterator[tuple[int, Sequence[Hierarchy]]]:
-        config = job.config
-        bench = Bench.load(config, source=self._sources[job.dataset])
-        plans = {h: _plan(bench, job, h) for h in job.hierarchies}
-        memory = bench.memory_limit()
-        memory.check(plans, config.training)
-        with running(bench.config.runtime):
-            yield from memory.retry(lambda: self._train_parts(job, bench, memory))
-
-    def _train_parts(
-        self, job: Job, bench: Bench[RunConfig], memory: MemoryLimit
-    ) -> Iterator[tuple[int, Sequence[Hierarchy]]]:
-        paths = {h: self._path(job.config, job.dataset, job.mode, h) for h in job.hierarchies}
-        make_folder(self.directory.path / "networks")
-        left = {h: _plan(bench, job, h) for h, path in paths.items() if not self._is_done(path)}
-        training, data = job.config.training, bench.data
-        checkpoint = self.directory.checkpoint
-        for part in memory.parts(left, training):
-            plans = {h: left[h] for h in part}
-            how = {"seed": data.seed, "device": bench.device, "curves": part}
-            cohort = memory.cohort(plans, training, data, **how)
-            Checkpoints(checkpoint, self._images[job.dataset], cohort)
-            for rung in cohort.rungs():
-                # at a rung that is yielded again the weights are later ones
-                if rung.step in self.measured_epochs and cohort.at_rest:
-                    for h in part:
-                        found = measure(units_of(cohort, h), data)
-                        write_json(layers_path(paths[h], rung.step), asdict(found), None)
-                yield rung.step, part
-            if self.has_hybrids:
-                for h in part:
-                    yield from self._train_hybrids(job, h, bench, units_of(cohort, h))
-            for h, plan in plans.items():
-                accuracies, names = cohort.head_accuracies(h), list(head_names(plan))
-                points = [point.values() for read in cohort.reads(h) for point in read.points]
-                trained = Trained(names, accuracies, data.num_val, cohort.time_s[h], points)
-                write_json(paths[h], asdict(trained), None)
-            remove_checkpoint(checkpoint)
-
-    def _train_hybrids(
-        self, job: Job, hierarchy: Hierarchy, bench: Bench[RunConfig], units: Sequence[Unit]
-    ) -> Iterator[tuple[int, Sequence[Hierarchy]]]:
-        path = hybrids_path(self._path(job.config, job.dataset, job.mode, hierarchy))
-        checkpoints: list[Path] = []
-
-        def keep(cohort: Cohort, name: str) -> None:
-            checkpoints.append(path.with_suffix(f".{name}.pt"))
-            Checkpoints(checkpoints[-1], f"{self._images[job.dataset]} {path.name}", cohort)
-
-        plans: dict[Mode, Plan] = {mode: bench.plan(hierarchy, mode) for mode in MODES}
-        training, data = bench.config.training, bench.data
-        found = yield from train_hybrids(
-            units, plans, training, data, seed=data.seed, device=bench.device, keep=keep
+    def _job(self, rows: Sequence[Row], mode: Way, seed: int) -> Job:
+        """Rows that share all settings but their hierarchies."""
+        dataset = rows[0].dataset
+        return Job(
+            self._config(rows[0], seed),
+            dataset,
+            mode,
+            tuple(dict.fromkeys(row.hierarchy for row in rows)),
+            (self.protocol, self._images[dataset]),
+            tuple(self.measured_epochs),
+            self.has_hybrids,
+            self.directory.path / "networks",
         )
-        write_json(path, [asdict(each) for each in found], None)
-        for checkpoint in checkpoints:
-            remove_checkpoint(checkpoint)
 
     def _config(self, row: Row, seed: int) -> RunConfig:
         return self.scale.run_config(row, seed, self._sources[row.dataset].name, self._runtime)
-
-    def _path(self, config: RunConfig, dataset: str, mode: Way, hierarchy: Hierarchy) -> Path:
-        """The file of a network: equal for rows that train the same one."""
-        images = self.protocol, self._images[dataset]
-        return self.directory.path / "networks" / file_name(config, hierarchy, mode, images)
-
-
-def units_of(cohort: Cohort, hierarchy: Hierarchy) -> list[Unit]:
-    """A network of a cohort, from its first unit to its last."""
-    path = cohort.trie.path(hierarchy)
-    return [unit for node in path for unit in cohort.learners[node].units]
-
-
-def _plan(bench: Bench[RunConfig], job: Job, hierarchy: Hierarchy) -> Plan:
-    if job.mode == "supervised":
-        return joined(bench.plan(hierarchy))
-    return bench.plan(hierarchy, job.mode)
 
 
 def _fingerprint(source: DataSource) -> str:

@@ -45,6 +45,7 @@ def confirmation_summary(confirming: Confirm, resolution: float) -> dict[str, An
                     for (split, against), comparison in result.comparisons.items()
                 },
                 "depth": _depth(confirmation, result),
+                "time_s": confirmation.times_s.get((result.entry.name, result.mode), {}),
             }
             for result in confirmation.results()
         ],
@@ -81,6 +82,7 @@ def write_confirmation(confirming: Confirm, resolution: float) -> dict[str, str]
             "num_parameters": result.entry.num_parameters,
             "flops": result.entry.flops,
             "num_local_losses": result.entry.num_local_losses,
+            "time_s": confirmation.times_s.get((result.entry.name, result.mode), {}).get(seed),
         }
         for result in confirmation.results()
         for seed, accuracy in confirmation.series("val", result.entry.name, result.mode).items()
