@@ -54,8 +54,19 @@ def plan_of(study):
     return Entrants(Bench.load(study)).plan_at
 
 
-def chosen(rows=RANKED, top=1, controls=True, study=CONFIG, plan=plan):
-    return {e.name: e for e in choose_entries(rows, study, plan, top=top, controls=controls)}
+def chosen(rows=RANKED, top=1, controls=True, study=CONFIG, plan=plan, **more):
+    entries = choose_entries(rows, study, plan, top=top, controls=controls, **more)
+    return {e.name: e for e in entries}
+
+
+def test_back_propagations_own_best_of_the_feasible_is_a_rival_trained_by_it_alone():
+    entries = chosen(controls=False, reached={"1-1-1": 0.9, "1-2-3": 0.95, "4-1-1": 0.99})
+    assert entries["1-2-3"].roles == ("best by back-propagation",)
+    assert entries["1-2-3"].modes == ("global",)
+    same = chosen(controls=False, reached={"1-1-4": 0.96, "1-2-3": 0.95})
+    assert same["1-1-4"].roles == ("finalist", "best by back-propagation")
+    assert same["1-1-4"].modes == ("local", "global")
+    assert set(chosen(controls=False, reached={})) == {"1-1-4", "2-2-2"}
 
 
 def roles(entries):

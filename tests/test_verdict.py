@@ -372,6 +372,13 @@ def test_not_inferior_is_said_of_the_lower_limit_alone(local, points, is_shown):
     assert ("does not say that it is inferior" in text) is not is_shown
 
 
+def test_the_winner_is_compared_with_back_propagations_own_best():
+    means = MEANS | {"1-2-2": (["best by back-propagation"], None, 0.96)}
+    text = said(confirmation(means))
+    assert "Back-propagation on 1-2-2, its own best of the search, leads layer-wise 1-1-3" in text
+    assert "its own best" not in said(confirmation())
+
+
 def test_where_each_image_is_known_the_limit_is_over_seeds_and_images(tmp_path):
     """Two networks that are equal at every seed up to one image, and differ on a tenth of them."""
     means = MEANS | {"1-1-3": (["finalist"], 0.940, 0.940)}

@@ -4,7 +4,7 @@ More blocks deep in a network are more parameters too (the paper's 1-1-2-4 has 1
 2-2-2-2). The controls ask whether the winner leads for its hierarchy or for its size.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import islice
@@ -18,6 +18,7 @@ from dsaccel.families import find_family
 from dsaccel.spec.beginnings import beginnings
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
+from dsaccel.study.record import StudyRecord
 from dsaccel.study.rows import Row
 
 MAX_WIDTH = 64.0
@@ -39,7 +40,13 @@ PlanAt = Callable[[str, float], Plan]
 
 
 def choose_entries(
-    rows: Iterable[Row], config: StudyConfig, plan: PlanAt, *, top: int, controls: bool
+    rows: Iterable[Row],
+    config: StudyConfig,
+    plan: PlanAt,
+    *,
+    top: int,
+    controls: bool,
+    reached: Mapping[str, float] | None = None,
 ) -> list[Entry]:
     """Finalists first, then references, then controls; who has several roles is one entry.
 
@@ -49,6 +56,7 @@ def choose_entries(
         plan: the network of a hierarchy at a width.
         top: how many finalists.
         controls: whether to add controls.
+        reached: by back-propagation, see `globally`: its own best is a rival.
 
     Raises:
         NoResultError: if no trial may be called the best.
@@ -64,11 +72,25 @@ def choose_entries(
     chosen = [entries.make(hierarchy, "finalist") for hierarchy in ranked[:top]]
     chosen += [entries.make(hierarchy, "reference") for hierarchy in references]
     chosen += [entries.make(hierarchy, "deep supervision") for hierarchy in uncut[:1]]
+    rivals = {hierarchy: (reached or {}).get(hierarchy, 0.0) for hierarchy in ranked}
+    if reached and any(rivals.values()):
+        own = max(rivals, key=rivals.__getitem__)
+        chosen.append(entries.make(own, "best by back-propagation"))
     if controls:
         others = [hierarchy for hierarchy in ranked if hierarchy not in references]
         chosen += entries.smaller(others, references[0])
         chosen += entries.widened(references[0], chosen[0])
     return merge_entries(chosen)
+
+
+def globally(study: StudyRecord, config: StudyConfig) -> dict[str, float]:
+    """The accuracy that back-propagation has reached with each hierarchy, if the search has trained
+    all of them so (`--against gap`).
+    """
+    if "gap" not in (config.budget.against or ()):
+        return {}
+    found = {str(h): study.trained_globally(h) for h in study.all_trained_globally}
+    return {name: each.accuracy for name, each in found.items() if each is not None}
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ Role = Literal[
     "widened to parameters",
     "widened to FLOPs",
     "deep supervision",
+    "best by back-propagation",
 ]
 
 
@@ -67,7 +68,11 @@ class Entry:
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """Controls speak about layer-wise learning only."""
+        """Controls speak about layer-wise learning only, and back-propagation's own best about it
+        alone.
+        """
+        if self.roles == ("best by back-propagation",):
+            return ("global",)
         is_compared = "finalist" in self.roles or "reference" in self.roles
         return ("local", "global") if is_compared else ("local",)
 

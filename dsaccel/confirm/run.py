@@ -21,7 +21,7 @@ import optuna
 
 from dsaccel.config.study import ConfirmConfig, StudyConfig
 from dsaccel.confirm.entrants import Entrants, GlobalSettings
-from dsaccel.confirm.finalists import choose_entries, reference_hierarchies
+from dsaccel.confirm.finalists import choose_entries, globally, reference_hierarchies
 from dsaccel.confirm.jobs import (
     ConfirmProgress,
     Job,
@@ -188,9 +188,12 @@ class Confirm:
                 f"tuning_trials must stay {tuning['num_trials']}, with which global "
                 f"back-propagation was tuned in this confirmation, but got {wanted}; leave it out"
             )
-        rows, plan_at = read_rows(StudyRecord.read(self.study)), self.entrants.plan_at
+        study = StudyRecord.read(self.study)
         chosen = choose_entries(
-            *(rows, self.config, plan_at), top=self.confirm.top, controls=self.confirm.controls
+            *(read_rows(study), self.config, self.entrants.plan_at),
+            top=self.confirm.top,
+            controls=self.confirm.controls,
+            reached=globally(study, self.config),
         )
         record.ask(chosen, self.confirm.margin)
         record.forget_lost()

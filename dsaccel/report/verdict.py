@@ -18,6 +18,7 @@ ROLES: dict[Role, str] = {
     "widened to parameters": "reference widened to the winner's parameters",
     "widened to FLOPs": "reference widened to the winner's FLOPs",
     "deep supervision": "best whose gradients are not cut (deep supervision)",
+    "best by back-propagation": "best that back-propagation has found in the search",
 }
 VAL_IMAGES = {
     False: "each seed's own validation images",
@@ -42,7 +43,7 @@ def sentences(confirmation: Confirmation, resolution: float) -> list[str]:
         *_winner(confirmation, best),
         *_against_finalists(best, rows),
         *_against_reference(confirmation, best, rows),
-        *_against_global(best),
+        *_against_global(confirmation, best),
         *_depth(confirmation, best),
         *_not_inferior(confirmation, best),
         *_unjudged(confirmation),
@@ -116,7 +117,7 @@ def _against_reference(
     yield from _told(best, "reference", best.entry.name, f"the reference {confirmation.reference}")
     for result in rows:
         for role in result.entry.roles:
-            if role in ("finalist", "reference"):
+            if role in ("finalist", "reference", "best by back-propagation"):
                 continue
             name = f"The {ROLES[role]}, {result.entry.name} "
             name += f"({amount(result.entry.num_parameters)} parameters),"
@@ -126,9 +127,13 @@ def _against_reference(
                 yield from _told(result, "reference", name, "the reference")
 
 
-def _against_global(best: Result) -> Iterator[str]:
+def _against_global(confirmation: Confirmation, best: Result) -> Iterator[str]:
     network = "global back-propagation on the same network"
     yield from _told(best, "global", f"Layer-wise, {best.entry.name}", network)
+    for result in confirmation.results():
+        if result.mode == "global" and "best by back-propagation" in result.entry.roles:
+            name = f"Back-propagation on {result.entry.name}, its own best of the search,"
+            yield from _told(result, "best", name, f"layer-wise {best.entry.name}")
 
 
 def _depth(confirmation: Confirmation, best: Result) -> Iterator[str]:
