@@ -2,6 +2,7 @@
 
 import itertools
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import tiny_study
@@ -128,6 +129,25 @@ def test_a_checkpoint_is_read_whole_or_split(tmp_path, monkeypatch, saved_as, re
     resumed.retire({H("1-1-1")})
     (last,) = again
     assert last.accuracies == {n: a for n, a in expected[2].accuracies.items() if n != H("1-1-1")}
+
+
+@pytest.mark.parametrize("training", [TRAINING, SEQUENTIAL], ids=["simultaneous", "sequential"])
+def test_a_cohort_that_was_saved_whole_within_an_epoch_goes_on_in_parts(tmp_path, training):
+    expected, saved, path = whole(training), whole(training), tmp_path / "checkpoint.pt"
+    rungs, left = list(expected.rungs()), iter(range(5, -1, -1))
+
+    def save(*, now):
+        if not next(left):  # twice in the second epoch; in the second unit
+            save_checkpoint(path, "key", saved)
+            raise KeyboardInterrupt
+
+    saved.keeper = SimpleNamespace(save=save)
+    with pytest.raises(KeyboardInterrupt):
+        list(saved.rungs())
+    resumed = split(tmp_path / "parts", training)
+    assert load_checkpoint(path, "key", resumed)
+    assert resumed._within.batches > 0
+    assert list(resumed.rungs()) == rungs
 
 
 def test_damaged_learners_of_parts_give_way_to_those_of_the_checkpoint_before(
