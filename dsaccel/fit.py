@@ -255,7 +255,7 @@ def _fits(plan: Plan, run: RunConfig, bench: Workbench) -> bool:
 
 
 def _cuts(num_stages: int) -> list[tuple[str, str | tuple[str, ...]]]:
-    """After each stage, and once in the middle."""
+    """The cuts after each stage, and one in the middle."""
     middle = ["none"] * num_stages
     middle[(num_stages - 1) // 2] = "stage"
     return [("after each stage", "stage"), ("in two", tuple(middle))]

@@ -44,7 +44,7 @@ class StoredStudy:
 
     @property
     def folder(self) -> Path:
-        """Where its files lie."""
+        """The folder of its files."""
         return self._directory.path
 
     @property

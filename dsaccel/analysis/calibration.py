@@ -50,7 +50,7 @@ class Calibration:
             for i in range(num_seeds)
         ]
         self.folder = StudyDir(f"{name}-calibrate").path
-        """Where the outcome is written."""
+        """The folder of the outcome."""
 
     def searches(self) -> Iterator[Search]:
         """Each seed's study, from wherever it stands; to be run before the next one is asked for.

@@ -41,7 +41,7 @@ class Spread:
     between: float
     """The standard deviation (0..1) between the hierarchies' mean final accuracies."""
     noise: float
-    """That of a final accuracy over seeds, what all hierarchies share removed; NaN: one seed."""
+    """The same over seeds, with what all hierarchies share removed; NaN: one seed."""
     seeds_agree: float
     """The mean tau-b between two seeds; NaN: one seed."""
 
@@ -70,7 +70,7 @@ class Foretelling:
         """(S, N) and (T, N): the objectives."""
 
     def spread(self, number: int) -> Spread:
-        """Of the first landscape (0) or the second (1), on the common hierarchies."""
+        """The spread of the first landscape (0) or the second (1), over the common hierarchies."""
         y = self.final[number]
         num, size = y.shape
         rest = y - y.mean(axis=0) - y.mean(axis=1, keepdims=True) + y.mean()

@@ -89,7 +89,7 @@ class Oracle:
         return self.seeds[(seed - 1) % len(self.seeds)]
 
     def _plan(self, hierarchy: Hierarchy) -> Plan:
-        """With equal segments made one object, which a trie compares far faster."""
+        """The plan, with equal segments made one object, which a trie compares far faster."""
         plan = self.landscape.plan(hierarchy)
         segments = tuple(self._segments.setdefault(s, s) for s in plan.segments)
         return replace(plan, segments=segments)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 LARGEST = 2**63 - 1
-"""Of whole numbers: what a tensor or a database can hold."""
+"""The largest whole number that a tensor or a database can hold."""
 
 
 class Section(BaseModel):

@@ -40,7 +40,7 @@ class Job:
         return f"{self.seed}-{self.mode}-{names}"
 
     def checkpoint(self, folder: Path) -> Path:
-        """To be removed when what it reached is recorded."""
+        """The file of its checkpoint, to be removed when what it reached is recorded."""
         return folder / f"checkpoint-{self.key}.pt"
 
 
@@ -61,7 +61,7 @@ class Trained:
     job: Job
     val_accuracies: tuple[float, ...]
     heads: tuple[tuple[float, ...], ...]
-    """Of all heads of each, in order of depth."""
+    """The accuracies of all heads of each, in order of depth."""
     times_s: tuple[float, ...]
     """Each one's share of the training time, as a trial's."""
     file: str | None
@@ -85,7 +85,7 @@ class ConfirmProgress:
     job: int
     """1-based."""
     num_jobs: int
-    """Of this phase: settings to try; networks or tries to train; tries to read."""
+    """The jobs of this phase: settings to try; networks or tries to train; tries to read."""
     step: int
     num_steps: int
     names: tuple[str, ...]

@@ -39,7 +39,7 @@ class ConfirmationRecord:
 
     @property
     def folder(self) -> Path:
-        """Of the weights whose test split is not read yet."""
+        """The folder of the weights whose test split is not read yet."""
         return self._directory.confirmation
 
     @property

@@ -146,7 +146,7 @@ class Confirmation:
     looks: Sequence[Mapping[str, Any]] = ()
     """Every look at the test split."""
     folder: Path | None = None
-    """Of what was read of each test image; None: it is not known."""
+    """The folder of what was read of each test image; None: it is not known."""
 
     def depth(self, name: str, mode: Mode = "local") -> Depth | None:
         """An entry at its exit against its best earlier head; None: that is not recorded."""

@@ -61,7 +61,7 @@ class Data:
     """Training and validation images of a study, on the device."""
 
     source: DataSource
-    """Where the images are from, and the test images would be."""
+    """The source of the images, and of the test images."""
     resolved: DataConfig
     """The settings with every default filled in."""
     class_names: tuple[str, ...]

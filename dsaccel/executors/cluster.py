@@ -86,7 +86,7 @@ class Cluster(Executor):
 
     @contextmanager
     def _client(self) -> "Iterator[Client]":
-        """Of the scheduler.
+        """A client of the scheduler.
 
         Raises:
             ConfigError: an address that must not be used.
@@ -117,7 +117,7 @@ class Cluster(Executor):
                 yield client
 
     def _address(self) -> str:
-        """That of the scheduler, which may be in a file that it has written."""
+        """The address of the scheduler, which may be in a file that it has written."""
         if not self.cluster:
             raise ConfigError("runtime.cluster must be the address of a Dask scheduler")
         address, file = self.cluster, Path(self.cluster).expanduser()

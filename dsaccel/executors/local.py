@@ -69,7 +69,7 @@ class ProcessWorker:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, while there is one."""
+        """The number of the process, while there is one."""
         return self._process and self._process.pid
 
     def open(self) -> "Future[Facts]":

@@ -27,7 +27,7 @@ class Reconstruct(LocalLoss):
     """
 
     weight: float = Field(default=1.0, gt=0)
-    """Of the error in the stem and stage 1; it falls in equal steps to 0 in the last stage."""
+    """The error's weight in the stem and stage 1; it falls evenly to 0 in the last stage."""
 
     def plan(self, unit: UnitShape) -> PredPlan:
         num_later = len(unit.later(1.0)) if unit.later is not None else 0

@@ -13,7 +13,7 @@ from dsaccel.files import atomic_write
 from dsaccel.nn.network import Network
 
 TOLERANCE = 1e-4
-"""Between the logits of an exported network and its own."""
+"""The largest difference between the logits of an exported network and its own."""
 NUM_IMAGES = 3
 """The size of the batch that is tried; the exported network takes any number."""
 

@@ -29,7 +29,7 @@ class Hollow(Tensor):
 
     @property
     def device(self) -> torch.device:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Where it seems to be."""
+        """The device where it seems to be."""
         return META if torch._C._meta_in_tls_dispatch_include() else CPU
 
     @classmethod

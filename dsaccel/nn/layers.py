@@ -166,7 +166,7 @@ class Draw:
     prefix: str = ""
 
     def under(self, role: str) -> "Draw":
-        """For layers whose roles are words of their own, beneath this one."""
+        """A place beneath this one for layers whose roles are words of their own."""
         return Draw(self.seed, self.position, f"{self.prefix}{role}.")
 
     def __call__(self, role: str, kind: type[Weighted], *args: Any, **kwargs: Any) -> Weighted:

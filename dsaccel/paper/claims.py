@@ -17,7 +17,7 @@ from dsaccel.statistics import summarise
 PLATEAU = 0.01
 """The accuracy of a network on a plateau rises by no more than this."""
 FEWEST_EPOCHS = 8
-"""Before the first decay, to tell a plateau by."""
+"""The fewest epochs before the first decay that can show a plateau."""
 LEARNED = 2.0
 """A network that has learned is right at least so many times as often as by chance."""
 FIRST_DECAY = 0.5

@@ -104,7 +104,7 @@ class Factors:
         return [effect for effect in effects if effect.by_seed]
 
     def answer(self) -> list[str]:
-        """In words, by the measured effects alone."""
+        """The answer in words, by the measured effects alone."""
         effects = self.effects()
         if not effects:
             return ["Nothing of the study is trained yet."]

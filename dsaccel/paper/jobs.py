@@ -39,11 +39,11 @@ class Job:
     images: tuple[str, str]
     """The protocol, and a hash of what is trained on and read."""
     measured_epochs: tuple[int, ...]
-    """After which the layers of every network are measured."""
+    """The epochs after which the layers of every network are measured."""
     has_hybrids: bool
     """Whether every network is frozen stage by stage, and the rest trained anew."""
     folder: Path
-    """Of the networks' files."""
+    """The folder of the networks' files."""
 
     def path(self, hierarchy: Hierarchy) -> Path:
         """The file of a network."""

@@ -74,7 +74,7 @@ def _told(section: Section) -> str:
 
 
 def layers_path(path: Path, epoch: int) -> Path:
-    """Beside a network's file: what was measured of its layers after an epoch."""
+    """The file, beside a network's, of what was measured of its layers after an epoch."""
     return path.with_name(f"{path.stem}-epoch{epoch}.measured")
 
 

@@ -109,7 +109,7 @@ class HybridsOfRow:
 
     row: Row
     num_stages: int
-    """After which it was frozen, one at a time: 1, 2 and so on."""
+    """The stages after which it was frozen, one at a time: 1, 2 and so on."""
     accuracies: Mapping[tuple[Mode, Mode], Mapping[int, Mapping[int, float]]]
     """(Mode of the prefix, mode of the rest) -> stage -> seed -> accuracy."""
 

@@ -23,7 +23,7 @@ from dsaccel.study.storage import quiet_optuna
 from dsaccel.text import percent, printable
 
 FOLLOW_S = 5.0
-"""Between two looks at the study."""
+"""The seconds between two looks at the study."""
 
 
 class Copy(InMemoryStorage):

@@ -15,7 +15,7 @@ class Report:
     """What an experiment came to."""
 
     experiment: str
-    """Its name, which its files have too."""
+    """The name of the experiment and of its files."""
     title: str
     about: str
     """What was trained and measured, and on which images."""
@@ -25,9 +25,9 @@ class Report:
     found: Mapping[str, Any]
     """The outcome as JSON."""
     sections: Sequence[Section]
-    """Of the page."""
+    """The sections of the page."""
     lines: Sequence[Mapping[str, Any]]
-    """Of the CSV file."""
+    """The lines of the CSV file."""
     lines_are: str
     has_latex: bool = False
 

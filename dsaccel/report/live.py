@@ -21,7 +21,7 @@ from dsaccel.ticks import listening
 NUM_SHOWN = 6
 BAR_WIDTH = 32
 REDRAW_S, LINE_S = 0.1, 15.0
-"""Between two looks at what is counted: on a terminal, and of lines elsewhere."""
+"""The seconds between two looks at what is counted: on a terminal, and between lines elsewhere."""
 MODE_NAMES = {"local": "layer-wise", "global": "global", "supervised": "deeply supervised"}
 
 

@@ -76,7 +76,7 @@ def first_head_warning(row: Row | None, exit: Exit) -> str:
 
 
 def stagnation_text(row: Row | None) -> str:
-    """From which head on depth adds nothing: no later head is better, the output layer included."""
+    """The head from which on depth adds nothing: no later head is better, nor the output layer."""
     heads = [] if row is None or not row.head_accuracies else row.head_accuracies[-1]
     read = [accuracy for accuracy in heads if accuracy is not None]
     if len(read) < 2 or len(read) < len(heads):

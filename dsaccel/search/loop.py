@@ -134,7 +134,7 @@ class Loop(Agenda):
             yield run
 
     def _losers(self, run: Run, judge: Judge, values: Mapping[Hierarchy, float]) -> list[Hierarchy]:
-        """Who stops at a rung: no reference, and a deciding strategy ranks feasible ones alone."""
+        """Who stops at a rung: no reference; a deciding strategy ranks feasible ones alone."""
         if judge.sees_all:
             return judge.losers(run.step, values, run.prefixes())
         if run.step not in self.stops:
@@ -148,7 +148,7 @@ class Loop(Agenda):
         return judge.losers(run.step, ranked, run.prefixes())
 
     def _judge(self, asked: Sequence[Hierarchy], told: Sequence[TrialRecord]) -> Judge:
-        """Who decides on a cohort."""
+        """The judge of a cohort."""
         race = Race(
             asked,
             [earlier.trial for earlier in told],

@@ -35,7 +35,7 @@ class Progress:
     leader: tuple[Hierarchy, float] | None
     """The leading hierarchy of the cohort and its deepest local head's accuracy."""
     time_left_s: float | None
-    """With what follows a search: baseline and confirmation. None: not known (yet), or none."""
+    """The time left, with baseline and confirmation; None: not known yet, or nothing is left."""
     workers: str | None = None
     """What each worker trains, how long they wait for each other, and what is trained twice."""
     points: Mapping[Hierarchy, tuple[Point, ...]] = field(default_factory=dict)

@@ -16,7 +16,7 @@ class Beginning:
     head: str
     """`stem`, `s2.1 conv 2`."""
     num_parameters: int
-    """With the head's classifier, as a network that is read there."""
+    """The parameters with the head's classifier, as of a network that is read there."""
     flops: int
 
 

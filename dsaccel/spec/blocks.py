@@ -119,7 +119,7 @@ class Output:
     """Factor of its loss."""
     label_smoothing: float = 0.0
     loss: LossPlan | None = None
-    """In place of the cross-entropy; of logits alone."""
+    """A loss of logits alone in place of the cross-entropy."""
 
     @property
     def num_parameters(self) -> int:

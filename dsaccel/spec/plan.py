@@ -88,7 +88,7 @@ class Plan:
     """How many first convolutions `shallow_scale` looks at."""
     segments: tuple[Segment, ...]
     exit: Exit = "layer"
-    """Where it is read."""
+    """The exit where it is read."""
 
     @property
     def blocks(self) -> tuple[Block, ...]:

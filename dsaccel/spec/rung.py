@@ -152,4 +152,4 @@ class Safe:
 
 
 BEGINNING = Safe()
-"""Of what is trained on the way to a rung."""
+"""Where the way to a rung begins."""

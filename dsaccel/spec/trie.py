@@ -48,7 +48,7 @@ class Trie:
     def __init__(self, plans: Mapping[Hierarchy, Plan]) -> None:
         exits: list[Exit] = [plan.exit for plan in plans.values()]
         self.exit: Exit = exits[0] if exits else "layer"
-        """Where all of them are read."""
+        """The exit where all of them are read."""
         self.roots: list[Node] = []
         self._ends: dict[Hierarchy, Node] = {}
         self._num_nodes = 0

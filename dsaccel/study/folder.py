@@ -47,7 +47,7 @@ class StudyDir:
     """Folder of networks whose test accuracy has not been read yet."""
     checkpoint = Inside("checkpoint.pt")
     baseline_checkpoint = Inside("baseline.pt")
-    """Of a training by back-propagation beside the cohorts."""
+    """The checkpoint of a training by back-propagation beside the cohorts."""
     parts = Inside("parts")
     """Learners of a cohort that is trained in parts, while others are trained."""
     lock = Inside(".lock")

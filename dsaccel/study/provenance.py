@@ -41,7 +41,7 @@ def command() -> str:
 
 @cache
 def commit() -> str:
-    """Of the checkout that this package runs from; `+changes` where it was changed since."""
+    """The commit of this package's checkout; `+changes` where it was changed since."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return "unknown"

@@ -215,7 +215,7 @@ class StudyRecord:
         return list(map(Hierarchy.parse, self._table("global")))
 
     def global_points(self, hierarchy: Hierarchy) -> list[Point]:
-        """Of the curves of a network that back-propagation has trained, if they were recorded."""
+        """The curves of a network that back-propagation has trained, if they were recorded."""
         stored = self._global(hierarchy)
         if self.folder is None or not stored:
             return []

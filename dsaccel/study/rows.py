@@ -74,7 +74,7 @@ class Row:
 
     @property
     def state(self) -> str:
-        """In words: `pruned at epoch 5`, `pruned at stage 2`."""
+        """The state in words: `pruned at epoch 5`, `pruned at stage 2`."""
         if diverged := self.trial.diverged:
             at = "" if diverged.step is None else f" at {self.step_name} {diverged.step}"
             return f"diverged{at} in unit {diverged.unit} of {diverged.num_units}"

@@ -127,7 +127,7 @@ class TrialRecord:
 
     @property
     def points(self) -> list[Point]:
-        """Of its curves, if they were recorded, in the order in which its units have learned."""
+        """Its curves, if they were recorded, in the order in which its units have learned."""
         return points_of(self._heads)
 
     @property

@@ -38,7 +38,7 @@ def write_cohort(study: Study, cohort: CohortRecord) -> None:
 
 
 def write_crew(study: Study, crew: Crew) -> None:
-    """Who has trained the last cohort."""
+    """Record who has trained the last cohort."""
     study.set_user_attr("crew", {"workers": len(crew.names), "summary": crew.line()})
 
 
@@ -49,7 +49,7 @@ def write_baseline(study: Study, hierarchy: Hierarchy, reached: Mapping[str, Any
 
 
 def write_winner(study: Study, hierarchy: Hierarchy) -> None:
-    """That the hierarchy, which is trained by back-propagation, is the study's baseline."""
+    """Record that the hierarchy, which is trained by back-propagation, is the study's baseline."""
     reached = study.user_attrs["global"][str(hierarchy)]
     study.set_user_attr("baseline", {"hierarchy": str(hierarchy), **reached})
 

@@ -17,7 +17,7 @@ def arithmetic(device: torch.device, threads: int | None) -> dict[str, str]:
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """In which two differ, as far as both say it."""
+    """What differs between two, as far as both say it."""
     both = [name for name in before if name in now]
     return [f"{name} {before[name]} -> {now[name]}" for name in both if before[name] != now[name]]
 

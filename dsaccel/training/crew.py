@@ -35,11 +35,11 @@ class Crew:
             self._elapsed_s += time.perf_counter() - started
 
     def note(self, worker: int, hierarchies: Sequence[Hierarchy], seconds: float) -> None:
-        """That a worker has trained these."""
+        """Note that a worker has trained these."""
         self.parts[self.names[worker]] += len(hierarchies)
         self._busy_s += seconds
 
     def line(self) -> str:
-        """In a few words."""
+        """The crew in a few words."""
         parts = " | ".join(map(str, self.parts.values()))
         return f"{parts} networks, idle {self.idle:.0%}, blocks trained twice {self.twice:.0%}"

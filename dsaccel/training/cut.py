@@ -10,7 +10,7 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.trie import Node, Trie
 
 ROUNDS = 30
-"""Of halving what the costliest part may cost."""
+"""The rounds of halving what the costliest part may cost."""
 
 Cut = list[tuple[Hierarchy, ...]]
 

@@ -45,7 +45,7 @@ class Reading:
     accuracy: float
     """The accuracy of the network's exit, 0..1."""
     head_accuracies: list[float | None]
-    """In order of depth, an output layer's last. None: the weights do not hold this head."""
+    """By depth, an output layer's last. None: the weights do not hold this head."""
     exits: Mapping[Exit, float]
     """The accuracy of each exit, of the network's alone where heads are missing; an earlier version
     recorded none.

@@ -44,11 +44,11 @@ class Opening:
     """What a worker needs to train for a bench."""
 
     config: Any
-    """Of the bench, with the worker's own device and memory."""
+    """The config of the bench, with the worker's own device and memory."""
     images: Path | None
     """The file of the images; None: they are many, and each worker reads what the config names."""
     share: float
-    """Of the free memory of the machine."""
+    """The share of the machine's free memory."""
     trusted: Mapping[str, Path]
     """Parts of the user's own."""
     mark: Path
@@ -57,7 +57,7 @@ class Opening:
 
     @classmethod
     def of(cls, bench: Bench[Any], folder: Path, *, share: float) -> "Opening":
-        """For the workers of a driver.
+        """The opening for the workers of a driver.
 
         Args:
             bench: the driver's.
@@ -79,7 +79,7 @@ class Opening:
         return cls(config, carried, share, trusted(), mark, id_)
 
     def on(self, device: str) -> "Opening":
-        """For a worker of this device."""
+        """The opening for a worker of this device."""
         runtime = self.config.runtime
         own = RuntimeConfig(device=device, threads=runtime.threads, memory_mib=runtime.memory_mib)
         return replace(self, config=self.config.model_copy(update={"runtime": own}))
@@ -102,7 +102,7 @@ class Facts:
     """What a worker is."""
 
     version: str
-    """Of this program."""
+    """The version of this program."""
     arithmetic: Mapping[str, str]
     images: str
     """Their fingerprint."""
@@ -144,7 +144,7 @@ class Facts:
 
 
 _stations: dict[str, Station] = {}
-"""At most one: the last that was opened."""
+"""The station that was opened last, by its id."""
 
 
 def open_station(opening: Opening) -> Facts:

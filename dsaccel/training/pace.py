@@ -14,14 +14,14 @@ writing learners and waiting; the longer, the more is lost to an interruption.""
 
 
 class Pace:
-    """Of a cohort."""
+    """The pace of a cohort."""
 
     def __init__(self, trie: Trie, schedule: "Schedule") -> None:
         self._trie, self._trained = trie, schedule.trained
         self._rates: dict[Node, float] = {}
         """Seconds a FLOP, as far as they were measured."""
         self._slowest: tuple[int, float] | None = None
-        """From which rung parts were trained last, and the seconds a rung of the slowest one."""
+        """The rung that parts were trained from last, and the seconds a rung of the slowest one."""
 
     @property
     def stride(self) -> int:
@@ -31,7 +31,7 @@ class Pace:
         return max(1, int(STRIDE_S / max(self._slowest[1], 1e-9)))
 
     def note(self, nodes: Collection[Node], start: int, stop: int, seconds: float) -> None:
-        """That it took so long to train these from a rung to another."""
+        """Note how long it took to train these from a rung to another."""
         total = sum(self._flops(nodes, start, stop).values()) or 1.0
         self._rates |= dict.fromkeys(nodes, seconds / total)
         pace_s = seconds / (stop - start)
@@ -51,7 +51,7 @@ class Pace:
         self._slowest = state["slowest"] and tuple(state["slowest"])
 
     def costs(self, start: int, stop: int) -> dict[Node, float]:
-        """Of training each living node on: the seconds, as far as they were measured."""
+        """The cost of training each living node on: the seconds, as far as they were measured."""
         nodes = list(self._trie.nodes())
         rates = [self._rates[node] for node in nodes if node in self._rates]
         usual = sum(rates) / len(rates) if rates else 1.0

@@ -39,11 +39,11 @@ class PartTask:
     cohort: str
     """Equal for the tasks of one cohort, and for no other's."""
     key: str | None
-    """Of what the cohort's keeper keeps: the part is saved on its way too. None: nothing is."""
+    """The key of what the cohort's keeper keeps, on the part's way too; None: nothing is kept."""
     plans: Mapping[Hierarchy, Plan]
     harvest: Mapping[Hierarchy, Plan]
     numbers: Mapping[Hierarchy, tuple[int, ...]]
-    """Of the nodes on each network's path, in the whole cohort's trie."""
+    """The numbers of the nodes on each network's path, in the whole cohort's trie."""
     training: TrainingConfig
     schedule: "Schedule"
     curves: tuple[Hierarchy, ...]
@@ -54,19 +54,19 @@ class PartTask:
     """What the learners have behind them since then."""
     stop: int
     files: Mapping[int, PartFile]
-    """Where the learners of `start` are, by node number; of none at the beginning."""
+    """The files of the learners of `start`, by node number; none at the beginning."""
     path: Path
-    """Where those of `stop` are written."""
+    """The file that those of `stop` are written to."""
     is_kept: bool
     """Whether the station keeps them too."""
 
     @property
     def way(self) -> str:
-        """Of what is saved: equal for tasks that come to the same."""
+        """The name of what is saved: equal for tasks that come to the same."""
         return repr((self.key, self.start, self.stop, sorted(self.files.items())))
 
     def file(self, name: str) -> Path:
-        """Where something is saved, beside the learners."""
+        """The file in which something is saved, beside the learners."""
         numbers = sha256(repr(self.numbers).encode()).hexdigest()[:16]
         return self.path.with_name(f"{name}-{numbers}.pt")
 
@@ -82,7 +82,7 @@ class PartResult:
     step: int
     """The rung that was reached."""
     files: Mapping[int, PartFile]
-    """Where each node's learner is, by number."""
+    """The file of each node's learner, by number."""
     finite: Mapping[int, tuple[bool, ...]]
     """Whether all numbers of each unit are finite, by the node's number."""
 

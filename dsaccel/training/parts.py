@@ -100,7 +100,7 @@ class SplitCohort(Cohort):
         self._cut: Cut = []
         """The last one that was trained."""
         self._known_finite: dict[int, tuple[bool, ...]] = {}
-        """By node number: told by the workers, so that nobody has to read all learners again."""
+        """Whether units are finite, by node number, as the workers say: nobody reads all again."""
         self._pace = Pace(self.trie, self.schedule)
         self._folder = folder
         self._committed: deque[set[PartFile]] = deque(maxlen=2)
@@ -139,7 +139,7 @@ class SplitCohort(Cohort):
         return cut
 
     def state_dict(self) -> dict[str, Any]:
-        """As a cohort's, but for the learners: what is said of those is where they lie."""
+        """The state of a cohort, but with the learners' files in place of the learners."""
         files = self._filed().files
         self._committed.append(set(files.values()))
         history = super(Cohort, self).state_dict()
@@ -270,7 +270,7 @@ class SplitCohort(Cohort):
         return blocks / once - 1 if once else 0.0
 
     def _filed(self) -> LearnerFiles:
-        """Where the learners lie; those of a cohort that was saved whole are written now."""
+        """The learners' files; those of a cohort that was saved whole are written now."""
         if not isinstance(self._states, LearnerFiles):
             path = self._folder / f"{self._id}-{next(_count)}.pt"
             file = write_learners(path, self._states) if self._states else None

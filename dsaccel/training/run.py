@@ -98,7 +98,7 @@ class Run(ABC):
         """The rung to which all is trained already, though not all may be yielded yet."""
         self._retired_blocks = Fraction(0)
         self._lost: dict[Hierarchy, Divergence] = {}
-        """Where retired networks diverged; their weights are gone."""
+        """The places where retired networks diverged; their weights are gone."""
 
     @property
     def step(self) -> int:
@@ -178,7 +178,7 @@ class Run(ABC):
         return self.schedule.epochs_trained(self.trie.path(hierarchy), self.step)
 
     def diverged(self, hierarchy: Hierarchy) -> Divergence | None:
-        """Where the training of a network has left the finite numbers, if it has."""
+        """The place where the training of a network has left the finite numbers, if it has."""
         return self._lost.get(hierarchy)
 
     def state_dict(self) -> dict[str, Any]:

@@ -21,6 +21,6 @@ class Station:
     """Batches on the device."""
     device: torch.device
     bench: "Bench[Any] | None" = None
-    """Of the study; None: only parts of cohorts are trained here."""
+    """The bench of the study; None: only parts of cohorts are trained here."""
     kept: dict[str, Any] = field(default_factory=dict)
-    """By who keeps it."""
+    """What is kept, by who keeps it."""

@@ -28,7 +28,7 @@ MAX_LOSSES = 3
 
 
 class Worker(Protocol):
-    """Who does one job after another."""
+    """Someone who does one job after another."""
 
     name: str
 
@@ -89,7 +89,7 @@ class Job:
     function: Callable[[Station, Any], Any]
     argument: Any
     worker: int | None = None
-    """Who should do it if nobody is idle meanwhile."""
+    """The worker that should do it if nobody is idle meanwhile."""
     num_losses: int = 0
 
 

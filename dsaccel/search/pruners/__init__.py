@@ -70,7 +70,7 @@ class PrunerKind(Section, ABC):
 
     @abstractmethod
     def judge(self, race: Race) -> Judge:
-        """Who decides on a cohort."""
+        """The judge of a cohort."""
 
 
 class Pruner(PrunerKind, Judge):
