@@ -10,7 +10,9 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from dsaccel.planner import Planner
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
 from dsaccel.study.folder import StudyDir
+from dsaccel.study.lease import folder_lock
 from dsaccel.study.rows import standard_error
 from dsaccel.text import about, percent
 from dsaccel.training.checkpoint import remove_checkpoint
@@ -44,12 +47,18 @@ class Contender:
     """`layer-wise 1-1-2-2`."""
     run: RunConfig
 
+    @property
+    def key(self) -> str:
+        """Equal for what trains the same."""
+        return sha256(self.run.model_dump_json().encode()).hexdigest()[:12]
+
 
 @dataclass(frozen=True)
 class Outcome:
     """The result of a contender."""
 
     name: str
+    key: str
     val_accuracy: float | None
     """None: it was not trained."""
     why: str
@@ -80,19 +89,15 @@ class Begun:
         path = directory.path / "fit.json"
         if not path.is_file():
             return None
-        try:
+        with suppress(ValueError, KeyError, TypeError):
             told = json.loads(path.read_text(encoding="utf-8"))
-            outcomes = tuple(Outcome(**each) for each in told["outcomes"])
-            same = told["asked"] == json.loads(json.dumps(asked)) and "sentence" not in told
-            pace = float(told["pace"])
-        except (ValueError, KeyError, TypeError):
-            same = False
-        if not same:
-            raise ConfigError(
-                f"{path} is of a fit that is done, or that was asked for something else; choose "
-                "another --name, or ask for the same to go on with one that was stopped"
-            )
-        return cls(path, asked, pace, outcomes)
+            if told["asked"] == json.loads(json.dumps(asked)) and "sentence" not in told:
+                outcomes = tuple(Outcome(**each) for each in told["outcomes"])
+                return cls(path, asked, float(told["pace"]), outcomes)
+        raise ConfigError(
+            f"{path} is of a fit that is done, or that was asked for something else; choose "
+            "another --name, or ask for the same to go on with one that was stopped"
+        )
 
     def write(self, **more: Any) -> None:
         make_folder(self.path.parent)
@@ -134,21 +139,23 @@ class Fit:
 
         Raises:
             NoResultError: if the search has no winner.
+            StorageError: if another process trains here.
         """
-        first, *others = every = contenders(self.study)
-        winner = self.study.best
-        assert winner is not None
-        self.outcomes = [Outcome(first.name, winner.accuracy, "", winner.time_s)]
-        known = {each.name: each for each in self._begun.outcomes if each.is_final}
-        for number, contender in enumerate(others, start=1):
-            outcome = known.get(contender.name)
-            if outcome is None:
-                tell(f"{contender.name} ...")
-                outcome = self._train(contender, self._kept(number))
-                tell(f"{outcome.name}: {outcome.why or percent(outcome.val_accuracy)}")
-            self.outcomes.append(outcome)
-            replace(self._begun, outcomes=tuple(self.outcomes)).write()
-        self._write(every[self.outcomes.index(self.chosen)])
+        with folder_lock(StudyDir(self.study.folder.name, self.study.folder.parent)):
+            first, *others = every = contenders(self.study)
+            winner = self.study.best
+            assert winner is not None
+            self.outcomes = [Outcome(first.name, first.key, winner.accuracy, "", winner.time_s)]
+            for contender in others:
+                outcome = self._known(contender)
+                if outcome is None:
+                    tell(f"{contender.name} ...")
+                    outcome = self._train(contender)
+                    tell(f"{outcome.name}: {outcome.why or percent(outcome.val_accuracy)}")
+                self.outcomes.append(outcome)
+                replace(self._begun, outcomes=tuple(self.outcomes)).write()
+                remove_checkpoint(self._checkpoint)
+            self._write(every[self.outcomes.index(self.chosen)])
 
     @property
     def chosen(self) -> Outcome:
@@ -167,31 +174,42 @@ class Fit:
             f"{percent(chosen.val_accuracy)}{noise}: {compared or 'nothing else was trained'}"
         )
 
-    def _kept(self, number: int) -> Path:
-        """The weights of a contender that was trained."""
-        return self.study.folder / f"fit-{number}.safetensors"
+    @property
+    def _checkpoint(self) -> Path:
+        return self.study.folder / "fit.checkpoint.pt"
 
-    def _train(self, contender: Contender, kept: Path) -> Outcome:
-        name, checkpoint = contender.name, self.study.folder / "fit.checkpoint.pt"
+    def _kept(self, key: str) -> Path:
+        """The weights of a contender that was trained."""
+        return self.study.folder / f"fit-{key}.safetensors"
+
+    def _known(self, contender: Contender) -> Outcome | None:
+        """The outcome of a contender that was trained before."""
+        for known in self._begun.outcomes:
+            is_kept = known.val_accuracy is None or self._kept(known.key).is_file()
+            if known.key == contender.key and known.is_final and is_kept:
+                return known
+        return None
+
+    def _train(self, contender: Contender) -> Outcome:
+        name, key = contender.name, contender.key
         try:
             training = Training(contender.run)
             needed, left = self._seconds(training), self._deadline - time.perf_counter()
             if needed > left:
                 missing = f"it takes about {about(needed)}, {about(max(left, 0))} is left"
-                return Outcome(name, None, f"not trained: {missing}", is_final=False)
-            for _ in training.rungs(checkpoint):
+                return Outcome(name, key, None, f"not trained: {missing}", is_final=False)
+            for _ in training.rungs(self._checkpoint):
                 pass
             result = training.result()
         except NoMemoryError as error:
-            return Outcome(name, None, f"not trained: {error}", is_final=False)
+            return Outcome(name, key, None, f"not trained: {error}", is_final=False)
         except NoResultError:
-            return Outcome(name, None, "diverged")
+            return Outcome(name, key, None, "diverged")
         keeps_all = self.study.config.runtime.all_heads
         exit_heads = None if keeps_all else len(training.plan.exit_heads)
         run = self._with_result(contender.run, {"val_accuracy": result.val_accuracy})
-        save_weights(kept, training.units, run, training.facts, exit_heads)
-        remove_checkpoint(checkpoint)
-        return Outcome(name, result.val_accuracy, "", result.time_s)
+        save_weights(self._kept(key), training.units, run, training.facts, exit_heads)
+        return Outcome(name, key, result.val_accuracy, "", result.time_s)
 
     def _with_result(self, run: RunConfig, reached: dict[str, Any]) -> RunConfig:
         return run.model_copy(update={"result": reached | self.study.record.environment})
@@ -204,15 +222,15 @@ class Fit:
 
     def _write(self, chosen: Contender) -> None:
         """Keep the best network alone."""
-        number = self.outcomes.index(self.chosen)
         sentence = self.sentence()
         reached = {"val_accuracy": self.chosen.val_accuracy, "chosen": sentence}
         write_toml(self.config, self._with_result(chosen.run, reached))
-        trained = self._kept(number) if number else self.study.folder / "best.safetensors"
-        shutil.copyfile(trained, self.weights)
+        is_winner = self.chosen is self.outcomes[0]
+        best = self.study.folder / "best.safetensors"
+        shutil.copyfile(best if is_winner else self._kept(chosen.key), self.weights)
         replace(self._begun, outcomes=tuple(self.outcomes)).write(sentence=sentence)
-        for other in range(1, len(self.outcomes)):
-            remove_file(self._kept(other))
+        for kept in self.study.folder.glob("fit-*.safetensors"):
+            remove_file(kept)
 
 
 def contenders(study: Study) -> list[Contender]:

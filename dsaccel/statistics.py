@@ -107,8 +107,8 @@ def crossed(differences_SN: np.ndarray) -> Interval | None:
 
     Seeds and images are crossed random effects without replication: the variance of the mean is
     (MS_seeds + MS_images - MS_rest) / SN, its degrees of freedom are Satterthwaite's. A component
-    that is estimated below 0 is taken as 0, so the interval is never shorter than that over seeds
-    alone or over images alone.
+    that is estimated below 0 is taken as 0. Few seeds say little of their own variance: the
+    interval over seeds alone may be the longer one, and then counts.
 
     Args:
         differences_SN: of S seeds and N images, at least 2 each.
@@ -131,6 +131,8 @@ def crossed(differences_SN: np.ndarray) -> Interval | None:
         return None
     freedom = variance**2 / sum(square**2 / number for square, number in used)
     half = float(stats.t.ppf(1 - ALPHA / 2, freedom)) * math.sqrt(variance / (S * N))
+    of_seeds = float(stats.t.ppf(1 - ALPHA / 2, S - 1)) * math.sqrt(seeds[0] / (S * N))
+    half = max(half, of_seeds)
     return Interval(mean, mean - half, mean + half)
 
 

@@ -120,6 +120,28 @@ def test_a_run_that_goes_on_has_the_same_curves(schedule):
     assert points(again, "1-1-2") == points(whole, "1-1-2")
 
 
+def test_a_cohort_that_goes_on_in_parts_has_the_same_curves(tmp_path):
+    training = changed(schedule="sequential")
+    whole, first = recorded(training, curves=NAMES), recorded(training, curves=NAMES)
+    list(whole.rungs())
+    assert list(islice(first._train(), 5))[-1] == Safe(epoch=2, batches=2)
+    split = SplitCohort(
+        plans(*NAMES),
+        training,
+        first.data,
+        seed=1,
+        device=CPU,
+        curves=[H(name) for name in NAMES],
+        fits=lambda names: len(names) < 2,
+        stops=(),
+        folder=tmp_path / "parts",
+    )
+    split.load_state_dict(first.state_dict())
+    list(split.rungs())
+    for name in NAMES:
+        assert points(split, name) == points(whole, name)
+
+
 def test_a_cohort_in_parts_has_the_same_curves(tmp_path):
     whole = recorded(curves=NAMES)
     list(whole.rungs())

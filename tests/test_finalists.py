@@ -67,6 +67,9 @@ def test_back_propagations_own_best_of_the_feasible_is_a_rival_trained_by_it_alo
     assert same["1-1-4"].roles == ("finalist", "best by back-propagation")
     assert same["1-1-4"].modes == ("local", "global")
     assert set(chosen(controls=False, reached={})) == {"1-1-4", "2-2-2"}
+    control = chosen(reached={"1-2-2": 0.96})["1-2-2"]
+    assert {"fewer parameters", "best by back-propagation"} <= set(control.roles)
+    assert control.modes == ("local", "global")
 
 
 def roles(entries):

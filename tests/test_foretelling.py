@@ -14,7 +14,7 @@ from dsaccel.analysis.foretelling import Foretelling
 from dsaccel.analysis.landscape_files import write_landscape
 from dsaccel.cli.app import app
 from dsaccel.errors import ConfigError
-from dsaccel.report.foretelling import foretelling_sentences
+from dsaccel.report.foretelling import foretelling_sentences, foretelling_summary
 from dsaccel.statistics import interval
 
 
@@ -98,6 +98,7 @@ def test_of_one_seed_nothing_is_said_of_noise():
     assert "Too few seeds" in told(found)[0]
     alone = Foretelling(one, landscape_of(accuracies(middle, 0.02), seeds=(1,)))
     assert math.isnan(alone.one_run().mean)
+    assert "NaN" not in json.dumps(foretelling_summary(alone))
 
 
 def test_the_command_compares_two_files_and_refuses_a_file_and_a_study(tmp_path, monkeypatch):

@@ -150,6 +150,23 @@ def test_a_cohort_that_was_saved_whole_within_an_epoch_goes_on_in_parts(tmp_path
     assert list(resumed.rungs()) == rungs
 
 
+def test_a_network_that_waits_for_memory_learns_no_batch_twice(monkeypatch):
+    """The device was full in the middle of a batch, and of the second epoch."""
+    expected = list(one_network().rungs())
+    monkeypatch.setattr(MemoryLimit, "_is_taken", lambda *_: True)
+    monkeypatch.setattr(MemoryLimit, "_wait_for", lambda *_: True)
+    learn, numbers = Learner._learn, itertools.count()
+
+    def full_once(self, *args):
+        if next(numbers) == 30:
+            raise MemoryError
+        return learn(self, *args)
+
+    monkeypatch.setattr(Learner, "_learn", full_once)
+    assert list(one_network().rungs()) == expected
+    assert next(numbers) > 31
+
+
 def test_damaged_learners_of_parts_give_way_to_those_of_the_checkpoint_before(
     tmp_path, monkeypatch, caplog
 ):

@@ -1,6 +1,5 @@
 """`dsaccel compare`: two studies side by side, or two landscapes."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,7 +35,7 @@ def compare(
     landscapes: whether the ranking of the first foretells that of the second, as a search with fine
     units one with coarse units, better than counting blocks or costs does.
     """
-    are_files = [Path(name).is_file() and not name.endswith(".toml") for name in (study, other)]
+    are_files = [name.endswith((".csv", ".csv.gz", ".parquet")) for name in (study, other)]
     if any(are_files):
         _landscapes(study, other, given, are_both=all(are_files))
         return
@@ -62,7 +61,8 @@ def _landscapes(study: str, other: str, given: Given, *, are_both: bool) -> None
 
     if not are_both:
         raise ConfigError(
-            f"{study} and {other} must be two studies or two landscapes, but only one is a file"
+            f"{study} and {other} must be two studies or two landscapes, but only one is named as "
+            "the file of a landscape is (.csv, .csv.gz, .parquet)"
         )
     found = Foretelling(read_landscape(study), read_landscape(other))
     output = given.output()

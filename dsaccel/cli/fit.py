@@ -68,28 +68,34 @@ def _begin(
     from dsaccel.study.folder import STUDIES, StudyDir
 
     asked = {"data": data, "seconds": seconds, "memory": memory, "settings": given.values()}
-    begun = Begun.read(StudyDir(name), asked)
-    if begun is None:
-        begun = _new(name, data, given, seconds, memory, asked)
+    path, begun = STUDIES / f"{name}.toml", Begun.read(StudyDir(name), asked)
+    if begun is None or not path.is_file():
+        begun = _new(name, data, given, seconds, memory, asked, is_begun=begun is not None)
     settings = {"budget.timeout_s": seconds}
-    path = STUDIES / f"{name}.toml"
     return begun, Study.open(path, settings=settings, download=given.download)
 
 
 def _new(
-    name: str, data: str, given: Given, seconds: float, memory: str | None, asked: dict[str, Any]
+    name: str,
+    data: str,
+    given: Given,
+    seconds: float,
+    memory: str | None,
+    asked: dict[str, Any],
+    *,
+    is_begun: bool,
 ) -> "Begun":
     from dsaccel.fit import Begun
     from dsaccel.study.folder import StudyDir
 
     folder = StudyDir(name).path
-    if folder.exists():
+    if folder.exists() and not is_begun:
         raise ConfigError(f"{folder} exists already; choose another --name")
     made = design_study(name, data, given, given.output(), None, f"{seconds:.3f}s", memory)
     made.tables["budget"]["baseline"] = False  # it is one of the contenders
+    begun = Begun(folder / "fit.json", asked, made.forecast.pace)
+    begun.write()  # first: what is asked again goes on from wherever this ends
     made.write()
     if made.remark is not None:
         given.output().say(made.remark)
-    begun = Begun(folder / "fit.json", asked, made.forecast.pace)
-    begun.write()
     return begun

@@ -95,6 +95,7 @@ def _open(
 ) -> "Reproduction":
     """What is trained, and what of it is trained already."""
     from dsaccel.config.study import RuntimeConfig
+    from dsaccel.config.toml import parse_config
     from dsaccel.paper.factors import arms
     from dsaccel.paper.rows import rows_of
     from dsaccel.paper.scale import find_scale, open_sources
@@ -117,7 +118,7 @@ def _open(
         sources,
         directory=StudyDir(f"paper-{scale}"),
         num_seeds=seeds,
-        runtime=RuntimeConfig(**given.section("runtime")),
+        runtime=parse_config(RuntimeConfig, given.section("runtime"), "runtime"),
         measured_epochs=size.measured_epochs if experiment == "separability" else (),
         hybrids=hybrids,
     )

@@ -84,8 +84,8 @@ def choose_entries(
 
 
 def globally(study: StudyRecord, config: StudyConfig) -> dict[str, float]:
-    """The accuracy that back-propagation has reached with each hierarchy, if the search has trained
-    all of them so (`--against gap`).
+    """What back-propagation has reached with each hierarchy that was trained to its end layer-wise,
+    if the search has trained them both ways (`--against gap`).
     """
     if "gap" not in (config.budget.against or ()):
         return {}

@@ -71,10 +71,9 @@ class Entry:
         """Controls speak about layer-wise learning only, and back-propagation's own best about it
         alone.
         """
-        if self.roles == ("best by back-propagation",):
-            return ("global",)
-        is_compared = "finalist" in self.roles or "reference" in self.roles
-        return ("local", "global") if is_compared else ("local",)
+        globally = {"finalist", "reference", "best by back-propagation"} & set(self.roles)
+        locally = set(self.roles) - {"best by back-propagation"}
+        return (*(("local",) if locally else ()), *(("global",) if globally else ()))
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,11 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from dsaccel.config.study import RunConfig
 from dsaccel.families import MODES, Mode
-from dsaccel.files import make_folder, write_json
+from dsaccel.files import atomic_write, make_folder, remove_file, write_json
 from dsaccel.nn.units import Unit
 from dsaccel.paper.hybrids import train_hybrids
 from dsaccel.paper.kept import Trained, file_name, hybrids_path, layers_path
@@ -49,11 +48,6 @@ class Job:
         """The file of a network."""
         return self.folder / file_name(self.config, hierarchy, self.mode, self.images)
 
-    @property
-    def checkpoint(self) -> Path:
-        names = "".join(self.path(h).name for h in self.hierarchies)
-        return self.folder / f"checkpoint-{sha256(names.encode()).hexdigest()[:12]}.pt"
-
     def files(self, hierarchy: Hierarchy) -> list[Path]:
         """All that is kept of a network; its own file is written last."""
         path = self.path(hierarchy)
@@ -70,10 +64,13 @@ class Job:
 
     def take(self, other: "Job") -> None:
         """Move the files of the same job, done in another folder, to this one."""
-        for hierarchy in self.hierarchies:
-            for file in other.files(hierarchy):
-                if file.is_file() and other.folder != self.folder:
-                    shutil.move(file, self.folder / file.name)
+        if other.folder == self.folder:
+            return
+        make_folder(self.folder)
+        for file in (file for h in self.hierarchies for file in other.files(h)):
+            with atomic_write(self.folder / file.name) as temporary:
+                shutil.copyfile(file, temporary)
+            remove_file(file)
 
 
 def train_job(station: Station, job: Job) -> None:
@@ -103,20 +100,20 @@ def _train_parts(
     make_folder(job.folder)
     training, data = job.config.training, bench.data
     left = {h: plans[h] for h in job.left}
-    checkpoint = job.checkpoint
     for part in memory.parts(left, training):
         how = {"seed": data.seed, "device": bench.device, "curves": part}
         cohort = memory.cohort({h: left[h] for h in part}, training, data, **how)
+        checkpoint = job.path(part[0]).with_suffix(".pt")
         Checkpoints(checkpoint, job.images[1], cohort)
         for rung in cohort.rungs():
-            # at a rung that is yielded again the weights are later ones
-            if rung.step in job.measured_epochs and cohort.at_rest:
+            # a rung that is yielded again was measured before, and the weights are later ones
+            if rung.step in job.measured_epochs:
                 for h in part:
-                    found = measure(units_of(cohort, h), data)
-                    write_json(layers_path(job.path(h), rung.step), asdict(found), None)
+                    if not (path := layers_path(job.path(h), rung.step)).is_file():
+                        write_json(path, asdict(measure(units_of(cohort, h), data)), None)
             yield rung.step, part
-        if job.has_hybrids:
-            for h in part:
+        for h in part:
+            if job.has_hybrids and not hybrids_path(job.path(h)).is_file():
                 yield from _train_hybrids(bench, job, h, units_of(cohort, h))
         for h in part:
             accuracies, names = cohort.head_accuracies(h), list(head_names(left[h]))

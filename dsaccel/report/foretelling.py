@@ -7,12 +7,13 @@ from typing import Any
 
 from dsaccel.analysis.foretelling import Foretelling, Predictor
 from dsaccel.report.table import Table, interval_text
+from dsaccel.statistics import Interval
 
 
 def foretelling_tables(found: Foretelling) -> list[Table]:
     """What ranks the second landscape, and what there is to be ranked in each."""
-    rows = [("one run of it, another seed", interval_text(found.one_run()), "")]
-    rows += [(each.name, interval_text(each.tau), _lead(each)) for each in found.predictors()]
+    rows = [("one run of it, another seed", _tau(found.one_run()), "")]
+    rows += [(each.name, _tau(each.tau), _lead(each)) for each in found.predictors()]
     spreads = [found.spread(number) for number in (0, 1)]
     return [
         Table(
@@ -52,7 +53,7 @@ def foretelling_sentences(found: Foretelling) -> Iterator[str]:
         )
     ceiling = found.spread(1).seeds_agree
     if not math.isnan(ceiling):
-        yield f"Two seeds of the second agree with {ceiling:.2f}; no other run can be expected to."
+        yield f"Two seeds of the second agree with tau-b {ceiling:.2f}."
 
 
 def foretelling_summary(found: Foretelling) -> dict[str, Any]:
@@ -60,11 +61,28 @@ def foretelling_summary(found: Foretelling) -> dict[str, Any]:
     return {
         "hierarchies": [str(h) for h in found.hierarchies],
         "seeds": list(map(list, found.seeds)),
-        "one_run": asdict(found.one_run()),
-        "predictors": [asdict(each) for each in found.predictors()],
-        "spreads": [asdict(found.spread(number)) for number in (0, 1)],
+        "one_run": _known(found.one_run()),
+        "predictors": [_known(each) for each in found.predictors()],
+        "spreads": [_known(found.spread(number)) for number in (0, 1)],
         "sentences": list(foretelling_sentences(found)),
     }
+
+
+def _known(figures: Any) -> Any:
+    """Plain, without what is no number."""
+    plain = figures if isinstance(figures, dict) else asdict(figures)
+    return {
+        key: _known(value)
+        if isinstance(value, dict)
+        else None
+        if isinstance(value, float) and math.isnan(value)
+        else value
+        for key, value in plain.items()
+    }
+
+
+def _tau(tau: Interval) -> str:
+    return "-" if math.isnan(tau.mean) else interval_text(tau)
 
 
 def _lead(each: Predictor) -> str:

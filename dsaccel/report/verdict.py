@@ -130,10 +130,15 @@ def _against_reference(
 def _against_global(confirmation: Confirmation, best: Result) -> Iterator[str]:
     network = "global back-propagation on the same network"
     yield from _told(best, "global", f"Layer-wise, {best.entry.name}", network)
-    for result in confirmation.results():
-        if result.mode == "global" and "best by back-propagation" in result.entry.roles:
-            name = f"Back-propagation on {result.entry.name}, its own best of the search,"
-            yield from _told(result, "best", name, f"layer-wise {best.entry.name}")
+    rivals = [
+        result
+        for result in confirmation.results()
+        if result.mode == "global" and "best by back-propagation" in result.entry.roles
+    ]
+    if rivals:  # several, if the search went on since the first confirmation
+        rival = max(rivals, key=lambda result: result.accuracies["val"].mean)
+        name = f"Back-propagation on {rival.entry.name}, its own best of the search,"
+        yield from _told(rival, "best", name, f"layer-wise {best.entry.name}")
 
 
 def _depth(confirmation: Confirmation, best: Result) -> Iterator[str]:

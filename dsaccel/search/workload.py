@@ -106,4 +106,5 @@ def _num_confirmed(config: StudyConfig) -> int:
         return 0
     known = confirm.top + max(1, len(config.references))
     layer_wise = known + NUM_CONTROLS * confirm.controls
-    return confirm.num_seeds * (layer_wise + known) + (confirm.tuning_trials or 1)
+    globally = known + ("gap" in (config.budget.against or ()))
+    return confirm.num_seeds * (layer_wise + globally) + (confirm.tuning_trials or 1)

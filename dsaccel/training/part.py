@@ -52,6 +52,8 @@ class PartTask:
     start: int
     within: Safe
     """What the learners have behind them since then."""
+    points: Mapping[str, Any]
+    """The points of curves that no rung has taken along yet."""
     stop: int
     files: Mapping[int, PartFile]
     """The files of the learners of `start`, by node number; none at the beginning."""
@@ -111,6 +113,8 @@ class Part(Cohort):
         self._files = LearnerFiles(task.files)
         self._start = task.start
         self._within = task.within
+        if self._recorder is not None:
+            self._recorder.load_state_dict(task.points)
         if task.start:
             self._arrive(Rung(task.start, {}), 0.0)
         if task.key is not None:

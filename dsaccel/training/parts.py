@@ -86,6 +86,8 @@ class SplitCohort(Cohort):
             curves=curves,
         )
         self._recorder = None  # each part has its own
+        self._points: Mapping[str, Any] = {}
+        """The points of curves that a cohort had recorded which was saved whole within a rung."""
         self._plans = dict(plans)
         self._harvest = dict(harvest or {})
         self._fits = fits
@@ -147,13 +149,13 @@ class SplitCohort(Cohort):
             "cut": [list(map(str, part)) for part in self._cut],
             "pace": self._pace.state_dict(),
         }
-        within = {"within": astuple(self._within)}
+        within = {"within": astuple(self._within), "points": self._points}
         return history | plan | within | {"files": files, "blocks": str(self.blocks)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a cohort of the same networks, split or not, was saved."""
         super().load_state_dict(state)
-        self._blocks_of_parts = Fraction(state["blocks"])
+        self._blocks_of_parts, self._points = Fraction(state["blocks"]), state.get("points", {})
         if "cut" in state:  # parts go on within a stretch if they are cut as they were
             of_text = {str(h): h for h in self.trie.living}
             self._cut = [tuple(of_text[text] for text in part) for part in state["cut"]]
@@ -185,7 +187,7 @@ class SplitCohort(Cohort):
         except KeyboardInterrupt:
             self.save(now=True)  # as it was when the parts were cut, so that they go on
             raise
-        self._cut, self._within = cut, BEGINNING
+        self._cut, self._within, self._points = cut, BEGINNING, {}
         self._measure(measured)
         self._states, self._known_finite = LearnerFiles(stretch.files()), stretch.finite()
         self._forget_files()
@@ -222,6 +224,7 @@ class SplitCohort(Cohort):
                 seed=self.seed,
                 start=start,
                 within=self._within if start == self.step else BEGINNING,
+                points=self._points if start == self.step else {},
                 stop=stop,
                 files={number: file for number, file in files.items() if number in needed},
                 path=self._folder / f"{self._id}-{stop}-{next(_count)}.pt",

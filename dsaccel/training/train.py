@@ -60,6 +60,9 @@ class Training:
         self.plan = bench.plan(self.hierarchy, run.mode)
         self._memory = bench.memory_limit()
         self._begun_with: Taken | None = None
+        self._init: Path | None = None
+        self._is_torn = False
+        """Whether an error has ended the training, perhaps in the middle of a batch."""
 
     @cached_property
     def cohort(self) -> Cohort:
@@ -82,6 +85,7 @@ class Training:
             NoMemoryError: as `rungs`.
         """
         self._check_memory()
+        self._init = path
         self._begun_with = take_weights(path, self.units, self.run, self.data.class_names)
         return self._begun_with
 
@@ -103,9 +107,26 @@ class Training:
         """
         self._check_memory()
         with running(self.run.runtime):
-            if checkpoint is not None:
-                Checkpoints(checkpoint, self._fingerprint, self.cohort)
-            yield from self._memory.retry(lambda: self.cohort.rungs())
+            yield from self._memory.retry(lambda: self._attempt(checkpoint))
+
+    def _attempt(self, checkpoint: Path | None) -> Iterator[Rung]:
+        """Train on; after an error from where it was saved, for a batch may be half learned."""
+        told = 0
+        if self._is_torn:
+            told = self.cohort.step
+            del self.cohort
+            if self._init is not None:
+                take_weights(self._init, self.units, self.run, self.data.class_names)
+            self._is_torn = False
+        if checkpoint is not None:
+            Checkpoints(checkpoint, self._fingerprint, self.cohort)
+        try:
+            for rung in self.cohort.rungs():
+                if rung.step > told:
+                    yield rung
+        except (RuntimeError, MemoryError):
+            self._is_torn = True
+            raise
 
     @property
     def _fingerprint(self) -> str:
