@@ -222,7 +222,7 @@ def test_a_part_that_was_cut_off_within_a_stage_goes_on_from_its_last_unit(tmp_p
 
 @pytest.mark.parametrize("training", [TRAINING, SEQUENTIAL], ids=["simultaneous", "sequential"])
 def test_a_cohort_in_parts_that_is_stopped_trains_nothing_twice(tmp_path, monkeypatch, training):
-    monkeypatch.setattr("dsaccel.training.parts.WORTH_MOVING", 1e9)  # cut as before
+    monkeypatch.setattr("dsaccel.training.parts.WORTH_MOVING_S", 1e9)  # cut as before
     expected, learned, learn = list(whole(training).rungs()), [], Learner._learn
 
     def run(name, stop_at=0):

@@ -46,6 +46,11 @@ class Layer:
         return 2 * self._weights * self.side**2
 
     @property
+    def num_values(self) -> int:
+        """Values of the output maps of an image."""
+        return self.out_channels * self.side**2
+
+    @property
     def _weights(self) -> int:
         return self.kernel**2 * self.in_channels // self.groups * self.out_channels
 

@@ -1,4 +1,4 @@
-"""How long parts of a cohort take: by FLOPs at first, then by the seconds that were measured."""
+"""How long parts of a cohort take: by FLOPs and values at first, then by measured seconds."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ class Pace:
     def __init__(self, trie: Trie, schedule: "Schedule") -> None:
         self._trie, self._trained = trie, schedule.trained
         self._rates: dict[Node, float] = {}
-        """Seconds a FLOP, as far as they were measured."""
+        """Seconds by work, as far as they were measured."""
         self._slowest: tuple[int, float] | None = None
         """The rung that parts were trained from last, and the seconds a rung of the slowest one."""
 
@@ -32,7 +32,7 @@ class Pace:
 
     def note(self, nodes: Collection[Node], start: int, stop: int, seconds: float) -> None:
         """Note how long it took to train these from a rung to another."""
-        total = sum(self._flops(nodes, start, stop).values()) or 1.0
+        total = sum(self._work(nodes, start, stop).values()) or 1.0
         self._rates |= dict.fromkeys(nodes, seconds / total)
         pace_s = seconds / (stop - start)
         if self._slowest is not None and self._slowest[0] == start:
@@ -55,12 +55,12 @@ class Pace:
         nodes = list(self._trie.nodes())
         rates = [self._rates[node] for node in nodes if node in self._rates]
         usual = sum(rates) / len(rates) if rates else 1.0
-        flops = self._flops(nodes, start, stop)
-        return {node: each * self._rates.get(node, usual) for node, each in flops.items()}
+        work = self._work(nodes, start, stop)
+        return {node: each * self._rates.get(node, usual) for node, each in work.items()}
 
-    def _flops(self, nodes: Collection[Node], start: int, stop: int) -> dict[Node, float]:
+    def _work(self, nodes: Collection[Node], start: int, stop: int) -> dict[Node, float]:
         trained = self._trained
         return {
-            node: float(node.segment.flops * (trained(node, stop) - trained(node, start)))
+            node: float(node.segment.work * (trained(node, stop) - trained(node, start)))
             for node in nodes
         }

@@ -39,8 +39,9 @@ from dsaccel.training.team import Here, Job, Team
 if TYPE_CHECKING:
     from dsaccel.schedules import Schedule
 
-WORTH_MOVING = 1.1
-"""Parts are cut anew where that makes the costliest one so many times as cheap."""
+WORTH_MOVING_S = 3.0
+"""Parts are cut anew where that saves so many seconds until the next stop: learners that move are
+read from files."""
 
 _count = count()
 
@@ -136,7 +137,7 @@ class SplitCohort(Cohort):
         last = self._fitting([part for part in last if part])
         if last and len(last) <= max(len(cut), num_parts):
             paths = {h: self.trie.path(h) for h in living}
-            if costliest(last, paths, cost) <= WORTH_MOVING * costliest(cut, paths, cost):
+            if costliest(last, paths, cost) <= costliest(cut, paths, cost) + WORTH_MOVING_S:
                 return last
         return cut
 
