@@ -1,6 +1,7 @@
 """A checkpoint is taken up by the cohort that it was saved of, and by no other."""
 
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -215,7 +216,7 @@ def test_a_cohort_that_was_ended_after_any_batch_goes_on_from_there(
             save_checkpoint(path, "key", saved)
             raise EndedError
 
-    saved.keeper = SimpleNamespace(save=save)
+    saved.keeper = cast(Any, SimpleNamespace(save=save))
     with pytest.raises(EndedError):
         list(saved.rungs())
     assert 0 < len(learned) <= num_learned

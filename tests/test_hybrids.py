@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def units_of(run, name: str):
     return [unit for node in run.trie.path(H(name)) for unit in run.learners[node].units]
 
 
-def hybrids(units, both, keep=None, num_steps=None):
+def hybrids(units, both, keep=None, num_steps=None) -> tuple[list[Any], Any]:
     """The steps of a training of hybrids, up to so many, and what it has come to."""
     made = train_hybrids(units, both, TRAINING, Batches(), seed=1, device=CPU, keep=keep)
     steps = []

@@ -3,6 +3,7 @@
 import itertools
 import weakref
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import tiny_study
@@ -141,7 +142,7 @@ def test_a_cohort_that_was_saved_whole_within_an_epoch_goes_on_in_parts(tmp_path
             save_checkpoint(path, "key", saved)
             raise KeyboardInterrupt
 
-    saved.keeper = SimpleNamespace(save=save)
+    saved.keeper = cast(Any, SimpleNamespace(save=save))
     with pytest.raises(KeyboardInterrupt):
         list(saved.rungs())
     resumed = split(tmp_path / "parts", training)

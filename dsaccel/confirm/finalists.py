@@ -72,10 +72,8 @@ def choose_entries(
     chosen = [entries.make(hierarchy, "finalist") for hierarchy in ranked[:top]]
     chosen += [entries.make(hierarchy, "reference") for hierarchy in references]
     chosen += [entries.make(hierarchy, "deep supervision") for hierarchy in uncut[:1]]
-    rivals = {hierarchy: (reached or {}).get(hierarchy, 0.0) for hierarchy in ranked}
-    if reached and any(rivals.values()):
-        own = max(rivals, key=rivals.__getitem__)
-        chosen.append(entries.make(own, "best by back-propagation"))
+    rivals = sorted((accuracy, h) for h, accuracy in (reached or {}).items() if h in ranked)
+    chosen += [entries.make(h, "best by back-propagation") for _, h in rivals[-1:]]
     if controls:
         others = [hierarchy for hierarchy in ranked if hierarchy not in references]
         chosen += entries.smaller(others, references[0])
