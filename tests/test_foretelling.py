@@ -43,14 +43,14 @@ def test_a_run_is_compared_with_runs_of_other_seeds_and_a_ranking_with_each_run(
         {seed: [each.objectives()[h][seed] for h in names] for seed in each.accuracies}
         for each in (first, second)
     )
-    one = [np.mean([tau_b(a[s], y) for s in a if s != t]) for t, y in b.items()]
+    one = [float(np.mean([tau_b(a[s], y) for s in a if s != t])) for t, y in b.items()]
     assert astuple(found.one_run()) == pytest.approx(astuple(interval(one, -1, 1)))
     mean = {t: np.mean([x for s, x in a.items() if s != t], axis=0) for t in b}
-    own = [tau_b(mean[t], y) for t, y in b.items()]
+    own = [float(tau_b(mean[t], y)) for t, y in b.items()]
     rows = {row.name: row for row in found.predictors()}
     assert astuple(rows["the first landscape"].tau) == pytest.approx(astuple(interval(own, -1, 1)))
     flops = [second.networks[h].flops for h in names]
-    by_flops = [tau_b(flops, y) for y in b.values()]
+    by_flops = [float(tau_b(flops, y)) for y in b.values()]
     assert astuple(rows["FLOPs"].tau) == pytest.approx(astuple(interval(by_flops, -1, 1)))
     assert rows["minus FLOPs"].tau.mean == pytest.approx(-np.mean(by_flops))
     lead = rows["FLOPs"].lead
