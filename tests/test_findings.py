@@ -75,6 +75,16 @@ def test_how_far_two_seeds_agree():
     assert len({int(best) for best in points.argmax(axis=0)}) == 3
 
 
+def test_how_well_the_shallow_blocks_foretell_a_run():
+    accuracies = measured("layer")
+    shallow = [-sum(int(n) for n in h.split("-")[:2]) for h in accuracies]
+    points = np.stack(list(accuracies.values()))
+    found: list[Any] = [stats.kendalltau(shallow, run)[0] for run in points.T]
+    taus = np.array(found)
+    low, high = stats.t.interval(0.95, 2, taus.mean(), stats.sem(taus))
+    assert f"minus the shallow blocks {taus.mean():.2f} [{low:.2f}, {high:.2f}]" in TABLE
+
+
 def test_what_the_sequential_schedule_finds():
     points = {h: by_seed[0] for h, by_seed in measured("layer", "-sequential").items()}
     ranked = sorted(points, key=lambda h: -points[h])

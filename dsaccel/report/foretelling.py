@@ -17,7 +17,7 @@ def foretelling_tables(found: Foretelling) -> list[Table]:
     spreads = [found.spread(number) for number in (0, 1)]
     return [
         Table(
-            ("ranked by", "tau-b with a run of the second", "led by the first by"),
+            ("ranked by", "tau-b with a run of the second", "the first leads it by"),
             rows,
             title=f"{len(found.hierarchies)} hierarchies in both",
             caption="Kendall's tau-b; 95 % intervals over the seeds of the second landscape",
@@ -82,7 +82,9 @@ def _known(figures: Any) -> Any:
 
 
 def _tau(tau: Interval) -> str:
-    return "-" if math.isnan(tau.mean) else interval_text(tau)
+    if math.isnan(tau.mean):
+        return "-"
+    return interval_text(tau) if tau.low < tau.high else f"{tau.mean:.2f}"
 
 
 def _lead(each: Predictor) -> str:
