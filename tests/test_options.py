@@ -31,7 +31,8 @@ OPTIONS = {
     "--keep --all-heads --no-all-heads --log",
     "list": "--json",
     "predict": "--top --trust-part --json",
-    "reproduce": "--scale --rows --seeds --hybrids --no-train --protocol --data --data-dir "
+    "reproduce": WORKERS
+    + "--scale --rows --seeds --hybrids --no-train --protocol --data --data-dir "
     "--download --device --threads --memory-mib --json --quiet --verbose",
     "confirm": WORKERS
     + "--top --seeds --controls --no-controls --tuning-trials --margin --resolution "
@@ -46,7 +47,7 @@ OPTIONS = {
     "report": "--output --figure --checklist --format",
     "curves": "--output",
     "dashboard": "--port",
-    "compare": "--json",
+    "compare": "--trust-part --json",
     "fit": "--all-heads --no-all-heads --budget --data --device --download --epochs --family "
     "--json --memory --n-trials --name --quiet --set --threads --width",
     "pareto": "--against --output --json",
