@@ -37,7 +37,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "report": ("dsaccel report mine", "dsaccel report mine --format csv"),
     "dashboard": ("dsaccel dashboard mine", "dsaccel dashboard mine --port 0"),
-    "compare": ("dsaccel compare mine other",),
+    "compare": ("dsaccel compare mine other", "dsaccel compare fine.csv.gz coarse.csv.gz"),
     "curves": ("dsaccel curves mine",),
     "pareto": ("dsaccel pareto mine --against flops -o front.html",),
     "calibrate": ("dsaccel calibrate mine --seeds 3",),
