@@ -112,10 +112,7 @@ class RankAgreement:
     @cached_property
     def noise(self) -> float:
         """The standard deviation of a final accuracy (0..1) over seeds, what all share removed."""
-        y, (num_seeds, num) = self.final, self.final.shape
-        rest = y - y.mean(axis=0) - y.mean(axis=1, keepdims=True) + y.mean()
-        freedom = (num_seeds - 1) * (num - 1)
-        return math.sqrt((rest**2).sum() / freedom) if freedom else math.nan
+        return noise_of(self.final)
 
     def ceiling(self) -> Interval:
         """Tau-b between the final accuracies of a run and of other seeds: the most to expect."""
@@ -123,8 +120,7 @@ class RankAgreement:
 
     def between_seeds(self) -> float:
         """The mean tau-b between the final accuracies of two seeds, below the ceiling; or NaN."""
-        taus = [tau_b(x, y) or 0.0 for x, y in combinations(self.final, 2)]
-        return float(np.mean(taus)) if taus else math.nan
+        return agreement_of(self.final)
 
     def own_taus(self, step: int, by: RankedBy) -> list[float]:
         """Each seed's tau-b between a rung and the end of its own run; none: see `at`."""
@@ -208,6 +204,20 @@ class RankAgreement:
 
     def _read(self, value: Callable[[int, Hierarchy], float]) -> Vector:
         return np.array([[value(seed, h) for h in self.hierarchies] for seed in self.seeds])
+
+
+def noise_of(final_SN: Vector) -> float:
+    """The standard deviation of a final accuracy over seeds, what all share removed; NaN: one."""
+    y, (num_seeds, num) = final_SN, final_SN.shape
+    rest = y - y.mean(axis=0) - y.mean(axis=1, keepdims=True) + y.mean()
+    freedom = (num_seeds - 1) * (num - 1)
+    return math.sqrt((rest**2).sum() / freedom) if freedom else math.nan
+
+
+def agreement_of(final_SN: Vector) -> float:
+    """The mean tau-b between the final accuracies of two seeds; NaN: one seed."""
+    taus = [tau_b(x.tolist(), y.tolist()) or 0.0 for x, y in combinations(final_SN, 2)]
+    return float(np.mean(taus)) if taus else math.nan
 
 
 def share_of_best(x: Vector, y: Vector, num_x: int, num_y: int) -> float:

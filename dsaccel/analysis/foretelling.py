@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from dsaccel.analysis.agreement import RankAgreement, Vector
+from dsaccel.analysis.agreement import RankAgreement, Vector, agreement_of, noise_of
 from dsaccel.analysis.landscape import Landscape
 from dsaccel.errors import ConfigError
 from dsaccel.spec.hierarchy import Hierarchy
@@ -72,13 +72,8 @@ class Foretelling:
     def spread(self, number: int) -> Spread:
         """The spread of the first landscape (0) or the second (1), over the common hierarchies."""
         y = self.final[number]
-        num, size = y.shape
-        rest = y - y.mean(axis=0) - y.mean(axis=1, keepdims=True) + y.mean()
-        freedom = (num - 1) * (size - 1)
-        noise = math.sqrt((rest**2).sum() / freedom) if freedom else math.nan
-        taus = [_tau(x, z) for i, x in enumerate(y) for z in y[i + 1 :]]
-        agree = float(np.mean(taus)) if taus else math.nan
-        return Spread(float(y.mean(axis=0).std(ddof=1)), noise, agree)
+        between = float(y.mean(axis=0).std(ddof=1))
+        return Spread(between, noise_of(y), agreement_of(y))
 
     def one_run(self) -> Interval:
         """Tau-b of one run of the first with one of the second at another seed, over the seeds of
