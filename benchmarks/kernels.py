@@ -7,12 +7,18 @@ it, nothing recorded, on tensors that have a shape and no numbers. Each operatio
 a kernel; a convolution's backward pass is one for each gradient, and batch normalisation is
 three each way. A kernel moves what it reads and what it writes, once each; what stays in a cache
 between two kernels is not told apart. No time is measured.
+
+With `training.compile`, what torch's compiler plans for the layers and heads is counted by its own
+figures (a CPU's plan: which operations are fused is decided alike), and what is not compiled, the
+optimizer and dropout, as before.
 """
 
 import argparse
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
+from unittest.mock import patch
 
 import measure
 import torch
@@ -20,13 +26,19 @@ from rich.console import Console
 from rich.table import Table
 from step import NUM_CLASSES, make_batch, recipe
 from torch import Tensor
+from torch._inductor import metrics
+from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+from torch._inductor.utils import fresh_inductor_cache
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dsaccel.config.study import TrainingConfig
 from dsaccel.families import build_plan
+from dsaccel.nn import compiled
+from dsaccel.nn.layers import LayerModule
 from dsaccel.nn.placement import as_on_gpu
+from dsaccel.nn.units import LocalHead, OutputLayer
 from dsaccel.spec.hierarchy import Hierarchy
-from dsaccel.spec.trie import Trie
+from dsaccel.spec.trie import Node, Trie
 from dsaccel.training.descent import train_batch
 from dsaccel.training.learner import Learner
 
@@ -103,9 +115,13 @@ def _extent(x: Tensor) -> int:
     return torch.Size(sizes).numel() * x.element_size()
 
 
-def count(hierarchy: Hierarchy, precision: str, batch_size: int) -> Launches:
-    """The second step of a network: the optimizer has its averages."""
-    training = TrainingConfig.model_validate({"precision": precision, "batch_size": batch_size})
+Made = tuple[dict[Node, Learner], Trie, tuple[Tensor, Tensor]]
+
+
+def make(hierarchy: Hierarchy, precision: str, batch_size: int, **settings: Any) -> Made:
+    """The learners of a network, their trie, and a batch."""
+    tables = {"precision": precision, "batch_size": batch_size, **settings}
+    training = TrainingConfig.model_validate(tables)
     x, y = make_batch(batch_size)
     plan = build_plan(
         "resnet18",
@@ -116,17 +132,94 @@ def count(hierarchy: Hierarchy, precision: str, batch_size: int) -> Launches:
         side=x.shape[2],
         num_classes=NUM_CLASSES,
     )
-    trie, launches = Trie({hierarchy: plan}), Launches()
-    with launches, as_on_gpu():
-        device = torch.device("cpu")
-        learners = {n: Learner(n.segment, training, seed=1, device=device) for n in trie.nodes()}
-        for learner in learners.values():
-            learner.start_epoch(1)
-        x = torch.empty(x.shape).contiguous(memory_format=torch.channels_last)
-        y = torch.zeros(y.shape, dtype=y.dtype)
+    trie, device = Trie({hierarchy: plan}), torch.device("cpu")
+    learners = {n: Learner(n.segment, training, seed=1, device=device) for n in trie.nodes()}
+    for learner in learners.values():
+        learner.start_epoch(1)
+    return learners, trie, (x.contiguous(memory_format=torch.channels_last), y)
+
+
+def count(
+    hierarchy: Hierarchy, precision: str, batch_size: int, *, uncompiled: bool = False
+) -> Launches:
+    """The second step of a network: the optimizer has its averages.
+
+    Args:
+        hierarchy: of ResNet18.
+        precision: that it learns with.
+        batch_size: of its batches.
+        uncompiled: count only what is left to launch where layers and heads are compiled.
+    """
+    launches = Launches()
+    with launches, as_on_gpu(), ExitStack() as stack:
+        learners, trie, (x, y) = make(hierarchy, precision, batch_size)
+        if uncompiled:
+            for owner, name in ((LayerModule, "forward"), (LocalHead, "gradients")):
+                stack.enter_context(_unseen(launches, owner, name))
+            stack.enter_context(_unseen(launches, OutputLayer, "gradients"))
+            stack.enter_context(_unseen(launches, torch.autograd, "backward"))
+        x, y = torch.empty_like(x), torch.zeros_like(y)
         for launches.counts in (False, True):
             train_batch(trie.roots, learners, x, y)
     return launches
+
+
+def _unseen(launches: Launches, owner: Any, name: str) -> Any:
+    """What a function does is not counted."""
+    plain = getattr(owner, name)
+
+    def run(*args: Any, **options: Any) -> Any:
+        before, launches.counts = launches.counts, False
+        try:
+            return plain(*args, **options)
+        finally:
+            launches.counts = before
+
+    return patch.object(owner, name, run)
+
+
+class Planned:
+    """A backend of torch.compile that counts what it has planned, whenever that runs."""
+
+    def __init__(self) -> None:
+        self.kernels = 0
+        self.num_bytes = 0
+        torch._logging.set_logs(inductor_metrics=True)  # without, nothing is counted
+
+    def __call__(self, graph: Any, inputs: Any) -> Any:
+        return compile_fx(graph, inputs, inner_compile=self._inner)
+
+    def _inner(self, graph: Any, inputs: Any, **options: Any) -> Any:
+        planned_bytes, planned = metrics.num_bytes_accessed, len(metrics.nodes_num_elem)
+        run = compile_fx_inner(graph, inputs, **options)
+        num_bytes = metrics.num_bytes_accessed - planned_bytes
+        kernels = len(metrics.nodes_num_elem) - planned
+        # one kernel for each gradient, as of what is not compiled: each reads the gradient
+        for node in graph.graph.nodes:
+            if node.target is ATEN.convolution_backward.default and sum(node.args[-1][:2]) == 2:
+                kernels += 1
+                num_bytes += node.args[0].meta["val"].nbytes
+
+        def counted(args: list[Any]) -> Any:
+            self.kernels += kernels
+            self.num_bytes += num_bytes
+            return run(args)
+
+        counted._boxed_call = True  # pyright: ignore[reportFunctionMemberAccess]
+        return counted
+
+
+def count_compiled(hierarchy: Hierarchy, precision: str, batch_size: int) -> tuple[int, int]:
+    """Kernels and bytes of a step whose layers and heads are compiled: as planned, and what is not
+    compiled.
+    """
+    planned = Planned()
+    compiled._compiled.cache_clear()
+    with patch.object(compiled, "BACKEND", planned), fresh_inductor_cache():
+        learners, trie, (x, y) = make(hierarchy, precision, batch_size, compile=True)
+        train_batch(trie.roots, learners, x, y)
+    rest = count(hierarchy, precision, batch_size, uncompiled=True)
+    return planned.kernels + rest.kernels.total(), planned.num_bytes + rest.num_bytes.total()
 
 
 def main() -> None:
@@ -137,6 +230,9 @@ def main() -> None:
     parser.add_argument("--hierarchy", type=Hierarchy.parse, default=Hierarchy((2, 2, 2, 2)))
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--out", default="kernels")
+    parser.add_argument(
+        "--compiled", action="store_true", help="what is compiled, too: takes minutes"
+    )
     options = parser.parse_args()
     record: dict[str, Any] = {
         "hierarchy": str(options.hierarchy),
@@ -154,6 +250,10 @@ def main() -> None:
                 for name, kernels in found.kernels.most_common()
             },
         }
+        if options.compiled:
+            kernels, moved = count_compiled(options.hierarchy, precision, options.batch_size)
+            record[precision]["compiled"] = {"kernels": kernels, "gb": round(moved / 1e9, 2)}
+            print(f"compiled, {precision}: {kernels} kernels, {moved / 1e9:.2f} GB")
         table = Table(title=f"A step in {precision}: {total} kernels, {num_bytes / 1e9:.2f} GB")
         for heading in ("operation", "kernels", "GB"):
             table.add_column(heading, justify="left" if heading == "operation" else "right")

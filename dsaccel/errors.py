@@ -13,6 +13,10 @@ class ConfigError(UserError, ValueError):
     exit_code = 2
 
 
+class CompilerError(ConfigError):
+    """`training.compile` does not work here, whatever network is trained."""
+
+
 class NoResultError(UserError):
     """A study without a finished feasible hierarchy, or other results that were asked for."""
 

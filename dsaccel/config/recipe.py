@@ -112,6 +112,10 @@ class TrainingConfig(Section):
     """`adam` and `adamw`: epsilon."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16`: autocast of convolutions and linear layers; losses and statistics stay fp32."""
+    compile: bool = False
+    """Have torch.compile make the kernels by which layers and heads learn, once for each shape:
+    fewer ones, which move less, for up to minutes of compiling at the start. Changes the last
+    digits of results."""
     recompute: bool | Recompute = False
     """Keep of a unit that learns only the inputs of its blocks (yes, or `block`), of its stages
     (`stage`), or of its stages and then of the blocks of one stage (`nested`), and compute the rest

@@ -75,6 +75,8 @@ class SpatialStdOnGpu(torch.autograd.Function):
         freedom = h.shape[2] * h.shape[3] - 1
         less_BC = (gradients[0] / (std_BC * -freedom)).masked_fill_(std_BC == 0, 0)
         less_BC11 = less_BC[:, :, None, None]
+        if torch.compiler.is_compiling():  # which makes one kernel of it, but knows no such `out`
+            return torch.addcmul(mean_BC11 * less_BC11, h, less_BC11, value=-1).to(h.dtype)
         # rounded to the map's type as it is written
         return torch.addcmul(mean_BC11 * less_BC11, h, less_BC11, value=-1, out=torch.empty_like(h))
 

@@ -6,7 +6,7 @@ B batch, C channels, H = W side, F features, K classes.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +122,10 @@ class AbsentHead(LocalHead):
         Raises:
             ConfigError: always.
         """
+        self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Say that the head is not there."""
         raise ConfigError(
             f"weights must hold the head {self.name} for this, but hold those alone that the "
             f"network's exit reads; dsaccel search --all-heads and dsaccel train write all heads"
@@ -199,7 +203,7 @@ def _run_again(
             skip,
             use_reentrant=False,
             preserve_rng_state=False,
-            context_fn=lambda part=part: (nullcontext(), _statistics_kept(part)),
+            context_fn=lambda part=part: (nullcontext(), statistics_kept(part)),
         )  # pyright: ignore[reportGeneralTypeIssues]
     return h, x, skip
 
@@ -238,7 +242,7 @@ def _starts(layer: LayerModule, before: LayerModule, run: Run) -> bool:
 
 
 @contextmanager
-def _statistics_kept(layers: Sequence[nn.Module]) -> Iterator[None]:
+def statistics_kept(layers: Sequence[nn.Module]) -> Iterator[None]:
     """Throw away the running statistics of what is computed again."""
     modules = [module for layer in layers for module in layer.modules()]
     kept = [(m, name, b) for m in modules for name, b in m.named_buffers(recurse=False)]

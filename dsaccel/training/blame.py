@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from dsaccel.errors import ConfigError, UserError
+from dsaccel.errors import CompilerError, ConfigError, UserError
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.training.device_memory import is_out_of_memory
 
@@ -52,7 +52,7 @@ def blaming(
 
 def _is_everybodys(error: Exception, device: torch.device) -> bool:
     if isinstance(error, UserError):
-        return not isinstance(error, ConfigError)
+        return not isinstance(error, ConfigError) or isinstance(error, CompilerError)
     is_systems = isinstance(error, OSError) or "CUDA error" in str(error)
     return is_systems or is_out_of_memory(error, device)
 

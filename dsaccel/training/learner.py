@@ -66,6 +66,10 @@ class Learner:
         for unit in self.units:
             unit.recomputes = RUNS[training.recompute]
             _place(unit, device, dtype)
+            if training.compile:
+                from dsaccel.nn.compiled import compile_unit  # takes seconds to import
+
+                compile_unit(unit)
         optimizer: Optimizer = part_of(training, "optimizer")
         # on CUDA a tensor: a step that is recorded once must find each epoch's there
         in_tensor = device.type == "cuda" and optimizer.records

@@ -68,6 +68,7 @@ def count_segment(
     """Count the memory of a segment that learns from `maps` of a batch of images."""
     same = {"schedule": "simultaneous", "epochs": 1, "learning_rate": 1e-3}
     same["recompute"] = training.recompute
+    same["compile"] = False  # nobody knows before what a compiler keeps
     alike = training.deciding.model_copy(update=same)
     reads_images = any("image" in head.loss.reads for head in segment.heads)
     seen = images if reads_images else None
