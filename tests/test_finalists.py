@@ -91,6 +91,32 @@ def test_deep_supervision_is_a_control_and_no_finalist():
     assert "1-1-1 cuts=false" not in found
 
 
+def test_an_ensemble_is_compared_with_one_of_equal_cost():
+    study = config(references=["2-2-2"], network={"width": 0.25, "output": "ensemble"})
+    entries = chosen(study=study, plan=plan_of(study))
+    uncut = entries["1-1-4@uncut"]
+    assert uncut.roles == ("ensemble without cuts",)
+    assert uncut.modes == ("local",)
+    assert uncut.num_parameters == entries["1-1-4"].num_parameters
+    made = Entrants(Bench.load(study))
+    assert made.settings(uncut).network.cuts is False
+    assert made.settings(entries["1-1-4"]).network.cuts is True
+    assert "1-1-4@uncut" not in chosen(study=study, plan=plan_of(study), controls=False)
+    assert "1-1-4@uncut" not in chosen()  # read at its output layer
+    in_turn = study.model_copy(
+        update={"training": study.training.model_copy(update={"schedule": "sequential"})}
+    )
+    assert "1-1-4@uncut" not in chosen(study=in_turn, plan=plan_of(study))
+
+
+def test_an_ensemble_of_searched_settings_keeps_them_without_cuts():
+    study = config(space=settings(width={"choices": [0.25, 0.5]}), network={"output": "ensemble"})
+    entries = chosen(rows=[row("1-1-2 width=0.5", 0.9)], study=study, plan=plan_of(study))
+    (name,) = [n for n, e in entries.items() if "ensemble without cuts" in e.roles]
+    assert dict(Hierarchy.parse(name).settings) == {"width": 0.5, "cuts": False}
+    assert entries[name].num_parameters == entries["1-1-2 width=0.5"].num_parameters
+
+
 def test_finalists_are_the_best_that_completed_within_the_constraint():
     entries = chosen(top=3, controls=False)
     assert roles(entries) == {

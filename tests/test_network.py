@@ -110,6 +110,31 @@ def test_features_are_what_the_heads_read(trained):
     assert torch.equal(first, network.heads(images)[0])
 
 
+@pytest.mark.parametrize("changes", [{}, {"family": "vgg", "hierarchy": "1-2-1"}])
+def test_a_network_up_to_a_head_says_what_that_head_says(trained, changes):
+    _, path = trained(**changes)
+    network = load_network(path)
+    images = torch.rand(4, 1, 8, 8)
+    heads = network.heads(images)
+    for number, name in enumerate(network.head_names):
+        shorter = network.up_to(name)
+        assert torch.equal(shorter(images), heads[number])
+        assert shorter.head_names == network.head_names[: number + 1]
+        assert shorter.units[number] is network.units[number]
+    assert len(network.units) == len(network.head_names) == len(heads)
+    assert network.up_to(network.head_names[0]).head_names == network.head_names[:1]
+    with pytest.raises(ConfigError, match=r"a head must be one of s\S+, .*, but got 's9'"):
+        network.up_to("s9")
+
+
+def test_a_network_up_to_a_head_that_was_not_written_is_refused(tmp_path):
+    training = Training(tiny_run())
+    path = tmp_path / "x.safetensors"
+    save_weights(path, training.units, training.run, training.facts, num_heads=1)
+    with pytest.raises(ConfigError, match="weights must hold the head stem"):
+        load_network(path).up_to("stem")
+
+
 def test_gradients_reach_the_first_weights_through_all_units(trained):
     _, path = trained()
     network = load_network(path).train()

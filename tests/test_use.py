@@ -77,6 +77,15 @@ def test_onnx_and_torch_export_give_the_networks_logits_for_any_batch(weights, t
     assert (refused.exit_code, "exists already" in refused.stderr) == (2, True)
 
 
+def test_a_network_is_exported_up_to_a_head(weights, tmp_path):
+    pt2 = tmp_path / "short.pt2"
+    result = run("export", weights, "--up-to", "s2.1 conv 1", "--torch", str(pt2))
+    assert result.exit_code == 0, result.output
+    images, network = torch.rand(3, 3, 8, 8), dsaccel.load_network(weights)
+    own = network.heads(images)[network.head_names.index("s2.1 conv 1")]
+    assert torch.allclose(torch.export.load(pt2).module()(images), own, atol=1e-4)
+
+
 def test_an_export_that_is_another_network_is_refused_and_not_written(weights, monkeypatch):
     monkeypatch.setattr(exports, "TOLERANCE", -1.0)
     with pytest.raises(ConfigError, match="must have the network's own logits"):
@@ -90,6 +99,7 @@ def test_an_export_that_is_another_network_is_refused_and_not_written(weights, m
         ((), "--onnx FILE or --torch FILE must be asked for"),
         (("--onnx", "x.bin"), "must end with .onnx"),
         (("--torch", "nowhere/x.pt2"), "folder nowhere must exist"),
+        (("--torch", "x.pt2", "--up-to", "s9"), "a head must be one of stem, s1.1 conv 1,"),
     ],
 )
 def test_a_wrong_export_is_one_line(weights, args, told):

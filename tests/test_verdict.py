@@ -343,7 +343,9 @@ def test_where_depth_is_not_shown_to_help_the_network_below_is_what_counts(leads
     text = said(of_depth(leads))
     assert "That depth helps 1-1-3 is not shown: its exit is" in text
     assert (
-        "What counts is the network up to that head: 300 parameters and 6 FLOPs, not 1.00 k and 10."
+        "What counts is the network up to that head: 300 parameters and 6 FLOPs, not 1.00 k and 10 "
+        "(with weights of all heads: dsaccel export STUDY --hierarchy '1-1-3' --up-to "
+        "'s1.1 conv 2' --torch FILE)."
     ) in text
 
 

@@ -35,6 +35,13 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="Write it as torch.export does (.pt2), checked."),
     ] = None,
+    up_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEAD",
+            help="With --onnx or --torch: only the network up to a local head, as 's2.1 conv 2'.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option(help="Write over an existing file.")] = False,
 ) -> None:
     """Write the best hierarchy as a config, or its trained network.
@@ -45,13 +52,15 @@ def export(
     is_weights = target.endswith(".safetensors")
     if is_weights and (output or hierarchy or not (onnx or torch)):
         raise ConfigError("of weights --onnx FILE or --torch FILE must be asked for, and no config")
+    if up_to and not (onnx or torch):
+        raise ConfigError("--up-to needs --onnx FILE or --torch FILE: a config is of all layers")
     for path, suffix in ((onnx, ".onnx"), (torch, ".pt2")):
         if path is not None:
             check_target(path, (suffix,), force=force)
     if not is_weights and (output or not (onnx or torch)):
         _write_config(target, output or Path("best.toml"), hierarchy, force)
     if onnx or torch:
-        _write_network(target, hierarchy, onnx, torch)
+        _write_network(target, hierarchy, up_to, onnx, torch)
 
 
 def _write_config(study: str, output: Path, hierarchy: str | None, force: bool) -> None:
@@ -64,7 +73,11 @@ def _write_config(study: str, output: Path, hierarchy: str | None, force: bool) 
 
 
 def _write_network(
-    target: str, hierarchy: str | None, onnx: Path | None, torch: Path | None
+    target: str,
+    hierarchy: str | None,
+    up_to: str | None,
+    onnx: Path | None,
+    torch: Path | None,
 ) -> None:
     from dsaccel.nn.exports import write_onnx, write_torch
     from dsaccel.nn.network import load_network
@@ -75,6 +88,8 @@ def _write_network(
         from dsaccel.api import Study
 
         network = Study.load(target).trained_network(hierarchy)
+    if up_to:
+        network = network.up_to(up_to)
     for path, write in ((onnx, write_onnx), (torch, write_torch)):
         if path is not None:
             difference = write(network, path)

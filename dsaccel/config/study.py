@@ -156,7 +156,8 @@ class ConfirmConfig(Section):
     """Fresh seeds that each is trained with; an interval needs two."""
     controls: bool = True
     """Train controls too: the best with at most the reference's parameters, with at most its local
-    losses, and the reference widened to the winner's parameters and FLOPs."""
+    losses, and the reference widened to the winner's parameters and FLOPs; where the exit is the
+    ensemble, the winner without cuts."""
     margin: float | None = Field(default=None, gt=0, lt=100)
     """Points by which the best finalist may trail global back-propagation on the same network and
     still be called not inferior. Seeds that are trained before it is set are a pilot, which tells

@@ -15,6 +15,7 @@ from dsaccel.config.study import StudyConfig
 from dsaccel.confirm.result import Entry, Role
 from dsaccel.errors import NoResultError
 from dsaccel.families import find_family
+from dsaccel.parts import part_of
 from dsaccel.spec.beginnings import beginnings
 from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.spec.plan import Plan
@@ -74,6 +75,8 @@ def choose_entries(
     chosen += [entries.make(hierarchy, "deep supervision") for hierarchy in uncut[:1]]
     rivals = sorted((accuracy, h) for h, accuracy in (reached or {}).items() if h in ranked)
     chosen += [entries.make(h, "best by back-propagation") for _, h in rivals[-1:]]
+    if controls and config.network.output == "ensemble":
+        chosen += entries.uncut(chosen[0])
     if controls:
         others = [hierarchy for hierarchy in ranked if hierarchy not in references]
         chosen += entries.smaller(others, references[0])
@@ -115,6 +118,20 @@ class _Entries:
             num_local_losses=made.num_local_losses,
             beginnings=beginnings(made),
         )
+
+    def uncut(self, winner: Entry) -> Iterator[Entry]:
+        """The winner's own heads trained without cuts: an ensemble that costs the same to read."""
+        if not part_of(self.config.training, "schedule").all_at_once:
+            return
+        whole = Hierarchy.parse(winner.hierarchy)
+        if not network_of(whole, self.config.network).cuts:
+            return
+        made = replace(winner, roles=("ensemble without cuts",))
+        if whole.settings:
+            name = str(whole.with_settings(dict(whole.settings) | {"cuts": False}))
+            yield replace(made, name=name, hierarchy=name)
+        else:
+            yield replace(made, name=f"{whole}@uncut", settings={"network.cuts": False})
 
     def width_of(self, hierarchy: str) -> float:
         return network_of(Hierarchy.parse(hierarchy), self.config.network).width

@@ -38,6 +38,7 @@ Role = Literal[
     "widened to parameters",
     "widened to FLOPs",
     "deep supervision",
+    "ensemble without cuts",
     "best by back-propagation",
 ]
 
@@ -47,7 +48,8 @@ class Entry:
     """One network of the confirmation."""
 
     name: str
-    """The hierarchy, with a width that is not the study's: `2-2-2-2@1.34`, `2-2-2-2 width=1.34`."""
+    """The hierarchy, with a width that is not the study's: `2-2-2-2@1.34`,
+    `2-2-2-2 width=1.34`. A network without cuts is written `1-1-2-2@uncut`."""
     hierarchy: str
     settings: Mapping[str, Any]
     """The settings in which it differs from the study: `{"network.width": 1.34}`."""

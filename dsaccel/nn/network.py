@@ -3,6 +3,7 @@
 # B batch, C channels, H = W side, F features, K classes
 
 from collections.abc import Iterable
+from copy import copy
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,6 +40,8 @@ class Network(nn.Module):
         self._is_trained = bool(facts.fingerprint)
         self._num_read = len(plan.exit_heads)
         self.units = nn.ModuleList(units)
+        self.head_names = head_names(plan)
+        """The heads in order of depth: `stem`, `s2.1 conv 2`, an output layer's last."""
         self.class_names = facts.class_names
         """The classes in the order of the logits."""
         for name, levels in (("mean", facts.mean), ("std", facts.std)):
@@ -74,6 +77,30 @@ class Network(nn.Module):
             h, x, skip = unit(x, skip, generators)
             read.append(h)
         return read
+
+    def up_to(self, head: str) -> "Network":
+        """The network that ends at one of `head_names` and is read there alone, as is best where
+        the layers above do not help. It shares its weights with this one: convert it only if this
+        one is not used any more.
+
+        Raises:
+            ConfigError: if there is no such head, or it was written without its weights.
+        """
+        if head not in self.head_names:
+            names = ", ".join(self.head_names)
+            raise ConfigError(f"a head must be one of {names}, but got {head!r}")
+        num = self.head_names.index(head) + 1
+        units = self._units()[:num]
+        if isinstance(units[-1].head, AbsentHead):
+            units[-1].head.refuse()
+        shorter = copy(self)
+        shorter.__dict__ |= {
+            name: type(value)() for name, value in self.__dict__.items() if "_hooks" in name
+        }
+        shorter._modules = {"units": nn.ModuleList(units)}
+        shorter._buffers = dict(self._buffers)
+        shorter.head_names, shorter._num_read = self.head_names[:num], 1
+        return shorter
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:

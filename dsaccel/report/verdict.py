@@ -18,8 +18,11 @@ ROLES: dict[Role, str] = {
     "widened to parameters": "reference widened to the winner's parameters",
     "widened to FLOPs": "reference widened to the winner's FLOPs",
     "deep supervision": "best whose gradients are not cut (deep supervision)",
+    "ensemble without cuts": "ensemble of the search's winner, trained without cuts",
     "best by back-propagation": "best that back-propagation has found in the search",
 }
+UNCUT: tuple[Role, ...] = ("deep supervision", "ensemble without cuts")
+"""Gradients pass from each unit to those below: back-propagation of all losses."""
 VAL_IMAGES = {
     False: "each seed's own validation images",
     True: "the validation images that the search chose by, the same for every seed",
@@ -111,19 +114,21 @@ def _against_finalists(best: Result, rows: list[Result]) -> Iterator[str]:
 def _against_reference(
     confirmation: Confirmation, best: Result, rows: list[Result]
 ) -> Iterator[str]:
-    if best.entry.name == confirmation.reference:
+    is_reference = best.entry.name == confirmation.reference
+    if is_reference:
         yield f"The best finalist is the reference {best.entry.name} itself."
-        return
-    yield from _told(best, "reference", best.entry.name, f"the reference {confirmation.reference}")
+    else:
+        name = f"the reference {confirmation.reference}"
+        yield from _told(best, "reference", best.entry.name, name)
     for result in rows:
         for role in result.entry.roles:
             if role in ("finalist", "reference", "best by back-propagation"):
                 continue
             name = f"The {ROLES[role]}, {result.entry.name} "
             name += f"({amount(result.entry.num_parameters)} parameters),"
-            if role.startswith("widened") or role == "deep supervision":
+            if role in UNCUT or (role.startswith("widened") and not is_reference):
                 yield from _told(result, "best", name, "the best finalist")
-            else:
+            elif not is_reference:
                 yield from _told(result, "reference", name, "the reference")
 
 
@@ -157,7 +162,9 @@ def _depth(confirmation: Confirmation, best: Result) -> Iterator[str]:
     yield (
         f"That depth helps {best.entry.name} is not shown: {found}. What counts is the network up "
         f"to that head: {amount(cut.num_parameters)} parameters and {amount(cut.flops)} FLOPs, "
-        f"not {amount(best.entry.num_parameters)} and {amount(best.entry.flops)}."
+        f"not {amount(best.entry.num_parameters)} and {amount(best.entry.flops)} "
+        f"(with weights of all heads: dsaccel export STUDY --hierarchy '{best.entry.hierarchy}' "
+        f"--up-to '{cut.head}' --torch FILE)."
     )
 
 
