@@ -319,7 +319,7 @@ def confirm(args: argparse.Namespace) -> dict[str, Any]:
             shutil.copytree(searched, folder)
             one = study(args.data, folder, None, args)
             started = time.perf_counter()
-            for _ in one.confirm(runtime={"workers": num}, top=2, num_seeds=3, tuning_trials=1):
+            for _ in one.confirm(runtime={"workers": num}, top=2, num_seeds=4, tuning_trials=1):
                 pass
             seconds.setdefault(name, []).append(time.perf_counter() - started)
     return _ratio(seconds)

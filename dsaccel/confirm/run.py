@@ -242,7 +242,9 @@ class Confirm:
             NoMemoryError: if a network needs more on its own than there is.
         """
         if not team.is_here:
-            for number, reached in enumerate(team.map(train_job, tasks)):
+            own = self._global
+            costs = [self.entrants.flops(t.job.entries, t.job.mode, own) for t in tasks]
+            for number, reached in enumerate(team.map(train_job, tasks, costs)):
                 for trained in reached:
                     self.record.add_trained(trained, tasks[number].folder)
                 yield number, Step(1, 1, tasks[number].job.names)

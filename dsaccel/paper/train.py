@@ -148,7 +148,8 @@ class Reproduction:
                             yield number, *reached
                     continue
                 there = [replace(job, folder=folder) for job in of_set.values()]
-                done = zip(of_set.items(), there, team.map(train_job, there), strict=True)
+                costs = [sum(h.num_blocks for h in job.hierarchies) for job in there]
+                done = zip(of_set.items(), there, team.map(train_job, there, costs), strict=True)
                 for (number, job), other, _ in done:
                     job.take(other)
                     yield number, self.scale.epochs, job.hierarchies
