@@ -97,7 +97,7 @@ def facts(folder: Path) -> list[Any]:
             t.values,
             t.params,
             sorted(t.intermediate_values.items()),
-            {k: v for k, v in t.user_attrs.items() if k != "time_s"},
+            {k: v for k, v in t.user_attrs.items() if k not in ("time_s", "alone_s")},
         )
         for t in trials
     ]

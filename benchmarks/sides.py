@@ -24,8 +24,9 @@ Facts = dict[str, str]
 """By what they say, as text that keeps every bit."""
 ATTRIBUTES = ("hierarchy", "harvested", "reference", "feasible", "val_accuracy", "num_parameters")
 ATTRIBUTES += ("flops", "num_local_losses", "shallow_scale", "epochs_trained")
-LEFT_OUT = {"time_s", "date", "storage", "files", "versions", "sentences", "peak_memory_bytes"}
-LEFT_OUT |= {"command", "why", "split", "name", "settings", "landscape"}
+LEFT_OUT = {"time_s", "alone_s", "seconds", "date", "storage", "files", "versions", "sentences"}
+LEFT_OUT |= {"command", "why", "split", "name", "settings", "landscape", "peak_memory_bytes"}
+LEFT_OUT |= {"test_accuracy", "test_ensemble"}
 """Keys of what depends on time, place or wording."""
 STATISTICS = {"low", "high", "p_value", "p_holm", "detectable", "std", "variance"}
 """Keys of what a library may compute in another order: compared to nine digits."""

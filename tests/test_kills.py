@@ -81,7 +81,7 @@ def run(copies: Path | None = None) -> tuple[Search, list[int], int]:
 def facts(search: Search) -> dict[str, Any]:
     """All that a study says, but for times and the numbers of its trials."""
     record = StudyRecord.read(search.study)
-    timed = ("time_s",)
+    timed = ("time_s", "alone_s")
     trials = [
         (
             trial.trial.state.name,

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import optuna
 import pytest
+import torch
+from helpers import num_undecided
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_study import heads, searched
@@ -16,7 +18,10 @@ from tiny_study import recorded as record_of
 
 from dsaccel.analysis.landscape_files import check_output, read_landscape, write_landscape
 from dsaccel.analysis.recorded import record_landscape
+from dsaccel.analysis.tested import read_tests
+from dsaccel.data.load import load_test
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
+from dsaccel.nn.network import load_network
 from dsaccel.spec.hierarchy import Hierarchy
 
 EXHAUSTIVE = {
@@ -87,6 +92,76 @@ def test_a_csv_file_is_a_table_for_everyone(recorded, tmp_path):
     assert int(last[0]["num_parameters"]) == trial.user_attrs["num_parameters"]
     heads = sum(len(h) for t in landscape.accuracies[1].values() for h in t.values())
     assert len(rows) == 2 * heads
+
+
+def test_the_seconds_are_those_of_a_network_alone(recorded):
+    searches, landscape = recorded
+    for search in searches:
+        alone = landscape.seconds[search.config.seed]
+        assert set(alone) == set(landscape.networks)
+        trials = {t.user_attrs["hierarchy"]: t.user_attrs for t in search.study.trials}
+        assert all(alone[h] == trials[str(h)]["alone_s"] for h in alone)
+        # what networks share is counted once in the time of the study, and for each of them alone
+        shared = sum(trials[str(h)]["time_s"] for h in alone)
+        assert shared < sum(alone.values()) < len(alone) * shared
+        assert alone[Hierarchy((1, 2, 2))] > alone[Hierarchy((1, 2, 1))]
+
+
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory):
+    """A study that has kept all weights, its folder, and its landscape with test accuracies."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("tested")
+        patch.chdir(folder)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        search = searched("kept", **EXHAUSTIVE, runtime={"keep": 5, "all_heads": True})
+        return search, folder, record_landscape([record_of(search)], tests=read_tests)
+
+
+def test_a_landscape_has_the_test_accuracies_of_all_heads_and_exits(tested, tmp_path, monkeypatch):
+    search, folder, landscape = tested
+    monkeypatch.chdir(folder)
+    (seed,) = landscape.tests
+    # the reference outside of the space has no weights
+    assert set(map(str, landscape.tests[seed])) == {"1-1-1", "1-1-2", "1-2-1", "1-2-2"}
+    test = load_test(search.data)
+    for hierarchy, (by_head, ensemble) in landscape.tests[seed].items():
+        network = load_network(folder / f"studies/kept/weights/{hierarchy}.safetensors")
+        images = test.pixels.permute(0, 3, 1, 2).float() / 255
+        with torch.no_grad():
+            logits = network.heads(images)
+        own = [out.softmax(1) for out in logits[:-1]]
+        together = torch.stack(own[-(len(own) + 1) // 2 :]).mean(0)
+        told = [*by_head, ensemble]
+        for out, accuracy in zip([*logits, together], told, strict=True):
+            off = (out.argmax(1) == test.labels).sum().item() - accuracy * len(test.labels)
+            assert abs(off) <= num_undecided(out) + 1e-9
+        read = landscape.test(seed, hierarchy)
+        assert read.exits == {"layer": by_head[-1], "head": by_head[-2], "ensemble": ensemble}
+        asked = {"seed": seed, "epoch": 2, "split": "test"}
+        assert landscape.query(hierarchy, **asked) == by_head[-1]
+        assert landscape.query(hierarchy, **asked, exit="ensemble") == ensemble
+    with pytest.raises(ConfigError, match="step 1, exit layer, split test"):
+        landscape.query("1-1-1", seed=seed, epoch=1, split="test")
+    write_landscape(landscape, tmp_path / "tested.csv.gz")
+    assert read_landscape(tmp_path / "tested.csv.gz") == landscape
+    # each was read once, and that is recorded
+    again = record_landscape([record_of(search)], tests=read_tests)
+    assert again == landscape
+    assert len(list(folder.glob("studies/kept/weights/*.readings.csv"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("runtime", "what"),
+    [({"keep": 1, "all_heads": True}, "has none of"), ({"keep": 5}, "has not all heads of")],
+)
+def test_a_landscape_without_the_weights_says_how_to_keep_them(
+    tmp_path, monkeypatch, runtime, what
+):
+    monkeypatch.chdir(tmp_path)
+    search = searched("lost", **EXHAUSTIVE | {"training": {"epochs": 1}}, runtime=runtime)
+    with pytest.raises(NoResultError, match=rf"{what} .*with --keep 5 --all-heads"):
+        record_landscape([record_of(search)], tests=read_tests)
 
 
 def test_the_same_landscape_is_the_same_file(recorded, tmp_path, monkeypatch):
@@ -278,7 +353,7 @@ ROW = st.integers(0, 9999)
 
 @settings(max_examples=50)
 @given(
-    changes=st.lists(st.tuples(ROW, st.integers(0, 9), CELLS), min_size=1, max_size=4),
+    changes=st.lists(st.tuples(ROW, st.integers(0, 13), CELLS), min_size=1, max_size=4),
     doubled=st.lists(ROW, max_size=2),
     removed=st.lists(ROW, max_size=2),
 )

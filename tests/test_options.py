@@ -43,7 +43,7 @@ OPTIONS = {
     "--split --data --data-dir --download --device --threads --trust-part --json",
     "describe": "--family --channels --image-size --num-classes --granularity --loss --width "
     "--exit --batch-size --schedule --precision --set --trust-part --space --json",
-    "export": "--onnx --torch --output --hierarchy --force --no-force",
+    "export": "--onnx --torch --output --hierarchy --up-to --force --no-force",
     "report": "--output --figure --checklist --format",
     "curves": "--output",
     "dashboard": "--port",
@@ -53,7 +53,7 @@ OPTIONS = {
     "pareto": "--against --output --json",
     "calibrate": TRAINED + WORKERS + "--seeds --n-trials --output",
     "variance": "--prefix-stages --resolution --trust-part --json",
-    "landscape": "--trust-part --output",
+    "landscape": "--trust-part --output --test",
     "clean": "",
     "replay": "--strategy --n-trials --cohort-size --beam-width --seeds --pruning --prune-by "
     "--set --reduction-factor --grace-epochs --jobs --output --trust-part --json "

@@ -111,6 +111,7 @@ def test_each_row_holds_what_the_dashboard_and_the_report_need(finished, folder,
         assert attributes["val_accuracy"] == rungs[-1][-1]
         # what is read on the way to others takes no time of its own
         assert (attributes["time_s"] > 0) != attributes.get("harvested", False)
+        assert attributes["alone_s"] >= max(attributes["time_s"], 1e-9)
         if trial.state == TrialState.COMPLETE:
             assert len(rungs) == 4
             assert trial.value == rungs[-1][-1]

@@ -33,7 +33,7 @@ OF_STUDY = (
 OF_TRIAL = (
     *("hierarchy", "cohort", "place", "reference", "harvested", "feasible", "val_accuracy"),
     *("diverged", "head_stages", "num_parameters", "flops", "num_local_losses", "shallow_scale"),
-    *("time_s", "epochs_trained", "heads_sha256"),
+    *("time_s", "alone_s", "epochs_trained", "heads_sha256"),
 )
 
 

@@ -87,7 +87,7 @@ def rows(search: Search) -> list[tuple[Any, ...]]:
             trial.value,
             trial.params,
             trial.intermediate_values,
-            {k: v for k, v in trial.user_attrs.items() if k != "time_s"},
+            {k: v for k, v in trial.user_attrs.items() if k not in ("time_s", "alone_s")},
         )
         for trial in search.study.get_trials(deepcopy=False)
     ]

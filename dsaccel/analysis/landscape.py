@@ -4,9 +4,10 @@ Nothing is estimated or left out: every feasible hierarchy was trained to its en
 be replayed on the table (`replay.py`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from typing import Literal, NamedTuple
 
 from dsaccel.config.study import StudyConfig
 from dsaccel.errors import ConfigError
@@ -30,6 +31,15 @@ class Network:
     is_feasible: bool
 
 
+class Tested(NamedTuple):
+    """What was read of a network on the test split, 0..1."""
+
+    heads: tuple[float, ...]
+    """By head."""
+    ensemble: float | None
+    """Of the last half of the heads together; None: the network has no heads of its own."""
+
+
 @dataclass(frozen=True)
 class Landscape:
     config: StudyConfig
@@ -43,6 +53,11 @@ class Landscape:
     """Seed -> hierarchy -> step -> validation accuracy (0..1) by head, an output layer's last."""
     ensembles: dict[int, dict[Hierarchy, dict[int, float]]] = field(default_factory=dict)
     """Seed -> hierarchy -> step -> accuracy of the ensemble of heads; empty: it was not read."""
+    seconds: dict[int, dict[Hierarchy, float]] = field(default_factory=dict)
+    """Seed -> hierarchy -> the time that training this network alone would take one worker,
+    estimated: its cohort's work times its share of the FLOPs; empty: it was not recorded."""
+    tests: dict[int, dict[Hierarchy, Tested]] = field(default_factory=dict)
+    """Seed -> hierarchy -> what was read of the test split at its end; empty: it was not read."""
 
     @property
     def schedule(self) -> Schedule:
@@ -73,18 +88,27 @@ class Landscape:
 
     def read(self, seed: int, hierarchy: Hierarchy, step: int) -> Read:
         """What was read of a network at a step."""
-        heads, exit = self.accuracies[seed][hierarchy][step], self.config.network.output
-        is_end = self.has_end(step)
+        ensemble = self.ensembles.get(seed, {}).get(hierarchy, {}).get(step)
+        heads = self.accuracies[seed][hierarchy][step]
+        return self._read(hierarchy, heads, ensemble, is_end=self.has_end(step))
+
+    def test(self, seed: int, hierarchy: Hierarchy) -> Read | None:
+        """What was read of a network on the test split, at its end; None: it was not."""
+        tested = self.tests.get(seed, {}).get(hierarchy)
+        return None if tested is None else self._read(hierarchy, *tested, is_end=True)
+
+    def _read(
+        self, hierarchy: Hierarchy, heads: Sequence[float], ensemble: float | None, *, is_end: bool
+    ) -> Read:
         last = self._end(hierarchy) if is_end else None
         # an output layer that trains nothing below it stands above the last unit's own head
         own = heads[-2] if last is not None and not last.blocks else heads[-1]
         exits: dict[Exit, float] = {"head": own}
         if last is not None and last.output is not None:
             exits["layer"] = heads[-1]
-        ensembles = self.ensembles.get(seed, {}).get(hierarchy, {})
-        if step in ensembles:
-            exits["ensemble"] = ensembles[step]
-        return Read(heads, exits, exits[exit] if is_end else None)
+        if ensemble is not None:
+            exits["ensemble"] = ensemble
+        return Read(tuple(heads), exits, exits[self.config.network.output] if is_end else None)
 
     @cached_property
     def _end(self) -> Callable[[Hierarchy], Segment]:
@@ -96,7 +120,13 @@ class Landscape:
         return self._end(hierarchy).output is not None
 
     def query(
-        self, hierarchy: Hierarchy | str, *, seed: int, epoch: int, exit: Exit | None = None
+        self,
+        hierarchy: Hierarchy | str,
+        *,
+        seed: int,
+        epoch: int,
+        exit: Exit | None = None,
+        split: Literal["val", "test"] = "val",
     ) -> float:
         """The accuracy (0..1) of a hierarchy after an epoch (stage, if sequential), as it was
         measured; a table lookup, for benchmarks of search methods.
@@ -106,19 +136,24 @@ class Landscape:
             seed: one of those that were trained.
             epoch: 1-based.
             exit: where the network is read; None: where the study reads it.
+            split: `test` has the last epoch alone, and that only if the landscape was written with
+                `--test`.
 
         Raises:
             ConfigError: if that was not measured.
         """
         asked, exit = Hierarchy.parse(str(hierarchy)), exit or self.config.network.output
         known = self.accuracies.get(seed, {}).get(asked, {})
-        exits = self.read(seed, asked, epoch).exits if epoch in known else {}
+        read = self.read(seed, asked, epoch) if epoch in known else None
+        if split == "test":
+            read = self.test(seed, asked) if epoch == self.num_steps else None
+        exits = {} if read is None else read.exits
         if exit not in exits:
             seeds = ", ".join(map(str, self.accuracies))
             raise ConfigError(
                 f"a query must be of what was measured (seeds {seeds}; steps 1 to "
                 f"{self.num_steps}, of those that were not pruned), but got {asked}, seed {seed}, "
-                f"step {epoch}, exit {exit}"
+                f"step {epoch}, exit {exit}, split {split}"
             )
         return exits[exit]
 

@@ -21,11 +21,21 @@ from dsaccel.config.toml import parse_config
 from dsaccel.errors import ConfigError
 from dsaccel.files import atomic_write, check_target, open_file
 
-FORMAT = 2
+FORMAT = 3
 MARK = "# dsaccel landscape "
 """Opens the first line of a CSV file; the metadata follow as JSON."""
 KEY = b"dsaccel_landscape"
 """The key of the metadata in a Parquet file."""
+
+
+def _measured(text: str) -> float | None:
+    """A number, if there is one."""
+    return float(text) if text else None
+
+
+def _unless_nan(cell: Any) -> Any:
+    """A cell; pandas writes NaN where there is nothing."""
+    return None if cell != cell else cell
 
 
 def _truth(text: str) -> bool:
@@ -44,11 +54,14 @@ COLUMNS: dict[str, Callable[[str], Any]] = {
     "flops": int,
     "shallow_scale": float,
     "is_feasible": _truth,
-    "ensemble": lambda text: float(text) if text else None,
+    "ensemble": _measured,
+    "seconds": _measured,
+    "test_accuracy": _measured,
+    "test_ensemble": _measured,
 }
 """The columns in their order, and how each is read from text; explained in docs/landscape.md."""
-SINCE = {"ensemble": 2}
-"""Columns that an earlier format has not; its networks are read at their output layers."""
+SINCE = {"ensemble": 2, "seconds": 3, "test_accuracy": 3, "test_ensemble": 3}
+"""Columns that an earlier format has not; networks of format 1 are read at their output layers."""
 
 
 def write_landscape(landscape: Landscape, path: Path) -> None:
@@ -132,12 +145,16 @@ def _rows(landscape: Landscape) -> Iterable[tuple[Any, ...]]:
             network = landscape.networks[hierarchy]
             measures = (network.num_parameters, network.flops, network.shallow_scale)
             ensembles = landscape.ensembles.get(seed, {}).get(hierarchy, {})
+            seconds = landscape.seconds.get(seed, {}).get(hierarchy)
+            tested = landscape.tests.get(seed, {}).get(hierarchy)
             for step, heads in steps.items():
                 has_output = "layer" in landscape.read(seed, hierarchy, step).exits
-                ends = (*measures, network.is_feasible, ensembles.get(step))
+                ends = (*measures, network.is_feasible, ensembles.get(step), seconds)
+                at_end = tested if step == landscape.num_steps else None
                 for head, accuracy in enumerate(heads, 1):
                     is_output = head == len(heads) and has_output
-                    yield (str(hierarchy), seed, step, head, is_output, accuracy, *ends)
+                    test = (at_end.heads[head - 1], at_end.ensemble) if at_end else (None, None)
+                    yield (str(hierarchy), seed, step, head, is_output, accuracy, *ends, *test)
 
 
 def _write_csv(landscape: Landscape, path: Path) -> None:
@@ -207,7 +224,7 @@ def _read_parquet(path: Path) -> Table:
     metadata = _parse_metadata((table.schema.metadata or {})[KEY])
     columns = table.to_pydict()
     return metadata, {
-        name: columns[_in_file(name, metadata.config)]
+        name: list(map(_unless_nan, columns[_in_file(name, metadata.config)]))
         if SINCE.get(name, 1) <= metadata.format
         else [None] * table.num_rows
         for name in COLUMNS

@@ -5,20 +5,44 @@ missing or doubled.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from dsaccel.analysis.landscape import Landscape, Network
+from dsaccel.analysis.landscape import Landscape, Network, Tested
 from dsaccel.config.section import Section
 from dsaccel.config.study import StudyConfig
 from dsaccel.families import check_hierarchy
 from dsaccel.spec.hierarchy import Hierarchy
 
-Heads = dict[int, tuple[float, bool, float | None]]
-"""By number, 1-based: the accuracy, whether the head is an output layer, and what all heads of a
-step have in common: the accuracy of their ensemble."""
+
+class Head(NamedTuple):
+    """What a row says of a head."""
+
+    accuracy: float
+    is_output: bool
+    ensemble: float | None
+    """This, the seconds and the test accuracy of the ensemble are those of all heads of a step."""
+    seconds: float | None
+    test_accuracy: float | None
+    test_ensemble: float | None
+
+    @property
+    def shared(self) -> tuple[float | None, ...]:
+        """What all heads of a step have in common."""
+        return self.ensemble, self.seconds, self.test_ensemble
+
+    @property
+    def accuracies(self) -> Iterator[float]:
+        """All that must be within 0..1."""
+        read = (self.accuracy, self.ensemble, self.test_accuracy, self.test_ensemble)
+        return (accuracy for accuracy in read if accuracy is not None)
+
+
+Heads = dict[int, Head]
+"""By number, 1-based."""
 
 
 class Metadata(Section):
@@ -61,10 +85,15 @@ def landscape_of(metadata: Metadata, rows: Iterable[Sequence[Any]]) -> Landscape
             hierarchy: {
                 step: ensemble
                 for step, heads in steps.items()
-                if (ensemble := heads[1][2]) is not None
+                if (ensemble := heads[1].ensemble) is not None
             }
             for hierarchy, steps in table.items()
         }
+        ends = {hierarchy: steps[landscape.num_steps] for hierarchy, steps in table.items()}
+        seconds = {h: heads[1].seconds for h, heads in ends.items()}
+        landscape.seconds[seed] = {h: s for h, s in seconds.items() if s is not None}
+        tests = {h: _tested(heads, f"{h}, seed {seed}") for h, heads in ends.items()}
+        landscape.tests[seed] = {h: tested for h, tested in tests.items() if tested}
     if not any(network.is_feasible for network in networks.values()):
         raise ValueError("none of its hierarchies is feasible")
     return landscape
@@ -77,8 +106,8 @@ def _by_place(
     networks: dict[Hierarchy, Network] = {}
     found: dict[int, dict[Hierarchy, dict[int, Heads]]] = {}
     read = functools.cache(_read)
-    for text, seed, step, head, is_output, accuracy, *figures, ensemble in rows:
-        hierarchy = read(text)
+    for text, seed, step, head, is_output, accuracy, *rest in rows:
+        hierarchy, figures, further = read(text), rest[:4], rest[4:]
         network = networks.setdefault(hierarchy, Network(*figures))
         if network != Network(*figures):
             raise ValueError(f"its rows of {hierarchy} differ in what the network costs")
@@ -86,9 +115,14 @@ def _by_place(
         if head in heads:
             place = f"{hierarchy}, seed {seed}, {step_name} {step}, head {head}"
             raise ValueError(f"it has two rows of {place}")
-        if not (0 <= accuracy <= 1 and 0 <= (ensemble or 0) <= 1):
-            raise ValueError(f"the accuracy of {hierarchy} must be within 0..1, but is {accuracy}")
-        heads[head] = accuracy, is_output, ensemble
+        heads[head] = Head(accuracy, is_output, *further)
+        if not 0 <= (heads[head].seconds or 0) < math.inf:
+            raise ValueError(f"the seconds of {hierarchy} must be a time, but are {rest[5]}")
+        for accuracy in heads[head].accuracies:
+            if not 0 <= accuracy <= 1:
+                raise ValueError(
+                    f"the accuracy of {hierarchy} must be within 0..1, but is {accuracy}"
+                )
     return found, {h: networks[h] for h in sorted(networks)}
 
 
@@ -133,12 +167,26 @@ def _steps(
     for step, num in wanted.items():
         if sorted(steps[step]) != list(range(1, num + 1)):
             raise ValueError(f"{place}, {word} {step} must have heads 1 to {num}, but has not")
-        outputs = [head for head, (_, is_output, _) in steps[step].items() if is_output]
+        outputs = [head for head, row in steps[step].items() if row.is_output]
         if outputs != ([num] if has_output and landscape.has_end(step) else []):
             raise ValueError(f"{place}, {word} {step} has another output layer than its last head")
-        if len({ensemble for _, _, ensemble in steps[step].values()}) > 1:
-            raise ValueError(f"{place}, {word} {step} has several ensembles")
+        if len({row.shared for row in steps[step].values()}) > 1:
+            raise ValueError(f"{place}, {word} {step} has several ensembles, or seconds")
+        if step < landscape.num_steps and any(
+            row.test_accuracy is not None or row.test_ensemble is not None
+            for row in steps[step].values()
+        ):
+            raise ValueError(f"{place} must have test accuracies at its last {word} alone")
     return {
-        step: tuple(steps[step][head][0] for head in range(1, num + 1))
+        step: tuple(steps[step][head].accuracy for head in range(1, num + 1))
         for step, num in wanted.items()
     }
+
+
+def _tested(heads: Heads, place: str) -> Tested | None:
+    """What was read on the test split of all heads of a last step, if it was."""
+    tests = [heads[head].test_accuracy for head in sorted(heads)]
+    read = tuple(accuracy for accuracy in tests if accuracy is not None)
+    if 0 < len(read) < len(tests):
+        raise ValueError(f"{place} must have a test accuracy of all heads or of none, but has not")
+    return Tested(read, heads[1].test_ensemble) if read else None

@@ -1,9 +1,9 @@
 """The landscape of exhaustive studies, or an error that says what they lack."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from dsaccel.analysis.landscape import Landscape, Network
+from dsaccel.analysis.landscape import Landscape, Network, Tested
 from dsaccel.config.study import BudgetConfig, ConfirmConfig, PruningConfig, StudyConfig
 from dsaccel.config.toml import differences
 from dsaccel.errors import ConfigError, MismatchError, NoResultError
@@ -13,6 +13,8 @@ from dsaccel.spec.hierarchy import Hierarchy
 from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.trial_record import TrialRecord
+
+Tests = Callable[[StudyRecord, Sequence[TrialRecord]], dict[Hierarchy, Tested]]
 
 
 def check_hierarchies_alone(config: StudyConfig, name: str) -> None:
@@ -28,12 +30,15 @@ def check_hierarchies_alone(config: StudyConfig, name: str) -> None:
         )
 
 
-def record_landscape(studies: Sequence[StudyRecord], *, is_sample: bool = False) -> Landscape:
+def record_landscape(
+    studies: Sequence[StudyRecord], *, is_sample: bool = False, tests: Tests | None = None
+) -> Landscape:
     """The landscape of exhaustive studies that differ in their seed alone.
 
     Args:
         studies: with the accuracies of their heads.
         is_sample: the references, which were drawn from the space, stand for all of it.
+        tests: reads the networks of a study on the test split; None: they are not read.
 
     Raises:
         NoResultError: if a feasible hierarchy has not been trained to its end.
@@ -61,6 +66,10 @@ def record_landscape(studies: Sequence[StudyRecord], *, is_sample: bool = False)
             landscape.networks[hierarchy] = _network(trials[hierarchy], is_feasible)
         landscape.accuracies[study.config.seed] = {h: _heads(trials[h], study) for h in wanted}
         landscape.ensembles[study.config.seed] = {h: _ensembles(trials[h]) for h in wanted}
+        seconds = {h: trials[h].figure("alone_s") for h in wanted}
+        landscape.seconds[study.config.seed] = {h: s for h, s in seconds.items() if s is not None}
+        read = {} if tests is None else tests(study, [trials[h] for h in wanted])
+        landscape.tests[study.config.seed] = read
     return landscape
 
 

@@ -249,7 +249,7 @@ class TableRun(Run):
         while not self.is_over:
             yield self._table.rungs[self.step + 1]
 
-    def _share_time(self, seconds: float, step: int) -> None:
+    def _share_time(self, seconds: float, of_one: float, step: int) -> None:
         """Nothing takes any."""
 
 

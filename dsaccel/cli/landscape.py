@@ -21,6 +21,12 @@ def landscape(
             "--output", "-o", help=".csv, .csv.gz or .parquet. Default: landscape.csv.gz."
         ),
     ] = None,
+    test: Annotated[
+        bool,
+        typer.Option(
+            "--test", help="Read the test split, too: needs weights of --keep N --all-heads."
+        ),
+    ] = False,
     *,
     given: Given,
 ) -> None:
@@ -30,11 +36,13 @@ def landscape(
     """
     from dsaccel.analysis.landscape_files import check_output, write_landscape
     from dsaccel.analysis.recorded import record_landscape
+    from dsaccel.analysis.tested import read_tests
     from dsaccel.api import Study
 
     path = output or Path("landscape.csv.gz")
     check_output(path)
-    recorded = record_landscape([Study.load(study).record for study in studies])
+    records = [Study.load(study).record for study in studies]
+    recorded = record_landscape(records, tests=read_tests if test else None)
     write_landscape(recorded, path)
     num_feasible = sum(network.is_feasible for network in recorded.networks.values())
     seeds = ", ".join(map(str, recorded.accuracies))

@@ -108,6 +108,7 @@ def reached(run: Run, hierarchy: Hierarchy, plan: Plan) -> dict[str, Any]:
         "gradient_path": plan.gradient_path,
         "shallow_scale": plan.shallow_scale,
         "time_s": run.time_s[hierarchy],
+        "alone_s": run.alone_s[hierarchy],
         "epochs_trained": run.epochs_trained(hierarchy),
     }
 

@@ -58,13 +58,15 @@ def read_accuracy(
     split: Literal["val", "test"],
     *,
     command: str,
+    images: EvalSplit | None = None,
     download: bool = False,
 ) -> tuple[Reading, bool]:
     """The accuracy of weights on a split, and whether it was read now.
 
     A test reading is appended to `readings_path(path)`, and never made again: the recorded one is
     returned for the same weights and images. Training images are read for a validation split alone,
-    and all are normalised as those that the weights were trained on.
+    and all are normalised as those that the weights were trained on. `images` are those of the
+    split, if they were read before.
 
     Raises:
         ConfigError: if the weights do not fit their settings or the images' classes, if there is no
@@ -73,7 +75,7 @@ def read_accuracy(
     weights, record = weights_hash(path), readings_path(path)
     recorded = recorded_readings(path) if split == "test" else []
     device = start_runtime(resolve_runtime(run.runtime, precision=run.training.precision))
-    images = split_images(path, run, split, device, download=download)
+    images = images or split_images(path, run, split, device, download=download)
     for reading in recorded:
         if (reading.weights, reading.images) == (weights, images.fingerprint):
             return reading, False

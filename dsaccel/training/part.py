@@ -116,7 +116,7 @@ class Part(Cohort):
         if self._recorder is not None:
             self._recorder.load_state_dict(task.points)
         if task.start:
-            self._arrive(Rung(task.start, {}), 0.0)
+            self._arrive(Rung(task.start, {}), (0.0, 0.0))
         if task.key is not None:
             Checkpoints(task.file("within"), task.way, self)
 

@@ -84,9 +84,12 @@ class Run(ABC):
         self.time_s: dict[Hierarchy, float] = dict.fromkeys(self.trie.living, 0.0)
         """Each network's share of the training time: a node's time, which is taken to be in
         proportion to its FLOPs, is shared equally by the networks that pass through it."""
-        self._seconds: list[float] = []
-        """The seconds of each rung."""
-        self._saved: list[tuple[Rung, float]] = []
+        self.alone_s: dict[Hierarchy, float] = dict.fromkeys(self.trie.living, 0.0)
+        """The time that training each alone would take one worker, estimated: the work of all times
+        its share of the FLOPs."""
+        self._seconds: list[tuple[float, float]] = []
+        """The seconds of each rung, and those that one worker would have taken for it."""
+        self._saved: list[tuple[Rung, tuple[float, float]]] = []
         """The rungs to yield again, with their seconds."""
         self._spent_s = 0.0
         """The time since the last rung, of a run that was cut off."""
@@ -185,7 +188,7 @@ class Run(ABC):
         """The state from which a run of the same networks goes on, as plain numbers."""
         return {
             "history": [
-                (*rung.values(), seconds)
+                (*rung.values(), *seconds)
                 for rung, seconds in zip(self.history, self._seconds, strict=True)
             ],
             "spent": self._rung_s,
@@ -195,8 +198,10 @@ class Run(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a run of the same networks was saved, before any rung."""
         of_text = {str(h): h for h in self.trie.living}
-        for step, texts, seconds in state["history"]:
-            self._saved.append((Rung.of(step, texts, self.trie.living), seconds))
+        for step, texts, seconds, *of_one in state["history"]:
+            rung = Rung.of(step, texts, self.trie.living)
+            # of an earlier version, which did not know what one worker would have taken
+            self._saved.append((rung, (seconds, *(of_one or [seconds]))))
         self._trained_step = self._saved[-1][0].step if self._saved else 0
         self._spent_s = state.get("spent", 0.0)
         self._lost = {of_text[text]: Divergence(*lost) for text, lost in state["lost"].items()}
@@ -210,7 +215,8 @@ class Run(ABC):
         self._since = time.perf_counter()
         for reached in self._train():
             if isinstance(reached, Rung):
-                self._arrive(reached, self._rung_s)
+                seconds = self._rung_s
+                self._arrive(reached, (seconds, seconds * self._num_at_work))
                 self._since, self._spent_s = None, 0.0
                 try:
                     yield reached
@@ -226,8 +232,15 @@ class Run(ABC):
         """The seconds since the last rung."""
         return self._spent_s + (0.0 if self._since is None else time.perf_counter() - self._since)
 
-    def _arrive(self, rung: Rung, seconds: float) -> None:
-        self._share_time(seconds, rung.step)
+    @property
+    def _num_at_work(self) -> float:
+        """Workers that were at work on the average, but for what they have trained twice."""
+        if self.crew is None:
+            return 1.0
+        return len(self.crew.names) * (1 - self.crew.idle) / (1 + self.crew.twice)
+
+    def _arrive(self, rung: Rung, seconds: tuple[float, float]) -> None:
+        self._share_time(*seconds, rung.step)
         self._seconds.append(seconds)
         self.history.append(rung)
 
@@ -236,8 +249,8 @@ class Run(ABC):
         trained = self.schedule.trained
         return node.num_blocks * (trained(node, self.step) - trained(node, self._start))
 
-    def _share_time(self, seconds: float, step: int) -> None:
-        """Share the time of the way to a rung."""
+    def _share_time(self, seconds: float, of_one: float, step: int) -> None:
+        """Share the time of the way to a rung, and what it would have taken one worker."""
         trained = self.schedule.trained
         flops = {
             node: float(node.segment.flops * (trained(node, step) - trained(node, self.step)))
@@ -247,3 +260,5 @@ class Run(ABC):
         for node, share in flops.items():
             for h in node.asked:
                 self.time_s[h] += seconds * share / total / len(node.asked)
+        for h in self.trie.living:
+            self.alone_s[h] += of_one * sum(flops[node] for node in self.trie.path(h)) / total
