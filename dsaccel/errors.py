@@ -14,7 +14,7 @@ class ConfigError(UserError, ValueError):
 
 
 class CompilerError(ConfigError):
-    """`training.compile` does not work here, whatever network is trained."""
+    """`training.compile` does not work here, or not with a part: no single network's fault."""
 
 
 class NoResultError(UserError):

@@ -8,6 +8,8 @@ import pytest
 import torch
 from helpers import CPU, NETWORK, Batches, H, cohort, differing, disagreements, plan, plans, tensors
 from helpers import trained as train
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 from torch.utils.flop_counter import FlopCounterMode
 
 from dsaccel.config.study import TrainingConfig
@@ -146,6 +148,28 @@ def test_a_compiler_that_fails_is_told_in_one_line(backend):
         "training.compile must be false where torch.compile fails, but here it said: "
         "RuntimeError: no C++ compiler was found"
     )
+
+
+def test_a_backward_pass_that_cannot_be_compiled_is_no_networks_fault_either(backend):
+    def failing(graph, inputs):
+        raise RuntimeError("no kernel for this gradient")
+
+    def forward(graph, inputs):
+        return make_boxed_func(graph.forward)
+
+    half = aot_autograd(fw_compiler=forward, bw_compiler=failing)
+    backend.setattr(compiled, "BACKEND", half)
+    with pytest.raises(CompilerError, match="no kernel for this gradient"):
+        train(plans("1-1-1"), COMPILED)
+
+
+def test_a_lack_of_memory_stays_one(backend):
+    def failing(graph, inputs):
+        raise MemoryError
+
+    backend.setattr(compiled, "BACKEND", failing)
+    with pytest.raises(MemoryError):
+        train(plans("1-1-1"), COMPILED)
 
 
 @pytest.mark.slow

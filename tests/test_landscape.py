@@ -162,6 +162,7 @@ def test_a_landscape_without_the_weights_says_how_to_keep_them(
     search = searched("lost", **EXHAUSTIVE | {"training": {"epochs": 1}}, runtime=runtime)
     with pytest.raises(NoResultError, match=rf"{what} .*with --keep 5 --all-heads"):
         record_landscape([record_of(search)], tests=read_tests)
+    assert not list(tmp_path.rglob("*.readings.csv"))  # the test split was not looked at
 
 
 def test_the_same_landscape_is_the_same_file(recorded, tmp_path, monkeypatch):

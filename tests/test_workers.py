@@ -300,15 +300,12 @@ def test_results_of_jobs_come_in_their_order():
     assert list(team_of(3).map(_squared, range(7))) == [n * n for n in range(7)]
 
 
-def test_several_workers_begin_with_the_costliest_job():
+def test_workers_begin_with_the_costliest_job():
     begun: list[int] = []
     seats.LOSES.append(lambda number, argument: begun.append(argument) or False)
-    costs = [3.0, 1.0, 4.0, 1.5]
-    assert list(team_of(2).map(_squared, range(4), costs)) == [0, 1, 4, 9]
+    done = list(team_of(2).costliest_first(_squared, range(4), [3.0, 1.0, 4.0, 1.5]))
     assert begun == [2, 0, 3, 1]
-    begun.clear()
-    assert list(team_of(1).map(_squared, range(4), costs)) == [0, 1, 4, 9]
-    assert begun == [0, 1, 2, 3]
+    assert sorted(done) == [(0, 0), (1, 1), (2, 4), (3, 9)]
 
 
 def _squared(station: Station, number: int) -> int:

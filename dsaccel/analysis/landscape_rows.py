@@ -6,7 +6,7 @@ missing or doubled.
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import Field
@@ -81,22 +81,29 @@ def landscape_of(metadata: Metadata, rows: Iterable[Sequence[Any]]) -> Landscape
             for hierarchy in wanted
             if hierarchy in table
         }
-        landscape.ensembles[seed] = {
-            hierarchy: {
-                step: ensemble
-                for step, heads in steps.items()
-                if (ensemble := heads[1].ensemble) is not None
-            }
-            for hierarchy, steps in table.items()
-        }
-        ends = {hierarchy: steps[landscape.num_steps] for hierarchy, steps in table.items()}
-        seconds = {h: heads[1].seconds for h, heads in ends.items()}
-        landscape.seconds[seed] = {h: s for h, s in seconds.items() if s is not None}
-        tests = {h: _tested(heads, f"{h}, seed {seed}") for h, heads in ends.items()}
-        landscape.tests[seed] = {h: tested for h, tested in tests.items() if tested}
+        _add_further(landscape, seed, table)
     if not any(network.is_feasible for network in networks.values()):
         raise ValueError("none of its hierarchies is feasible")
     return landscape
+
+
+def _add_further(
+    landscape: Landscape, seed: int, table: Mapping[Hierarchy, Mapping[int, Heads]]
+) -> None:
+    """Add what later formats have beside the accuracies of heads."""
+    landscape.ensembles[seed] = {
+        hierarchy: {
+            step: ensemble
+            for step, heads in steps.items()
+            if (ensemble := heads[1].ensemble) is not None
+        }
+        for hierarchy, steps in table.items()
+    }
+    ends = {hierarchy: steps[landscape.num_steps] for hierarchy, steps in table.items()}
+    seconds = {h: heads[1].seconds for h, heads in ends.items()}
+    landscape.seconds[seed] = {h: s for h, s in seconds.items() if s is not None}
+    tests = {h: _tested(heads, f"{h}, seed {seed}") for h, heads in ends.items()}
+    landscape.tests[seed] = {h: tested for h, tested in tests.items() if tested}
 
 
 def _by_place(
@@ -171,12 +178,14 @@ def _steps(
         if outputs != ([num] if has_output and landscape.has_end(step) else []):
             raise ValueError(f"{place}, {word} {step} has another output layer than its last head")
         if len({row.shared for row in steps[step].values()}) > 1:
-            raise ValueError(f"{place}, {word} {step} has several ensembles, or seconds")
+            raise ValueError(f"{place}, {word} {step} has several ensembles, or times")
         if step < landscape.num_steps and any(
             row.test_accuracy is not None or row.test_ensemble is not None
             for row in steps[step].values()
         ):
             raise ValueError(f"{place} must have test accuracies at its last {word} alone")
+    if len({row.seconds for heads in steps.values() for row in heads.values()}) > 1:
+        raise ValueError(f"{place} has several times")
     return {
         step: tuple(steps[step][head].accuracy for head in range(1, num + 1))
         for step, num in wanted.items()
@@ -187,6 +196,6 @@ def _tested(heads: Heads, place: str) -> Tested | None:
     """What was read on the test split of all heads of a last step, if it was."""
     tests = [heads[head].test_accuracy for head in sorted(heads)]
     read = tuple(accuracy for accuracy in tests if accuracy is not None)
-    if 0 < len(read) < len(tests):
+    if 0 < len(read) < len(tests) or (not read and heads[1].test_ensemble is not None):
         raise ValueError(f"{place} must have a test accuracy of all heads or of none, but has not")
     return Tested(read, heads[1].test_ensemble) if read else None

@@ -14,7 +14,9 @@ from dsaccel.study.folder import StudyDir
 from dsaccel.study.record import StudyRecord
 from dsaccel.study.trial_record import TrialRecord
 
-Tests = Callable[[StudyRecord, Sequence[TrialRecord]], dict[Hierarchy, Tested]]
+Tests = Callable[
+    [Sequence[tuple[StudyRecord, Sequence[TrialRecord]]]], Sequence[dict[Hierarchy, Tested]]
+]
 
 
 def check_hierarchies_alone(config: StudyConfig, name: str) -> None:
@@ -38,7 +40,7 @@ def record_landscape(
     Args:
         studies: with the accuracies of their heads.
         is_sample: the references, which were drawn from the space, stand for all of it.
-        tests: reads the networks of a study on the test split; None: they are not read.
+        tests: reads the networks of each study on the test split; None: they are not read.
 
     Raises:
         NoResultError: if a feasible hierarchy has not been trained to its end.
@@ -56,21 +58,31 @@ def record_landscape(
         )
     config = _portable(first.config)
     landscape = Landscape(config, first.num_classes, first.num_val, networks={}, accuracies={})
+    chosen: list[list[TrialRecord]] = []
     for study in studies:
         trials = {t.hierarchy: t for t in study.finished if t.is_complete}
         _check_exhaustive(landscape.space, trials, study, is_sample)
         # those harvested beside a sample were not drawn: they have fewer blocks in the last stage
         wanted = landscape.space.references if is_sample else sorted(trials)
-        for hierarchy in wanted:
-            is_feasible = landscape.space.violation(hierarchy) is None
-            landscape.networks[hierarchy] = _network(trials[hierarchy], is_feasible)
-        landscape.accuracies[study.config.seed] = {h: _heads(trials[h], study) for h in wanted}
-        landscape.ensembles[study.config.seed] = {h: _ensembles(trials[h]) for h in wanted}
-        seconds = {h: trials[h].figure("alone_s") for h in wanted}
-        landscape.seconds[study.config.seed] = {h: s for h, s in seconds.items() if s is not None}
-        read = {} if tests is None else tests(study, [trials[h] for h in wanted])
-        landscape.tests[study.config.seed] = read
+        chosen.append([trials[h] for h in wanted])
+        _add(landscape, study, chosen[-1])
+    if tests is not None:
+        read = tests(list(zip(studies, chosen, strict=True)))
+        seeds = [study.config.seed for study in studies]
+        landscape.tests.update(zip(seeds, read, strict=True))
     return landscape
+
+
+def _add(landscape: Landscape, study: StudyRecord, trials: Sequence[TrialRecord]) -> None:
+    """Add networks, what was read of them on validation, and the times."""
+    for trial in trials:
+        is_feasible = landscape.space.violation(trial.hierarchy) is None
+        landscape.networks[trial.hierarchy] = _network(trial, is_feasible)
+    seed, times = study.config.seed, {t.hierarchy: t.figure("alone_s") for t in trials}
+    landscape.accuracies[seed] = {t.hierarchy: _heads(t, study) for t in trials}
+    landscape.ensembles[seed] = {t.hierarchy: _ensembles(t) for t in trials}
+    landscape.seconds[seed] = {h: time_s for h, time_s in times.items() if time_s is not None}
+    landscape.tests[seed] = {}
 
 
 def _network(trial: TrialRecord, is_feasible: bool) -> Network:

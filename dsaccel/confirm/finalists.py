@@ -75,11 +75,9 @@ def choose_entries(
     chosen += [entries.make(hierarchy, "deep supervision") for hierarchy in uncut[:1]]
     rivals = sorted((accuracy, h) for h, accuracy in (reached or {}).items() if h in ranked)
     chosen += [entries.make(h, "best by back-propagation") for _, h in rivals[-1:]]
-    if controls and config.network.output == "ensemble":
-        chosen += entries.uncut(chosen[0])
     if controls:
         others = [hierarchy for hierarchy in ranked if hierarchy not in references]
-        chosen += entries.smaller(others, references[0])
+        chosen += [*entries.uncut(chosen[0]), *entries.smaller(others, references[0])]
         chosen += entries.widened(references[0], chosen[0])
     return merge_entries(chosen)
 
@@ -121,6 +119,8 @@ class _Entries:
 
     def uncut(self, winner: Entry) -> Iterator[Entry]:
         """The winner's own heads trained without cuts: an ensemble that costs the same to read."""
+        if self.config.network.output != "ensemble":
+            return
         if not part_of(self.config.training, "schedule").all_at_once:
             return
         whole = Hierarchy.parse(winner.hierarchy)

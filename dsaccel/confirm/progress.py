@@ -40,14 +40,18 @@ class Work:
         if progress.phase == "tuning":
             return min(self._tuning, self._trial * progress.job)
         number, names = progress.job - 1, progress.names
-        before = sum(flops for _, flops in self._jobs[:number])
-        job, flops = self._jobs[number]
-        # a job whose networks do not fit into memory together trains them in parts
-        parts = sum((number, name) in self._trained for name in job.names)
-        share = (parts + len(names) * progress.step / progress.num_steps) / len(job.names)
         if progress.step == progress.num_steps:
             self._trained.update((number, name) for name in names)
-        return self._tuning + before + flops * share
+        # of workers any job may be done first; one whose networks do not fit into memory together
+        # trains them in parts
+        behind = sum(
+            flops * sum((n, name) in self._trained for name in job.names) / len(job.names)
+            for n, (job, flops) in enumerate(self._jobs)
+        )
+        job, flops = self._jobs[number]
+        under_way = [name for name in names if (number, name) not in self._trained]
+        share = len(under_way) * progress.step / progress.num_steps / len(job.names)
+        return self._tuning + behind + flops * share
 
     def _flops(self, job: Job) -> float:
         return self._entrants.flops(job.entries, job.mode, GlobalSettings(1.0, 0.0))

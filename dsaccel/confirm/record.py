@@ -13,7 +13,7 @@ from dsaccel.confirm.jobs import Trained
 from dsaccel.confirm.margin import plan_text, planned
 from dsaccel.confirm.result import Confirmation, Entry, confirmation_of, entry_record
 from dsaccel.errors import ConfigError
-from dsaccel.families import Mode
+from dsaccel.families import MODES, Mode
 from dsaccel.files import make_folder
 from dsaccel.nn.sealed import is_whole
 from dsaccel.study.folder import StudyDir
@@ -26,14 +26,22 @@ from dsaccel.training.checkpoint import remove_checkpoint
 class ConfirmationRecord:
     """Entries, what they have reached, decisions, and weights whose test split is not read yet."""
 
-    def __init__(self, study: optuna.Study, directory: StudyDir, begun: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        directory: StudyDir,
+        begun: dict[str, Any],
+        seeds: Sequence[int],
+    ) -> None:
         """
         Args:
             study: keeps the record.
             directory: of its files.
             begun: what a new confirmation begins with.
+            seeds: those that are asked for, in order.
         """
         self._study, self._directory = study, directory
+        self._seeds = list(seeds)
         empty = {"entries": [], "results": [], "decisions": [], "unread": [], "tuning": None}
         self.values: dict[str, Any] = StudyRecord.read(study).confirmation or empty | begun
 
@@ -129,9 +137,17 @@ class ConfirmationRecord:
                 job.names, trained.val_accuracies, trained.heads, trained.times_s, strict=True
             )
         ]
+        self.values["results"].sort(key=lambda result: self._place(result, result["name"]))
+        self.values["unread"].sort(key=lambda file: self._place(file, file["names"][0]))
         self.values["time_s"] += trained.time_s
         self._save()
         remove_checkpoint(job.checkpoint(folder))
+
+    def _place(self, trained: Mapping[str, Any], name: str) -> tuple[int, int, int]:
+        """The place of something trained in the record, whichever worker was done first."""
+        seed, names = trained["seed"], [entry["name"] for entry in self.values["entries"]]
+        number = self._seeds.index(seed) if seed in self._seeds else len(self._seeds)
+        return number, MODES.index(trained["mode"]), names.index(name)
 
     def decide(self) -> None:
         """Record the best finalist by mean validation accuracy, unless that is done."""

@@ -181,7 +181,7 @@ class Confirm:
             "num_images": {"val": self.entrants.num_val},
             "time_s": 0.0,
         }
-        record = ConfirmationRecord(self.study, self.directory, begun)
+        record = ConfirmationRecord(self.study, self.directory, begun, self.seeds)
         tuning, wanted = record.values["tuning"], self.confirm.tuning_trials
         if tuning and wanted not in (None, tuning["num_trials"]):
             raise ConfigError(
@@ -244,7 +244,7 @@ class Confirm:
         if not team.is_here:
             own = self._global
             costs = [self.entrants.flops(t.job.entries, t.job.mode, own) for t in tasks]
-            for number, reached in enumerate(team.map(train_job, tasks, costs)):
+            for number, reached in team.costliest_first(train_job, tasks, costs):
                 for trained in reached:
                     self.record.add_trained(trained, tasks[number].folder)
                 yield number, Step(1, 1, tasks[number].job.names)

@@ -5,7 +5,8 @@ run the same code, so that a network in a trie still learns bit for bit as it wo
 """
 
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from types import FunctionType
@@ -14,7 +15,8 @@ from weakref import ref
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import BackendCompilerFailed, Unsupported
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+from torch._functorch import config as functorch
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from dsaccel.errors import CompilerError
@@ -36,7 +38,7 @@ def compile_unit(unit: Unit) -> None:
     def learn(head: Any, h: Tensor, labels: Labels, **read: Any) -> Any:
         # made before: to look something up is not to be compiled
         made = [labels[target] for target in _targets(head, h, labels, read)]
-        return gradients(head, h, Given(labels.y_B, made), **read)
+        return gradients(head, h, Given(labels, made), **read)
 
     _learn_by(head, "gradients", learn)
 
@@ -44,8 +46,9 @@ def compile_unit(unit: Unit) -> None:
 class Given:
     """The labels of a batch for code that is compiled, with what it looks up, one after another."""
 
-    def __init__(self, y_B: Tensor, made: Sequence[Tensor]) -> None:
-        self.y_B, self._made, self._next = y_B, made, 0
+    def __init__(self, labels: Labels, made: Sequence[Tensor]) -> None:
+        self.y_B, self.images = labels.y_B, labels.images
+        self._made, self._next = made, 0
 
     def __getitem__(self, target: Target) -> Tensor:
         self._next += 1
@@ -62,12 +65,14 @@ def _learn_by(module: nn.Module, name: str, compiled: Callable[..., Any]) -> Non
         if not torch.is_grad_enabled() or _get_current_dispatch_mode() is not None:
             return plain(owner(), *args, **options)
         try:
-            # what a CPU gains by other operations, a compiler gains by itself
-            with as_on_gpu(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of torch's own about how it traces
+            # what a CPU gains by other operations, a compiler gains by itself; a backward pass
+            # that cannot be compiled is to fail here, too
+            with as_on_gpu(), functorch.patch(force_non_lazy_backward_lowering=True), _quiet():
                 return compiled(owner(), *args, **options)
-        except (BackendCompilerFailed, Unsupported) as error:
+        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
             inner = getattr(error, "inner_exception", error)
+            if isinstance(inner, (MemoryError, torch.OutOfMemoryError)):
+                raise inner from None
             reason = f"{type(inner).__name__}: {str(inner).strip().partition(chr(10))[0]}"
             raise CompilerError(
                 "training.compile must be false where torch.compile fails, but here it said: "
@@ -75,6 +80,15 @@ def _learn_by(module: nn.Module, name: str, compiled: Callable[..., Any]) -> Non
             ) from error
 
     setattr(module, name, run)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch warns of when it traces: it looks at what it should not."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+        warnings.filterwarnings("ignore", ".*autograd.function.Function.* should not be inst")
+        yield
 
 
 @cache

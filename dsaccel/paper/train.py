@@ -149,10 +149,11 @@ class Reproduction:
                     continue
                 there = [replace(job, folder=folder) for job in of_set.values()]
                 costs = [sum(h.num_blocks for h in job.hierarchies) for job in there]
-                done = zip(of_set.items(), there, team.map(train_job, there, costs), strict=True)
-                for (number, job), other, _ in done:
-                    job.take(other)
-                    yield number, self.scale.epochs, job.hierarchies
+                numbers = list(of_set)
+                for place, _ in team.costliest_first(train_job, there, costs):
+                    job = of_set[numbers[place]]
+                    job.take(there[place])
+                    yield numbers[place], self.scale.epochs, job.hierarchies
 
     def _bench(self, job: Job) -> Bench[RunConfig]:
         return Bench.load(job.config, source=self._sources[job.dataset])

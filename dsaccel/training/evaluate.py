@@ -98,9 +98,9 @@ def _read(
     """A look at a network with these weights on images."""
     plan = plan_of(run, len(read_facts(path).class_names), path)
     trie = Trie({plan.hierarchy: plan})
+    training = run.training.model_copy(update={"compile": False})  # nothing is trained
     learners = {
-        node: Learner(node.segment, run.training, seed=run.seed, device=device)
-        for node in trie.nodes()
+        node: Learner(node.segment, training, seed=run.seed, device=device) for node in trie.nodes()
     }
     units = [unit for learner in learners.values() for unit in learner.units]
     absent = load_weights(path, units, run, len(plan.exit_heads))

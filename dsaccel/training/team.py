@@ -122,23 +122,23 @@ class Team:
         """The workers that are not lost."""
         return [index for index in range(len(self.workers)) if index not in self._gone]
 
-    def map(
-        self,
-        function: Callable[[Station, A], R],
-        arguments: Sequence[A],
-        costs: Sequence[float] | None = None,
-    ) -> Iterator[R]:
-        """Do independent jobs; yields what they come to in their order, as soon as it is there.
-
-        Given what they cost, several workers begin with the costliest, so that none of those is
-        left to one of them at the end.
+    def costliest_first(
+        self, function: Callable[[Station, A], R], arguments: Sequence[A], costs: Sequence[float]
+    ) -> Iterator[tuple[int, R]]:
+        """Do independent jobs, the costliest first, so that none of those is left to one worker at
+        the end; yields the place of each among the arguments and what it comes to, when it is done.
         """
+        jobs = [Job(function, argument) for argument in arguments]
+        places = {job: place for place, job in enumerate(jobs)}
+        queue = deque(sorted(jobs, key=lambda job: -costs[places[job]]))
+        for done in self.run(queue):
+            yield places[done.job], done.result
+
+    def map(self, function: Callable[[Station, A], R], arguments: Sequence[A]) -> Iterator[R]:
+        """Do independent jobs; yields what they come to in their order, as soon as it is there."""
         jobs = [Job(function, argument) for argument in arguments]
         results: dict[Job, Any] = {}
         queue = deque(jobs)
-        if costs is not None and len(self.workers) > 1:
-            cost = dict(zip(jobs, costs, strict=True))
-            queue = deque(sorted(jobs, key=lambda job: -cost[job]))
         for done in self.run(queue):
             results[done.job] = done.result
             while jobs and jobs[0] in results:
