@@ -40,6 +40,7 @@ class Counts:
         fewest, most = config.min_total_blocks or 0, config.max_total_blocks or self._highs[0]
         self._all = self._left(0, 0, 0, fewest, most)
         self._num = functools.cache(self._count)
+        self._next = functools.cache(self._next_counts)
 
     def num(self, begin: Blocks = ()) -> int:
         """How many hierarchies begin so."""
@@ -107,12 +108,10 @@ class Counts:
             return 1
         return sum(self._num(self._after(rest, count)) for count in self._allowed(rest))
 
-    def _next(self, rest: _Rest) -> Iterator[tuple[int, _Rest]]:
+    def _next_counts(self, rest: _Rest) -> tuple[tuple[int, _Rest], ...]:
         """The counts of the next stage that lead somewhere, and what they leave."""
-        for count in self._allowed(rest):
-            after = self._after(rest, count)
-            if self._num(after):
-                yield count, after
+        pairs = ((count, self._after(rest, count)) for count in self._allowed(rest))
+        return tuple((count, after) for count, after in pairs if self._num(after))
 
     def _allowed(self, rest: _Rest) -> range:
         """Counts of the next stage that break nothing by themselves."""

@@ -17,6 +17,11 @@ Blocks = tuple[int, ...]
 Value = float | int | str | tuple[str, ...]
 
 
+def _place(name: str) -> tuple[int, str]:
+    """Options come after settings, by name."""
+    return _PLACES.get(name, len(_PLACES)), name
+
+
 def _words(text: str) -> str | tuple[str, ...]:
     return tuple(text.split(",")) if "," in text else text
 
@@ -57,6 +62,7 @@ SETTINGS = {
     "head": Setting(str, "heads"),
 }
 """What may be searched beside the counts, in written order; options of parts come after."""
+_PLACES = {name: place for place, name in enumerate(SETTINGS)}
 OPTIONS = ("loss_options", "head_options")
 """Tables of options that may be searched too, as `head_options.ratio`."""
 
@@ -130,8 +136,7 @@ class Hierarchy:
 
     def with_settings(self, settings: Mapping[str, Value]) -> "Hierarchy":
         """The same blocks with these settings and no others."""
-        options = sorted(settings.keys() - SETTINGS.keys())
-        names = [*(name for name in SETTINGS if name in settings), *options]
+        names = sorted(settings, key=_place)
         return Hierarchy(self.blocks, tuple((name, settings[name]) for name in names))
 
     def with_blocks(self, blocks: Blocks) -> "Hierarchy":
