@@ -203,8 +203,10 @@ def test_a_confirmation_by_workers_is_that_of_one_process(seating, place):
         config = parse_config(StudyConfig, tables, "a test")
         study = open_search(config, directory).study
         confirm = Confirm(config, directory, study, asked, command="a test")
-        for _ in confirm.run():
-            pass
+        steps = [step for step in confirm.run() if step.phase in ("local", "global")]
+        # whichever is done first, it is counted up, and its place is that of its networks
+        assert [step.job for step in steps] == sorted(step.job for step in steps)
+        assert {step.place for step in steps} == set(range(steps[-1].num_jobs))
         readings = [
             (r["name"], r["mode"], r["seed"], r["accuracy"]) for r in confirm.record.readings
         ]

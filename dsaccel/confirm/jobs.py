@@ -83,13 +83,15 @@ class ConfirmProgress:
 
     phase: Literal["tuning", "local", "global", "test"]
     job: int
-    """1-based."""
+    """How many were begun so far; of workers, how many are done."""
     num_jobs: int
     """The jobs of this phase: settings to try; networks or tries to train; tries to read."""
     step: int
     num_steps: int
     names: tuple[str, ...]
     """What is being trained or read."""
+    place: int = 0
+    """The place of the job among those to train, 0-based."""
     time_left_s: float | None = None
     """None: not known yet, or nothing is left to train."""
 

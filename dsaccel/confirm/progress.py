@@ -39,7 +39,7 @@ class Work:
         """The work that is behind a step of tuning or training."""
         if progress.phase == "tuning":
             return min(self._tuning, self._trial * progress.job)
-        number, names = progress.job - 1, progress.names
+        number, names = progress.place, progress.names
         if progress.step == progress.num_steps:
             self._trained.update((number, name) for name in names)
         # of workers any job may be done first; one whose networks do not fit into memory together

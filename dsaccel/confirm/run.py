@@ -146,10 +146,11 @@ class Confirm:
             yield from self._tune(team, folder)
             jobs = self.jobs()
             tasks = [Task(job, self._global, folder) for job in jobs]
-            for number, step in self._train(tasks, team):
-                yield ConfirmProgress(
-                    jobs[number].mode, number + 1, len(jobs), step.step, step.num_steps, step.names
-                )
+            begun: set[int] = set()
+            for place, step in self._train(tasks, team):
+                begun.add(place)
+                how_far = len(begun), len(jobs), step.step, step.num_steps, step.names
+                yield ConfirmProgress(jobs[place].mode, *how_far, place)
             self.record.decide()  # before any test image is read
             yield from self._read_test(team, folder)
             for each in (folder, self.record.folder):

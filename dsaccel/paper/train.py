@@ -39,7 +39,7 @@ class JobProgress:
     """Where the training stands."""
 
     number: int
-    """The number of the job, 1-based."""
+    """How many jobs were begun so far; of workers, how many are done."""
     num_jobs: int
     mode: Way
     seed: int
@@ -124,12 +124,13 @@ class Reproduction:
             StorageError: if the folder cannot be written, or another process trains in it.
         """
         with folder_lock(self.directory):
-            jobs = self.jobs()
+            jobs, begun = self.jobs(), set[int]()
             for number, epoch, hierarchies in self._train(jobs):
+                begun.add(number)  # of workers, those that are done, in any order
                 mode, seed = jobs[number].mode, jobs[number].config.seed
                 names = tuple(map(str, hierarchies))
                 yield JobProgress(
-                    number + 1, len(jobs), mode, seed, epoch, self.scale.epochs, names
+                    len(begun), len(jobs), mode, seed, epoch, self.scale.epochs, names
                 )
 
     def _train(self, jobs: Sequence[Job]) -> Iterator[tuple[int, int, Sequence[Hierarchy]]]:
