@@ -184,7 +184,8 @@ class Planned:
     def __init__(self) -> None:
         self.kernels = 0
         self.num_bytes = 0
-        torch._logging.set_logs(inductor_metrics=True)  # without, nothing is counted
+        # without, nothing is counted
+        torch._logging.set_logs(inductor_metrics=True)  # pyright: ignore[reportPrivateImportUsage]
 
     def __call__(self, graph: Any, inputs: Any) -> Any:
         return compile_fx(graph, inputs, inner_compile=self._inner)

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func  # pyright: ignore[reportPrivateImportUsage]
 from helpers import CPU, NETWORK, Batches, H, cohort, differing, disagreements, plan, plans, tensors
 from helpers import trained as train
 from torch._dynamo.backends.common import aot_autograd
-from torch._functorch.aot_autograd import make_boxed_func
 from torch.utils.flop_counter import FlopCounterMode
 
 from dsaccel.config.study import TrainingConfig
