@@ -49,6 +49,18 @@ def assert_learned_the_same(start, plain, other):
     assert off < 0.02**2 * way
 
 
+def counted(backend):
+    """The graphs that are compiled from now on."""
+    graphs = []
+
+    def counting(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    backend.setattr(compiled, "BACKEND", counting)
+    return graphs
+
+
 @pytest.mark.parametrize(
     ("family", "name", "settings"),
     [
@@ -70,13 +82,7 @@ def test_compiled_units_learn_what_they_learn_as_they_are(family, name, settings
 
 
 def test_a_shape_is_compiled_once_and_without_a_gap(backend):
-    graphs = []
-
-    def counting(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    backend.setattr(compiled, "BACKEND", counting)
+    graphs = counted(backend)
     networks = plans("2-3-2", "1-2-3")
     train(networks, COMPILED)
     layers = [
@@ -184,13 +190,7 @@ def test_inductors_kernels_learn_the_same_in_a_trie_and_alone(backend):
 
 
 def test_counting_what_compiled_layers_do_leaves_them_compiled(backend):
-    graphs = []
-
-    def counting(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    backend.setattr(compiled, "BACKEND", counting)
+    graphs = counted(backend)
     learner = Learner(plan("1-1-1").segments[0], COMPILED, seed=1, device=CPU)
     learner.start_epoch(1)
     x, y = next(Batches().train_batches(1))
